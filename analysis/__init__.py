@@ -1,0 +1,1 @@
+"""Analysis of activations and scores: arrays and tables in, tables and figures out."""

@@ -1,0 +1,1 @@
+"""Last-token activations of decoder blocks: extraction and its store."""

@@ -1,0 +1,1 @@
+"""Benchmarks as data: official files to labelled statements and task rows."""

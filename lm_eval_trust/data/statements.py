@@ -1,0 +1,82 @@
+"""Labelled statements of a dimension: what activations, probes and vectors are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lm_eval_trust.dimensions import Dimension
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.hashing import content_id
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement.
+
+    Attributes:
+        text: What the model reads.
+        label: 0 or 1, after the dimension's ``label_meaning``.
+        group: Id of the question, context or sentence that it was made from.
+        category: The benchmark's sub-category, where it has one.
+    """
+
+    text: str
+    label: int
+    group: str
+    category: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Content hash of text and label."""
+        return content_id(self.text, self.label)
+
+
+@dataclass(frozen=True)
+class Statements:
+    """The statements of one dimension from one source, in a stable order.
+
+    Attributes:
+        dimension: What the labels mean.
+        data_source: ``official``, ``tracingllm`` or a file's path.
+        items: The statements.
+        settings: Settings that they depend on (seed, perturbation rate, …).
+    """
+
+    dimension: Dimension
+    data_source: str
+    items: tuple[Statement, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.items:
+            raise InputError(
+                f"No statements are left for {self.dimension.name} from {self.data_source} "
+                f"with {self.settings}; check the files and the filters."
+            )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def texts(self) -> list[str]:
+        """Texts, in order."""
+        return [item.text for item in self.items]
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Labels, in order, shape (n,)."""
+        return np.array([item.label for item in self.items], dtype=np.int64)
+
+    @property
+    def groups(self) -> list[str]:
+        """Group ids, in order."""
+        return [item.group for item in self.items]
+
+    def select(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Statements:
+        """Return the statements at these positions, in the order given."""
+        return replace(self, items=tuple(self.items[i] for i in indices))

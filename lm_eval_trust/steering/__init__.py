@@ -1,0 +1,1 @@
+"""Steering vectors: how they are built, stored and applied."""

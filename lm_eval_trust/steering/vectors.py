@@ -1,0 +1,108 @@
+"""Steering vectors: one direction a layer, with what is needed to scale and to clamp."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from lm_eval_trust.errors import InputError, unknown_name
+from lm_eval_trust.provenance import Provenance
+
+Scale = Literal["projection_std", "unit", "none"]
+SCALES: tuple[Scale, ...] = ("projection_std", "unit", "none")
+
+
+@dataclass(frozen=True)
+class LayerVector:
+    """The direction of one decoder block's output.
+
+    Attributes:
+        direction: Raw direction, e.g. the difference of class means (eq. 1); float32, shape
+            (hidden,); oriented so that adding it moves towards the trustworthy side.
+        projection_std: Standard deviation of the building activations' projections on the unit
+            direction; ``None`` for a vector that came without (an import).
+        target: Mean projection of the trustworthy side on the unit direction; ``None`` likewise.
+    """
+
+    direction: torch.Tensor
+    projection_std: float | None = None
+    target: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.direction.ndim != 1:
+            shape = tuple(self.direction.shape)
+            raise InputError(f"A steering vector has one axis; this one has shape {shape}.")
+        if not torch.isfinite(self.direction).all():
+            bad = int((~torch.isfinite(self.direction)).sum())
+            raise InputError(f"The steering vector holds {bad} NaN or infinite values.")
+        if self.direction.norm() == 0:
+            raise InputError("The steering vector is zero; it has no direction.")
+
+    @property
+    def unit(self) -> torch.Tensor:
+        """Direction of length 1, float32, shape (hidden,)."""
+        return self.direction / self.direction.norm()
+
+    def scaled(self, scale: str) -> torch.Tensor:
+        """Return what α multiplies, float32, shape (hidden,).
+
+        Args:
+            scale: ``none`` for the raw difference (eq. 1), ``unit`` for length 1,
+                ``projection_std`` for length = standard deviation of the projections (after ITI).
+
+        Raises:
+            InputError: Unknown scale, or no standard deviation is known for this vector.
+        """
+        if scale == "none":
+            return self.direction
+        if scale == "unit":
+            return self.unit
+        if scale == "projection_std":
+            if self.projection_std is None:
+                raise InputError(
+                    "This vector carries no projection_std; pass scale=none or scale=unit."
+                )
+            return self.unit * self.projection_std
+        raise unknown_name("scale", scale, SCALES)
+
+
+@dataclass(frozen=True)
+class SteeringVector:
+    """Directions of several layers that were built together.
+
+    Attributes:
+        layers: Layer (0-based decoder block, its output) → its direction.
+        provenance: What it was built from; ``None`` for an import of unknown origin.
+        name: How it is called in messages, e.g. its file.
+    """
+
+    layers: Mapping[int, LayerVector]
+    provenance: Provenance | None = None
+    name: str = "vector"
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise InputError(f"{self.name} holds no layer.")
+        widths = {layer.direction.shape[0] for layer in self.layers.values()}
+        if len(widths) != 1:
+            raise InputError(f"{self.name} mixes layers of widths {sorted(widths)}.")
+
+    @property
+    def width(self) -> int:
+        """Hidden size that the vector belongs to."""
+        return next(iter(self.layers.values())).direction.shape[0]
+
+    def layer(self, index: int) -> LayerVector:
+        """Return the direction of block ``index``.
+
+        Raises:
+            InputError: The vector has no such layer.
+        """
+        try:
+            return self.layers[index]
+        except KeyError:
+            have = ", ".join(map(str, sorted(self.layers)))
+            raise InputError(f"{self.name} has no layer {index}; it holds {have}.") from None

@@ -1,0 +1,1 @@
+"""Harness models: Amber and steered Amber."""

@@ -1,0 +1,1 @@
+"""Harness tasks, one folder a benchmark."""
