@@ -1,0 +1,45 @@
+"""``lm-eval-trust run``: the harness's own ``run``, with our models and tasks attached by hand."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from lm_eval_trust.errors import InputError, TrustError
+
+#: No argument can hold this character, so the parser takes none of them for an option of its own.
+_NO_PREFIX = "\0"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add the command; everything after its name goes to the harness untouched."""
+    parser = subparsers.add_parser(
+        "run",
+        help="exactly `lm_eval run ...`, where start-up hooks are switched off",
+        add_help=False,
+        prefix_chars=_NO_PREFIX,
+    )
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the harness's command line in this process.
+
+    Raises:
+        InputError: The harness refused its input with a ``ValueError``.
+    """
+    from lm_eval.__main__ import cli_evaluate
+
+    from lm_eval_trust.plugin import attach_now
+
+    attach_now()
+    sys.argv = ["lm_eval", "run", *args.arguments]
+    try:
+        cli_evaluate()
+    except TrustError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return 0
