@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,8 @@ from lm_eval_trust.hashing import content_id
 
 Split = Literal["grouped", "random"]
 SPLITS: tuple[Split, ...] = ("grouped", "random")
+
+_TRAIN, _VALIDATION, _TEST = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -53,40 +55,74 @@ class Partition:
         return parts[name]
 
 
-def partition(groups: Sequence[str], *, split: str = "grouped", seed: int = 0) -> Partition:
+def partition(
+    groups: Sequence[str],
+    *,
+    split: str = "grouped",
+    seed: int = 0,
+    universe: Sequence[Collection[str]] = (),
+) -> Partition:
     """Divide items into development : test = 1 : 1 and development into train : validation = 4 : 1.
 
     ``grouped`` deals whole groups, so that all items of one question, context, sentence or
     duplicate lie on one side; the ratios hold for the number of groups (halves are rounded up for
     development, fifths rounded down for validation). ``random`` deals single items, as the paper
     does; the ratios hold for the number of items. The order of dealing depends on the ids and the
-    seed alone, so statements and task rows over the same groups agree on who is on which side.
+    seed alone.
+
+    Two sets that hold different items of one benchmark (statements and task rows, the official
+    and the released files) agree on who is on which side when they name the same ``universe``:
+    the groups are then dealt over the universe's strata, not over the groups at hand.
 
     Args:
         groups: Group id of each item.
         split: ``grouped`` or ``random``.
         seed: Seed of the dealing order.
+        universe: Disjoint strata of group ids, each dealt in itself; by default one stratum of
+            the groups given. Only ``grouped`` uses it.
 
     Raises:
-        InputError: Unknown split, or fewer than two units to deal.
+        InputError: Unknown split, fewer than two units to deal, or a group outside the universe.
     """
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     if split == "grouped":
         units = list(groups)
+        strata: Sequence[Collection[str]] = universe or (units,)
     else:
         units = [content_id(group, position) for position, group in enumerate(groups)]
-    dealt = sorted(set(units), key=lambda unit: content_id(seed, unit))
-    if len(dealt) < 2:
+        strata = (units,)
+    sides: dict[str, int] = {}
+    for stratum in strata:
+        sides.update(_deal(stratum, seed))
+    if len(sides) < 2:
         raise InputError(
-            f"Cannot split {len(dealt)} group(s) in two halves; at least 2 are needed."
+            f"Cannot split {len(sides)} group(s) in two halves; at least 2 are needed."
         )
+    return _collect(units, sides)
+
+
+def _deal(stratum: Collection[str], seed: int) -> dict[str, int]:
+    """Return the side of each unit of one stratum."""
+    dealt = sorted(set(stratum), key=lambda unit: content_id(seed, unit))
     development = (len(dealt) + 1) // 2
     train = development - development // 5
-    rank = {unit: position for position, unit in enumerate(dealt)}
-    ranks = np.array([rank[unit] for unit in units], dtype=np.int64)
+    return {
+        unit: _TRAIN if rank < train else _VALIDATION if rank < development else _TEST
+        for rank, unit in enumerate(dealt)
+    }
+
+
+def _collect(units: Sequence[str], sides: dict[str, int]) -> Partition:
+    strangers = [unit for unit in units if unit not in sides]
+    if strangers:
+        raise InputError(
+            f"{len(strangers)} item(s) belong to groups outside the benchmark's universe, e.g. "
+            f"{strangers[0]}; pass the universe that the items were read with."
+        )
+    side = np.array([sides[unit] for unit in units], dtype=np.int64)
     return Partition(
-        train=np.flatnonzero(ranks < train),
-        validation=np.flatnonzero((ranks >= train) & (ranks < development)),
-        test=np.flatnonzero(ranks >= development),
+        train=np.flatnonzero(side == _TRAIN),
+        validation=np.flatnonzero(side == _VALIDATION),
+        test=np.flatnonzero(side == _TEST),
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lm_eval_trust.data.partition import Partition, partition
 from lm_eval_trust.dimensions import Dimension
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.hashing import content_id
@@ -44,13 +45,16 @@ class Statements:
         dimension: What the labels mean.
         data_source: ``official``, ``tracingllm`` or a file's path.
         items: The statements.
-        settings: Settings that they depend on (seed, perturbation rate, …).
+        settings: Settings that they depend on (seed, perturbation rate, files' checksums, …).
+        universe: Strata of the benchmark's group ids, which the partition is dealt over, so that
+            it agrees with the one of the task rows; empty for the statements' own groups.
     """
 
     dimension: Dimension
     data_source: str
     items: tuple[Statement, ...]
     settings: dict[str, Any] = field(default_factory=dict)
+    universe: tuple[frozenset[str], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not self.items:
@@ -76,6 +80,14 @@ class Statements:
     def groups(self) -> list[str]:
         """Group ids, in order."""
         return [item.group for item in self.items]
+
+    def partition(self, *, split: str = "grouped", seed: int = 0) -> Partition:
+        """Divide the statements as the task rows of the benchmark are divided.
+
+        Raises:
+            InputError: As :func:`lm_eval_trust.data.partition.partition`.
+        """
+        return partition(self.groups, split=split, seed=seed, universe=self.universe)
 
     def select(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Statements:
         """Return the statements at these positions, in the order given."""
