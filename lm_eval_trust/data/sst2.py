@@ -22,9 +22,7 @@ def read_sentences() -> list[tuple[str, int]]:
     return [(row["sentence"].strip(), int(row["label"])) for row in read_tsv(SENTENCES)]
 
 
-def statements(
-    sentences: list[tuple[str, int]], *, rate: float, seed: int
-) -> list[Statement]:
+def statements(sentences: list[tuple[str, int]], *, rate: float, seed: int) -> list[Statement]:
     """Return each sentence as it is (y = 0) and perturbed (y = 1).
 
     A sentence too short for ``rate`` to flip a letter is left out on both sides: it would carry

@@ -16,7 +16,7 @@ SENTENCES = "toxigen/toxiGen.json"
 
 
 def read_sentences() -> list[dict[str, Any]]:
-    """Return the file's rows: ``id``, ``text``, ``toxicity_score``, ``label``, ``target_groups``."""
+    """Return the rows: ``id``, ``text``, ``toxicity_score``, ``label``, ``target_groups``."""
     rows: list[dict[str, Any]] = read_json(SENTENCES)
     return rows
 

@@ -42,9 +42,7 @@ def truthfulqa_statements() -> list[Statement]:
     found = []
     for row in read_csv(ANSWERS):
         group = group_id(question_of(row["statement"]))
-        found.append(
-            Statement(row["statement"], int(row["label"]), group, categories.get(group))
-        )
+        found.append(Statement(row["statement"], int(row["label"]), group, categories.get(group)))
     return found
 
 

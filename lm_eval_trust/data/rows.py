@@ -1,0 +1,75 @@
+"""The rows of a benchmark's tasks: its test half, in an order that makes a prefix a sample."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from lm_eval_trust.data.forms import FORMS, Row
+from lm_eval_trust.data.partition import SPLITS, partition
+from lm_eval_trust.data.settings import DataSettings
+from lm_eval_trust.data.universe import universe
+from lm_eval_trust.errors import InputError, unknown_name
+from lm_eval_trust.hashing import fingerprint
+
+
+def load_rows(
+    form: str,
+    *,
+    data_source: str = "official",
+    split: str = "grouped",
+    split_seed: int = 0,
+    data_seed: int = 0,
+    perturbation_rate: float = 0.05,
+) -> list[dict[str, Any]]:
+    """Return the rows of a task's form that are evaluated: the test half.
+
+    The groups are split over the benchmark's universe, as the statements are, so no row of a
+    grouped split shares a question, context or sentence with the development half of either
+    source. The order is that of the content hashes: a prefix (``--limit``) is a random sample.
+
+    Args:
+        form: A name of :data:`lm_eval_trust.data.forms.FORMS`, e.g. ``toxigen_generation``.
+        data_source: ``official`` or ``tracingllm``.
+        split: ``grouped``, ``random`` (the paper's plain split over rows) or ``full`` (all rows).
+        split_seed: Seed of the split.
+        data_seed: Seed of candidates, balance and perturbed letters.
+        perturbation_rate: Share of letters whose case is flipped; SST-2 only.
+
+    Returns:
+        Rows with ``item_id`` (content hash), ``group_id``, ``category`` and the form's fields, of
+        the same types in every row.
+
+    Raises:
+        InputError: Unknown form, source or split, a form that the source cannot make, a bad rate,
+            a file that fails its checksum, or no rows left.
+        MissingDataError: A file is nowhere to be had.
+    """
+    if form not in FORMS:
+        raise unknown_name("form", form, FORMS)
+    if split not in (*SPLITS, "full"):
+        raise unknown_name("split", split, (*SPLITS, "full"))
+    settings = DataSettings(data_source, data_seed, perturbation_rate)
+    rows = _identified(form, FORMS[form].build(settings))
+    if split != "full":
+        rows = _test_half(rows, FORMS[form].benchmark, split, split_seed)
+    if not rows:
+        raise InputError(f"No rows are left for {form} from {data_source} with split={split}.")
+    return sorted(rows, key=lambda row: str(row["item_id"]))
+
+
+def _identified(form: str, rows: list[Row]) -> list[Row]:
+    """Add the content hash of each row; equal rows are told apart by their number."""
+    seen: Counter[str] = Counter()
+    identified = []
+    for row in rows:
+        content = fingerprint({"form": form, **row})
+        identified.append({"item_id": fingerprint({"row": content, "n": seen[content]}), **row})
+        seen[content] += 1
+    return identified
+
+
+def _test_half(rows: list[Row], benchmark: str, split: str, seed: int) -> list[Row]:
+    groups = [str(row["group_id"]) for row in rows]
+    parts = partition(groups, split=split, seed=seed, universe=universe(benchmark, groups))
+    return [rows[position] for position in parts.test]
