@@ -31,9 +31,7 @@ def download(file: DataFile, path: Path) -> None:
     """
     base = os.environ.get(BASE_VARIABLE, GITHUB).rstrip("/")
     address = f"{base}/{file.address}"
-    content = _get(address)
-    if file.convert:
-        content = _converted(file, content, address)
+    content = _converted(file, _get(address), address)
     actual = sha256_of(content)
     if actual != file.sha256:
         raise ExternalError(
@@ -63,7 +61,8 @@ def _get(address: str) -> bytes:
 
 
 def _converted(file: DataFile, content: bytes, address: str) -> bytes:
-    assert file.convert is not None
+    if file.convert is None:
+        return content
     try:
         return file.convert(content)
     except (ValueError, KeyError, TypeError) as error:

@@ -130,7 +130,7 @@ def _distinct(items: list[Statement], settings: DataSettings) -> list[Statement]
 
 
 def _pku(settings: DataSettings) -> list[Statement]:
-    return _distinct(list({item.id: item for item in pku_saferlhf.statements()}.values()), settings)
+    return _distinct(pku_saferlhf.consistent_statements(), settings)
 
 
 _OFFICIAL = {

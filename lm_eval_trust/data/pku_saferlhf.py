@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from lm_eval_trust.data.readers import read_jsonl
 from lm_eval_trust.data.statements import Statement
 from lm_eval_trust.hashing import group_id
@@ -16,3 +18,15 @@ def statements() -> list[Statement]:
         for pair in read_jsonl(PAIRS)
         for field, label in (("safe_response", 1), ("unsafe_response", 0))
     ]
+
+
+def consistent_statements() -> list[Statement]:
+    """Return each distinct statement once, without those that pairs disagree on.
+
+    Many responses are in several pairs, and some are labelled safe in one and unsafe in another.
+    """
+    distinct = {item.id: item for item in statements()}
+    labels: defaultdict[str, set[int]] = defaultdict(set)
+    for item in distinct.values():
+        labels[item.text].add(item.label)
+    return [item for item in distinct.values() if len(labels[item.text]) == 1]

@@ -31,6 +31,10 @@ class Statement:
     group: str
     category: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.label not in (0, 1):
+            raise InputError(f"{self.text!r} has the label {self.label!r}; expected 0 or 1.")
+
     @property
     def id(self) -> str:
         """Content hash of text and label."""

@@ -1,0 +1,169 @@
+"""``lm-eval-trust data``: what each dimension consists of, where it comes from, what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from lm_eval_trust.data.audit import AuditReport, audit
+from lm_eval_trust.data.files import fetch, files_of
+from lm_eval_trust.data.findings import Finding, released_findings
+from lm_eval_trust.data.load import SOURCES, load_statements
+from lm_eval_trust.data.settings import DATA_SOURCES
+from lm_eval_trust.dimensions import DIMENSIONS, UNIVERSAL, Dimension, find_dimension
+from lm_eval_trust.errors import TrustError
+
+PARTS = ("train", "validation", "development", "test", "all")
+FETCH_FAILED = 3
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``data`` with its three commands."""
+    parser = subparsers.add_parser("data", help="audit, fetch and show the benchmarks' data")
+    commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+    _add_audit(commands)
+    _add_fetch(commands)
+    _add_show(commands)
+
+
+def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("audit", help="rows, balance, duplicates, leaks, labels")
+    _add_dimensions(parser)
+    parser.add_argument(
+        "--source", choices=[*DATA_SOURCES, "both"], default="both", help="default: both"
+    )
+    parser.add_argument("--split-seed", type=int, default=0, metavar="INT")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(func=run_audit)
+
+
+def _add_fetch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("fetch", help="download into the cache, checked by checksum")
+    _add_dimensions(parser)
+    parser.set_defaults(func=run_fetch)
+
+
+def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("show", help="print statements of a dimension")
+    parser.add_argument("dimension", metavar="DIMENSION", help="a dimension or its benchmark")
+    parser.add_argument("--source", choices=DATA_SOURCES, default="official")
+    parser.add_argument("--part", choices=PARTS, default="train", help="default: train")
+    parser.add_argument("--split-seed", type=int, default=0, metavar="INT")
+    parser.add_argument("--n", type=int, default=5, help="how many (default: 5)")
+    parser.set_defaults(func=run_show)
+
+
+def _add_dimensions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dimension",
+        nargs="+",
+        metavar="D",
+        help="dimensions or benchmarks (default: the five and universal)",
+    )
+
+
+def run_audit(args: argparse.Namespace) -> int:
+    """Print the audit; 0 whatever it finds, for a finding is not a failure."""
+    sources = DATA_SOURCES if args.source == "both" else (args.source,)
+    dimensions = _dimensions(args.dimension)
+    reports = [
+        audit(dimension.name, source, split_seed=args.split_seed)
+        for dimension in dimensions
+        for source in sources
+        if len(sources) == 1 or dimension.benchmark in SOURCES[source]
+    ]
+    released = "tracingllm" in sources
+    findings = [f for d in dimensions for f in released_findings(d.name)] if released else []
+    if args.json:
+        print(_as_json(reports, findings))
+    else:
+        print("\n\n".join([*map(_report_text, reports), *_findings_text(findings)]))
+    return 0
+
+
+def run_fetch(args: argparse.Namespace) -> int:
+    """Fetch every file of the dimensions; 3 when one could not be had, after trying the rest."""
+    failed = 0
+    for path in _paths(_dimensions(args.dimension)):
+        try:
+            print(f"{path}: {fetch(path)}")
+        except TrustError as error:
+            failed += 1
+            print(f"{path}: FAILED: {error}")
+    return FETCH_FAILED if failed else 0
+
+
+def run_show(args: argparse.Namespace) -> int:
+    """Print the first statements of a part."""
+    statements = load_statements(args.dimension, data_source=args.source)
+    positions = statements.partition(seed=args.split_seed).part(args.part)
+    dimension = statements.dimension
+    print(f"{dimension.name} from {args.source}, {args.part}: {len(positions)} statements")
+    print(f"y = 0: {dimension.label_meaning[0]}; y = 1: {dimension.label_meaning[1]}")
+    for position in positions[: max(args.n, 0)]:
+        item = statements.items[position]
+        print(f"{item.label}  {item.category or '-'}  {item.text!r}")
+    return 0
+
+
+def _dimensions(names: Iterable[str] | None) -> list[Dimension]:
+    return [find_dimension(name) for name in names] if names else [*DIMENSIONS, UNIVERSAL]
+
+
+def _paths(dimensions: Iterable[Dimension]) -> list[str]:
+    """Return the files of the dimensions, of both sources and of the task rows, each once."""
+    paths = [
+        path
+        for dimension in dimensions
+        for path in (
+            *files_of(dimension.benchmark),
+            *(
+                file
+                for source in SOURCES.values()
+                if dimension.benchmark in source
+                for file in source[dimension.benchmark].files
+            ),
+            *(["tracingllm/truthfulqa_test.csv"] if dimension.benchmark == "truthfulqa" else []),
+        )
+    ]
+    return list(dict.fromkeys(paths))
+
+
+def _report_text(report: AuditReport) -> str:
+    zero, one = report.label_meaning
+    lines = [
+        f"{report.dimension} from {report.data_source}",
+        f"  statements {report.statements}, groups {report.groups}, categories {report.categories}",
+        f"  y = 0: {report.labels[0]} ({zero}); y = 1: {report.labels[1]} ({one}); "
+        f"trustworthy: {report.trustworthy_label}",
+        f"  repeats {report.repeats}, texts with both labels {report.contradictory_texts}",
+    ]
+    for split, parts in report.splits.items():
+        lines.append(
+            f"  split {split}: train {parts.train}, validation {parts.validation}, test "
+            f"{parts.test}; {parts.straddling_groups} groups straddle it, with "
+            f"{parts.straddling_items} of the test statements"
+        )
+    return "\n".join(lines)
+
+
+def _findings_text(findings: list[Finding]) -> list[str]:
+    if not findings:
+        return []
+    lines = ["Findings in the released files, measured now (documented figure in brackets)"]
+    for finding in findings:
+        measured = f"{finding.measured:.{finding.decimals}f}"
+        documented = f"{finding.documented:.{finding.decimals}f}"
+        verdict = "agrees" if finding.agrees else "DIFFERS"
+        lines.append(f"  {finding.file}: {finding.what}: {measured} [{documented}] {verdict}")
+    return ["\n".join(lines)]
+
+
+def _as_json(reports: list[AuditReport], findings: list[Finding]) -> str:
+    record = {
+        "reports": [asdict(report) for report in reports],
+        "findings": [asdict(finding) | {"agrees": finding.agrees} for finding in findings],
+    }
+    return json.dumps(record, indent=2, ensure_ascii=False)
