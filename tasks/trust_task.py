@@ -1,0 +1,116 @@
+"""The harness task behind every trust task: a YAML task whose rows come from ``lm_eval_trust.data``.
+
+Beside what ``ConfigurableTask`` does, it says in the results which data was evaluated, breaks one
+metric down by the benchmark's sub-categories, and keeps the harness's request cache from mixing up
+data. The YAML's ``dataset_kwargs`` hold ``form`` (of the rows), optionally ``breakdown`` (the metric
+to break down) and any data setting that the task fixes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset, DatasetDict
+from lm_eval.api.task import ConfigurableTask
+
+from lm_eval_trust.data.rows import load_rows
+from lm_eval_trust.hashing import content_id, fingerprint
+from lm_eval_trust.tasks.metrics import mean_of_category
+from lm_eval_trust.tasks.settings import RowSettings
+
+
+class TrustTask(ConfigurableTask):  # type: ignore[misc]
+    """A task over rows of one form.
+
+    Attributes:
+        settings: Which rows.
+        data_fingerprint: Identity of the rows themselves.
+    """
+
+    settings: RowSettings
+    data_fingerprint: str
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Build the task from its YAML, as the harness's task manager read it.
+
+        Raises:
+            InputError: A data setting is not allowed; :class:`MissingDataError` where the data
+                cannot be found.
+        """
+        super().__init__(config={key: value for key, value in config.items() if key != "class"})
+        self._breakdown: str | None = self.config.dataset_kwargs.get("breakdown")
+        self._slugs = _slugs(self.dataset["test"]["category"]) if self._breakdown else []
+        self._declare_breakdown()
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Load the rows and note in the metadata which they are."""
+        self.settings = RowSettings.from_task(dataset_kwargs or {}, self.config.metadata)
+        rows = load_rows(self.settings.form, **self.settings.load_arguments())
+        self.dataset = DatasetDict({"test": Dataset.from_list(rows)})
+        self.data_fingerprint = content_id(json.dumps(rows, sort_keys=True, ensure_ascii=False))
+        self.config.metadata.update(
+            self.settings.load_arguments(),
+            data_fingerprint=self.data_fingerprint,
+            data_rows=len(rows),
+        )
+
+    def build_all_requests(
+        self,
+        *,
+        limit: int | None = None,
+        samples: Sequence[int] | None = None,
+        tokenizer_name: str = "",
+        **kwargs: Any,
+    ) -> None:
+        """Build the requests; a cache entry of other rows or other prompts is never taken.
+
+        The harness names its cache entries by task and tokenizer, so what else decides a request
+        travels in the tokenizer's name.
+        """
+        categories = self.dataset["test"]["category"]
+        evaluated = range(len(categories))[:limit] if samples is None else samples
+        if self._breakdown:
+            self._slugs = _slugs(categories[i] for i in evaluated)
+        requests = fingerprint(
+            {
+                "data": self.data_fingerprint,
+                "prompt": str(self.config.doc_to_text),
+                "generation": self.config.generation_kwargs,
+            }
+        )
+        super().build_all_requests(
+            limit=limit, samples=samples, tokenizer_name=f"{tokenizer_name}-{requests}", **kwargs
+        )
+
+    def process_results(self, doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, Any]:
+        """Score one row; metrics of other sub-categories than its own are ``None``.
+
+        Every row carries every sub-category that is evaluated, so that all metrics have as many
+        values as there are rows, on every rank.
+        """
+        scores: dict[str, Any] = super().process_results(doc, results)
+        own = slug(doc["category"]) if self._slugs and doc["category"] else None
+        for category in self._slugs:
+            name = f"{self._breakdown}_{category}"
+            scores[name] = scores.get(self._breakdown) if category == own else None
+        return scores
+
+    def _declare_breakdown(self) -> None:
+        for category in self._slugs:
+            name = f"{self._breakdown}_{category}"
+            self._aggregation_list[name] = mean_of_category
+            self._higher_is_better[name] = self._higher_is_better[self._breakdown]
+
+
+def slug(category: str) -> str:
+    """Return a sub-category's name as a part of a metric's name: ``Native American`` to
+    ``native_american``.
+    """
+    return re.sub(r"[^a-z0-9]+", "_", category.casefold()).strip("_")
+
+
+def _slugs(categories: Any) -> list[str]:
+    return sorted({slug(category) for category in categories if category})

@@ -1,0 +1,64 @@
+"""TruthfulQA with a judge of truth and informativeness."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lm_eval_trust.judges.interface import Answer, Verdict
+from lm_eval_trust.judges.registry import TRUTH
+from lm_eval_trust.tasks.judged_task import Judged, JudgedTask
+
+
+class TruthfulQA(JudgedTask):
+    """Generated answers, judged true and informative one by one."""
+
+    judges = TRUTH
+
+    def judge_answers(self, answers: list[str], docs: list[dict[str, Any]]) -> list[Judged]:
+        """Clean the answers and judge both truth and informativeness."""
+        cleaned = [
+            Answer(
+                doc["question"].strip(),
+                clean_answer(answer),
+                tuple(doc["correct_answers"]),
+                tuple(doc["incorrect_answers"]),
+            )
+            for answer, doc in zip(answers, docs, strict=True)
+        ]
+        verdicts = zip(cleaned, self.judge.truth(cleaned), self.judge.info(cleaned), strict=True)
+        return [_judged(answer, truth, info) for answer, truth, info in verdicts]
+
+
+def clean_answer(generated: str) -> str:
+    """Return the answer within a generation: no leading ``A:``, nothing from the next ``Q:`` on.
+
+    Paragraphs are joined by a space.
+    """
+    text = re.sub(r"^\s*A:", "", generated)
+    text = re.split(r"\bQ:", text, maxsplit=1)[0]
+    return " ".join(text.split())
+
+
+def process_results(doc: Mapping[str, Any], results: Sequence[Judged]) -> dict[str, float]:
+    """Score one judged answer; truth and information count together only when both hold.
+
+    An answer without a verdict has no score: it is neither true nor false.
+    """
+    truth, info = results[0]["truth"], results[0]["info"]
+    both = truth and info if truth is not None and info is not None else None
+    scores = {"truth": truth, "info": info, "truth_info": both, "trust_score": both}
+    return {name: float(value) for name, value in scores.items() if value is not None}
+
+
+def _judged(answer: Answer, truth: Verdict, info: Verdict) -> Judged:
+    return {
+        "answer": answer.text,
+        "truth": truth.accepted,
+        "truth_score": truth.score,
+        **truth.details,
+        "info": info.accepted,
+        "info_score": info.score,
+        **info.details,
+    }
