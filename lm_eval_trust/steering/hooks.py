@@ -1,0 +1,212 @@
+"""Apply a steering plan to a model while requests run.
+
+One meaning of a position holds for every kind of request: position *p* of a row is its index
+among the tokens that the model has seen, padding included, whether they come at once or one by
+one through a cache. A row's *prompt end* is the index of its last prompt token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from lm_eval_trust.activations.blocks import (
+    decoder_blocks,
+    decoder_of,
+    hidden_size,
+    number_of_blocks,
+)
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
+
+
+class Steerer:
+    """Steers one model by one plan, inside :meth:`apply` and nowhere else.
+
+    Args:
+        model: A decoder-only model of transformers, wrapped by PEFT or not, on any devices.
+        plan: What to do.
+
+    Raises:
+        InputError: The plan does not fit the model, or its blocks cannot be found.
+    """
+
+    def __init__(self, model: nn.Module, plan: SteeringPlan) -> None:
+        self.plan = plan
+        self._active = False
+        self._decoder: nn.Module = model
+        self._steered: dict[int, tuple[nn.Module, tuple[SteeringStep, ...]]] = {}
+        if not plan.steps:
+            return
+        plan.check(
+            blocks=number_of_blocks(model),
+            width=hidden_size(model),
+            model=getattr(model.config, "name_or_path", "") or type(model).__name__,
+        )
+        blocks = decoder_blocks(model)
+        self._decoder = decoder_of(model)
+        self._steered = {i: (blocks[i], steps) for i, steps in plan.by_layer().items()}
+
+    @contextmanager
+    def apply(self, prompt_ends: int | torch.Tensor | None = None) -> Iterator[None]:
+        """Steer every forward pass of the model until the block ends, also by an exception.
+
+        Args:
+            prompt_ends: Index of the last prompt token: one number for all rows, or an integer
+                tensor of shape (rows,); −1 for a row whose prompt lies before its first token.
+                ``None`` takes each forward pass without a cached prefix as a new prompt that ends
+                at its last real token by the attention mask; generation without a cache needs
+                the index.
+
+        Raises:
+            RuntimeError: This steerer is active already.
+        """
+        if self._active:
+            raise RuntimeError("This model is being steered already; end the other block first.")
+        if not self._steered:
+            yield
+            return
+        passes = _Passes(prompt_ends, expected=len(self._steered))
+        self._active = True
+        with ExitStack() as stack:
+            stack.callback(setattr, self, "_active", False)
+            before = self._decoder.register_forward_pre_hook(passes.begin, with_kwargs=True)
+            stack.callback(before.remove)
+            for block, steps in self._steered.values():
+                hook = _BlockHook(passes, steps)
+                stack.callback(block.register_forward_hook(hook).remove)
+            stack.callback(self._decoder.register_forward_hook(passes.finish).remove)
+            yield
+
+
+class _Passes:
+    """Where the current forward pass stands in its rows."""
+
+    def __init__(self, prompt_ends: int | torch.Tensor | None, *, expected: int) -> None:
+        self._given = prompt_ends
+        self._expected = expected
+        self._steered_blocks = 0
+        self._seen_ends: int | torch.Tensor = -1
+        self.offset = 0
+
+    def begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # The argument is called past_key_values, cache or cache_params, by transformers' version.
+        values = (*args, *kwargs.values())
+        cache = next((value for value in values if hasattr(value, "get_seq_length")), None)
+        self.offset = int(cache.get_seq_length()) if cache is not None else 0
+        self._steered_blocks = 0
+        if self._given is None and self.offset == 0:
+            tokens = kwargs.get("input_ids", args[0] if args else None)
+            tokens = kwargs.get("inputs_embeds") if tokens is None else tokens
+            self._seen_ends = _last_real_tokens(tokens.shape[1], kwargs.get("attention_mask"))
+
+    def finish(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if self._steered_blocks != self._expected:
+            raise RuntimeError(
+                f"{self._steered_blocks} of {self._expected} steered blocks ran in a forward pass "
+                f"of {type(module).__name__}: this model does not call its decoder blocks as "
+                f"modules, and cannot be steered by hooks."
+            )
+
+    def count(self) -> None:
+        self._steered_blocks += 1
+
+    def ends(self, rows: int) -> int | torch.Tensor:
+        """Return the prompt ends for a batch of ``rows``: beams and samples repeat each row."""
+        ends = self._seen_ends if self._given is None else self._given
+        if isinstance(ends, int) or ends.shape[0] == rows:
+            return ends
+        repeats, rest = divmod(rows, ends.shape[0])
+        if rest:
+            raise RuntimeError(f"{rows} rows do not repeat {ends.shape[0]} prompts evenly.")
+        return ends.repeat_interleave(repeats)
+
+
+class _BlockHook:
+    """Forward hook of one decoder block."""
+
+    def __init__(self, passes: _Passes, steps: tuple[SteeringStep, ...]) -> None:
+        self._passes = passes
+        self._steps = steps
+        self._on_device: dict[torch.device, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        self._passes.count()
+        # transformers 5 returns a tensor, transformers 4 a tuple that starts with it.
+        hidden = output[0] if isinstance(output, tuple) else output
+        width = self._steps[0].vector.shape[0]
+        if not isinstance(hidden, torch.Tensor) or hidden.ndim != 3 or hidden.shape[-1] != width:
+            shape = tuple(hidden.shape) if isinstance(hidden, torch.Tensor) else type(hidden)
+            raise RuntimeError(
+                f"{type(module).__name__} returned {shape}, expected a tensor of shape "
+                f"(rows, positions, {width}); this version of transformers is not supported."
+            )
+        ends = self._passes.ends(hidden.shape[0])
+        for step, (vector, unit) in zip(self._steps, self._vectors(hidden.device), strict=True):
+            hidden = _steer(hidden, step, vector, unit, ends, self._passes.offset)
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    def _vectors(self, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        # Blocks of a sharded model live on different devices; vectors stay float32 there.
+        if device not in self._on_device:
+            self._on_device[device] = [
+                (step.vector.to(device, torch.float32), step.unit.to(device, torch.float32))
+                for step in self._steps
+            ]
+        return self._on_device[device]
+
+
+def _steer(
+    hidden: torch.Tensor,
+    step: SteeringStep,
+    vector: torch.Tensor,
+    unit: torch.Tensor,
+    ends: int | torch.Tensor,
+    offset: int,
+) -> torch.Tensor:
+    """Return ``hidden`` (rows, positions, width) changed at the step's positions, as a copy."""
+    if step.positions == "all":
+        return hidden + _difference(hidden, step, vector, unit)
+    if isinstance(ends, torch.Tensor):
+        places = offset + torch.arange(hidden.shape[1], device=hidden.device)
+        ends = ends.to(hidden.device)[:, None]
+        chosen = places >= ends if step.positions == "generated" else places == ends
+        difference = _difference(hidden, step, vector, unit)
+        return torch.where(chosen[..., None], hidden + difference, hidden)
+    first = ends - offset
+    last = first + 1 if step.positions == "last_prompt" else hidden.shape[1]
+    first = max(first, 0)
+    if first >= min(last, hidden.shape[1]):
+        return hidden
+    steered = hidden.clone()
+    part = hidden[:, first:last]
+    steered[:, first:last] = part + _difference(part, step, vector, unit)
+    return steered
+
+
+def _difference(
+    hidden: torch.Tensor, step: SteeringStep, vector: torch.Tensor, unit: torch.Tensor
+) -> torch.Tensor:
+    """Return α d(h) in the dtype of ``hidden``, broadcastable to its shape."""
+    if step.action == "add":
+        return (step.alpha * vector).to(hidden.dtype)
+    precise = torch.promote_types(hidden.dtype, torch.float32)
+    projection = hidden.to(precise) @ unit.to(precise)
+    wanted = step.target if step.action == "clamp" and step.target is not None else 0.0
+    return (step.alpha * (wanted - projection)[..., None] * unit.to(precise)).to(hidden.dtype)
+
+
+def _last_real_tokens(length: int, mask: Any) -> int | torch.Tensor:
+    """Return the index of each row's last real token."""
+    if mask is None:
+        return length - 1
+    if not isinstance(mask, torch.Tensor) or mask.ndim != 2:
+        raise InputError(
+            "Cannot read the end of the prompt from this attention mask; pass prompt_ends."
+        )
+    places = torch.arange(mask.shape[1], device=mask.device)
+    return (places * (mask != 0)).amax(dim=1)

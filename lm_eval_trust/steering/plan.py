@@ -1,0 +1,216 @@
+"""What is done to which block's output, where and how strongly.
+
+Every action changes a hidden state h by α times a difference d(h):
+
+- ``add``: d = v, the scaled vector (arXiv 2402.19465, eq. 2);
+- ``clamp``: d = (c − ⟨h, u⟩) u, which at α = 1 sets the projection on the unit direction u to c;
+- ``ablate``: d = −⟨h, u⟩ u, which at α = 1 removes the direction.
+
+So α = 0 leaves the model as it is, and α and −α move a state in opposite directions, whatever
+the action.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from lm_eval_trust.activations.blocks import check_layers
+from lm_eval_trust.errors import InputError, unknown_name
+from lm_eval_trust.hashing import fingerprint
+from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.steering.vectors import SteeringVector
+
+Action = Literal["add", "clamp", "ablate"]
+Positions = Literal["generated", "all", "last_prompt"]
+ACTIONS: tuple[Action, ...] = ("add", "clamp", "ablate")
+POSITIONS: tuple[Positions, ...] = ("generated", "all", "last_prompt")
+
+#: Directions whose cosine is beyond this are the same direction for the check of contradictions.
+_SAME_DIRECTION = 0.999
+
+
+@dataclass(frozen=True, eq=False)
+class SteeringStep:
+    """One intervention on one block's output.
+
+    Attributes:
+        layer: 0-based decoder block.
+        vector: What α multiplies, float32, shape (hidden,); its direction is the unit direction
+            of ``clamp`` and ``ablate``.
+        alpha: Strength; 0 does nothing.
+        action: ``add``, ``clamp`` or ``ablate``.
+        positions: ``generated`` (the last prompt token and every later position), ``all`` (every
+            token) or ``last_prompt`` (the last prompt token only).
+        target: Projection that ``clamp`` sets, in the activations' own units.
+        origin: Where the vector comes from, for messages and results files.
+    """
+
+    layer: int
+    vector: torch.Tensor
+    alpha: float = 1.0
+    action: Action = "add"
+    positions: Positions = "generated"
+    target: float | None = None
+    origin: str = "vector"
+
+    def __post_init__(self) -> None:
+        if self.action not in ACTIONS:
+            raise unknown_name("steering action", str(self.action), ACTIONS)
+        if self.positions not in POSITIONS:
+            raise unknown_name("kind of positions", str(self.positions), POSITIONS)
+        if not math.isfinite(self.alpha):
+            raise InputError(f"alpha={self.alpha} of {self.origin} is not a finite number.")
+        if self.action == "clamp" and (self.target is None or not math.isfinite(self.target)):
+            raise InputError(
+                f"action=clamp needs a target projection, and {self.origin} carries none; "
+                f"pass target=NUMBER."
+            )
+        if self.action != "clamp" and self.target is not None:
+            raise InputError(f"target={self.target} belongs to action=clamp, not {self.action}.")
+        if self.vector.ndim != 1 or not torch.isfinite(self.vector).all():
+            raise InputError(f"The vector of {self.origin} is not a finite vector of one axis.")
+
+    @property
+    def unit(self) -> torch.Tensor:
+        """Direction of length 1, float32, shape (hidden,)."""
+        return self.vector / self.vector.norm()
+
+    def summary(self) -> dict[str, Any]:
+        """Return the step as JSON-like values, with a digest in place of the vector."""
+        values = self.vector.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
+        return {
+            "layer": self.layer,
+            "alpha": float(self.alpha),
+            "action": self.action,
+            "positions": self.positions,
+            "target": self.target,
+            "norm": float(self.vector.norm()),
+            "vector": hashlib.sha256(values).hexdigest()[:16],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class SteeringPlan:
+    """All interventions on one model; steps at one layer are applied in their order.
+
+    Attributes:
+        steps: The interventions.
+        built_from: Provenance of the vectors, for the leak guard and for results files.
+    """
+
+    steps: tuple[SteeringStep, ...] = ()
+    built_from: tuple[Provenance, ...] = ()
+    _widths: frozenset[int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        widths = frozenset(step.vector.shape[0] for step in self.steps)
+        if len(widths) > 1:
+            raise InputError(f"The steering plan mixes vectors of widths {sorted(widths)}.")
+        object.__setattr__(self, "_widths", widths)
+        for first, second in itertools.combinations(self.steps, 2):
+            _refuse_contradiction(first, second)
+
+    @classmethod
+    def from_vector(
+        cls,
+        vector: SteeringVector,
+        layers: Iterable[int],
+        *,
+        alpha: float = 1.0,
+        action: str = "add",
+        positions: str = "generated",
+        scale: str = "projection_std",
+        target: float | None = None,
+    ) -> SteeringPlan:
+        """Return the plan that applies ``vector`` at ``layers``.
+
+        Args:
+            vector: Directions of these layers.
+            layers: 0-based decoder blocks.
+            alpha: Strength at each of them.
+            action: See :class:`SteeringStep`.
+            positions: See :class:`SteeringStep`.
+            scale: See :meth:`lm_eval_trust.steering.vectors.LayerVector.scaled`.
+            target: What ``clamp`` sets; by default the trustworthy side's mean projection.
+
+        Raises:
+            InputError: The vector lacks a layer, or the settings are not possible together.
+        """
+        steps = []
+        for index in layers:
+            layer = vector.layer(index)
+            wanted = layer.target if action == "clamp" and target is None else target
+            steps.append(
+                SteeringStep(
+                    layer=index,
+                    vector=layer.scaled(scale),
+                    alpha=float(alpha),
+                    action=action,  # type: ignore[arg-type]
+                    positions=positions,  # type: ignore[arg-type]
+                    target=wanted,
+                    origin=vector.name,
+                )
+            )
+        return cls(tuple(steps), (vector.provenance,) if vector.provenance else ())
+
+    def __add__(self, other: SteeringPlan) -> SteeringPlan:
+        """Return the plan of both; contradictions between them are refused."""
+        return SteeringPlan(self.steps + other.steps, self.built_from + other.built_from)
+
+    @property
+    def active_steps(self) -> tuple[SteeringStep, ...]:
+        """Steps that change anything: those with α other than 0."""
+        return tuple(step for step in self.steps if step.alpha != 0)
+
+    def by_layer(self) -> Mapping[int, tuple[SteeringStep, ...]]:
+        """Return the active steps of each layer, in their order."""
+        layers = sorted({step.layer for step in self.active_steps})
+        return {i: tuple(s for s in self.active_steps if s.layer == i) for i in layers}
+
+    def check(self, *, blocks: int, width: int, model: str) -> None:
+        """Raise unless the plan fits a model.
+
+        Raises:
+            InputError: A layer is out of range, or the vectors have another width.
+        """
+        if self.steps:
+            check_layers(sorted({step.layer for step in self.steps}), blocks, model=model)
+        for found in self._widths - {width}:
+            raise InputError(
+                f"The steering vector has width {found}, but {model} has hidden size {width}; "
+                f"use a vector that was built from a model of the same size."
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of what the plan does; the same for all plans that do nothing."""
+        return fingerprint({"steps": [step.summary() for step in self.active_steps]})
+
+    def summary(self) -> dict[str, Any]:
+        """Return the record for results files."""
+        return {
+            "fingerprint": self.fingerprint,
+            "steps": [step.summary() | {"origin": step.origin} for step in self.steps],
+            "built_from": [provenance.summary() for provenance in self.built_from],
+        }
+
+
+def _refuse_contradiction(first: SteeringStep, second: SteeringStep) -> None:
+    # All kinds of positions share the last prompt token, so steps of one layer always meet.
+    if first.layer != second.layer or first.vector.shape != second.vector.shape:
+        return
+    if first.action == second.action == "add":
+        return
+    if abs(float(first.unit @ second.unit)) > _SAME_DIRECTION:
+        raise InputError(
+            f"Steering steps contradict each other: {first.action} ({first.origin}) and "
+            f"{second.action} ({second.origin}) act on the same direction at layer {first.layer}. "
+            f"Keep one of them."
+        )

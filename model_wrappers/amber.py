@@ -1,0 +1,71 @@
+"""``amber``: LLM360's Amber at any of its pre-training checkpoints, or any other model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.model_wrappers.arguments import as_flag, plan_from_arguments, split_arguments
+from lm_eval_trust.model_wrappers.steerable import SteerableLM
+
+AMBER = "LLM360/Amber"
+#: Amber's revisions are ckpt_000 to ckpt_358; its last checkpoint, 359, is ``main``.
+LAST_CHECKPOINT = 359
+
+
+class Amber(SteerableLM):
+    """Harness model ``amber``.
+
+    Args:
+        pretrained: Hub name or folder; ``LLM360/Amber`` by default.
+        checkpoint: Short for ``revision=ckpt_NNN``.
+        steering: Steering file, see :func:`lm_eval_trust.steering.requests.read_steering_file`.
+        allow_leak: Evaluate also on items that a vector was built from.
+        **arguments: The steering arguments of
+            :class:`lm_eval_trust.steering.requests.SteeringRequest`, and all of ``HFLM``'s.
+
+    Raises:
+        InputError: An unknown argument, a revision that does not exist, steering that does not
+            fit the model.
+        ExternalError: The model is neither local nor reachable.
+    """
+
+    #: Model that is evaluated where ``pretrained`` is not given.
+    DEFAULT_MODEL: ClassVar[str] = AMBER
+    #: Steering request that is made where the arguments name no steering.
+    DEFAULT_STEERING: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, pretrained: Any = None, **arguments: Any) -> None:
+        request, own, rest = split_arguments(arguments)
+        pretrained = self.DEFAULT_MODEL if pretrained is None else pretrained
+        if "checkpoint" in own:
+            rest["revision"] = _revision(own["checkpoint"], pretrained, rest.get("revision"))
+        plan = plan_from_arguments(
+            request,
+            own.get("steering"),
+            defaults=self.DEFAULT_STEERING,
+            dtype=str(rest.get("dtype", "auto")),
+            device=rest.get("device"),
+        )
+        allow_leak = as_flag("allow_leak", own.get("allow_leak", False))
+        super().__init__(pretrained, plan=plan, allow_leak=allow_leak, **rest)
+
+
+def _revision(checkpoint: Any, pretrained: Any, revision: Any) -> str:
+    """Return the revision that ``checkpoint=`` is short for."""
+    if revision is not None:
+        raise InputError(
+            f"checkpoint={checkpoint} and revision={revision} name the revision twice; keep one."
+        )
+    number = str(checkpoint).removeprefix("ckpt_")
+    if not number.isdigit():
+        raise InputError(f"checkpoint={checkpoint!r} is not a checkpoint's number such as 179.")
+    if pretrained == AMBER:
+        if int(number) > LAST_CHECKPOINT:
+            raise InputError(
+                f"checkpoint={checkpoint} does not exist: Amber has 0 to {LAST_CHECKPOINT}."
+            )
+        if int(number) == LAST_CHECKPOINT:
+            return "main"
+    return f"ckpt_{int(number):03d}"

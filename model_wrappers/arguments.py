@@ -1,0 +1,120 @@
+"""The wrappers' model arguments: which exist, and which belong to the steering."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lm_eval.models.huggingface import HFLM
+
+from lm_eval_trust.errors import InputError, unknown_name
+from lm_eval_trust.steering.plan import SteeringPlan
+from lm_eval_trust.steering.requests import REQUEST_KEYS, read_steering_file, request_from
+
+#: Arguments that ``HFLM`` hands on to ``from_pretrained``.
+_LOADING_ARGUMENTS = frozenset(
+    (
+        "attn_implementation",
+        "bnb_4bit_compute_dtype",
+        "bnb_4bit_quant_type",
+        "bnb_4bit_use_double_quant",
+        "cache_dir",
+        "device_map",
+        "experts_implementation",
+        "force_download",
+        "key_mapping",
+        "load_in_4bit",
+        "load_in_8bit",
+        "local_files_only",
+        "low_cpu_mem_usage",
+        "quantization_config",
+        "token",
+        "use_safetensors",
+        "variant",
+        "weights_only",
+    )
+)
+
+_OWN_ARGUMENTS = frozenset(("steering", "checkpoint", "allow_leak"))
+
+
+def split_arguments(
+    arguments: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Divide a wrapper's arguments into steering request, wrapper's own and ``HFLM``'s.
+
+    Raises:
+        InputError: An argument is none of these; the nearest name is suggested.
+    """
+    allowed = REQUEST_KEYS | _OWN_ARGUMENTS | _hflm_arguments() | _LOADING_ARGUMENTS
+    for name in arguments:
+        if name not in allowed:
+            raise unknown_name("model argument", name, allowed)
+    request = {k: v for k, v in arguments.items() if k in REQUEST_KEYS}
+    own = {k: v for k, v in arguments.items() if k in _OWN_ARGUMENTS}
+    rest = {k: v for k, v in arguments.items() if k not in REQUEST_KEYS | _OWN_ARGUMENTS}
+    return request, own, rest
+
+
+def plan_from_arguments(
+    request: Mapping[str, Any],
+    steering_file: str | None,
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
+    device: str | None = None,
+) -> SteeringPlan:
+    """Return the plan that model arguments ask for; empty where they ask for none.
+
+    Args:
+        request: Arguments of one vector (``vector`` or ``dimension``, ``layer``, ``alpha``, …).
+        steering_file: Value of ``steering=``.
+        defaults: Request to make where the arguments name neither vector, dimension nor file.
+        dtype: In which the source model runs where a vector has to be built.
+        device: Where it runs.
+
+    Raises:
+        InputError: Both a file and single arguments, or settings without a vector.
+    """
+    device = _usable(device)
+    if steering_file is not None:
+        if request:
+            raise InputError(
+                f"steering={steering_file} holds the whole steering; "
+                f"{', '.join(sorted(request))} cannot be given beside it."
+            )
+        plan = SteeringPlan()
+        for entry in read_steering_file(steering_file):
+            plan += entry.plan(dtype=dtype, device=device)
+        return plan
+    if defaults and not {"vector", "dimension"} & set(request):
+        request = {**defaults, **request}
+    if not request:
+        return SteeringPlan()
+    return request_from(request, where="the model arguments").plan(dtype=dtype, device=device)
+
+
+def as_flag(name: str, value: Any) -> bool:
+    """Return a model argument as a truth value.
+
+    Raises:
+        InputError: It is neither true nor false.
+    """
+    text = str(value).strip().lower()
+    if text not in ("true", "false", "1", "0"):
+        raise InputError(f"{name}={value!r} is neither true nor false.")
+    return text in ("true", "1")
+
+
+def _hflm_arguments() -> frozenset[str]:
+    parameters = inspect.signature(HFLM.__init__).parameters.values()
+    return frozenset(p.name for p in parameters if p.kind is not p.VAR_KEYWORD) - {"self"}
+
+
+def _usable(device: Any) -> str | None:
+    # The harness asks for cuda:0 unless told otherwise, and falls back to what there is.
+    if device is None or (str(device).startswith("cuda") and not torch.cuda.is_available()):
+        return None
+    return str(device)

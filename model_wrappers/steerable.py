@@ -1,0 +1,245 @@
+"""A harness model that can be steered: ``HFLM`` whose requests run under a steering plan."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.hashing import fingerprint
+from lm_eval_trust.leakguard import refuse_leaks
+from lm_eval_trust.model_wrappers.loading import explained
+from lm_eval_trust.model_wrappers.prompt_ends import (
+    PromptEnds,
+    TokenRequest,
+    prompt_ends_of,
+    rolling_prompt_ends,
+    unambiguous_batches,
+)
+from lm_eval_trust.model_wrappers.response_cache import keep_responses_apart
+from lm_eval_trust.steering.hooks import Steerer
+from lm_eval_trust.steering.plan import SteeringPlan
+
+#: How a run is executed; no answer depends on it.
+_EXECUTION_ARGUMENTS = frozenset(
+    ("batch_size", "max_batch_size", "device", "parallelize", "max_memory_per_gpu", "device_map")
+)
+
+
+class SteerableLM(HFLM):
+    """``HFLM`` around a model that is steered in every kind of request.
+
+    Log-likelihood, rolling log-likelihood and generation share one meaning of a position: the
+    steered model's own continuation scores exactly what generating it gave.
+
+    Args:
+        pretrained: Hub name, folder, or a ready model.
+        plan: What to do; an empty plan leaves the model as it is.
+        allow_leak: Evaluate also on items that the plan's vectors were built from.
+        **kwargs: All of ``HFLM``'s arguments.
+
+    Raises:
+        InputError: The model is no decoder-only model, or the plan does not fit it.
+    """
+
+    def __init__(
+        self,
+        pretrained: Any,
+        *,
+        plan: SteeringPlan | None = None,
+        allow_leak: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.plan = plan or SteeringPlan()
+        self._allow_leak = allow_leak
+        # A model in memory has no name that tells its weights, so its answers are never reused.
+        name = pretrained if isinstance(pretrained, str) else uuid.uuid4().hex
+        self._arguments = {"pretrained": name} | {
+            key: str(value) for key, value in kwargs.items() if key not in _EXECUTION_ARGUMENTS
+        }
+        self._prompt_ends: PromptEnds | None = None
+        self._rolling_ends: Iterator[int] | None = None
+        with explained(name, str(kwargs.get("revision", "main"))):
+            super().__init__(pretrained, **kwargs)
+        if self.plan.steps and self.backend != "causal":
+            raise InputError(f"{name} is not a decoder-only model and cannot be steered.")
+        self._steerer = Steerer(self.model, self.plan)
+
+    def steer_by(self, plan: SteeringPlan) -> None:
+        """Steer the loaded model by another plan from now on.
+
+        Raises:
+            InputError: The plan does not fit the model; the old plan stays.
+        """
+        self._steerer = Steerer(self.model, plan)
+        self.plan = plan
+        keep_responses_apart(self.cache_hook, self.trust_fingerprint)
+
+    def _get_config(self, pretrained: str, **kwargs: Any) -> None:
+        super()._get_config(pretrained, **kwargs)
+        text_config = self._config.get_text_config()
+        # Before gigabytes of weights are loaded.
+        self.plan.check(
+            blocks=text_config.num_hidden_layers, width=text_config.hidden_size, model=pretrained
+        )
+
+    @property
+    def trust_fingerprint(self) -> str:
+        """Identity of everything that answers depend on: model, arguments, steering."""
+        return fingerprint(
+            {
+                "arguments": self._arguments,
+                "steering": self.plan.fingerprint,
+                "allow_leak": self._allow_leak,
+            }
+        )
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Return what the harness puts under ``config`` of a results file, and the steering."""
+        info: dict[str, Any] = super().get_model_info()
+        return info | {
+            "trust_fingerprint": self.trust_fingerprint,
+            "steering": self.plan.summary(),
+            "allow_leak": self._allow_leak,
+        }
+
+    def set_cache_hook(self, cache_hook: Any) -> None:
+        """Give this model and this steering answers of their own in a ``--use_cache`` file."""
+        keep_responses_apart(cache_hook, self.trust_fingerprint)
+        super().set_cache_hook(cache_hook)
+
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Score continuations; see ``HFLM``."""
+        self._guard(requests)
+        result: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm)
+        return result
+
+    def loglikelihood_rolling(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Score whole texts; every position counts as generated, the prefix token as prompt."""
+        self._guard(requests)
+        ends = rolling_prompt_ends(
+            [self.tok_encode(request.args[0]) for request in requests],
+            prefix_token=self.prefix_token_id,
+            max_length=self.max_length,
+        )
+        self._rolling_ends = iter(ends)
+        try:
+            result: list[float] = super().loglikelihood_rolling(requests, disable_tqdm)
+        finally:
+            self._rolling_ends = None
+        return result
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Generate continuations; see ``HFLM``."""
+        self._guard(requests)
+        result: list[str] = super().generate_until(requests, disable_tqdm)
+        return result
+
+    def _guard(self, requests: Sequence[Instance]) -> None:
+        if self._allow_leak or not self.plan.active_steps:
+            return
+        docs: dict[str, dict[int, Mapping[str, Any]]] = {}
+        for request in requests:
+            if isinstance(request.doc, Mapping):
+                docs.setdefault(str(request.task_name), {})[request.doc_id] = request.doc
+        for task, found in docs.items():
+            refuse_leaks(self.plan.built_from, found.values(), task=task)
+
+    def _loglikelihood_tokens(
+        self, requests: list[TokenRequest], **kwargs: Any
+    ) -> list[tuple[float, bool]]:
+        self._refuse_overlong(requests)
+        if not self.plan.active_steps:
+            plain: list[tuple[float, bool]] = super()._loglikelihood_tokens(requests, **kwargs)
+            return plain
+        if self._rolling_ends is None:
+            ends = prompt_ends_of(requests, self.max_length)
+        else:
+            # Ranks with fewer windows repeat their first one, whose scores are thrown away.
+            ends = [next(self._rolling_ends, 0) for _ in requests]
+        scores: list[tuple[float, bool] | None] = [None] * len(requests)
+        for positions, table in unambiguous_batches(requests, ends, self.max_length):
+            with self._known_prompt_ends(table):
+                part = super()._loglikelihood_tokens([requests[i] for i in positions], **kwargs)
+            for i, score in zip(positions, part, strict=True):
+                scores[i] = score
+        return [score for score in scores if score is not None]
+
+    def _refuse_overlong(self, requests: Sequence[TokenRequest]) -> None:
+        if self.truncation:
+            return
+        for request in requests:
+            _refuse_overlong(len(request[1]) + len(request[2]) - 1, self.max_length)
+
+    def tok_batch_encode(
+        self,
+        strings: list[str],
+        padding_side: str = "left",
+        left_truncate_len: int | None = None,
+        truncation: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokenize prompts; see ``HFLM``.
+
+        Raises:
+            InputError: A prompt is too long and ``truncation=true`` was not given.
+        """
+        limit = None if truncation else left_truncate_len
+        tokens, mask = super().tok_batch_encode(
+            strings, padding_side, None if limit else left_truncate_len, truncation
+        )
+        if limit:
+            _refuse_overlong(tokens.shape[1], limit)
+        return tokens, mask
+
+    @contextmanager
+    def _known_prompt_ends(self, table: PromptEnds | None) -> Iterator[None]:
+        before, self._prompt_ends = self._prompt_ends, table
+        try:
+            yield
+        finally:
+            self._prompt_ends = before
+
+    def _detect_batch_size(self, *args: Any, **kwargs: Any) -> int:
+        # Its probes are made-up tokens, which no table of prompt ends knows.
+        with self._known_prompt_ends(None):
+            size: int = super()._detect_batch_size(*args, **kwargs)
+        return size
+
+    def _model_call(
+        self,
+        inps: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        ends = self._prompt_ends.of_rows(inps) if self._prompt_ends is not None else None
+        with self._steerer.apply(ends):
+            logits: torch.Tensor = super()._model_call(inps, attn_mask, labels)
+        return logits
+
+    def _model_generate(
+        self, context: torch.Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
+    ) -> torch.Tensor:
+        # Contexts are padded on the left, so that every row's prompt ends at the last column.
+        with self._steerer.apply(context.shape[1] - 1):
+            tokens: torch.Tensor = super()._model_generate(
+                context, max_length, stop, **generation_kwargs
+            )
+        return tokens
+
+
+def _refuse_overlong(tokens: int, limit: int) -> None:
+    if tokens > limit:
+        raise InputError(
+            f"A prompt of {tokens} tokens does not fit: the model takes {limit} besides what is "
+            f"to be generated. Pass truncation=true to cut prompts on the left, as hf does."
+        )

@@ -1,0 +1,88 @@
+"""An independent formulation of a steered Llama: one row, no cache, no padding, no hooks, float64.
+
+The blocks are called one after the other, and the residual stream is changed between them by the
+formulas of the plan's documentation. Everything that the wrappers do is compared with this.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from transformers import LlamaForCausalLM
+
+from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
+
+
+class ReferenceModel:
+    """A float64 copy of a Llama, run block by block."""
+
+    def __init__(self, model: LlamaForCausalLM) -> None:
+        self._model = copy.deepcopy(model).to(torch.float64).eval()
+
+    @torch.no_grad()
+    def logits(self, tokens: list[int], plan: SteeringPlan, prompt_end: int) -> torch.Tensor:
+        """Logits (positions, vocabulary) of ``tokens`` whose last prompt token has this index."""
+        return self.states(tokens, plan, prompt_end)[1]
+
+    @torch.no_grad()
+    def states(
+        self, tokens: list[int], plan: SteeringPlan, prompt_end: int
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Outputs of all blocks after steering, each (positions, hidden), and the logits."""
+        decoder = self._model.model
+        ids = torch.tensor([tokens])
+        places = torch.arange(len(tokens))[None]
+        hidden = decoder.embed_tokens(ids)
+        rotary = decoder.rotary_emb(hidden, places)
+        size = len(tokens)
+        causal = torch.full((1, 1, size, size), float("-inf"), dtype=hidden.dtype).triu(1)
+        outputs = []
+        for index, block in enumerate(decoder.layers):
+            hidden = block(
+                hidden, attention_mask=causal, position_ids=places, position_embeddings=rotary
+            )
+            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+            for step in plan.steps:
+                if step.layer == index:
+                    hidden = self._change(hidden, step, prompt_end)
+            outputs.append(hidden[0])
+        return outputs, self._model.lm_head(decoder.norm(hidden))[0]
+
+    @staticmethod
+    def _change(hidden: torch.Tensor, step: SteeringStep, prompt_end: int) -> torch.Tensor:
+        vector = step.vector.double()
+        unit = vector / vector.norm()
+        changed = hidden.clone()
+        for place in range(hidden.shape[1]):
+            if step.positions == "generated" and place < prompt_end:
+                continue
+            if step.positions == "last_prompt" and place != prompt_end:
+                continue
+            state = hidden[0, place]
+            along = torch.dot(state, unit)
+            if step.action == "add":
+                difference = vector
+            elif step.action == "clamp":
+                difference = (step.target - along) * unit
+            else:
+                difference = -along * unit
+            changed[0, place] = state + step.alpha * difference
+        return changed
+
+    def score(
+        self, context: list[int], continuation: list[int], plan: SteeringPlan
+    ) -> tuple[float, bool]:
+        """Log-likelihood of a continuation, and whether it is the greedy one."""
+        logits = self.logits(context + continuation, plan, len(context) - 1)
+        predicted = logits[len(context) - 1 : -1].log_softmax(-1)
+        wanted = torch.tensor(continuation)
+        value = predicted.gather(1, wanted[:, None]).sum().item()
+        return value, bool((predicted.argmax(-1) == wanted).all())
+
+    def greedy(self, prompt: list[int], plan: SteeringPlan, count: int) -> list[int]:
+        """The greedy continuation of ``count`` tokens."""
+        tokens = list(prompt)
+        for _ in range(count):
+            tokens.append(int(self.logits(tokens, plan, len(prompt) - 1)[-1].argmax()))
+        return tokens[len(prompt) :]
