@@ -9,7 +9,7 @@ STARTUP = {
     # Python < 3.18; ignored where a matching .start file is understood (PEP 829, Python >= 3.15)
     "lm_eval_trust.pth": (
         'import sys; exec("try:\\n from lm_eval_trust._hook import install\\n install()'
-        '\\nexcept ImportError:\\n pass")\n'
+        '\\nexcept Exception:\\n pass")\n'
     ),
     "lm_eval_trust.start": "lm_eval_trust._hook:install\n",
 }

@@ -55,6 +55,7 @@ def add_task_path(task_manager_cls: Any) -> None:
     original = task_manager_cls.__init__
     if hasattr(original, _MARK):
         return
+    ours = task_path()
     signature = inspect.signature(original)
     if not {"include_path", "include_defaults"} <= set(signature.parameters):
         raise TypeError(f"TaskManager takes {signature}, without include_path, include_defaults")
@@ -64,16 +65,17 @@ def add_task_path(task_manager_cls: Any) -> None:
         call = signature.bind(*args, **kwargs)
         call.apply_defaults()
         if call.arguments["include_defaults"]:
-            call.arguments["include_path"] = _after_ours(call.arguments["include_path"])
+            theirs = _as_list(call.arguments["include_path"])
+            call.arguments["include_path"] = [ours, *theirs]
         original(*call.args, **call.kwargs)
 
     setattr(__init__, _MARK, True)
     task_manager_cls.__init__ = __init__
 
 
-def _after_ours(include_path: Any) -> list[Any]:
-    theirs = include_path if isinstance(include_path, (list, tuple)) else [include_path]
-    return [task_path(), *(path for path in theirs if path)]
+def _as_list(include_path: Any) -> list[Any]:
+    paths = include_path if isinstance(include_path, (list, tuple)) else [include_path]
+    return [path for path in paths if path]
 
 
 def attach(module: ModuleType) -> None:
