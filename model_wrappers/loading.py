@@ -28,9 +28,13 @@ def explained(name: str, revision: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise _explain(name, revision, error) from error
+    except ValueError as error:
+        if "model_type" not in str(error):  # how transformers says that this is no model
+            raise
+        raise _explain(name, revision, error) from error
 
 
-def _explain(name: str, revision: str, error: OSError) -> Exception:
+def _explain(name: str, revision: str, error: Exception) -> Exception:
     causes = _chain(error)
     if any(isinstance(cause, RevisionNotFoundError) for cause in causes) or (
         "is not a valid git identifier" in str(error)
