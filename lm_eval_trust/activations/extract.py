@@ -95,7 +95,7 @@ def _read(
     statements = [statement for row in batch for statement in row.ends]
     rows = torch.tensor([index for index, row in enumerate(batch) for _ in row.ends])
     ends = torch.tensor([end for row in batch for end in row.ends.values()])
-    inputs = _inputs(batch, _device(model), _dtype(model))
+    inputs = _inputs(batch, _device(model), compute_dtype(model))
     with _recording(model, layers, rows, ends) as recorded, _stopping_after(model, max(layers)):
         decoder_of(model)(**inputs, use_cache=False)
     return statements, torch.stack([recorded[layer] for layer in layers], dim=1).numpy()
@@ -212,6 +212,6 @@ def _device(model: nn.Module) -> torch.device:
     return next(decoder_of(model).parameters()).device
 
 
-def _dtype(model: nn.Module) -> torch.dtype:
-    """The type that the blocks compute in; quantised weights are of another type."""
+def compute_dtype(model: nn.Module) -> torch.dtype:
+    """Return the type that the blocks compute in; quantised weights are of another type."""
     return next(p.dtype for p in decoder_of(model).parameters() if p.is_floating_point())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -106,3 +107,46 @@ class SteeringVector:
         except KeyError:
             have = ", ".join(map(str, sorted(self.layers)))
             raise InputError(f"{self.name} has no layer {index}; it holds {have}.") from None
+
+    def check_width(self, hidden: int, *, model: str = "the model") -> None:
+        """Raise unless the vector fits a model of this hidden size.
+
+        Raises:
+            InputError: It was built from a model of another width.
+        """
+        if self.width != hidden:
+            raise InputError(
+                f"{self.name} has width {self.width}, but {model} has hidden size {hidden}; use a "
+                f"vector that was built from a model of the same size."
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file with provenance and checksum in its header, whole or not at all.
+
+        Raises:
+            ExternalError: The operating system refused to write.
+        """
+        from lm_eval_trust.steering.files import write_vector
+
+        write_vector(self, Path(path))
+
+
+def load_vector(path: str | Path) -> SteeringVector:
+    """Read a steering vector: what :meth:`SteeringVector.save` wrote, or a ``.pt`` file.
+
+    ``.pt`` files of lm-eval's ``steered`` model and bare tensors are read as
+    :func:`lm_eval_trust.steering.formats.read_pt` describes; such vectors carry no standard
+    deviation, so they are applied with ``scale=none`` or ``scale=unit``.
+
+    Raises:
+        InputError: The file is missing, damaged, of another layout, or would run code.
+    """
+    from lm_eval_trust.steering.files import read_vector
+    from lm_eval_trust.steering.formats import read_pt
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"There is no vector file {path}; build one with `lm-eval-trust vector build`."
+        )
+    return read_pt(path) if path.suffix in (".pt", ".pth") else read_vector(path)

@@ -1,0 +1,151 @@
+"""Build steering vectors: labelled statements → activations of a model → directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from lm_eval_trust import __version__
+from lm_eval_trust.activations.extract import compute_dtype
+from lm_eval_trust.activations.models import ModelIdentity
+from lm_eval_trust.activations.store import load_or_extract
+from lm_eval_trust.data.statements import Statements
+from lm_eval_trust.errors import InputError, unknown_name
+from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.steering.directions import METHODS, find_direction
+from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
+
+#: Parts that a vector may be built from; the test half is what it is evaluated on.
+BUILDING_PARTS = ("train", "development")
+
+
+def build_vector(
+    model: nn.Module,
+    tokenizer: Any,
+    statements: Statements,
+    *,
+    layers: Sequence[int],
+    identity: ModelIdentity,
+    method: str = "mass_mean",
+    split: str = "grouped",
+    split_seed: int = 0,
+    part: str = "train",
+    progress: bool = True,
+) -> SteeringVector:
+    """Build the directions of a dimension at several layers.
+
+    Only the chosen part enters, in everything: the direction, the standard deviation of the
+    projections on it and the trustworthy side's mean projection, all computed in float64.
+    Whatever the labels' orientation, the direction points to the trustworthy side.
+
+    Args:
+        model: Source model, in evaluation mode.
+        tokenizer: Its tokenizer.
+        statements: All statements of the dimension; the partition is made here.
+        layers: 0-based decoder blocks.
+        identity: Which model it is.
+        method: ``mass_mean`` (arXiv 2402.19465, eq. 1), ``pca`` or ``logistic``.
+        split: ``grouped`` or ``random``.
+        split_seed: Seed of the partition.
+        part: ``train``, which leaves the validation part for selecting layers and strengths, or
+            ``development`` for both.
+        progress: Show a progress bar on standard error.
+
+    Returns:
+        The vector, with its provenance.
+
+    Raises:
+        InputError: Unknown method, split or part, a layer out of range, a statement too long, or
+            a part that lacks a label.
+    """
+    provenance = provenance_of(
+        statements,
+        identity=identity,
+        dtype=str(compute_dtype(model)).removeprefix("torch."),
+        method=method,
+        split=split,
+        split_seed=split_seed,
+        part=part,
+    )
+    used = _part(statements, split, split_seed, part)
+    activations = load_or_extract(
+        model, tokenizer, used.texts, layers=layers, identity=identity, progress=progress
+    )
+    directions = {
+        layer: _layer_vector(method, activations[:, at], used) for at, layer in enumerate(layers)
+    }
+    return SteeringVector(directions, provenance, name=f"{statements.dimension.name} vector")
+
+
+def provenance_of(
+    statements: Statements,
+    *,
+    identity: ModelIdentity,
+    dtype: str,
+    method: str,
+    split: str,
+    split_seed: int,
+    part: str,
+) -> Provenance:
+    """Return the provenance that :func:`build_vector` gives a vector, before it is built.
+
+    Raises:
+        InputError: Unknown method, split or part.
+    """
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+    used = _part(statements, split, split_seed, part)
+    return Provenance(
+        model=identity.name,
+        revision=identity.revision,
+        dimension=statements.dimension.name,
+        data_source=statements.data_source,
+        split=split,
+        split_seed=split_seed,
+        part=part,
+        method=method,
+        items=tuple(sorted({item.id for item in used.items})),
+        groups=tuple(sorted(set(used.groups))),
+        settings=statements.settings | {"commit": identity.commit, "dtype": dtype},
+        versions=_versions(),
+    )
+
+
+def _part(statements: Statements, split: str, split_seed: int, part: str) -> Statements:
+    if part not in BUILDING_PARTS:
+        raise unknown_name("part to build from", part, BUILDING_PARTS)
+    positions = statements.partition(split=split, seed=split_seed).part(part)
+    if len(positions) == 0:
+        raise InputError(
+            f"The {part} part of {statements.dimension.name} is empty: {len(statements)} "
+            f"statements are too few to divide."
+        )
+    return statements.select(positions)
+
+
+def _layer_vector(
+    method: str, activations: npt.NDArray[np.float32], used: Statements
+) -> LayerVector:
+    labels, trustworthy = used.labels, used.dimension.trustworthy_label
+    direction = find_direction(method, activations, labels, used.groups)
+    direction = direction if trustworthy == 1 else -direction
+    length = float(np.linalg.norm(direction))
+    if length == 0:
+        raise InputError(f"{method} finds no direction: the two labels' activations do not differ.")
+    projections = activations.astype(np.float64) @ (direction / length)
+    return LayerVector(
+        direction=torch.from_numpy(direction.astype(np.float32)),
+        projection_std=float(projections.std()),
+        target=float(projections[labels == trustworthy].mean()),
+    )
+
+
+def _versions() -> dict[str, str]:
+    names = ("torch", "transformers", "numpy")
+    return {"lm_eval_trust": __version__} | {name: version(name) for name in names}

@@ -1,0 +1,121 @@
+"""Methods that find a direction in labelled activations.
+
+Each returns the projection of the difference of class means on the axis that it finds. So every
+direction points from y = 0 to y = 1, and its length is by how much the classes differ along it,
+which makes the same α comparable between methods; for the mass mean this is the difference of
+means itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+from lm_eval_trust.errors import InputError, unknown_name
+
+Floats = npt.NDArray[np.float64]
+#: (activations (n, hidden), labels (n,), groups) → direction (hidden,), from y = 0 to y = 1.
+Method = Callable[[Floats, npt.NDArray[np.int64], Sequence[str]], Floats]
+
+
+def find_direction(
+    method: str,
+    activations: npt.NDArray[Any],
+    labels: npt.NDArray[np.int64],
+    groups: Sequence[str],
+) -> Floats:
+    """Return the direction that ``method`` finds, float64, shape (hidden,).
+
+    Args:
+        method: ``mass_mean``, ``pca`` or ``logistic``.
+        activations: Shape (n, hidden), any floating type; computed in float64.
+        labels: 0 or 1, shape (n,).
+        groups: Group of each item, for methods that compare within groups.
+
+    Raises:
+        InputError: Unknown method, a class without items, or no group with both classes for
+            ``pca``.
+    """
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+    counts = int((labels == 0).sum()), int((labels == 1).sum())
+    if min(counts) == 0:
+        raise InputError(
+            f"A direction needs items of both labels; there are {counts[0]} with y = 0 and "
+            f"{counts[1]} with y = 1."
+        )
+    return METHODS[method](np.asarray(activations, dtype=np.float64), labels, groups)
+
+
+def mass_mean(activations: Floats, labels: npt.NDArray[np.int64], groups: Sequence[str]) -> Floats:
+    """Difference of class means (arXiv 2402.19465, eq. 1; Marks and Tegmark 2023)."""
+    difference: Floats = activations[labels == 1].mean(axis=0) - activations[labels == 0].mean(
+        axis=0
+    )
+    return difference
+
+
+def pca(activations: Floats, labels: npt.NDArray[np.int64], groups: Sequence[str]) -> Floats:
+    """First principal component of paired differences within groups (after Zou et al. 2023).
+
+    A group's pair is the mean of its positives and the mean of its negatives; groups with one
+    label only are left out. Each pair counts in both orders, so the differences have mean zero
+    and their principal component is the first right singular vector of the uncentred differences.
+    """
+    differences = _paired_differences(activations, labels, groups)
+    if len(differences) == 0:
+        raise InputError(
+            "pca compares positives and negatives of the same group, and no group has both; use "
+            "method mass_mean or logistic."
+        )
+    return _along(_first_right_singular_vector(differences), activations, labels)
+
+
+def logistic(activations: Floats, labels: npt.NDArray[np.int64], groups: Sequence[str]) -> Floats:
+    """Gradient of an L2-regularised logistic regression's logit (C = 1, standardised inputs)."""
+    from sklearn.linear_model import LogisticRegression
+
+    spread = activations.std(axis=0)
+    spread[spread == 0] = 1.0
+    standardised = (activations - activations.mean(axis=0)) / spread
+    fitted = LogisticRegression(C=1.0, max_iter=1000).fit(standardised, labels)
+    gradient = fitted.coef_[0] / spread
+    return _along(gradient / np.linalg.norm(gradient), activations, labels)
+
+
+METHODS: dict[str, Method] = {"mass_mean": mass_mean, "pca": pca, "logistic": logistic}
+
+
+def _along(axis: Floats, activations: Floats, labels: npt.NDArray[np.int64]) -> Floats:
+    """Return the difference of class means along a unit axis; the axis' own sign cancels out."""
+    along: Floats = (mass_mean(activations, labels, ()) @ axis) * axis
+    return along
+
+
+def _paired_differences(
+    activations: Floats, labels: npt.NDArray[np.int64], groups: Sequence[str]
+) -> Floats:
+    """Return mean positive − mean negative of each group with both labels, (pairs, hidden)."""
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.zeros((2, len(names), activations.shape[1]))
+    counts = np.zeros((2, len(names)))
+    np.add.at(sums, (labels, member), activations)
+    np.add.at(counts, (labels, member), 1)
+    both = counts.min(axis=0) > 0
+    means = sums[:, both] / counts[:, both, None]
+    paired: Floats = means[1] - means[0]
+    return paired
+
+
+def _first_right_singular_vector(matrix: Floats) -> Floats:
+    """Return it by way of the smaller of the two Gram matrices, shape (columns,)."""
+    rows, columns = matrix.shape
+    gram = matrix.T @ matrix if columns <= rows else matrix @ matrix.T
+    last = len(gram) - 1
+    _, vectors = scipy.linalg.eigh(gram, subset_by_index=(last, last))
+    axis: Floats = vectors[:, 0] if columns <= rows else matrix.T @ vectors[:, 0]
+    return axis / np.linalg.norm(axis)

@@ -1,0 +1,113 @@
+"""Our own file of a steering vector: safetensors, with provenance and checksum in its header."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from lm_eval_trust.errors import ExternalError, InputError
+from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
+from lm_eval_trust.storage import atomic_path
+
+FORMAT = "lm_eval_trust.steering_vector.v1"
+
+
+def write_vector(vector: SteeringVector, path: Path) -> None:
+    """Write ``vector`` to ``path``, atomically.
+
+    Tensors are named ``layers.N``; the header's metadata hold the format's name, the layers'
+    numbers, the provenance, and a SHA-256 over all of these.
+
+    Raises:
+        ExternalError: The operating system refused to write.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(to_bytes(vector))
+
+
+def to_bytes(vector: SteeringVector) -> bytes:
+    """Return the content of the file that :func:`write_vector` writes."""
+    tensors = {
+        f"layers.{index}": layer.direction.detach().to("cpu", torch.float32).contiguous()
+        for index, layer in sorted(vector.layers.items())
+    }
+    numbers = {
+        str(index): {"projection_std": layer.projection_std, "target": layer.target}
+        for index, layer in sorted(vector.layers.items())
+    }
+    metadata = {"format": FORMAT, "layers": json.dumps(numbers)}
+    if vector.provenance is not None:
+        metadata["provenance"] = vector.provenance.to_json()
+    metadata["checksum"] = _checksum(tensors, metadata)
+    return save(tensors, metadata)
+
+
+def read_vector(path: Path) -> SteeringVector:
+    """Read what :func:`write_vector` wrote.
+
+    Raises:
+        InputError: The file is not whole, not such a file, or its values are not usable.
+        ExternalError: The operating system refused to read.
+    """
+    tensors, metadata = _open(path)
+    if metadata.get("format") != FORMAT:
+        raise InputError(
+            f"{path} is a safetensors file of another layout (tensors {', '.join(tensors) or '-'}; "
+            f"format {metadata.get('format')!r}); expected {FORMAT!r}, as "
+            f"`lm-eval-trust vector build` writes it."
+        )
+    if metadata.pop("checksum", None) != _checksum(tensors, metadata):
+        raise InputError(
+            f"{path} is damaged: its content does not match its checksum. Copy or build it again."
+        )
+    try:
+        return SteeringVector(
+            layers=_layers(tensors, json.loads(metadata["layers"])),
+            provenance=_provenance(metadata),
+            name=str(path),
+        )
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} cannot be used: {error}") from error
+
+
+def _open(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(
+            f"{path} is not a whole safetensors file ({error}). Copy or build it again."
+        ) from error
+    except OSError as error:
+        raise ExternalError(f"Cannot read {path}: {error.strerror or error}.") from error
+
+
+def _layers(
+    tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, Mapping[str, Any]]
+) -> dict[int, LayerVector]:
+    return {
+        int(index): LayerVector(tensors[f"layers.{index}"], **values)
+        for index, values in numbers.items()
+    }
+
+
+def _provenance(metadata: Mapping[str, str]) -> Provenance | None:
+    record = metadata.get("provenance")
+    return None if record is None else Provenance.from_json(record)
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
+    """Return the SHA-256 of names, shapes, types and bytes of the tensors and of the metadata."""
+    digest = hashlib.sha256(json.dumps(dict(sorted(metadata.items()))).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
