@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Any
 
 from lm_eval_trust.data.audit import AuditReport, audit
 from lm_eval_trust.data.files import fetch, files_of
@@ -19,7 +20,7 @@ PARTS = ("train", "validation", "development", "test", "all")
 FETCH_FAILED = 3
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add ``data`` with its three commands."""
     parser = subparsers.add_parser("data", help="audit, fetch and show the benchmarks' data")
     commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
@@ -28,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_show(commands)
 
 
-def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_audit(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser("audit", help="rows, balance, duplicates, leaks, labels")
     _add_dimensions(parser)
     parser.add_argument(
@@ -39,13 +40,13 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(func=run_audit)
 
 
-def _add_fetch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_fetch(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser("fetch", help="download into the cache, checked by checksum")
     _add_dimensions(parser)
     parser.set_defaults(func=run_fetch)
 
 
-def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_show(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser("show", help="print statements of a dimension")
     parser.add_argument("dimension", metavar="DIMENSION", help="a dimension or its benchmark")
     parser.add_argument("--source", choices=DATA_SOURCES, default="official")
@@ -86,7 +87,7 @@ def run_audit(args: argparse.Namespace) -> int:
 def run_fetch(args: argparse.Namespace) -> int:
     """Fetch every file of the dimensions; 3 when one could not be had, after trying the rest."""
     failed = 0
-    for path in _paths(_dimensions(args.dimension)):
+    for path in [p for d in _dimensions(args.dimension) for p in files_of(d.benchmark)]:
         try:
             print(f"{path}: {fetch(path)}")
         except TrustError as error:
@@ -110,25 +111,6 @@ def run_show(args: argparse.Namespace) -> int:
 
 def _dimensions(names: Iterable[str] | None) -> list[Dimension]:
     return [find_dimension(name) for name in names] if names else [*DIMENSIONS, UNIVERSAL]
-
-
-def _paths(dimensions: Iterable[Dimension]) -> list[str]:
-    """Return the files of the dimensions, of both sources and of the task rows, each once."""
-    paths = [
-        path
-        for dimension in dimensions
-        for path in (
-            *files_of(dimension.benchmark),
-            *(
-                file
-                for source in SOURCES.values()
-                if dimension.benchmark in source
-                for file in source[dimension.benchmark].files
-            ),
-            *(["tracingllm/truthfulqa_test.csv"] if dimension.benchmark == "truthfulqa" else []),
-        )
-    ]
-    return list(dict.fromkeys(paths))
 
 
 def _report_text(report: AuditReport) -> str:

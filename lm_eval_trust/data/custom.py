@@ -55,7 +55,7 @@ def _read_csv(path: Path) -> list[Mapping[str, Any]]:
 
 
 def _read_jsonl(path: Path) -> list[Mapping[str, Any]]:
-    rows = []
+    rows: list[Mapping[str, Any]] = []
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue

@@ -14,6 +14,8 @@ from lm_eval_trust.errors import ExternalError, InputError, MissingDataError
 from lm_eval_trust.storage import CACHE_VARIABLE, build_once, cache_dir
 
 DATA_VARIABLE = "LM_EVAL_TRUST_DATA"
+#: Folder of the paper's released files, each named after its benchmark.
+RELEASED = "tracingllm"
 _PKU = "pku_saferlhf/pku_saferlhf_pairs.jsonl"
 #: Benchmarks that lm_eval loads by itself, so that a missing local file has a simple way out.
 _BUILT_IN = {"arc": "arc_challenge", "race": "race"}
@@ -59,8 +61,10 @@ def checksums(paths: Iterable[str]) -> dict[str, str]:
 
 
 def files_of(benchmark: str) -> list[str]:
-    """Return the catalogue's paths of one benchmark's folder."""
-    return [path for path, file in CATALOGUE.items() if file.benchmark == benchmark]
+    """Return the catalogue's paths of one benchmark: its own files and the released ones."""
+    return [
+        path for path in CATALOGUE if path.startswith((f"{benchmark}/", f"{RELEASED}/{benchmark}"))
+    ]
 
 
 def is_offline() -> bool:
@@ -101,7 +105,7 @@ def _downloader(file: DataFile) -> functools.partial[None]:
 def _ways(file: DataFile) -> str:
     ways = (
         f"Ways to {file.path}: (1) set {DATA_VARIABLE} to a folder that holds it; "
-        f"(2) with network, run `lm-eval-trust data fetch --dimension {file.benchmark}`; "
+        f"(2) leave it unset and, with network, run `lm-eval-trust data fetch`; "
         f"(3) set {CACHE_VARIABLE} to a cache that was filled elsewhere."
     )
     if file.benchmark in _BUILT_IN:
