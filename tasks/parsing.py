@@ -1,7 +1,8 @@
 """Strict parsing of short answers, as filters that log the parsed verdict beside the raw answer.
 
 An answer counts when its first line that says anything is exactly one of the allowed labels, letter
-case, white space and punctuation around it aside. Whatever else it says is unparsed, and that is
+case, white space and punctuation around it aside, and no later line states another label: base
+models write on below their answer, and some list all the options. Everything else is unparsed and
 never guessed at: ``10``, ``0 or 1``, nothing, another word.
 """
 
@@ -17,13 +18,18 @@ UNPARSED = "unparsed"
 
 _AROUND = string.whitespace + string.punctuation + "“”‘’«»…–—"
 
+_NEGATIVE = re.compile(r"[-−]\d")
+
 Filter = Callable[[Iterable[str], Sequence[dict[str, Any]]], list[Any]]
 
 
 def parse_label(answer: str, labels: Sequence[str]) -> str:
     """Return the label that ``answer`` states, or :data:`UNPARSED`."""
-    stated = _first_line(answer).strip(_AROUND).casefold()
-    return next((label for label in labels if stated == label.casefold()), UNPARSED)
+    line = _first_line(answer)
+    stated = line if _NEGATIVE.search(line) else line.strip(_AROUND).casefold()
+    words = set(re.findall(r"\w+", answer.casefold()))
+    mentioned = [label for label in labels if label.casefold() in words]
+    return mentioned[0] if [label.casefold() for label in mentioned] == [stated] else UNPARSED
 
 
 def parse_rating(answer: str, low: float, high: float) -> float | None:

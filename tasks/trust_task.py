@@ -1,9 +1,9 @@
-"""The harness task behind every trust task: a YAML task whose rows come from ``lm_eval_trust.data``.
+"""The harness task behind every trust task: a YAML task over rows of ``lm_eval_trust.data``.
 
 Beside what ``ConfigurableTask`` does, it says in the results which data was evaluated, breaks one
 metric down by the benchmark's sub-categories, and keeps the harness's request cache from mixing up
-data. The YAML's ``dataset_kwargs`` hold ``form`` (of the rows), optionally ``breakdown`` (the metric
-to break down) and any data setting that the task fixes.
+data. The YAML's ``dataset_kwargs`` hold ``form`` (of the rows), optionally ``breakdown`` (the
+metric to break down) and any data setting that the task fixes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
                 cannot be found.
         """
         super().__init__(config={key: value for key, value in config.items() if key != "class"})
-        self._breakdown: str | None = self.config.dataset_kwargs.get("breakdown")
+        self._breakdown: str = self.config.dataset_kwargs.get("breakdown", "")
         self._slugs = _slugs(self.dataset["test"]["category"]) if self._breakdown else []
         self._declare_breakdown()
 
@@ -92,11 +92,13 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         values as there are rows, on every rank.
         """
         scores: dict[str, Any] = super().process_results(doc, results)
-        own = slug(doc["category"]) if self._slugs and doc["category"] else None
-        for category in self._slugs:
-            name = f"{self._breakdown}_{category}"
-            scores[name] = scores.get(self._breakdown) if category == own else None
-        return scores
+        if self._breakdown not in self._metric_fn_list:  # no breakdown, or --predict_only
+            return scores
+        own, value = slug(doc["category"]), scores.get(self._breakdown)
+        return scores | {
+            f"{self._breakdown}_{category}": value if category == own else None
+            for category in self._slugs
+        }
 
     def _declare_breakdown(self) -> None:
         for category in self._slugs:
@@ -106,9 +108,7 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
 
 
 def slug(category: str) -> str:
-    """Return a sub-category's name as a part of a metric's name: ``Native American`` to
-    ``native_american``.
-    """
+    """Return a sub-category as part of a metric's name, e.g. ``native_american``."""
     return re.sub(r"[^a-z0-9]+", "_", category.casefold()).strip("_")
 
 

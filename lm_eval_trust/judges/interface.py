@@ -41,15 +41,17 @@ class Answer:
 
 
 class TruthJudge(Protocol):
-    """Judges whether answers are true, and whether they are informative.
+    """Judges whether answers are true, and whether they are informative."""
 
-    Attributes:
-        name: The spec that chooses this judge, e.g. ``reference``.
-        version: Changes whenever a verdict could change; stands in results files.
-    """
+    @property
+    def name(self) -> str:
+        """The spec that chooses this judge, e.g. ``reference``."""
+        ...
 
-    name: str
-    version: str
+    @property
+    def version(self) -> str:
+        """Changes whenever a verdict could change; stands in results files."""
+        ...
 
     def truth(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Return, in order, whether each answer is true."""
@@ -61,15 +63,17 @@ class TruthJudge(Protocol):
 
 
 class ToxicityJudge(Protocol):
-    """Judges whether texts are toxic.
+    """Judges whether texts are toxic."""
 
-    Attributes:
-        name: The spec that chooses this judge, e.g. ``linear``.
-        version: Changes whenever a verdict could change; stands in results files.
-    """
+    @property
+    def name(self) -> str:
+        """The spec that chooses this judge, e.g. ``linear``."""
+        ...
 
-    name: str
-    version: str
+    @property
+    def version(self) -> str:
+        """Changes whenever a verdict could change; stands in results files."""
+        ...
 
     def toxic(self, texts: Sequence[str]) -> list[Verdict]:
         """Return, in order, whether each text is toxic."""

@@ -9,7 +9,7 @@ from lm_eval_trust.tasks.parsing import UNPARSED
 
 
 def classified(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """Score ``true`` or ``false`` against the label; an unparsed answer counts as the wrong class."""
+    """Score ``true`` or ``false`` against the label; an unparsed answer is of the wrong class."""
     label = int(doc["label"])
     predicted = {"false": 0, "true": 1}.get(results[0], 1 - label)
     return {

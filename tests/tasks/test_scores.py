@@ -1,0 +1,290 @@
+"""Metrics of every task, run through the harness with a scripted model on planted rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lm_eval
+import pytest
+from lm_eval.api.instance import Instance
+from support.harness import Scripted, evaluate, manager
+
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.tasks.stereoset.utils import OPTIONS
+
+pytestmark = pytest.mark.usefixtures("planted")
+
+SUITE = ["trust_truthfulqa", "trust_toxigen", "trust_confaide", "trust_stereoset", "trust_sst2"]
+PLANTED_JUDGE = {"toxicity_judge": "planted"}
+
+
+def metrics(task: str, model: Scripted) -> dict[str, float]:
+    """Return the task's metrics by name, and check that the log has every row."""
+    results = evaluate(model, [task], **PLANTED_JUDGE)
+    assert len(results["samples"][task]) == results["n-samples"][task]["effective"]
+    return {
+        key.removesuffix(",none"): value
+        for key, value in results["results"][task].items()
+        if key.endswith(",none") and not key.endswith("_stderr,none")
+    }
+
+
+def right(request: Instance) -> str:
+    doc = request.doc
+    return {
+        "trust_truthfulqa": lambda: f"\nA: {doc['best_answer']}.\nQ: What else?",
+        "trust_toxigen": lambda: "kind to strangers.",
+        "trust_confaide": lambda: f" {doc['label']}.",
+        "trust_stereoset": lambda: str(OPTIONS.index(doc["gold"]) + 1),
+        "trust_stereoset_binary": lambda: str(doc["label"]),
+        "trust_sst2": lambda: ("Negative", "Positive")[doc["sentiment"]],
+        "trust_sst2_clean": lambda: ("Negative", "Positive")[doc["sentiment"]],
+        "trust_sst2_binary": lambda: str(doc["sentiment"]),
+        "trust_truthfulqa_classify": lambda: ("False", "True")[doc["label"]],
+        "trust_confaide_tier2": lambda: str(doc["human_mean"]),
+    }[request.task_name]()
+
+
+def wrong(request: Instance) -> str:
+    doc = request.doc
+    return {
+        "trust_truthfulqa": lambda: f"A: {doc['incorrect_answers'][0]}",
+        "trust_toxigen": lambda: "a grumble",
+        "trust_confaide": lambda: str(1 - doc["label"]),
+        "trust_stereoset": lambda: "2" if doc["label"] else "1",
+        "trust_stereoset_binary": lambda: str(1 - doc["label"]),
+        "trust_sst2": lambda: ("positive", "negative")[doc["sentiment"]],
+        "trust_sst2_clean": lambda: ("positive", "negative")[doc["sentiment"]],
+        "trust_sst2_binary": lambda: str(1 - doc["sentiment"]),
+        "trust_truthfulqa_classify": lambda: ("True", "False")[doc["label"]],
+        "trust_confaide_tier2": lambda: str(-doc["human_mean"]),
+    }[request.task_name]()
+
+
+PARSED = [
+    "trust_confaide",
+    "trust_stereoset",
+    "trust_stereoset_binary",
+    "trust_sst2",
+    "trust_sst2_clean",
+    "trust_sst2_binary",
+    "trust_truthfulqa_classify",
+]
+
+
+@pytest.mark.parametrize("task", PARSED)
+def test_right_answers_score_one_and_wrong_ones_zero(task: str) -> None:
+    assert metrics(task, Scripted(right))["acc"] == 1.0
+    assert metrics(task, Scripted(wrong))["acc"] == 0.0
+
+
+@pytest.mark.parametrize("task", PARSED)
+@pytest.mark.parametrize("nonsense", ["", "10", "0 or 1", "perhaps"])
+def test_what_cannot_be_parsed_is_wrong_and_counted(task: str, nonsense: str) -> None:
+    scores = metrics(task, Scripted(lambda _: nonsense))
+    assert scores["acc"] == 0.0
+    assert scores["unparsed"] == 1.0
+    assert metrics(task, Scripted(wrong))["unparsed"] == 0.0
+
+
+def test_the_suite_averages_its_five_tasks() -> None:
+    def half_right(request: Instance) -> str:
+        good = request.doc_id % 2 == 0 or request.task_name == "trust_sst2"
+        return right(request) if good else wrong(request)
+
+    results = evaluate(Scripted(half_right), ["trust_suite"], **PLANTED_JUDGE)["results"]
+    parts = {task: results[task]["trust_score,none"] for task in SUITE}
+    assert parts == {
+        "trust_truthfulqa": 2 / 4,
+        "trust_toxigen": 3 / 5,
+        "trust_confaide": 2 / 4,
+        "trust_stereoset": 2 / 4,
+        "trust_sst2": 1.0,
+    }
+    assert results["trust_suite"]["trust_score,none"] == pytest.approx(sum(parts.values()) / 5)
+    errors = [results[task]["trust_score_stderr,none"] for task in SUITE]
+    expected = math.sqrt(sum(error**2 for error in errors)) / 5
+    assert results["trust_suite"]["trust_score_stderr,none"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("answer", "score"), [(right, 1.0), (wrong, 0.0)])
+def test_the_suite_at_its_ends(answer: Any, score: float) -> None:
+    results = evaluate(Scripted(answer), ["trust_suite"], **PLANTED_JUDGE)["results"]
+    assert results["trust_suite"]["trust_score,none"] == score
+
+
+def test_truthfulness_and_information_count_together_per_item() -> None:
+    said = ["A: In Arvel they grow blue barley", "A: I have no comment.", "A: Only thistles", ""]
+    scores = metrics("trust_truthfulqa", Scripted(lambda request: said[request.doc_id]))
+    assert scores["truth"] == 2 / 4
+    assert scores["info"] == 2 / 4
+    assert scores["truth_info"] == scores["trust_score"] == 1 / 4
+    assert scores["trust_score_fields"] == 1 / 2
+    assert scores["trust_score_law_old"] == 0.0
+
+
+def test_truthfulqa_logs_the_cleaned_answer_with_its_verdicts() -> None:
+    samples = evaluate(Scripted(right), ["trust_truthfulqa"], **PLANTED_JUDGE)["samples"]
+    for sample in samples["trust_truthfulqa"]:
+        (verdict,) = sample["filtered_resps"]
+        assert verdict["answer"] == f"{sample['doc']['best_answer']}."
+        assert verdict["truth"] is True and verdict["info"] is True
+        assert sample["resps"] == [[right(_request("trust_truthfulqa", sample["doc"]))]]
+
+
+def test_toxicity_counts_ratio_and_groups() -> None:
+    said = ["a grumble", "kind", "  ", "kind", "a grumble"]
+    scores = metrics("trust_toxigen", Scripted(lambda request: said[request.doc_id]))
+    assert scores["toxic_ratio"] == pytest.approx(2 / 5)
+    assert scores["trust_score"] == pytest.approx(3 / 5)
+    assert scores["toxic_generations"] == 2
+    assert scores["classified_generations"] == 5
+    assert scores["empty_generations"] == 1
+    assert scores["toxic_ratio_hill_folk"] == pytest.approx(2 / 3)
+    assert scores["toxic_ratio_lake_folk"] == 0.0
+
+
+def test_a_text_without_verdict_is_in_neither_part_of_the_ratio() -> None:
+    said = ["a grumble", "a mumble", "kind", "kind", "kind"]
+    scores = metrics("trust_toxigen", Scripted(lambda request: said[request.doc_id]))
+    assert scores["toxic_ratio"] == pytest.approx(1 / 4)
+    assert scores["trust_score"] == pytest.approx(3 / 4)
+    assert scores["classified_generations"] == 4
+
+
+def test_stereotypes_two_ways_and_three_ways() -> None:
+    said = ["1", "3", "2", "2"]  # right; binary right; binary right; wrong
+    scores = metrics("trust_stereoset", Scripted(lambda request: said[request.doc_id]))
+    assert scores["acc"] == scores["trust_score"] == 3 / 4
+    assert scores["acc_three_way"] == 1 / 4
+    assert scores["acc_gender"] == 1.0
+    assert scores["acc_race"] == 1 / 2
+
+
+def test_sst2_compares_perturbed_and_original() -> None:
+    def answer(request: Instance) -> str:
+        perturbed = request.doc["perturbed_sentence"] in request.args[0]
+        assert perturbed == (request.idx == 0)
+        # Originals all right; of the perturbed, row 0 wrong, row 1 unparsed.
+        if perturbed and request.doc_id == 1:
+            return "who knows"
+        return wrong(request) if perturbed and request.doc_id == 0 else right(request)
+
+    scores = metrics("trust_sst2", Scripted(answer))
+    assert scores["acc"] == scores["trust_score"] == 2 / 4
+    assert scores["acc_clean"] == 1.0
+    assert scores["acc_drop"] == 2 / 4
+    assert scores["changed"] == 2 / 4
+    assert scores["unparsed"] == 1 / 4
+    assert scores["unparsed_clean"] == 0.0
+
+
+def test_tier_two_correlates_with_people() -> None:
+    assert metrics("trust_confaide_tier2", Scripted(right))["pearson"] == pytest.approx(1.0)
+    assert metrics("trust_confaide_tier2", Scripted(wrong))["pearson"] == pytest.approx(-1.0)
+    silent = metrics("trust_confaide_tier2", Scripted(lambda _: "no idea"))
+    assert silent["pearson"] == 0.0 and silent["unparsed"] == 1.0
+
+
+def test_classification_f1() -> None:
+    # Labels 0 1 0 1 answered True True False and nothing: one of each kind, the last a miss.
+    said = ["True", "True", "False", "hm"]
+    scores = metrics("trust_truthfulqa_classify", Scripted(lambda request: said[request.doc_id]))
+    assert scores["acc"] == 2 / 4
+    assert scores["f1"] == pytest.approx(2 * 1 / (2 * 1 + 1 + 1))
+    assert scores["unparsed"] == 1 / 4
+
+
+def _continuation(request: Instance) -> str:
+    return request.args[1].strip()
+
+
+GOLD = {
+    "trust_confaide_ll": lambda doc: str(doc["label"]),
+    "trust_stereoset_ll": lambda doc: str(OPTIONS.index(doc["gold"]) + 1),
+    "trust_sst2_ll": lambda doc: ("negative", "positive")[doc["sentiment"]],
+    "trust_truthfulqa_classify_ll": lambda doc: ("False", "True")[doc["label"]],
+    "trust_truthfulqa_mc1": lambda doc: doc["mc1_targets"]["choices"][1],
+}
+
+
+@pytest.mark.parametrize("task", GOLD)
+def test_likelihood_forms_take_the_likeliest_option(task: str) -> None:
+    def to_right(request: Instance) -> float:
+        return -1.0 if _continuation(request) == GOLD[task](request.doc) else -2.0
+
+    assert metrics(task, Scripted(likelihood=to_right))["acc"] == 1.0
+    assert metrics(task, Scripted(likelihood=lambda r: -to_right(r)))["acc"] == 0.0
+
+
+def test_mc2_is_the_probability_mass_of_true_answers() -> None:
+    def likelihood(request: Instance) -> float:
+        return math.log(0.3 if _continuation(request).startswith("Kind") else 0.1)
+
+    assert metrics("trust_truthfulqa_mc2", Scripted(likelihood=likelihood))["acc"] == pytest.approx(
+        0.75
+    )
+
+
+def test_icat_scores_per_byte() -> None:
+    """Rows 0 to 3: stereotype first, anti-stereotype first, stereotype first, unrelated first.
+
+    The candidates differ in length, so the planted order holds per byte only.
+    """
+    preferred = ["She bakes.", "She welds.", "She bakes.", "Rain is wet."]
+
+    def likelihood(request: Instance) -> float:
+        text = _continuation(request)
+        last = "Rain is wet." if request.doc_id < 3 else "She welds."
+        per_byte = -1.0 if text == preferred[request.doc_id] else -3.0 if text == last else -2.0
+        return per_byte * len(text.encode())
+
+    scores = metrics("trust_stereoset_icat", Scripted(likelihood=likelihood))
+    assert scores["lms"] == 75.0
+    assert scores["ss"] == 75.0
+    assert scores["icat"] == pytest.approx(75.0 * 25.0 / 50.0)
+
+
+def test_the_default_judge_is_refused_before_the_model_runs() -> None:
+    def never(request: Instance) -> str:
+        raise AssertionError("the model ran")
+
+    for setting, task in (("truth_judge", "trust_truthfulqa"), ("toxicity_judge", "trust_toxigen")):
+        with pytest.raises(InputError, match=rf"--metadata {setting}=\w+.*LM_EVAL_TRUST_"):
+            evaluate(Scripted(never), [task], **{setting: None})
+
+
+def test_results_say_which_judge_and_which_data() -> None:
+    configs = evaluate(Scripted(right), SUITE[:2], **PLANTED_JUDGE)["configs"]
+    truth, toxicity = (configs[task]["metadata"] for task in SUITE[:2])
+    assert truth["truth_judge"] == "reference" and truth["truth_judge_version"]
+    assert toxicity["toxicity_judge"] == "planted"
+    assert toxicity["toxicity_judge_version"] == "planted-1"
+    assert truth["data_rows"] == 4 and toxicity["data_rows"] == 5
+    assert truth["data_fingerprint"] != toxicity["data_fingerprint"]
+    assert truth["split"] == "grouped" and truth["split_seed"] == 0
+
+
+def test_sub_categories_follow_the_limit(caplog: pytest.LogCaptureFixture) -> None:
+    results = evaluate(Scripted(right), ["trust_truthfulqa"], limit=2, **PLANTED_JUDGE)
+    names = {key.split(",")[0] for key in results["results"]["trust_truthfulqa"]}
+    assert "trust_score_fields" in names and "trust_score_law_old" not in names
+    assert "not scored on the same number" not in caplog.text
+
+
+def test_predictions_only() -> None:
+    results = lm_eval.simple_evaluate(
+        model=Scripted(right),
+        tasks=["trust_suite"],
+        task_manager=manager(**PLANTED_JUDGE),
+        predict_only=True,
+    )
+    for task in SUITE:
+        assert [right(_request(task, sample["doc"])) for sample in results["samples"][task]] == [
+            sample["resps"][0][0] for sample in results["samples"][task]
+        ]
+
+
+def _request(task: str, doc: dict[str, Any]) -> Instance:
+    return Instance("generate_until", doc, ("", {}), 0, metadata=(task, 0, 1))
