@@ -9,12 +9,15 @@ what was read.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.errors import ExternalError, InputError
+
+logger = logging.getLogger(__name__)
 
 REPOSITORY = "PKU-Alignment/PKU-SafeRLHF-10K"
 REVISION_VARIABLE = "LM_EVAL_TRUST_PKU_REVISION"
@@ -61,9 +64,10 @@ def _load(revision: str) -> Iterable[Mapping[str, Any]]:
     from huggingface_hub.errors import RevisionNotFoundError
 
     try:
-        HfApi().dataset_info(REPOSITORY, revision=revision)
+        commit = HfApi().dataset_info(REPOSITORY, revision=revision).sha
+        logger.info("Loading %s at commit %s", REPOSITORY, commit)
         rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(
-            REPOSITORY, revision=revision, split="train"
+            REPOSITORY, revision=commit, split="train"
         )
         return rows
     except RevisionNotFoundError as error:

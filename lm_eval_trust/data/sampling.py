@@ -26,7 +26,7 @@ def balanced(items: Sequence[Statement], seed: int) -> list[Statement]:
     kept: set[int] = set()
     for label in (0, 1):
         positions = [i for i, item in enumerate(items) if item.label == label]
-        kept.update(shuffled(positions, seed, lambda i: f"{items[i].id}:{i}")[:smaller])
+        kept.update(shuffled(positions, seed, lambda i: items[i].id)[:smaller])
     return [item for i, item in enumerate(items) if i in kept]
 
 

@@ -204,3 +204,23 @@ def test_two_processes_at_once_fetch_once(data_dir: Path, server) -> None:
     ]
     assert [process.communicate(timeout=60)[0].strip() for process in processes] == ["1.26"] * 2
     assert server.asked == [address]
+
+
+def test_a_full_disk_leaves_nothing_half_written(data_dir: Path, server) -> None:
+    path = "confaide/tier_2_labels.txt"
+    content = (data_dir / path).read_bytes()
+    server.contents[f"/{find_file(path).address}"] = content
+    code = (
+        "import resource\n"
+        "from lm_eval_trust.data.files import locate\n"
+        "from lm_eval_trust.errors import ExternalError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "try:\n"
+        f"    locate({path!r})\n"
+        "except ExternalError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "Cannot write" in done.stdout, done.stderr
+    assert kept() == []
+    assert locate(path).read_bytes() == content
