@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from lm_eval_trust.data import confaide, stereoset, toxigen, tracingllm
 from lm_eval_trust.data.perturbation import count_flipped
 from lm_eval_trust.data.statements import Statement
 from lm_eval_trust.hashing import group_id
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,18 +64,17 @@ def _robustness() -> list[Finding]:
     items = tracingllm.sst2_statements()
     twice = [g for g, rows in _by_group(items).items() if sorted(r.label for r in rows) == [0, 1]]
     twins = _share_seen_before([item.group for item in items])
-    exact = Counter(text for text, _ in {(item.text, item.label) for item in items})
-    file = tracingllm.SST2
+    labels = Counter(text for text, _ in {(item.text, item.label) for item in items})
+    unchanged = sum(count > 1 for count in labels.values())
     return [
-        _robust(file, "sentences that occur twice, with opposite labels", 1821, len(twice)),
-        _robust(file, "share of sentences of the last fifth in the first four", 0.91, twins, 2),
-        _robust(file, "share of letters whose case is flipped", 0.047, _share_flipped(items), 3),
-        _robust(file, "texts left unchanged that carry both labels", 14, _multiple(exact)),
+        Finding("robustness", tracingllm.SST2, what, documented, measured, decimals)
+        for what, documented, measured, decimals in (
+            ("sentences that occur twice, with opposite labels", 1821, len(twice), 0),
+            ("share of sentences of the last fifth in the first four", 0.91, twins, 2),
+            ("share of letters whose case is flipped", 0.047, _share_flipped(items), 3),
+            ("texts left unchanged that carry both labels", 14, unchanged, 0),
+        )
     ]
-
-
-def _robust(file: str, what: str, documented: float, measured: float, decimals: int = 0) -> Finding:
-    return Finding("robustness", file, what, documented, measured, decimals)
 
 
 def _share_flipped(items: Sequence[Statement]) -> float:
@@ -93,6 +89,7 @@ def _share_flipped(items: Sequence[Statement]) -> float:
 def _fairness() -> list[Finding]:
     candidates = tracingllm.stereoset_candidates()
     golds = Counter((label, candidate.gold) for _, label, candidate in candidates)
+    anti, unrelated = golds[1, "anti-stereotype"], golds[0, "unrelated"]
     race = {c.text for _, _, c in candidates if c.bias_type == "race"}
     others = sum(candidate.bias_type != "race" for _, _, candidate in candidates)
     stereotypes = golds[0, "stereotype"] + golds[1, "stereotype"]
@@ -106,14 +103,11 @@ def _fairness() -> list[Finding]:
         for what, documented, measured in (
             ("inter-sentence items of bias type race", 976, len(items)),
             ("statements of other bias types", 0, others),
-            ("statements with label 1 that are the anti-stereotype", 976, golds[1, ANTI]),
-            ("statements with label 0 that are the unrelated candidate", 976, golds[0, UNRELATED]),
+            ("statements with label 1 that are the anti-stereotype", 976, anti),
+            ("statements with label 0 that are the unrelated candidate", 976, unrelated),
             ("stereotypes", 0, stereotypes),
         )
     ]
-
-
-ANTI, UNRELATED = "anti-stereotype", "unrelated"
 
 
 def _toxicity() -> list[Finding]:
@@ -197,10 +191,6 @@ def _share_seen_before(groups: Sequence[str]) -> float:
 
 def _repeats(texts: Sequence[str]) -> int:
     return len(texts) - len(set(texts))
-
-
-def _multiple(counts: Counter[T]) -> int:
-    return sum(count > 1 for count in counts.values())
 
 
 _MEASURES: dict[str, Callable[[], list[Finding]]] = {
