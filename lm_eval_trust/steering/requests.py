@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from lm_eval_trust.dimensions import find_dimension
 from lm_eval_trust.errors import InputError, unknown_name
 from lm_eval_trust.steering.cache import cached_vector
 from lm_eval_trust.steering.plan import SteeringPlan
@@ -64,6 +65,8 @@ class SteeringRequest:
                 f"A steering request names either vector=FILE or dimension=NAME; "
                 f"got vector={self.vector!r} and dimension={self.dimension!r}."
             )
+        if self.dimension is not None:
+            find_dimension(self.dimension)
         for name in ("alpha", "target"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not _is_number(value)):
