@@ -19,9 +19,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lm_eval_trust.steering.plan import ACTIONS, POSITIONS
 
 
-def _cases() -> list[pytest.param]:
+def _cases(*shapes: str) -> list[pytest.param]:
     # The wrappers share their request code: one meets every model, the others meet one.
-    models = [("steered_amber", shape) for shape in (*SHAPES, "SmolLM2")]
+    models = [("steered_amber", shape) for shape in shapes]
     models += [(wrapper, "multi-head") for wrapper in WRAPPERS if wrapper != "steered_amber"]
     return [
         pytest.param(choice := (wrapper, shape, action, positions), id="-".join(choice))
@@ -31,25 +31,29 @@ def _cases() -> list[pytest.param]:
     ]
 
 
-@pytest.fixture(params=_cases())
-def case(
-    request: pytest.FixtureRequest, tiny_llama: Callable[..., Path], tmp_path_factory: Any
-) -> Case:
+@pytest.fixture(params=_cases(*SHAPES, "SmolLM2"))
+def case(request: pytest.FixtureRequest) -> Case:
+    """A case with a random Llama or with SmolLM2."""
+    return _build_case(request)
+
+
+@pytest.fixture(params=_cases(*SHAPES))
+def small_case(request: pytest.FixtureRequest) -> Case:
+    """A case with a random Llama, for what would take SmolLM2 long or a model of its own."""
+    return _build_case(request)
+
+
+def _build_case(request: pytest.FixtureRequest) -> Case:
     wrapper, shape, action, positions = request.param
     if shape == "SmolLM2":
         folder = request.getfixturevalue("smollm2")
         layers, width, norm, new_tokens, alpha = (10, 15), 576, 20.0, 6, 1.0
     else:
-        folder = tiny_llama(**SHAPES[shape])
-        layers, width, norm, new_tokens, alpha = (
-            (0, 2),
-            SHAPES[shape].get("hidden", 32),
-            4.0,
-            8,
-            0.7,
-        )
+        folder = request.getfixturevalue("tiny_llama")(**SHAPES[shape])
+        width = SHAPES[shape].get("hidden", 32)
+        layers, norm, new_tokens, alpha = (0, 2), 4.0, 8, 0.7
     vector = random_vector(width, layers, norm=norm, seed=7)
-    file = tmp_path_factory.mktemp("vector") / "v.safetensors"
+    file = request.getfixturevalue("tmp_path") / "v.safetensors"
     vector.save(file)
     arguments = {"alpha": alpha, "action": action, "positions": positions}
     return Case(

@@ -66,9 +66,10 @@ def test_rolling_scores_equal_the_reference(case: Case, reference: Reference) ->
         assert value == pytest.approx(expected, **CLOSE)
 
 
-def test_rolling_windows_after_the_first_have_no_prompt(case: Case, reference: Reference) -> None:
-    if case.large:
-        pytest.skip("a window is set by the loaded model's length; the small models cover this")
+def test_rolling_windows_after_the_first_have_no_prompt(
+    small_case: Case, reference: Reference
+) -> None:
+    case = small_case
     lm, oracle = case.lm(max_length=16, batch_size=2), reference(case)
     text = PROMPTS[5]
     (value,) = lm.loglikelihood_rolling(rolling_requests([text]), disable_tqdm=True)
