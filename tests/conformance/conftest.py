@@ -47,7 +47,7 @@ def _build_case(request: pytest.FixtureRequest) -> Case:
     wrapper, shape, action, positions = request.param
     if shape == "SmolLM2":
         folder = request.getfixturevalue("smollm2")
-        layers, width, norm, new_tokens, alpha = (10, 15), 576, 20.0, 6, 1.0
+        layers, width, norm, new_tokens, alpha = (10, 15), 576, 20.0, 3, 1.0
     else:
         folder = request.getfixturevalue("tiny_llama")(**SHAPES[shape])
         width = SHAPES[shape].get("hidden", 32)

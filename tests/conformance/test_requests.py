@@ -89,7 +89,7 @@ def test_rolling_windows_after_the_first_have_no_prompt(
 
 def test_greedy_generation_equals_the_reference(case: Case, reference: Reference) -> None:
     lm, oracle = case.lm(), reference(case)
-    prompts = PROMPTS if not case.large else PROMPTS[:3]
+    prompts = PROMPTS if not case.large else PROMPTS[:2]
     requests = generation_requests(prompts, max_gen_toks=case.new_tokens)
     for prompt, text in zip(prompts, lm.generate_until(requests, disable_tqdm=True), strict=True):
         tokens = oracle.greedy(lm.tok_encode(prompt), case.plan, case.new_tokens)
@@ -138,16 +138,13 @@ def test_a_generated_continuation_scores_what_generating_it_gave(case: Case) -> 
         assert greedy
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_sampling_draws_from_the_reference_distribution(
-    case: Case, reference: Reference, seed: int
-) -> None:
+def test_sampling_draws_from_the_reference_distribution(case: Case, reference: Reference) -> None:
     lm, oracle = case.lm(), reference(case)
     settings = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-    torch.manual_seed(seed)
-    prompts, first = generate(lm, PROMPTS[:2], 4, **settings)
-    torch.manual_seed(seed)
-    _, second = generate(lm, PROMPTS[:2], 4, **settings)
+    torch.manual_seed(5)
+    prompts, first = generate(lm, PROMPTS[:2], case.new_tokens, **settings)
+    torch.manual_seed(5)
+    _, second = generate(lm, PROMPTS[:2], case.new_tokens, **settings)
     assert torch.equal(first.sequences, second.sequences)
     width = first.sequences.shape[1] - len(first.logits)
     for row, prompt in enumerate(prompts):
@@ -162,8 +159,8 @@ def test_sampling_draws_from_the_reference_distribution(
 def test_beams_and_repeated_samples_keep_their_prompts(case: Case, reference: Reference) -> None:
     lm, oracle = case.lm(), reference(case)
     settings = {"num_beams": 3, "num_return_sequences": 2, "length_penalty": 0.0}
-    prompts, output = generate(lm, PROMPTS[:2], 4, **settings)
-    width = output.sequences.shape[1] - 4
+    prompts, output = generate(lm, PROMPTS[:2], case.new_tokens, **settings)
+    width = output.sequences.shape[1] - case.new_tokens
     for row, sequence in enumerate(output.sequences[:, width:].tolist()):
         prompt = prompts[row // 2]
         if lm.eot_token_id in sequence:
