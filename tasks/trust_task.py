@@ -3,13 +3,12 @@
 Beside what ``ConfigurableTask`` does, it says in the results which data was evaluated, breaks one
 metric down by the benchmark's sub-categories, and keeps the harness's request cache from mixing up
 data. The YAML's ``dataset_kwargs`` hold ``form`` (of the rows), optionally ``breakdown`` (the
-metric to break down) and any data setting that the task fixes.
+arguments of :class:`Breakdown`) and any data setting that the task fixes.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_trust.data.rows import load_rows
 from lm_eval_trust.hashing import content_id, fingerprint
+from lm_eval_trust.tasks.breakdown import Breakdown
 from lm_eval_trust.tasks.metrics import mean_of_category
 from lm_eval_trust.tasks.settings import RowSettings
 
@@ -28,6 +28,7 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
     Attributes:
         settings: Which rows.
         data_fingerprint: Identity of the rows themselves.
+        breakdown: Which metric is broken down by sub-category, if any.
     """
 
     settings: RowSettings
@@ -41,9 +42,9 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
                 cannot be found.
         """
         super().__init__(config={key: value for key, value in config.items() if key != "class"})
-        self._breakdown: str = self.config.dataset_kwargs.get("breakdown", "")
-        self._slugs = _slugs(self.dataset["test"]["category"]) if self._breakdown else []
-        self._declare_breakdown()
+        breakdown = self.config.dataset_kwargs.get("breakdown")
+        self.breakdown = Breakdown(**breakdown) if breakdown else None
+        self._category_metrics = self._declare_categories()
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Load the rows and note in the metadata which they are."""
@@ -70,10 +71,10 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         The harness names its cache entries by task and tokenizer, so what else decides a request
         travels in the tokenizer's name.
         """
-        categories = self.dataset["test"]["category"]
-        evaluated = range(len(categories))[:limit] if samples is None else samples
-        if self._breakdown:
-            self._slugs = _slugs(categories[i] for i in evaluated)
+        if self.breakdown:
+            docs = self.dataset["test"]
+            evaluated = range(len(docs))[:limit] if samples is None else samples
+            self._category_metrics = self.breakdown.metrics(docs.select(evaluated))
         requests = fingerprint(
             {
                 "data": self.data_fingerprint,
@@ -86,31 +87,18 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         )
 
     def process_results(self, doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, Any]:
-        """Score one row; metrics of other sub-categories than its own are ``None``.
-
-        Every row carries every sub-category that is evaluated, so that all metrics have as many
-        values as there are rows, on every rank.
-        """
+        """Score one row, its sub-categories included."""
         scores: dict[str, Any] = super().process_results(doc, results)
-        if self._breakdown not in self._metric_fn_list:  # no breakdown, or --predict_only
-            return scores
-        own, value = slug(doc["category"]), scores.get(self._breakdown)
-        return scores | {
-            f"{self._breakdown}_{category}": value if category == own else None
-            for category in self._slugs
-        }
+        if self.breakdown is None or self.breakdown.metric not in self._metric_fn_list:
+            return scores  # no breakdown, or --predict_only has taken the metrics away
+        value = scores.get(self.breakdown.metric)
+        return scores | self.breakdown.scores(doc, value, self._category_metrics)
 
-    def _declare_breakdown(self) -> None:
-        for category in self._slugs:
-            name = f"{self._breakdown}_{category}"
+    def _declare_categories(self) -> list[str]:
+        if self.breakdown is None:
+            return []
+        metrics = self.breakdown.metrics(self.dataset["test"])
+        for name in metrics:
             self._aggregation_list[name] = mean_of_category
-            self._higher_is_better[name] = self._higher_is_better[self._breakdown]
-
-
-def slug(category: str) -> str:
-    """Return a sub-category as part of a metric's name, e.g. ``native_american``."""
-    return re.sub(r"[^a-z0-9]+", "_", category.casefold()).strip("_")
-
-
-def _slugs(categories: Any) -> list[str]:
-    return sorted({slug(category) for category in categories if category})
+            self._higher_is_better[name] = self._higher_is_better[self.breakdown.metric]
+        return metrics

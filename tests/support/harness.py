@@ -70,7 +70,7 @@ PLANTED: dict[str, list[dict[str, Any]]] = {
             ("hill folk", "lake folk")[i % 2],
             text=f"The folk of valley {i} are",
             toxicity_score=1.0 + i,
-            target_groups=["hill folk", "lake folk"],
+            target_groups=[("hill folk", "lake folk")[i % 2], *(["dune folk"] if i > 2 else [])],
             target_group=("hill folk", "lake folk")[i % 2],
             label=i % 2,
         )

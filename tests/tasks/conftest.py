@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from support.harness import PLANTED, PlantedJudge
 
@@ -15,3 +17,14 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
         "lm_eval_trust.tasks.trust_task.load_rows", lambda form, **settings: PLANTED[form]
     )
     monkeypatch.setitem(TOXICITY.factories, "planted", lambda split_seed: PlantedJudge())  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def shared_cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def shared_cache(own_cache: None, shared_cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cache for the room, so that the linear judge is trained once."""
+    monkeypatch.setenv("LM_EVAL_TRUST_CACHE", str(shared_cache_dir))

@@ -143,6 +143,7 @@ def test_toxicity_counts_ratio_and_groups() -> None:
     assert scores["empty_generations"] == 1
     assert scores["toxic_ratio_hill_folk"] == pytest.approx(2 / 3)
     assert scores["toxic_ratio_lake_folk"] == 0.0
+    assert scores["toxic_ratio_dune_folk"] == 1 / 2
 
 
 def test_a_text_without_verdict_is_in_neither_part_of_the_ratio() -> None:
@@ -271,6 +272,18 @@ def test_sub_categories_follow_the_limit(caplog: pytest.LogCaptureFixture) -> No
     names = {key.split(",")[0] for key in results["results"]["trust_truthfulqa"]}
     assert "trust_score_fields" in names and "trust_score_law_old" not in names
     assert "not scored on the same number" not in caplog.text
+
+
+def test_every_rank_scores_the_same_metrics() -> None:
+    """The harness gathers by the first rank's metrics; others must have all of those."""
+    names = []
+    for rank in (0, 1):
+        task = manager(**PLANTED_JUDGE).load(["trust_stereoset"])["tasks"]["trust_stereoset"]
+        task.build_all_requests(limit=4, rank=rank, world_size=2)
+        (first, *_) = task.instances
+        names.append(list(task.process_results(first.doc, ["1"])))
+    assert names[0] == names[1]
+    assert {"acc_gender", "acc_race"} <= set(names[0])
 
 
 def test_predictions_only() -> None:
