@@ -32,7 +32,7 @@ _EXECUTION_ARGUMENTS = frozenset(
 )
 
 
-class SteerableLM(HFLM):
+class SteerableLM(HFLM):  # type: ignore[misc]
     """``HFLM`` around a model that is steered in every kind of request.
 
     Log-likelihood, rolling log-likelihood and generation share one meaning of a position: the

@@ -17,6 +17,9 @@ from lm_eval_trust.storage import build_once, cache_dir
 
 _LOG = logging.getLogger(__name__)
 
+#: The validation part stays untouched, for choosing layers and strengths.
+_PART = "train"
+
 
 def cached_vector(
     *,
@@ -58,9 +61,14 @@ def cached_vector(
     chosen = sorted(layers)
     found = find_source(source)
     statements = load_statements(dimension, data_source=data_source, data_seed=data_seed)
-    choice = {"method": method, "split": split, "split_seed": split_seed, "part": "train"}
     provenance = provenance_of(
-        statements, identity=found.identity, dtype=resolve_dtype(dtype, device), **choice
+        statements,
+        identity=found.identity,
+        dtype=resolve_dtype(dtype, device),
+        method=method,
+        split=split,
+        split_seed=split_seed,
+        part=_PART,
     )
     key = fingerprint({"provenance": provenance.fingerprint, "layers": chosen, "format": FORMAT})
     path = cache_dir() / "vectors" / f"{key}.safetensors"
@@ -68,7 +76,15 @@ def cached_vector(
     def build(temporary: Path) -> None:
         model, tokenizer = load_pinned(found, dtype=dtype, device=device)
         vector = build_vector(
-            model, tokenizer, statements, layers=chosen, identity=found.identity, **choice
+            model,
+            tokenizer,
+            statements,
+            layers=chosen,
+            identity=found.identity,
+            method=method,
+            split=split,
+            split_seed=split_seed,
+            part=_PART,
         )
         temporary.write_bytes(to_bytes(vector))
 

@@ -118,4 +118,5 @@ def _first_right_singular_vector(matrix: Floats) -> Floats:
     last = len(gram) - 1
     _, vectors = scipy.linalg.eigh(gram, subset_by_index=(last, last))
     axis: Floats = vectors[:, 0] if columns <= rows else matrix.T @ vectors[:, 0]
-    return axis / np.linalg.norm(axis)
+    axis /= np.linalg.norm(axis)
+    return axis

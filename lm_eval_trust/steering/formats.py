@@ -110,21 +110,23 @@ def _entry(path: Path, hookpoint: Any, entry: Any) -> tuple[int, LayerVector]:
     for unsupported in ("bias", "head_index"):
         if entry.get(unsupported) is not None:
             raise _layout(path, f"sets {unsupported!r} at {hookpoint!r}")
-    vector, coefficient = entry["steering_vector"], float(entry.get("steering_coefficient", 1.0))
+    vector, coefficient = entry["steering_vector"], entry.get("steering_coefficient", 1.0)
+    if not isinstance(coefficient, (int, float)):
+        raise _layout(path, f"has the coefficient {coefficient!r} at {hookpoint!r}")
     if entry.get("action") == "add":
         return int(found[1]), _checked(path, vector * coefficient)
     if entry.get("action") == "clamp":
-        return int(found[1]), _checked(path, vector, target=coefficient)
+        return int(found[1]), _checked(path, vector, target=float(coefficient))
     raise _layout(path, f"has the action {entry.get('action')!r} at {hookpoint!r}")
 
 
 def _checked(path: Path, vector: torch.Tensor, *, target: float | None = None) -> LayerVector:
     direction = vector.detach().to(torch.float32)
+    if direction.ndim == 2 and direction.shape[0] == 1:
+        direction = direction[0]
     try:
-        return LayerVector(
-            direction.reshape(-1) if direction.shape[0] == 1 else direction, target=target
-        )
-    except (InputError, IndexError) as error:
+        return LayerVector(direction, target=target)
+    except InputError as error:
         raise InputError(f"{path} cannot be used: {error}") from error
 
 
@@ -138,7 +140,7 @@ def _layer_in(path: Path) -> int:
 
 
 def _provenance(content: Mapping[str, Mapping[str, Any]]) -> Provenance | None:
-    records = {entry.get(_PROVENANCE) for entry in content.values()} - {None}
+    records = {str(entry[_PROVENANCE]) for entry in content.values() if _PROVENANCE in entry}
     return Provenance.from_json(records.pop()) if len(records) == 1 else None
 
 

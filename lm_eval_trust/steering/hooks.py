@@ -23,6 +23,9 @@ from lm_eval_trust.activations.blocks import (
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
+#: What a decoder reads, by name; both have the positions on their second axis.
+_INPUTS = ("input_ids", "inputs_embeds")
+
 
 class Steerer:
     """Steers one model by one plan, inside :meth:`apply` and nowhere else.
@@ -100,8 +103,7 @@ class _Passes:
         self.offset = int(cache.get_seq_length()) if cache is not None else 0
         self._steered_blocks = 0
         if self._given is None and self.offset == 0:
-            tokens = kwargs.get("input_ids", args[0] if args else None)
-            tokens = kwargs.get("inputs_embeds") if tokens is None else tokens
+            tokens = next(v for v in (*args, *(kwargs.get(k) for k in _INPUTS)) if v is not None)
             self._seen_ends = _last_real_tokens(tokens.shape[1], kwargs.get("attention_mask"))
 
     def finish(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:

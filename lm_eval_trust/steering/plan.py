@@ -80,7 +80,7 @@ class SteeringStep:
     @property
     def unit(self) -> torch.Tensor:
         """Direction of length 1, float32, shape (hidden,)."""
-        return self.vector / self.vector.norm()
+        return torch.nn.functional.normalize(self.vector, dim=0)
 
     def summary(self) -> dict[str, Any]:
         """Return the step as JSON-like values, with a digest in place of the vector."""

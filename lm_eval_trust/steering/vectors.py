@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,13 +40,18 @@ class LayerVector:
         if not torch.isfinite(self.direction).all():
             bad = int((~torch.isfinite(self.direction)).sum())
             raise InputError(f"The steering vector holds {bad} NaN or infinite values.")
+        for name in ("projection_std", "target"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise InputError(f"The steering vector's {name} is {value}, not a finite number.")
         if self.direction.norm() == 0:
             raise InputError("The steering vector is zero; it has no direction.")
 
     @property
     def unit(self) -> torch.Tensor:
         """Direction of length 1, float32, shape (hidden,)."""
-        return self.direction / self.direction.norm()
+        unit: torch.Tensor = self.direction / self.direction.norm()
+        return unit
 
     def scaled(self, scale: str) -> torch.Tensor:
         """Return what α multiplies, float32, shape (hidden,).
