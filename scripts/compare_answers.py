@@ -1,4 +1,4 @@
-"""List the samples on which two runs of the same tasks disagree, and whether a near-tie explains it.
+"""List the samples on which two runs of the same tasks disagree, and how near the logits were.
 
     python scripts/compare_answers.py OUT_ONE OUT_OTHER --model steered_amber \
         --model_args pretrained=FOLDER,vector=v.safetensors,layer=15,alpha=2,dtype=float32
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,7 @@ def gap_at_first_difference(lm: Any, request: Sample, other: str) -> float:
     )
     tokens = output.sequences[0, context.shape[1] :].tolist()
     theirs = lm.tok_encode(prompt + other)[context.shape[1] :]
-    same = next((i for i, pair in enumerate(zip(tokens, theirs)) if pair[0] != pair[1]), None)
-    step = min(len(tokens), len(theirs)) if same is None else same
+    step = len(os.path.commonprefix([tokens, theirs]))
     top = output.logits[min(step, len(output.logits) - 1)][0].topk(2).values
     return float(top[0] - top[1])
 
