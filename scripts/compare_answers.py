@@ -10,8 +10,8 @@ first token that differs is printed. Exit code 0 if every difference has a gap u
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,8 @@ def gap_at_first_difference(lm: Any, request: Sample, other: str) -> float:
     )
     tokens = output.sequences[0, context.shape[1] :].tolist()
     theirs = lm.tok_encode(prompt + other)[context.shape[1] :]
-    step = len(os.path.commonprefix([tokens, theirs]))
+    pairs = zip(tokens, theirs, strict=False)
+    step = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
     top = output.logits[min(step, len(output.logits) - 1)][0].topk(2).values
     return float(top[0] - top[1])
 
