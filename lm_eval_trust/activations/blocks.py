@@ -7,6 +7,7 @@ the one ``ModuleList`` of as many entries as the configuration has hidden layers
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 
@@ -15,16 +16,12 @@ from lm_eval_trust.errors import InputError
 
 def number_of_blocks(model: nn.Module) -> int:
     """Return how many decoder blocks the model's configuration declares."""
-    config = model.config
-    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    return int(text_config.num_hidden_layers)
+    return int(text_config(model).num_hidden_layers)
 
 
 def hidden_size(model: nn.Module) -> int:
     """Return the width of the residual stream."""
-    config = model.config
-    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    return int(text_config.hidden_size)
+    return int(text_config(model).hidden_size)
 
 
 def decoder_of(model: nn.Module) -> nn.Module:
@@ -81,3 +78,9 @@ def check_layers(layers: Iterable[int], blocks: int, *, model: str = "the model"
     if len(set(checked)) != len(checked):
         raise InputError(f"Layers {checked} repeat a block; name each once.")
     return checked
+
+
+def text_config(model: nn.Module) -> Any:
+    """Return the configuration of the language part, for models that have others beside it."""
+    config: Any = model.config
+    return config.get_text_config() if hasattr(config, "get_text_config") else config

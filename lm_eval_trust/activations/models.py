@@ -14,11 +14,13 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
+    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from safetensors import SafetensorError
 
 from lm_eval_trust.errors import ExternalError, InputError, unknown_name
 
@@ -129,7 +131,7 @@ def load_pinned(source: Source, *, dtype: str | None, device: str | None) -> tup
         model = AutoModelForCausalLM.from_pretrained(
             source.location, **settings, **source.arguments
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"Cannot load a causal model from {source.location}: {reason}") from error
     return model.eval(), tokenizer
@@ -186,6 +188,8 @@ def _commit(name: str, revision: str) -> str:
         ) from error
     except (EntryNotFoundError, HFValidationError) as error:
         raise InputError(f"{name} at {revision} is no model on the Hub: {error}") from error
+    except HfHubHTTPError as error:
+        raise ExternalError(f"The Hub did not answer for {name} at {revision}: {error}") from error
     return Path(path).parent.name
 
 

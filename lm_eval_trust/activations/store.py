@@ -48,9 +48,9 @@ class _Shards:
     hidden: int
 
     def parts(self) -> list[list[int]]:
-        """Positions of the texts of each shard: neighbours in length and beginning go together."""
+        """Positions of the texts of each shard: those that begin alike go together."""
         length = SHARD_STATEMENTS
-        order = sorted(range(len(self.ids)), key=lambda i: (self.ids[i][:8], len(self.ids[i])))
+        order = sorted(range(len(self.ids)), key=self.ids.__getitem__)
         return [order[start : start + length] for start in range(0, len(order), length)]
 
     def path(self, number: int) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from lm_eval_trust.activations.blocks import text_config
 from lm_eval_trust.errors import InputError
 
 #: Names under which configurations declare how many positions the model knows.
@@ -38,10 +39,9 @@ def encode(model: nn.Module, tokenizer: Any, texts: Sequence[str]) -> list[list[
 
 def context_length(model: nn.Module) -> int | None:
     """Return how many tokens the model reads at most; ``None`` if its configuration is silent."""
-    config: Any = model.config
-    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    config = text_config(model)
     for name in _LIMITS:
-        limit = getattr(text_config, name, None)
+        limit = getattr(config, name, None)
         if isinstance(limit, int):
             return limit
     return None

@@ -1,0 +1,148 @@
+"""``lm-eval-trust vector``: build steering vectors, look at them, exchange them with other tools.
+
+Torch and transformers load inside the commands, so that help pages come at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lm_eval_trust.data.statements import Statements
+
+_Commands = Any
+
+
+def add_parser(subparsers: _Commands) -> None:
+    """Add ``vector`` with its four commands."""
+    parser = subparsers.add_parser("vector", help="build, show, export and import steering vectors")
+    commands = parser.add_subparsers(dest="vector_command", required=True, metavar="COMMAND")
+    _add_build(commands)
+    _add_show(commands)
+    _add_export(commands)
+    _add_import(commands)
+
+
+def _add_build(commands: _Commands) -> None:
+    parser = commands.add_parser("build", help="build a vector from a model and labelled data")
+    parser.add_argument("--model", required=True, metavar="MODEL[@REVISION]", help="source model")
+    parser.add_argument("--dimension", required=True, help="a dimension or its benchmark")
+    parser.add_argument(
+        "--layers", required=True, help="0-based decoder blocks: 10-20, 12,14,16 or 12+14"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE.safetensors")
+    parser.add_argument("--method", default="mass_mean", help="mass_mean (default), pca, logistic")
+    parser.add_argument(
+        "--source",
+        default="official",
+        metavar="official|tracingllm|FILE",
+        help="data: the benchmark's files (default), the paper's released ones, or your own CSV "
+        "or JSONL with statement and label",
+    )
+    parser.add_argument("--data-seed", type=int, default=0, metavar="INT")
+    parser.add_argument("--split", default="grouped", help="grouped (default) or random")
+    parser.add_argument("--split-seed", type=int, default=0, metavar="INT")
+    parser.add_argument("--part", default="train", help="train (default) or development")
+    parser.add_argument("--dtype", help="default: float32 on CPU, the checkpoint's own elsewhere")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, or auto to spread over all")
+    parser.set_defaults(func=run_build)
+
+
+def _add_show(commands: _Commands) -> None:
+    parser = commands.add_parser("show", help="print layers, lengths and provenance of a vector")
+    parser.add_argument("vector", type=Path, metavar="FILE")
+    parser.set_defaults(func=run_show)
+
+
+def _add_export(commands: _Commands) -> None:
+    parser = commands.add_parser("export", help="write a vector for another tool")
+    parser.add_argument("vector", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--format",
+        choices=["lm_eval"],
+        default="lm_eval",
+        help="lm_eval: the .pt of its model `steered`, which adds at every position",
+    )
+    parser.add_argument("--layer", required=True, help="layers to steer, e.g. 15 or 12+14")
+    parser.add_argument("--alpha", type=float, default=1.0, help="strength (default: 1)")
+    parser.add_argument(
+        "--scale", default="projection_std", help="projection_std (default), unit, none"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE.pt")
+    parser.set_defaults(func=run_export)
+
+
+def _add_import(commands: _Commands) -> None:
+    parser = commands.add_parser("import", help="read a .pt of lm-eval or of the paper's release")
+    parser.add_argument("vector", type=Path, metavar="FILE.pt")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE.safetensors")
+    parser.set_defaults(func=run_import)
+
+
+def run_build(args: argparse.Namespace) -> int:
+    """Build a vector and write it."""
+    from lm_eval_trust.activations.layers import parse_layers
+    from lm_eval_trust.activations.models import load_source
+    from lm_eval_trust.steering.build import build_vector
+
+    layers = parse_layers(args.layers)
+    statements = _statements(args)
+    model, tokenizer, identity = load_source(args.model, dtype=args.dtype, device=args.device)
+    vector = build_vector(
+        model,
+        tokenizer,
+        statements,
+        layers=layers,
+        identity=identity,
+        method=args.method,
+        split=args.split,
+        split_seed=args.split_seed,
+        part=args.part,
+    )
+    vector.save(args.out)
+    used = len(vector.provenance.items) if vector.provenance else 0
+    print(f"{args.out}: {len(layers)} layers of width {vector.width} from {used} statements")
+    return 0
+
+
+def run_show(args: argparse.Namespace) -> int:
+    """Print a vector."""
+    from lm_eval_trust.steering.describe import describe
+    from lm_eval_trust.steering.vectors import load_vector
+
+    print(describe(load_vector(args.vector)))
+    return 0
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Write a vector in lm-eval's layout."""
+    from lm_eval_trust.activations.layers import parse_layers
+    from lm_eval_trust.steering.formats import write_lm_eval
+    from lm_eval_trust.steering.vectors import load_vector
+
+    layers = parse_layers(args.layer)
+    vector = load_vector(args.vector)
+    write_lm_eval(vector, args.out, layers=layers, alpha=args.alpha, scale=args.scale)
+    print(f"{args.out}: run it with `--model steered --model_args …,steer_path={args.out}`")
+    return 0
+
+
+def run_import(args: argparse.Namespace) -> int:
+    """Write a ``.pt`` file's vector in our own format."""
+    from lm_eval_trust.steering.formats import read_pt
+
+    vector = read_pt(args.vector)
+    vector.save(args.out)
+    print(f"{args.out}: layers {', '.join(map(str, sorted(vector.layers)))}; apply with scale=none")
+    return 0
+
+
+def _statements(args: argparse.Namespace) -> Statements:
+    from lm_eval_trust.data.custom import read_statements_file
+    from lm_eval_trust.data.load import load_statements
+
+    if Path(args.source).suffix:
+        return read_statements_file(args.source, args.dimension)
+    return load_statements(args.dimension, data_source=args.source, data_seed=args.data_seed)
