@@ -8,6 +8,7 @@ lm-eval's ``steered`` model reads a ``.pt`` file that holds, for each hook point
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import re
 from collections.abc import Mapping
@@ -41,13 +42,16 @@ def write_lm_eval(
         scale: What α multiplies: ``projection_std``, ``unit`` or ``none``.
 
     Raises:
-        InputError: The vector lacks a layer, the scale is not possible, or another ending.
+        InputError: The vector lacks a layer, the scale is not possible, α is not finite, or
+            the path has another ending.
         ExternalError: The operating system refused to write.
     """
     if path.suffix not in (".pt", ".pth"):
         raise InputError(f"{path} must end in .pt or .pth: lm-eval tells files by their ending.")
     if not layers:
         raise InputError("No layers were given to export; name at least one.")
+    if not math.isfinite(alpha):
+        raise InputError(f"alpha={alpha} is not a finite number.")
     entries: dict[str, dict[str, Any]] = {}
     for index in layers:
         entries[f"layers.{index}"] = {

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lm_eval.models.hf_steered import SteeredModel
+from transformers import AutoModelForCausalLM
+
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.steering.formats import read_pt, write_lm_eval
+from lm_eval_trust.steering.hooks import Steerer
+from lm_eval_trust.steering.plan import SteeringPlan
+from lm_eval_trust.steering.vectors import LayerVector, SteeringVector, load_vector
+
+PROVENANCE = Provenance(
+    "weaver", "1", "fairness", "official", "grouped", 0, "train", "pca", ("a",), ("g",)
+)
+
+
+def some_vector(width: int = 32) -> SteeringVector:
+    generator = torch.Generator().manual_seed(1)
+    layers = {
+        index: LayerVector(torch.randn(width, generator=generator), projection_std=0.7, target=0.2)
+        for index in (0, 2)
+    }
+    return SteeringVector(layers, PROVENANCE)
+
+
+class RunsCode:
+    """What an attacker pickles: on loading, it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("scale", ["projection_std", "unit", "none"])
+def test_lm_eval_gives_the_logits_that_we_give(
+    tiny_llama: Callable[..., Path], tmp_path: Path, scale: str
+) -> None:
+    folder, file = tiny_llama(), tmp_path / "s.pt"
+    write_lm_eval(some_vector(), file, layers=[0, 2], alpha=-1.5, scale=scale)
+    theirs = SteeredModel(
+        pretrained=str(folder), steer_path=str(file), device="cpu", dtype="float32"
+    )
+    ours = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    plan = SteeringPlan.from_vector(some_vector(), [0, 2], alpha=-1.5, positions="all", scale=scale)
+    tokens = torch.arange(3, 43).reshape(2, 20)
+    with torch.no_grad():
+        plain = ours(tokens).logits
+        with Steerer(ours, plan).apply(0):
+            steered = ours(tokens).logits
+    assert torch.equal(theirs._model_call(tokens), steered)
+    assert (steered - plain).abs().max() > 0.1
+
+
+def test_an_export_comes_back_as_what_it_adds(tmp_path: Path) -> None:
+    file = tmp_path / "s.pt"
+    write_lm_eval(some_vector(), file, layers=[2], alpha=3.0, scale="unit")
+    back = load_vector(file)
+    assert list(back.layers) == [2]
+    torch.testing.assert_close(back.layer(2).scaled("none"), 3.0 * some_vector().layer(2).unit)
+    assert back.provenance == PROVENANCE
+    with pytest.raises(InputError, match="scale=none or scale=unit"):
+        back.layer(2).scaled("projection_std")
+
+
+def test_a_clamp_becomes_a_target(tmp_path: Path) -> None:
+    file = tmp_path / "s.pt"
+    entry = {"steering_vector": torch.ones(4), "steering_coefficient": 2.5, "action": "clamp"}
+    torch.save({"model.layers.3": entry}, file)
+    assert read_pt(file).layer(3).target == 2.5
+    assert torch.equal(read_pt(file).layer(3).direction, torch.ones(4))
+
+
+@pytest.mark.parametrize("shape", [(6,), (1, 6)])
+def test_a_bare_tensor_belongs_to_the_layer_of_its_name(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    file = tmp_path / "ckpt_179_layer18.pt"
+    torch.save(torch.arange(6.0).reshape(shape).half(), file)
+    vector = read_pt(file)
+    assert torch.equal(vector.layer(18).direction, torch.arange(6.0))
+
+
+def test_a_bare_tensor_without_layer_is_refused(tmp_path: Path) -> None:
+    torch.save(torch.ones(6), tmp_path / "v.pt")
+    with pytest.raises(InputError, match="its name must tell the layer"):
+        read_pt(tmp_path / "v.pt")
+
+
+def test_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
+    file, trap = tmp_path / "layer1.pt", tmp_path / "trap"
+    torch.save({"layers.1": RunsCode(trap)}, file)
+    for read in (read_pt, load_vector):
+        with pytest.raises(InputError, match=r"refused.*would run code"):
+            read(file)
+    assert not trap.exists()
+    torch.load(file, weights_only=False)
+    assert trap.exists(), "the trap would have worked"
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "layer1.pt"
+    torch.save(torch.ones(600), file)
+    whole = file.read_bytes()
+    for damaged in (b"", b"PK", whole[: len(whole) // 2], b"layer,value\n"):
+        file.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"layer1\.pt"):
+            read_pt(file)
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    whole = {"steering_vector": torch.ones(4), "steering_coefficient": 1.0, "action": "add"}
+    return whole | changes
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "holds list"),
+        ({}, "holds dict"),
+        ({"layers.1.mlp": entry()}, "hook point 'layers.1.mlp'"),
+        ({7: entry()}, "hook point 7"),
+        ({"layers.1": torch.ones(4)}, "no tensor 'steering_vector'"),
+        ({"layers.1": entry(steering_vector=[1.0])}, "no tensor 'steering_vector'"),
+        ({"layers.1": entry(action="rotate")}, "action 'rotate'"),
+        ({"layers.1": entry(bias=torch.ones(4))}, "sets 'bias'"),
+        ({"layers.1": entry(head_index=0)}, "sets 'head_index'"),
+        ({"layers.1": entry(steering_coefficient="two")}, "coefficient 'two'"),
+        ({"layers.1": entry(steering_coefficient=float("nan"))}, "NaN"),
+        ({"layers.1": entry(steering_vector=torch.ones(2, 4))}, "one axis"),
+        ({"layers.1": entry(steering_vector=torch.zeros(4))}, "is zero"),
+        ({"layers.1": entry(), "layers.2": entry(steering_vector=torch.ones(5))}, "mixes"),
+    ],
+)
+def test_another_layout_is_refused(tmp_path: Path, content: Any, message: str) -> None:
+    torch.save(content, tmp_path / "s.pt")
+    with pytest.raises(InputError, match=message):
+        read_pt(tmp_path / "s.pt")
+
+
+def test_impossible_exports_are_refused(tmp_path: Path) -> None:
+    vector = some_vector()
+    with pytest.raises(InputError, match=r"must end in \.pt"):
+        write_lm_eval(vector, tmp_path / "s.bin", layers=[0], alpha=1, scale="none")
+    with pytest.raises(InputError, match="has no layer 1"):
+        write_lm_eval(vector, tmp_path / "s.pt", layers=[1], alpha=1, scale="none")
+    with pytest.raises(InputError, match="No layers"):
+        write_lm_eval(vector, tmp_path / "s.pt", layers=[], alpha=1, scale="none")
+    with pytest.raises(InputError, match="alpha"):
+        write_lm_eval(vector, tmp_path / "s.pt", layers=[0], alpha=float("inf"), scale="none")
+    assert list(tmp_path.iterdir()) == []
