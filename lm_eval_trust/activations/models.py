@@ -78,13 +78,10 @@ def find_source(spec: str) -> Source:
         InputError: There is no such folder, repository or revision.
         ExternalError: The Hub cannot be reached and has not been asked before.
     """
-    folder = Path(spec).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise InputError(f"The folder {spec} holds no config.json, so it is no model folder.")
-        return Source(str(folder), ModelIdentity(folder.resolve().name, _digest(folder)))
+    if spec and Path(spec).expanduser().is_dir():
+        return _folder_source(spec)
     name, _, revision = spec.partition("@")
-    if Path(name).expanduser().is_dir():
+    if name and Path(name).expanduser().is_dir():
         raise InputError(f"{name} is a folder, which has no revisions; leave out @{revision}.")
     if spec.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
         raise InputError(
@@ -150,6 +147,13 @@ def resolve_dtype(dtype: str | None, device: str | None) -> str:
     if name not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
     return name
+
+
+def _folder_source(spec: str) -> Source:
+    folder = Path(spec).expanduser()
+    if not (folder / "config.json").is_file():
+        raise InputError(f"The folder {spec} holds no config.json, so it is no model folder.")
+    return Source(str(folder), ModelIdentity(folder.resolve().name, _digest(folder)))
 
 
 def _checked_device(device: str) -> torch.device:

@@ -81,7 +81,9 @@ def read_vector(path: Path) -> SteeringVector:
 def _open(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            # Copies: a tensor that is mapped from the file would die when the file is cut short.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
     except SafetensorError as error:
         raise InputError(
             f"{path} is not a whole safetensors file ({error}). Copy or build it again."

@@ -87,6 +87,12 @@ def test_a_truncated_file_is_refused(saved: Path, kept: int) -> None:
         load_vector(saved)
 
 
+def test_a_loaded_vector_outlives_its_file(saved: Path) -> None:
+    vector = load_vector(saved)
+    os.truncate(saved, 0)
+    assert torch.equal(vector.layer(11).direction, some_vector().layer(11).direction)
+
+
 def test_every_flipped_byte_is_noticed(saved: Path) -> None:
     whole = saved.read_bytes()
     for position in range(len(whole)):
