@@ -45,7 +45,7 @@ class Amber(SteerableLM):
             request,
             own.get("steering"),
             defaults=self.DEFAULT_STEERING,
-            dtype=str(rest.get("dtype", "auto")),
+            dtype=rest.get("dtype"),
             device=rest.get("device"),
         )
         allow_leak = as_flag("allow_leak", own.get("allow_leak", False))

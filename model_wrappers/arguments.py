@@ -63,7 +63,7 @@ def plan_from_arguments(
     steering_file: str | None,
     *,
     defaults: Mapping[str, Any] | None = None,
-    dtype: str = "float32",
+    dtype: str | None = None,
     device: str | None = None,
 ) -> SteeringPlan:
     """Return the plan that model arguments ask for; empty where they ask for none.
@@ -72,7 +72,8 @@ def plan_from_arguments(
         request: Arguments of one vector (``vector`` or ``dimension``, ``layer``, ``alpha``, …).
         steering_file: Value of ``steering=``.
         defaults: Request to make where the arguments name neither vector, dimension nor file.
-        dtype: In which the source model runs where a vector has to be built.
+        dtype: In which the source model runs where a vector has to be built; see
+            :func:`lm_eval_trust.activations.models.load_source`.
         device: Where it runs.
 
     Raises:

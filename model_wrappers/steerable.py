@@ -5,16 +5,17 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
+from lm_eval_trust.activations.models import find_source
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.hashing import fingerprint
 from lm_eval_trust.leakguard import refuse_leaks
-from lm_eval_trust.model_wrappers.loading import explained
 from lm_eval_trust.model_wrappers.prompt_ends import (
     PromptEnds,
     TokenRequest,
@@ -58,17 +59,14 @@ class SteerableLM(HFLM):  # type: ignore[misc]
     ) -> None:
         self.plan = plan or SteeringPlan()
         self._allow_leak = allow_leak
-        # A model in memory has no name that tells its weights, so its answers are never reused.
-        name = pretrained if isinstance(pretrained, str) else uuid.uuid4().hex
-        self._arguments = {"pretrained": name} | {
-            key: str(value) for key, value in kwargs.items() if key not in _EXECUTION_ARGUMENTS
+        self._arguments = {"model": _identity(pretrained, kwargs)} | {
+            name: str(value) for name, value in kwargs.items() if name not in _EXECUTION_ARGUMENTS
         }
         self._prompt_ends: PromptEnds | None = None
         self._rolling_ends: Iterator[int] | None = None
-        with explained(name, str(kwargs.get("revision", "main"))):
-            super().__init__(pretrained, **kwargs)
+        super().__init__(pretrained, **kwargs)
         if self.plan.steps and self.backend != "causal":
-            raise InputError(f"{name} is not a decoder-only model and cannot be steered.")
+            raise InputError(f"{pretrained} is not a decoder-only model and cannot be steered.")
         self._steerer = Steerer(self.model, self.plan)
 
     def steer_by(self, plan: SteeringPlan) -> None:
@@ -243,3 +241,16 @@ def _refuse_overlong(tokens: int, limit: int) -> None:
             f"A prompt of {tokens} tokens does not fit: the model takes {limit} besides what is "
             f"to be generated. Pass truncation=true to cut prompts on the left, as hf does."
         )
+
+
+def _identity(pretrained: Any, arguments: Mapping[str, Any]) -> str:
+    """Return what tells the model from all others; missing models and revisions are refused."""
+    if not isinstance(pretrained, str):
+        # A model in memory has no name that tells its weights: its answers are never reused.
+        return uuid.uuid4().hex
+    if {"gguf_file", "subfolder"} & set(arguments):
+        return pretrained  # one file of many: its own argument tells it
+    revision = str(arguments.get("revision", "main"))
+    plain = revision == "main" or Path(pretrained).expanduser().is_dir()
+    identity = find_source(pretrained if plain else f"{pretrained}@{revision}").identity
+    return f"{identity.name}@{identity.revision} {identity.commit}".strip()

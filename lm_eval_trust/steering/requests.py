@@ -88,7 +88,7 @@ class SteeringRequest:
                 f"joined by + such as 12+14+16."
             ) from None
 
-    def plan(self, *, dtype: str = "float32", device: str | None = None) -> SteeringPlan:
+    def plan(self, *, dtype: str | None = None, device: str | None = None) -> SteeringPlan:
         """Load or build the vector and return the plan that applies it.
 
         Args:
@@ -105,7 +105,7 @@ class SteeringRequest:
             target=None if self.target is None else float(self.target),
         )
 
-    def _vector(self, dtype: str, device: str | None) -> SteeringVector:
+    def _vector(self, dtype: str | None, device: str | None) -> SteeringVector:
         if self.vector is not None:
             return load_vector(Path(self.vector))
         assert self.dimension is not None

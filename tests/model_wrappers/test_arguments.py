@@ -100,7 +100,8 @@ def test_checkpoint_is_short_for_a_revision(
         raise InterruptedError
 
     monkeypatch.setattr("lm_eval.models.huggingface.HFLM.__init__", stop)
-    with pytest.raises((InterruptedError, ExternalError)):
+    monkeypatch.setattr("lm_eval_trust.model_wrappers.steerable._identity", lambda *a: "any")
+    with pytest.raises(InterruptedError):
         Amber(**arguments)
     assert seen["revision"] == revision
 
@@ -119,17 +120,19 @@ def test_bad_checkpoints_are_explained(text: str, words: str) -> None:
 
 
 def test_a_folder_that_does_not_exist_is_named() -> None:
-    with pytest.raises(InputError, match=r"no folder \./nowhere"):
+    with pytest.raises(InputError, match=r"no model folder '\./nowhere'"):
         get_model("amber").create_from_arg_string("pretrained=./nowhere", {"device": "cpu"})
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no loadable model"):
+    with pytest.raises(InputError, match=r"holds no config\.json"):
         get_model("amber").create_from_arg_string(f"pretrained={tmp_path}", {"device": "cpu"})
 
 
 def test_a_model_that_is_not_cached_says_so_offline() -> None:
-    with pytest.raises(ExternalError, match="not in the local cache and HF_HUB_OFFLINE is set"):
+    with pytest.raises(
+        ExternalError, match="not in the local Hub cache, and HF_HUB_OFFLINE is set"
+    ):
         get_model("amber").create_from_arg_string(
             "pretrained=nobody/nothing,checkpoint=3", {"device": "cpu"}
         )
