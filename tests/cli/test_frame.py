@@ -1,0 +1,134 @@
+"""The command's frame: help, exit codes, errors in one or two lines, tracebacks on request."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lm_eval_trust import __version__, cli
+from lm_eval_trust.cli import parser
+from lm_eval_trust.errors import ExternalError, InputError, LeakError
+
+COMMAND = Path(sys.executable).with_name("lm-eval-trust")
+PAGES = ([], ["data"], ["data", "audit"], ["vector"], ["vector", "build"], ["doctor"])
+
+
+def call(*arguments: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    start = [sys.executable, *python, "-m", "lm_eval_trust"] if python else [str(COMMAND)]
+    return subprocess.run([*start, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch):
+    """A command ``fail`` in the place of all others that raises what it is given."""
+
+    def arrange(error: BaseException) -> None:
+        def build() -> argparse.ArgumentParser:
+            frame = parser._Parser(prog="lm-eval-trust")
+            commands = frame.add_subparsers(required=True)
+
+            def fail(args: argparse.Namespace) -> int:
+                raise error
+
+            commands.add_parser("fail").set_defaults(func=fail)
+            return frame
+
+        monkeypatch.setattr(parser, "build_parser", build)
+
+    return arrange
+
+
+@pytest.mark.parametrize("page", PAGES, ids=" ".join)
+def test_every_command_has_a_help_page(page: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*page, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(" ".join(["usage: lm-eval-trust", *page]))
+
+
+def test_help_and_version_load_neither_torch_nor_the_harness() -> None:
+    result = call("--help", python=("-X", "importtime"))
+    loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "lm_eval_trust.cli.parser" in loaded
+    assert loaded & {"torch", "transformers", "datasets", "sklearn", "lm_eval"} == set()
+    assert call("--version").stdout == f"lm-eval-trust {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["data"], ["doctor", "--nonsense"]])
+def test_wrong_usage_exits_with_2_and_says_what_is_expected(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert "usage: lm-eval-trust" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("Layer 40 is out of range."), 2),
+        (LeakError("Three items overlap."), 2),
+        (ExternalError("The disk is full."), 3),
+        (OSError("No route to host"), 3),
+        (RuntimeError("something\nunforeseen"), 3),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_errors_end_in_their_exit_code(failing, error: BaseException, code: int) -> None:
+    failing(error)
+    assert cli.main(["fail"]) == code
+
+
+def test_our_own_error_is_one_line_that_is_its_message(failing, capsys) -> None:
+    failing(InputError("Layer 40 is out of range: the model has 30 blocks."))
+    cli.main(["fail"])
+    expected = "lm-eval-trust: error: Layer 40 is out of range: the model has 30 blocks.\n"
+    assert capsys.readouterr() == ("", expected)
+
+
+def test_unforeseen_error_is_two_lines_with_its_type(failing, capsys) -> None:
+    failing(RuntimeError("first line\n  second line"))
+    cli.main(["fail"])
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "lm-eval-trust: error: RuntimeError: first line second line"
+    assert "--debug" in second
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "fail"], ["fail", "--debug"]])
+def test_debug_shows_the_traceback_wherever_it_stands(failing, capsys, arguments) -> None:
+    failing(InputError("Layer 40 is out of range."))
+    assert cli.main(arguments) == 2
+    printed = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in printed
+    assert "in fail" in printed
+
+
+def test_reader_that_goes_away_is_no_error() -> None:
+    """As in ``lm-eval-trust data audit | head``: no traceback, whichever write hits the pipe."""
+    code = "import sys; from lm_eval_trust import cli; sys.exit(cli.main(['doctor']))"
+    patch = (
+        "import lm_eval_trust.cli.doctor as d; "
+        "d.run = lambda args: print('line\\n' * 200000) or 0; "
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", patch + code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == cli.CLOSED_PIPE
+
+
+@pytest.mark.parametrize("python", [(), ("-s",)], ids=["command", "module"])
+def test_command_and_module_return_the_code_to_the_shell(python: tuple[str, ...]) -> None:
+    result = call("vector", "show", "no-such-file.safetensors", python=python)
+    assert result.returncode == 2
+    assert result.stderr.startswith("lm-eval-trust: error: ")
+    assert "no-such-file.safetensors" in result.stderr
+    assert "Traceback" not in result.stderr

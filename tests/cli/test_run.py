@@ -1,0 +1,53 @@
+"""``lm-eval-trust run`` passes everything on to the harness's own command line."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from lm_eval_trust import cli
+
+
+def test_help_page_is_the_harness_s_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: lm-eval run --model")
+
+
+def test_arguments_reach_the_harness_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    import lm_eval.__main__
+
+    seen: list[list[str]] = []
+    monkeypatch.setattr(lm_eval.__main__, "cli_evaluate", lambda: seen.append(sys.argv[:]))
+    monkeypatch.setattr(sys, "argv", ["lm-eval-trust"])
+    given = ["--debug", "--version", "--model=hf", "--", "-h", "--tasks", "a", "b"]
+    assert cli.main(["run", *given]) == 0
+    assert seen == [["lm_eval", "run", *given]]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ValueError("Tasks not found: nonsense"), 2, "Tasks not found: nonsense"),
+        (OSError("the Hub is away"), 3, "OSError: the Hub is away"),
+    ],
+)
+def test_harness_s_refusal_is_our_kind_of_error(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    code: int,
+    line: str,
+) -> None:
+    import lm_eval.__main__
+
+    def refuse() -> None:
+        raise error
+
+    monkeypatch.setattr(lm_eval.__main__, "cli_evaluate", refuse)
+    monkeypatch.setattr(sys, "argv", ["lm-eval-trust"])
+    assert cli.main(["run", "--tasks", "nonsense"]) == code
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first == f"lm-eval-trust: error: {line}"
