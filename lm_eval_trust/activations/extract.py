@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,7 +63,10 @@ def extract_activations(
     """
     check_layers(layers, number_of_blocks(model), model=type(model).__name__)
     ids = encode(model, tokenizer, texts)
-    return extract_from_ids(model, ids, layers=layers, batch_tokens=batch_tokens, progress=progress)
+    with tqdm(total=len(ids), desc="activations", unit="text", disable=not progress) as bar:
+        return extract_from_ids(
+            model, ids, layers=layers, batch_tokens=batch_tokens, advance=bar.update
+        )
 
 
 def extract_from_ids(
@@ -72,17 +75,19 @@ def extract_from_ids(
     *,
     layers: Sequence[int],
     batch_tokens: int | None = None,
-    progress: bool = True,
+    advance: Callable[[int], object] = lambda texts: None,
 ) -> npt.NDArray[np.float32]:
-    """As :func:`extract_activations`, for texts that are token ids already, none of them empty."""
+    """As :func:`extract_activations`, for texts that are token ids already, none of them empty.
+
+    ``advance`` is called with the number of texts of each batch that is done.
+    """
     _refuse_virtual_tokens(model)
     found = np.empty((len(ids), len(layers), hidden_size(model)), dtype=np.float32)
     rows = tree_rows(ids) if _reads_trees(model) else sequence_rows(ids)
-    with tqdm(total=len(ids), desc="activations", unit="text", disable=not progress) as bar:
-        for batch in batches(rows, tokens=batch_tokens or _default_tokens(_device(model))):
-            statements, values = _read(model, batch, layers)
-            found[statements] = values
-            bar.update(len(statements))
+    for batch in batches(rows, tokens=batch_tokens or _default_tokens(_device(model))):
+        statements, values = _read(model, batch, layers)
+        found[statements] = values
+        advance(len(statements))
     _refuse_overflow(found, layers)
     return found
 

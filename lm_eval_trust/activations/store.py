@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from lm_eval_trust.hashing import content_id, fingerprint
 from lm_eval_trust.storage import build_once, cache_dir
 
 _LOG = logging.getLogger(__name__)
+
+_Extract = Callable[[list[list[int]]], npt.NDArray[np.float32]]
 
 #: Statements in a shard: a few seconds to minutes of work, and a file of some megabytes.
 SHARD_STATEMENTS = 256
@@ -106,23 +109,24 @@ def load_or_extract(
     shards = _Shards(cache_dir() / "activations" / key, ids, checked, hidden_size(model))
     found = np.empty((len(ids), len(checked), shards.hidden), dtype=np.float32)
     with tqdm(total=len(ids), desc="activations", unit="text", disable=not progress) as bar:
+        extract = partial(
+            extract_from_ids, model, layers=checked, batch_tokens=batch_tokens, advance=bar.update
+        )
         for number, part in enumerate(shards.parts()):
-            found[part] = _shard(model, shards, number, part, batch_tokens)
-            bar.update(len(part))
+            before = bar.n
+            found[part] = _shard(shards, number, part, extract)
+            # A shard that was there already has not moved the bar.
+            bar.update(before + len(part) - bar.n)
     return found
 
 
 def _shard(
-    model: nn.Module, shards: _Shards, number: int, part: list[int], batch_tokens: int | None
+    shards: _Shards, number: int, part: list[int], extract: _Extract
 ) -> npt.NDArray[np.float32]:
     path = shards.path(number)
 
     def build(temporary: Path) -> None:
-        ids = [shards.ids[i] for i in part]
-        values = extract_from_ids(
-            model, ids, layers=shards.layers, batch_tokens=batch_tokens, progress=False
-        )
-        temporary.write_bytes(_to_bytes(values))
+        temporary.write_bytes(_to_bytes(extract([shards.ids[i] for i in part])))
 
     values = _read(build_once(path, build), shards.shape(part))
     if values is None:
