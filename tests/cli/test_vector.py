@@ -1,0 +1,112 @@
+"""``lm-eval-trust vector`` on invented statements and a tiny model, through the real parser."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from lm_eval_trust import cli
+from lm_eval_trust.steering.vectors import load_vector
+
+
+@pytest.fixture
+def statements(tmp_path: Path) -> Path:
+    path = tmp_path / "towns.csv"
+    lines = ["statement,label,group"]
+    for town in range(12):
+        lines += [f"Town {town} is in the hills.,0,{town}", f"Town {town} is by the sea.,1,{town}"]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def build(
+    statements: Path, tiny_llama: Callable[..., Path], tmp_path: Path
+) -> Callable[..., tuple[int, Path]]:
+    """Run ``vector build``; options replace the defaults."""
+
+    def run(**options: str) -> tuple[int, Path]:
+        out = tmp_path / "v.safetensors"
+        defaults = {
+            "model": str(tiny_llama()),
+            "dimension": "reliability",
+            "layers": "0-2",
+            "source": str(statements),
+            "device": "cpu",
+            "out": str(out),
+        }
+        pairs = [(f"--{name}", value) for name, value in (defaults | options).items()]
+        return cli.main(["vector", "build", *(word for pair in pairs for word in pair)]), out
+
+    return run
+
+
+def test_a_vector_is_built_from_a_users_own_statements(
+    build: Callable[..., tuple[int, Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out = build(method="pca", part="development")
+    assert code == 0
+    vector = load_vector(out)
+    assert sorted(vector.layers) == [0, 1, 2] and vector.provenance is not None
+    assert (vector.provenance.method, vector.provenance.part) == ("pca", "development")
+    assert len(vector.provenance.items) == 12
+    assert "3 layers of width 32 from 12 statements" in capsys.readouterr().out
+
+
+def test_show_prints_layers_and_provenance(
+    build: Callable[..., tuple[int, Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out = build(layers="0+2")
+    capsys.readouterr()
+    assert cli.main(["vector", "show", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert [line.split()[0] for line in shown.splitlines()[2:4]] == ["0", "2"]
+    assert "method: mass_mean" in shown
+
+
+def test_an_export_can_be_imported(build: Callable[..., tuple[int, Path]], tmp_path: Path) -> None:
+    _, out = build()
+    exported, imported = tmp_path / "s.pt", tmp_path / "back.safetensors"
+    options = ["--layer", "1", "--alpha", "2", "--scale", "unit"]
+    assert cli.main(["vector", "export", str(out), *options, "--out", str(exported)]) == 0
+    assert cli.main(["vector", "import", str(exported), "--out", str(imported)]) == 0
+    expected = 2 * load_vector(out).layer(1).unit
+    torch.testing.assert_close(load_vector(imported).layer(1).direction, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dimension": "relaibility"}, "Did you mean 'reliability'"),
+        ({"layers": "2-1"}, "cannot be read"),
+        ({"layers": "3"}, "Layer 3 is out of range"),
+        ({"method": "pac"}, "Did you mean 'pca'"),
+        ({"source": "nowhere.csv"}, "no file nowhere.csv"),
+        ({"model": "./nowhere"}, "no model folder"),
+        ({"part": "test"}, "part to build from 'test'"),
+    ],
+)
+def test_wrong_input_is_explained(
+    build: Callable[..., tuple[int, Path]],
+    options: dict[str, str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out = build(**options)
+    assert code == 2 and not out.exists()
+    assert message in capsys.readouterr().err
+
+
+def test_the_help_page_does_not_wait_for_torch() -> None:
+    script = (
+        "import sys; from lm_eval_trust.cli import vector; import argparse; "
+        "vector.add_parser(argparse.ArgumentParser().add_subparsers()); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "False\n"
