@@ -1,7 +1,8 @@
 """What steering costs: the harness's requests of trust_suite, steered against plain ``hf``.
 
-Both run in turns in one process, on the same prompts. α is so small that the hooks do all their
-work and the answers stay the same, so that both generate equally many tokens.
+Both run in turns in one process, on the same prompts and the same weights in memory (two copies of
+a model differ by several per cent for where they happen to lie). α is so small that the hooks do
+all their work and the answers stay the same, so that both generate equally many tokens.
 
     LM_EVAL_TRUST_DATA=FOLDER LM_EVAL_TRUST_SMOLLM2=FOLDER python benchmarks/steering.py
 """
@@ -52,8 +53,8 @@ def main() -> None:
     options = parser.parse_args()
     execution = {"device": "cpu", "batch_size": 8}
     arguments = {"pretrained": options.model, "dtype": "float32"}
-    plain = get_model("hf").create_from_arg_obj(arguments, execution)
     steered = get_model("amber").create_from_arg_obj(arguments, execution)
+    plain = HFLM(pretrained=steered.model, tokenizer=steered.tokenizer, batch_size=8)
     direction = torch.randn(plain.config.hidden_size, generator=torch.Generator().manual_seed(0))
     steered.steer_by(SteeringPlan((SteeringStep(options.layer, direction, alpha=1e-12),)))
     wanted = requests(options.limit)
