@@ -30,9 +30,18 @@ class ExternalError(TrustError):
     exit_code = 3
 
 
+#: A longer table than this is not printed whole in an error.
+_PRINTED_NAMES = 20
+
+
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
     """Build the error for a name that is not in a table, with the nearest name as a hint."""
     names = sorted(known)
     near = difflib.get_close_matches(given, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return InputError(f"Unknown {kind} {given!r}; known are {', '.join(names)}.{hint}")
+    if len(names) <= _PRINTED_NAMES:
+        return InputError(f"Unknown {kind} {given!r}; known are {', '.join(names)}.{hint}")
+    similar = difflib.get_close_matches(given, names, n=5, cutoff=0.2) or names[:5]
+    return InputError(
+        f"Unknown {kind} {given!r}, none of {len(names)}; similar are {', '.join(similar)}.{hint}"
+    )
