@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
-from lm_eval_trust.data.files import DATA_VARIABLE, files_of, is_offline, locate
-from lm_eval_trust.dimensions import DIMENSIONS, UNIVERSAL, Dimension
-from lm_eval_trust.doctor.checks import Check, checked
+from lm_eval_trust.data.catalogue import CATALOGUE
+from lm_eval_trust.data.files import DATA_VARIABLE, RELEASED, is_offline, locate
+from lm_eval_trust.data.load import SOURCES
+from lm_eval_trust.dimensions import DIMENSIONS, UNIVERSAL
+from lm_eval_trust.doctor.checks import Check, State, checked
 from lm_eval_trust.doctor.machine import is_reachable
 from lm_eval_trust.storage import cache_dir
 
@@ -16,12 +19,26 @@ ORIGINS = (("raw.githubusercontent.com", 443), ("huggingface.co", 443))
 
 
 def look() -> list[Check]:
-    """Return one check for each dimension and for the universal set."""
+    """Return one check for each dimension, for the universal set and for the paper's release."""
     fetchable = _can_fetch()
-    return [
-        checked(SECTION, dimension.name, lambda d=dimension: _dimension(d, fetchable))  # type: ignore[misc]
-        for dimension in (*DIMENSIONS, UNIVERSAL)
-    ]
+    checks = []
+    for dimension in (*DIMENSIONS, UNIVERSAL):
+        name = f"{dimension.name} ({dimension.benchmark})"
+        # The universal set serves vectors only; every other dimension is a task of the suite.
+        lacking: State = "failed" if dimension.task else "note"
+        files = needed_files(dimension.benchmark)
+        look = functools.partial(_files, name, files, lacking, fetchable)
+        checks.append(checked(SECTION, name, look))
+    released = [path for path in CATALOGUE if path.startswith(f"{RELEASED}/")]
+    name = "the paper's release (data_source=tracingllm)"
+    look = functools.partial(_files, name, released, "note", fetchable)
+    return [*checks, checked(SECTION, name, look)]
+
+
+def needed_files(benchmark: str) -> list[str]:
+    """Return the files that the official source and the tasks of a benchmark are made from."""
+    own = {path for path in CATALOGUE if path.startswith(f"{benchmark}/")}
+    return sorted(own | set(SOURCES["official"][benchmark].files))
 
 
 def folder() -> Path:
@@ -36,10 +53,8 @@ def _can_fetch() -> bool:
     return all(is_reachable(origin) for origin in ORIGINS)
 
 
-def _dimension(dimension: Dimension, fetchable: bool) -> Check:
-    files = files_of(dimension.benchmark)
+def _files(name: str, files: list[str], lacking: State, fetchable: bool) -> Check:
     absent = [path for path in files if not (folder() / path).is_file()]
-    name = f"{dimension.name} ({dimension.benchmark})"
     if not absent:
         for path in files:
             locate(path)  # raises where a checksum is not the expected one
@@ -50,8 +65,7 @@ def _dimension(dimension: Dimension, fetchable: bool) -> Check:
     return Check(
         SECTION,
         name,
-        # The universal set serves vectors only; every other dimension is a task of the suite.
-        "failed" if dimension.task else "note",
+        lacking,
         f"{folder()} lacks {', '.join(absent)}",
         f"set {DATA_VARIABLE} to a folder that holds it, or unset it and go online for "
         f"`lm-eval-trust data fetch`",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from lm_eval_trust.data.files import files_of
 from lm_eval_trust.doctor.checks import Check, checked
-from lm_eval_trust.doctor.data import folder
+from lm_eval_trust.doctor.data import folder, needed_files
 from lm_eval_trust.judges.linear import linear_judge_auroc
 from lm_eval_trust.judges.registry import TOXICITY, TRUTH, JudgeChoice
 
@@ -31,7 +30,7 @@ def _choice(kind: JudgeChoice[Any]) -> Check:
 
 def _linear() -> Check:
     name = "linear toxicity judge"
-    if not all((folder() / path).is_file() for path in files_of("toxigen")):
+    if not all((folder() / path).is_file() for path in needed_files("toxigen")):
         return Check(SECTION, name, "note", "not trained: ToxiGen is not there")
     area = linear_judge_auroc()
     return Check(SECTION, name, "ok", f"AUROC {area:.3f} on ToxiGen's test half")
