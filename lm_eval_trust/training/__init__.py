@@ -1,0 +1,1 @@
+"""Pre-training of small Llamas with fine-grained checkpoints."""
