@@ -49,7 +49,9 @@ def _add_training_options(group: Any) -> None:
     group.add_argument("--batch-size", type=int, default=16, help="windows a step")
     group.add_argument("--window", type=int, default=128, help="tokens a window")
     group.add_argument("--learning-rate", type=float, default=2e-3, help="at its peak")
-    group.add_argument("--warmup-steps", type=int, default=50, help="steps of linear warm-up")
+    group.add_argument(
+        "--warmup-steps", type=int, help="steps of linear warm-up; a twentieth of all if absent"
+    )
     group.add_argument(
         "--save-steps", metavar="0,1,2,4,…", help="steps to save; doubling, then evenly, if absent"
     )
@@ -101,7 +103,7 @@ def _config(args: argparse.Namespace) -> TrainingConfig:
         batch_size=args.batch_size,
         window=args.window,
         peak_learning_rate=args.learning_rate,
-        warmup_steps=min(args.warmup_steps, args.steps),
+        warmup_steps=args.steps // 20 if args.warmup_steps is None else args.warmup_steps,
         save_steps=_save_steps(args),
         resume_every=args.resume_every,
         seed=args.seed,

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from lm_eval_trust.activations.layers import parse_layers
 from lm_eval_trust.dimensions import find_dimension
 from lm_eval_trust.errors import InputError, unknown_name
 from lm_eval_trust.steering.cache import cached_vector
@@ -77,16 +78,11 @@ class SteeringRequest:
         """Layers asked for.
 
         Raises:
-            InputError: ``layer`` is neither a number, nor numbers joined by ``+``, nor a list.
+            InputError: ``layer`` is neither a number, nor a text as
+                :func:`lm_eval_trust.activations.layers.parse_layers` reads it, nor a list.
         """
-        parts = self.layer if isinstance(self.layer, list) else str(self.layer).split("+")
-        try:
-            return [int(part) for part in parts]
-        except (TypeError, ValueError):
-            raise InputError(
-                f"layer={self.layer!r} is not a layer; expected a number such as 16, or several "
-                f"joined by + such as 12+14+16."
-            ) from None
+        parts = self.layer if isinstance(self.layer, list) else [self.layer]
+        return parse_layers("+".join(map(str, parts)))
 
     def plan(self, *, dtype: str | None = None, device: str | None = None) -> SteeringPlan:
         """Load or build the vector and return the plan that applies it.

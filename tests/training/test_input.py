@@ -75,6 +75,7 @@ def test_impossible_shapes_are_refused() -> None:
     [
         (["--corpus", "missing.txt"], "No corpus file missing.txt"),
         (["--save-steps", "0,one"], "is not a list of steps"),
+        (["--steps", "5", "--warmup-steps", "9"], "warmup_steps is 9; expected 0 to 5"),
         (["--window", "900"], "--window 900 is longer than --max-length 512"),
         (["--tokenizer", "./nowhere"], "Cannot load the tokenizer ./nowhere"),
     ],
