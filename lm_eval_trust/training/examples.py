@@ -63,7 +63,43 @@ def pack_documents(
             rows[-1].extend(piece)
         else:
             rows.append(piece)
-    return _padded(rows, window)
+    return Examples(_filled(rows, window, 0), _filled(rows, window, IGNORED))
+
+
+def answer_examples(
+    turns: Iterable[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, window: int
+) -> Examples:
+    """Put each prompt with its answer into a window; only the answer and its end are learnt.
+
+    Args:
+        turns: Prompts and answers; an answer begins where the prompt ends, spaces included.
+        tokenizer: Needs an end-of-sequence token.
+        window: Tokens a window.
+
+    Raises:
+        InputError: No turn, a turn that does not fit, or no end-of-sequence token.
+    """
+    inputs: list[list[int]] = []
+    labels: list[list[int]] = []
+    for prompt, answer in turns:
+        before = tokenizer(prompt)["input_ids"]
+        after = [*tokenizer(answer)["input_ids"], tokenizer.eos_token_id]
+        if len(before) + len(after) > window:
+            raise InputError(
+                f"{prompt!r} with its answer has {len(before) + len(after)} tokens; a window holds "
+                f"{window}."
+            )
+        inputs.append(before + after)
+        labels.append([IGNORED] * len(before) + after)
+    return Examples(_filled(inputs, window, 0), _filled(labels, window, IGNORED))
+
+
+def joined(*parts: Examples) -> Examples:
+    """Return the examples of all parts, which share one window."""
+    return Examples(
+        np.concatenate([part.inputs for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+    )
 
 
 def batch(examples: Examples, step: int, size: int, seed: int) -> tuple[Tokens, Tokens]:
@@ -107,10 +143,8 @@ def _chunks(documents: Iterable[str]) -> Iterator[list[str]]:
         yield collected
 
 
-def _padded(rows: list[list[int]], window: int) -> Examples:
-    inputs = np.zeros((len(rows), window), dtype=np.int32)
-    labels = np.full((len(rows), window), IGNORED, dtype=np.int32)
+def _filled(rows: list[list[int]], window: int, padding: int) -> Tokens:
+    filled = np.full((len(rows), window), padding, dtype=np.int32)
     for i, row in enumerate(rows):
-        inputs[i, : len(row)] = row
-        labels[i, : len(row)] = row
-    return Examples(inputs, labels)
+        filled[i, : len(row)] = row
+    return filled

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lm_eval_trust.training.config import ModelConfig, TrainingConfig, checkpoint_name
+from lm_eval_trust.training.checkpoints import CheckpointedRun
+from lm_eval_trust.training.config import ModelConfig, TrainingConfig
 from lm_eval_trust.training.examples import Examples
-from lm_eval_trust.training.loop import Loop
 from lm_eval_trust.training.run_folder import RunFolder, digest
 
 
@@ -48,34 +48,17 @@ class Pretraining:
         }
 
     def run(self, folder: Path) -> list[str]:
-        """Train, or finish what was interrupted, or rebuild what is damaged; return the names.
+        """Train what is missing in a folder; return the checkpoints' names.
 
-        Intact checkpoints are kept as they are. If one that is already passed is missing or
-        damaged, the run is repeated from its first step, which gives that checkpoint again.
-
-        Raises:
-            InputError: The folder belongs to another run.
-            ExternalError: The disk refused to write.
+        See :meth:`lm_eval_trust.training.checkpoints.CheckpointedRun.train`.
         """
         run = RunFolder(folder, self.settings())
-        run.open()
-        names = {step: checkpoint_name(i) for i, step in enumerate(self.config.save_steps)}
-        missing = {step: name for step, name in names.items() if not run.intact(name)}
-        if missing:
-            self._train(run, missing)
-        return list(names.values())
+        return CheckpointedRun(run, self.config, self.examples, self.tokenizer, self.name).train(
+            self._initial_model
+        )
 
-    def _train(self, run: RunFolder, missing: Mapping[int, str]) -> None:
-        def save(step: int, model: PreTrainedModel) -> None:
-            if step in missing:
-                with run.save(missing[step], step) as target:
-                    model.save_pretrained(target)
-                    self.tokenizer.save_pretrained(target)
-
-        loop = Loop(self.config, self.examples, run.path, f"Training {self.name}")
-        model = initial_model(self.shape, self.tokenizer, self.config.seed)
-        model.to(self.device)
-        loop.run(model, save, wanted=missing)
+    def _initial_model(self) -> LlamaForCausalLM:
+        return initial_model(self.shape, self.tokenizer, self.config.seed).to(self.device)
 
 
 def initial_model(
