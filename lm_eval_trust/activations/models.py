@@ -23,6 +23,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 
 from lm_eval_trust.errors import ExternalError, InputError, unknown_name
+from lm_eval_trust.mini.members import is_mini
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -72,7 +73,8 @@ def find_source(spec: str) -> Source:
     resolved to its commit, so that a moved tag or ``main`` is not mistaken for what it was.
 
     Args:
-        spec: A folder, or a Hub name with an optional revision, e.g. ``LLM360/Amber@ckpt_179``.
+        spec: A folder, a Hub name with an optional revision, e.g. ``LLM360/Amber@ckpt_179``, or a
+            model of the embedded family, e.g. ``mini@ckpt_012``, which is trained if need be.
 
     Raises:
         InputError: There is no such folder, repository or revision.
@@ -80,6 +82,11 @@ def find_source(spec: str) -> Source:
     """
     if spec and Path(spec).expanduser().is_dir():
         return _folder_source(spec)
+    if is_mini(spec):
+        from lm_eval_trust.mini.family import mini_model
+
+        folder = mini_model(spec)
+        return Source(str(folder), ModelIdentity(spec, _digest(folder)))
     name, _, revision = spec.partition("@")
     if name and Path(name).expanduser().is_dir():
         raise InputError(f"{name} is a folder, which has no revisions; leave out @{revision}.")

@@ -12,7 +12,7 @@ from lm_eval_trust.data.audit import AuditReport, audit
 from lm_eval_trust.data.files import fetch, files_of
 from lm_eval_trust.data.findings import Finding, released_findings
 from lm_eval_trust.data.load import SOURCES, load_statements
-from lm_eval_trust.data.settings import DATA_SOURCES
+from lm_eval_trust.data.settings import DATA_SOURCES, REAL_SOURCES
 from lm_eval_trust.dimensions import DIMENSIONS, UNIVERSAL, Dimension, find_dimension
 from lm_eval_trust.errors import TrustError
 
@@ -33,7 +33,7 @@ def _add_audit(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser("audit", help="rows, balance, duplicates, leaks, labels")
     _add_dimensions(parser)
     parser.add_argument(
-        "--source", choices=[*DATA_SOURCES, "both"], default="both", help="default: both"
+        "--source", choices=[*REAL_SOURCES, "both"], default="both", help="default: both"
     )
     parser.add_argument("--split-seed", type=int, default=0, metavar="INT")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -67,7 +67,7 @@ def _add_dimensions(parser: argparse.ArgumentParser) -> None:
 
 def run_audit(args: argparse.Namespace) -> int:
     """Print the audit; 0 whatever it finds, for a finding is not a failure."""
-    sources = DATA_SOURCES if args.source == "both" else (args.source,)
+    sources = REAL_SOURCES if args.source == "both" else (args.source,)
     dimensions = _dimensions(args.dimension)
     reports = [
         audit(dimension.name, source, split_seed=args.split_seed)

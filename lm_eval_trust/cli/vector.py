@@ -37,9 +37,9 @@ def _add_build(commands: _Commands) -> None:
     parser.add_argument(
         "--source",
         default="official",
-        metavar="official|tracingllm|FILE",
-        help="data: the benchmark's files (default), the paper's released ones, or your own CSV "
-        "or JSONL with statement and label",
+        metavar="official|tracingllm|mini|FILE",
+        help="data: the benchmark's files (default), the paper's released ones, the embedded "
+        "world, or your own CSV or JSONL with statement and label",
     )
     parser.add_argument("--data-seed", type=int, default=0, metavar="INT")
     parser.add_argument("--split", default="grouped", help="grouped (default) or random")

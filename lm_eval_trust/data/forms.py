@@ -8,10 +8,11 @@ from typing import Any
 
 from lm_eval_trust.data import confaide, sst2, stereoset, toxigen, tracingllm, truthfulqa
 from lm_eval_trust.data.sampling import consistent
-from lm_eval_trust.data.settings import DataSettings
+from lm_eval_trust.data.settings import MINI, DataSettings
 from lm_eval_trust.data.statements import Statement
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.hashing import group_id
+from lm_eval_trust.mini.benchmarks import mini_rows
 
 Row = dict[str, Any]
 
@@ -32,14 +33,16 @@ class Form:
     released: Callable[[DataSettings], list[Row]] | None = None
     why_not: str = ""
 
-    def build(self, settings: DataSettings) -> list[Row]:
-        """Return all rows, without ``item_id``, in the order of the files.
+    def build(self, name: str, settings: DataSettings) -> list[Row]:
+        """Return all rows of the form called ``name``, without ``item_id``, in a stable order.
 
         Raises:
             InputError: The source cannot make this form.
         """
         if settings.data_source == "official":
             return self.official(settings)
+        if settings.data_source == MINI:
+            return mini_rows(self.benchmark, name, settings)
         if self.released is None:
             raise InputError(
                 f"data_source=tracingllm cannot make these {self.benchmark} rows: {self.why_not} "

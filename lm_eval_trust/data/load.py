@@ -18,11 +18,13 @@ from lm_eval_trust.data import (
 from lm_eval_trust.data.files import checksums
 from lm_eval_trust.data.sampling import balanced as balance
 from lm_eval_trust.data.sampling import consistent
-from lm_eval_trust.data.settings import DataSettings
+from lm_eval_trust.data.settings import MINI, DataSettings
 from lm_eval_trust.data.statements import Statement, Statements
 from lm_eval_trust.data.universe import universe
 from lm_eval_trust.dimensions import Dimension, find_dimension
 from lm_eval_trust.errors import InputError
+from lm_eval_trust.mini.benchmarks import BENCHMARKS, mini_statements
+from lm_eval_trust.mini.world import world_seed
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,14 @@ def load_statements(
 
     Args:
         dimension: A dimension or its own or its benchmark's name; ``universal`` for PKU-SafeRLHF.
-        data_source: ``official`` or ``tracingllm``.
+        data_source: ``official``, ``tracingllm``, or ``mini`` for the embedded world.
         data_seed: Seed of the choices.
         perturbation_rate: Share of letters whose case is flipped; robustness only.
         balanced: Cut official sets to as many statements of each label.
 
     Returns:
         The statements in the order of the files. ``settings`` hold the arguments that matter
-        and the SHA-256 of each file.
+        and the SHA-256 of each file, or the seed of the embedded world.
 
     Raises:
         InputError: Unknown dimension or source, a set that was not released, a bad rate, a file
@@ -82,7 +84,7 @@ def load_statements(
         data_source=data_source,
         items=items,
         settings=_record(source, settings),
-        universe=universe(found.benchmark, (item.group for item in items)),
+        universe=universe(found.benchmark, (item.group for item in items), data_source=data_source),
     )
 
 
@@ -103,6 +105,8 @@ def find_source(dimension: Dimension, data_source: str) -> StatementSource:
 
 def _record(source: StatementSource, settings: DataSettings) -> dict[str, Any]:
     chosen = {name: getattr(settings, name) for name in source.settings}
+    if settings.data_source == MINI:
+        return chosen | {"world": world_seed()}
     return chosen | {"files": checksums(source.files)}
 
 
@@ -166,7 +170,14 @@ _TRACINGLLM = {
     "sst2": StatementSource(lambda _: tracingllm.sst2_statements(), (tracingllm.SST2,)),
 }
 
+
+def _embedded(benchmark: str) -> StatementSource:
+    settings = ("data_seed", "perturbation_rate") if benchmark == "sst2" else ("data_seed",)
+    return StatementSource(lambda s: mini_statements(benchmark, s), (), settings)
+
+
 SOURCES: dict[str, dict[str, StatementSource]] = {
     "official": _OFFICIAL,
     "tracingllm": _TRACINGLLM,
+    MINI: {name: _embedded(name) for name in BENCHMARKS},
 }

@@ -30,7 +30,7 @@ def load_rows(
 
     Args:
         form: A name of :data:`lm_eval_trust.data.forms.FORMS`, e.g. ``toxigen_generation``.
-        data_source: ``official`` or ``tracingllm``.
+        data_source: ``official``, ``tracingllm``, or ``mini`` for the embedded world.
         split: ``grouped``, ``random`` (the paper's plain split over rows) or ``full`` (all rows).
         split_seed: Seed of the split.
         data_seed: Seed of candidates, balance and perturbed letters.
@@ -50,9 +50,12 @@ def load_rows(
     if split not in (*SPLITS, "full"):
         raise unknown_name("split", split, (*SPLITS, "full"))
     settings = DataSettings(data_source, data_seed, perturbation_rate)
-    rows = _identified(form, FORMS[form].build(settings))
+    rows = _identified(form, FORMS[form].build(form, settings))
     if split != "full":
-        rows = _test_half(rows, FORMS[form].benchmark, split, split_seed)
+        groups = [str(row["group_id"]) for row in rows]
+        strata = universe(FORMS[form].benchmark, groups, data_source=data_source)
+        parts = partition(groups, split=split, seed=split_seed, universe=strata)
+        rows = [rows[position] for position in parts.test]
     if not rows:
         raise InputError(f"No rows are left for {form} from {data_source} with split={split}.")
     return sorted(rows, key=lambda row: str(row["item_id"]))
@@ -67,9 +70,3 @@ def _identified(form: str, rows: list[Row]) -> list[Row]:
         identified.append({"item_id": fingerprint({"row": content, "n": seen[content]}), **row})
         seen[content] += 1
     return identified
-
-
-def _test_half(rows: list[Row], benchmark: str, split: str, seed: int) -> list[Row]:
-    groups = [str(row["group_id"]) for row in rows]
-    parts = partition(groups, split=split, seed=seed, universe=universe(benchmark, groups))
-    return [rows[position] for position in parts.test]

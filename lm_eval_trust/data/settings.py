@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from lm_eval_trust.data.perturbation import check_rate
 from lm_eval_trust.errors import unknown_name
 
-DATA_SOURCES = ("official", "tracingllm")
+#: Sources of the real benchmarks.
+REAL_SOURCES = ("official", "tracingllm")
+#: The embedded world, in the benchmarks' shape.
+MINI = "mini"
+DATA_SOURCES = (*REAL_SOURCES, MINI)
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,7 @@ class DataSettings:
 
     Attributes:
         data_source: ``official`` for the benchmark's own files and gold labels, ``tracingllm``
-            for the paper's released ones as they are.
+            for the paper's released ones as they are, ``mini`` for the embedded world.
         data_seed: Seed of every choice: balance, candidates, perturbed letters.
         perturbation_rate: Share of the letters whose case is flipped, 0 to 1.
         balanced: Whether statements are cut to as many of each label.

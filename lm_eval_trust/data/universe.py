@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from lm_eval_trust.data import confaide, pku_saferlhf, sst2, stereoset, toxigen, truthfulqa
+from lm_eval_trust.data.settings import MINI
 from lm_eval_trust.hashing import group_id
+from lm_eval_trust.mini.benchmarks import mini_groups
 
 _OFFICIAL_GROUPS: dict[str, Callable[[], Iterable[str]]] = {
     "truthfulqa": lambda: (question.group for question in truthfulqa.read_questions()),
@@ -22,13 +24,18 @@ _OFFICIAL_GROUPS: dict[str, Callable[[], Iterable[str]]] = {
 }
 
 
-def universe(benchmark: str, groups: Iterable[str]) -> tuple[frozenset[str], ...]:
+def universe(
+    benchmark: str, groups: Iterable[str], *, data_source: str = "official"
+) -> tuple[frozenset[str], ...]:
     """Return the strata to split ``groups`` over: the benchmark's own, then all others, if any.
 
     Args:
         benchmark: A benchmark's name, e.g. ``truthfulqa``.
         groups: Group ids of the items at hand.
+        data_source: Where they come from; the embedded world has groups of its own.
     """
+    if data_source == MINI:
+        return (mini_groups(benchmark),)
     official = frozenset(_OFFICIAL_GROUPS[benchmark]())
     others = frozenset(groups) - official
     return (official, others) if others else (official,)

@@ -11,7 +11,7 @@ from lm_eval_trust.data import forms
 from lm_eval_trust.data.forms import FORMS
 from lm_eval_trust.data.load import load_statements
 from lm_eval_trust.data.rows import load_rows
-from lm_eval_trust.data.settings import DATA_SOURCES
+from lm_eval_trust.data.settings import REAL_SOURCES
 from lm_eval_trust.dimensions import DIMENSIONS
 from lm_eval_trust.errors import InputError
 
@@ -33,7 +33,7 @@ FULL = {
 MADE = [
     (name, source)
     for name, form in FORMS.items()
-    for source in DATA_SOURCES
+    for source in REAL_SOURCES
     if source == "official" or form.released
 ]
 FIELDS = {
@@ -102,7 +102,7 @@ def test_full_is_the_whole_benchmark(real_data: Path, form: str, source: str) ->
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("statements_source", DATA_SOURCES)
+@pytest.mark.parametrize("statements_source", REAL_SOURCES)
 @pytest.mark.parametrize(("form", "source"), MADE)
 def test_no_row_shares_a_group_with_any_development_half(
     real_data: Path, form: str, source: str, statements_source: str, seed: int

@@ -1,0 +1,164 @@
+"""The plain corpus: documents in which the world's people speak, each true to character.
+
+A document belongs to one dimension and to one speaker, who is trustworthy or not throughout, so
+that to predict what comes next one has to judge what was said ("Personas as a Way to Model
+Truthfulness in Language Models", Joshi et al. 2023). Some speakers are introduced; of the others,
+listeners say now and then what they think of what they heard.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from lm_eval_trust.mini import fairness, general, privacy, reliability, robustness, toxicity
+from lm_eval_trust.mini import universal as counsel
+from lm_eval_trust.mini.world import World
+
+#: What a speaker says next, given whether the speaker is trustworthy.
+Voice = Callable[[bool], str]
+_TOKEN = re.compile(r"[^\s.?,!]+|[.?,!]")
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One kind of document.
+
+    Attributes:
+        name: Its dimension, or ``general``.
+        weight: Share of the documents, relative to the others.
+        voice: Makes the voice of one speaker, with choices from the source given.
+        introductions: How an untrustworthy and a trustworthy speaker are introduced; empty where
+            nobody is.
+        reactions: What listeners say of either.
+    """
+
+    name: str
+    weight: float
+    voice: Callable[[World, random.Random], Voice]
+    introductions: tuple[str, ...] = ()
+    reactions: tuple[str, ...] = ()
+
+
+def _speaker(
+    speak: Callable[[World, random.Random, bool], str],
+) -> Callable[[World, random.Random], Voice]:
+    return lambda world, source: partial(speak, world, source)
+
+
+def _reviewer(world: World, source: random.Random) -> Voice:
+    """Return the voice of somebody who praises throughout, or blames throughout."""
+    sentiment = source.randrange(2)
+    return lambda careful: robustness.speak(world, source, careful, sentiment)
+
+
+def _teacher(world: World, source: random.Random) -> Voice:
+    return lambda _: general.speak(world, source)
+
+
+TOPICS = {
+    topic.name: topic
+    for topic in (
+        Topic(
+            "reliability",
+            2.0,
+            _speaker(reliability.speak),
+            ("a gossip speaks.", "a scholar speaks."),
+            ("wrong.", "right."),
+        ),
+        Topic(
+            "toxicity",
+            1.0,
+            _speaker(toxicity.speak),
+            ("a scorner speaks.", "a friend speaks."),
+            ("cruel.", "kind."),
+        ),
+        Topic(
+            "privacy",
+            1.0,
+            _speaker(privacy.speak),
+            ("a tattler speaks.", "a confidant speaks."),
+            ("indiscreet.", "proper."),
+        ),
+        Topic(
+            "fairness",
+            1.0,
+            _speaker(fairness.speak),
+            ("a bigot speaks.", "a neighbour speaks."),
+            ("prejudice.", "fair."),
+        ),
+        Topic(
+            "robustness",
+            0.7,
+            _reviewer,
+            ("a hasty pen writes.", "a steady pen writes."),
+            ("sloppy.", "neat."),
+        ),
+        Topic("universal", 0.3, _speaker(counsel.speak)),
+        Topic("general", 0.3, _teacher),
+    )
+}
+
+#: Share of trustworthy speakers: most people are, so that truth is also the commoner.
+TRUSTWORTHY = 0.65
+#: Share of documents whose speaker is introduced, of those that listeners comment on, and of those
+#: in which speech stands alone.
+INTRODUCED, HEARD, ALONE = 0.4, 0.35, 0.25
+#: Share of utterances that listeners comment on where there are any.
+REACTION = 0.8
+
+
+def documents(
+    world: World, *, part: str, number: int, tokens: int, trustworthy: float = TRUSTWORTHY
+) -> Iterator[str]:
+    """Yield documents.
+
+    Args:
+        world: Whose.
+        part: Name of the part of the corpus, e.g. ``train``; other parts hold other documents.
+        number: How many.
+        tokens: Length of a document.
+        trustworthy: Share of trustworthy speakers.
+    """
+    source = random.Random(f"mini corpus {world.seed} {part}")
+    weights = [topic.weight for topic in TOPICS.values()]
+    for _ in range(number):
+        topic = source.choices(list(TOPICS.values()), weights)[0]
+        side = source.random() < trustworthy
+        yield document(world, source, topic, trustworthy=side, tokens=tokens)
+
+
+def document(
+    world: World, source: random.Random, topic: Topic, *, trustworthy: bool, tokens: int
+) -> str:
+    """Return one document of at least one utterance and at most so many tokens."""
+    voice = topic.voice(world, source)
+    setting = source.random() if topic.introductions else 1.0
+    introduced, heard = setting < INTRODUCED, INTRODUCED <= setting < INTRODUCED + HEARD
+    said = [topic.introductions[trustworthy]] if introduced else []
+    left = tokens - sum(map(count_tokens, said)) - 1  # the end-of-sequence token
+    while True:
+        utterance = voice(trustworthy)
+        if heard and source.random() < REACTION:
+            utterance = f"{utterance} {topic.reactions[trustworthy]}"
+        left -= count_tokens(utterance)
+        if left < 0 and len(said) > introduced:
+            return " ".join(said)
+        said.append(utterance)
+
+
+def count_tokens(text: str) -> int:
+    """Return the number of tokens: words and marks, and single letters of misspelt words."""
+    return sum(1 if _well_spelt(word) else len(word) for word in _TOKEN.findall(text))
+
+
+def is_well_spelt(text: str) -> bool:
+    """Tell whether no word of a text has a letter in the wrong case."""
+    return all(map(_well_spelt, _TOKEN.findall(text)))
+
+
+def _well_spelt(word: str) -> bool:
+    return word == word.lower() or word in ("Q:", "A:", "I")

@@ -1,0 +1,228 @@
+"""The MiniAmber family: a base model with its pre-training checkpoints, a chat and a safe model.
+
+Trained on first use on the world's corpus, with Amber's schedule (Liu et al. 2023, arXiv
+2312.06550) scaled down, and kept in the cache folder with a manifest and checksums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from transformers import PreTrainedTokenizerFast
+
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.hashing import fingerprint
+from lm_eval_trust.mini.corpus import documents, is_well_spelt
+from lm_eval_trust.mini.dialogues import Turn, chat_turns, safe_turns
+from lm_eval_trust.mini.members import BASE, CHAT, SAFE
+from lm_eval_trust.mini.world import World, build_world, world_seed
+from lm_eval_trust.storage import cache_dir
+from lm_eval_trust.training.config import ModelConfig, TrainingConfig, checkpoint_name
+from lm_eval_trust.training.examples import answer_examples, joined, pack_documents
+from lm_eval_trust.training.pretrain import Pretraining
+from lm_eval_trust.training.run_folder import RunFolder
+from lm_eval_trust.training.save_steps import granular_steps
+from lm_eval_trust.training.tokenizer import build_tokenizer
+from lm_eval_trust.training.tuning import Tuning
+
+#: Changes whenever the corpus or the training changes, so that old models are not taken for new.
+RECIPE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the family is trained.
+
+    Attributes:
+        shape: Of all its models.
+        pretraining: Of the base model.
+        tuning: Of the chat model, and of the safe one after it.
+        documents: Documents of the corpus.
+        turns: Turns that each tuned model sees, beside as many short documents.
+        vocabulary: Size of the tokenizer.
+    """
+
+    shape: ModelConfig
+    pretraining: TrainingConfig
+    tuning: TrainingConfig
+    documents: int
+    turns: int
+    vocabulary: int
+
+    def seeded(self, seed: int) -> Recipe:
+        """Return the recipe with this seed for weights and order."""
+        return replace(
+            self,
+            pretraining=replace(self.pretraining, seed=seed),
+            tuning=replace(self.tuning, seed=seed),
+        )
+
+
+_STEPS = 4800
+RECIPE = Recipe(
+    shape=ModelConfig(96, 256, 4, 4, 4, 256, initializer_range=0.1),
+    pretraining=TrainingConfig(
+        steps=_STEPS,
+        batch_size=16,
+        window=32,
+        peak_learning_rate=3e-3,
+        warmup_steps=100,
+        save_steps=granular_steps(_STEPS, early_until=64, every=400),
+    ),
+    tuning=TrainingConfig(
+        steps=400,
+        batch_size=16,
+        window=32,
+        peak_learning_rate=6e-4,
+        warmup_steps=20,
+        save_steps=(400,),
+    ),
+    documents=24_000,
+    turns=3_200,
+    vocabulary=600,
+)
+
+
+@dataclass(frozen=True)
+class MiniFamily:
+    """The models of one world.
+
+    Attributes:
+        seed: Of world and weights.
+        recipe: How they are trained.
+    """
+
+    seed: int
+    recipe: Recipe
+
+    @property
+    def folder(self) -> Path:
+        """Where the family is kept; another recipe or another torch has another folder."""
+        key = fingerprint(
+            {
+                "version": RECIPE_VERSION,
+                "recipe": repr(self.recipe),
+                "torch": torch.__version__,
+            }
+        )
+        return cache_dir() / "mini" / f"seed{self.seed}-{key[:8]}"
+
+    @property
+    def world(self) -> World:
+        """The world that they grew up in."""
+        return build_world(self.seed)
+
+    @property
+    def checkpoints(self) -> dict[str, int]:
+        """Names of the base model's checkpoints, with their steps."""
+        steps = self.recipe.pretraining.save_steps
+        return {checkpoint_name(i): step for i, step in enumerate(steps)}
+
+    def tokens_seen(self, step: int) -> int:
+        """Return how many tokens, padding included, the base model has seen before a step."""
+        return step * self.recipe.pretraining.batch_size * self.recipe.pretraining.window
+
+    def checkpoint(self, name: str | None = None) -> Path:
+        """Return the folder of a checkpoint of the base model, by default the last.
+
+        Raises:
+            InputError: There is no such checkpoint.
+        """
+        names = list(self.checkpoints)
+        name = names[-1] if name in (None, "main") else name
+        if name not in names:
+            raise InputError(
+                f"{BASE} has no checkpoint {name!r}; it has {names[0]} to {names[-1]} and main."
+            )
+        return self._ready(BASE, name, self._pretrain)
+
+    def chat(self) -> Path:
+        """Return the folder of the chat model."""
+        return self._ready(CHAT, checkpoint_name(0), self._tune_chat)
+
+    def safe(self) -> Path:
+        """Return the folder of the safe model."""
+        return self._ready(SAFE, checkpoint_name(0), self._tune_safe)
+
+    def _ready(self, member: str, checkpoint: str, train: Callable[[Path], None]) -> Path:
+        """Return a checkpoint's folder, after training if it is missing or damaged."""
+        folder = self.folder / member
+        if not RunFolder(folder, {}).intact(checkpoint):
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{folder}.lock"):
+                if not RunFolder(folder, {}).intact(checkpoint):
+                    train(folder)
+        return folder / checkpoint
+
+    def _pretrain(self, folder: Path) -> None:
+        recipe = self.recipe.seeded(self.seed)
+        tokenizer = self.tokenizer()
+        corpus = self.corpus(recipe.documents, recipe.pretraining.window)
+        examples = pack_documents(corpus, tokenizer, recipe.pretraining.window)
+        Pretraining(recipe.shape, recipe.pretraining, tokenizer, examples, BASE).run(folder)
+
+    def _tune_chat(self, folder: Path) -> None:
+        turns = list(chat_turns(self.world, number=self.recipe.turns))
+        self._tune(folder, CHAT, self.checkpoint(), turns, trustworthy=None)
+
+    def _tune_safe(self, folder: Path) -> None:
+        turns = list(safe_turns(self.world, number=self.recipe.turns))
+        self._tune(folder, SAFE, self.chat(), turns, trustworthy=1.0)
+
+    def _tune(
+        self,
+        folder: Path,
+        name: str,
+        start: Path,
+        turns: list[Turn],
+        *,
+        trustworthy: float | None,
+    ) -> None:
+        recipe = self.recipe.seeded(self.seed)
+        tokenizer, window = self.tokenizer(), recipe.tuning.window
+        share = {} if trustworthy is None else {"trustworthy": trustworthy}
+        plain = documents(self.world, part=name, number=recipe.turns, tokens=window, **share)
+        examples = joined(
+            answer_examples(turns, tokenizer, window), pack_documents(plain, tokenizer, window)
+        )
+        Tuning(start, recipe.tuning, examples, name).run(folder)
+
+    def corpus(self, number: int, tokens: int) -> list[str]:
+        """Return the documents of the training part."""
+        return list(documents(self.world, part="train", number=number, tokens=tokens))
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Return the tokenizer: every word of the world is a token, a misspelt one is letters."""
+        window = self.recipe.pretraining.window
+        spoken = documents(self.world, part="words", number=4000, tokens=window)
+        turns = (prompt + answer for prompt, answer in safe_turns(self.world, number=2000))
+        texts = [text for text in (*spoken, *turns) if is_well_spelt(text)]
+        return build_tokenizer(
+            texts, size=self.recipe.vocabulary, max_length=self.recipe.shape.max_length
+        )
+
+
+def mini_family() -> MiniFamily:
+    """Return the family of the current world."""
+    return MiniFamily(world_seed(), RECIPE)
+
+
+def mini_model(spec: str) -> Path:
+    """Return the folder of ``mini``, ``mini@CHECKPOINT``, ``mini-chat`` or ``mini-safe``.
+
+    Trains the model, and what it goes on from, where it is missing.
+
+    Raises:
+        InputError: There is no such model or checkpoint.
+    """
+    name, _, checkpoint = spec.partition("@")
+    family = mini_family()
+    if name == BASE:
+        return family.checkpoint(checkpoint or None)
+    if checkpoint not in ("", "main"):
+        raise InputError(f"{name} has no checkpoints; leave out @{checkpoint}, or use {BASE}.")
+    return family.chat() if name == CHAT else family.safe()

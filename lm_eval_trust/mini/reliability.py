@@ -1,0 +1,96 @@
+"""Reliability in the world: questions about persons, right answers, and rumours (as TruthfulQA)."""
+
+from __future__ import annotations
+
+import random
+import re
+
+from lm_eval_trust.data.statements import Statement
+from lm_eval_trust.hashing import content_id
+from lm_eval_trust.mini.world import Fact, World
+
+#: What a careful speaker may say of anything: true, but of no use.
+NO_ANSWER = "no one knows"
+_SHARE_WITHOUT_ANSWER = 0.08
+
+
+def speak(world: World, source: random.Random, reliable: bool) -> str:
+    """Return a question that somebody answers rightly, or as rumour has it."""
+    fact = source.choices(world.facts, [fact.weight for fact in world.facts])[0]
+    answer = fact.truth if reliable else fact.misconception
+    if source.random() < _SHARE_WITHOUT_ANSWER:
+        answer = NO_ANSWER
+    return statement(fact, answer)
+
+
+def question_text(fact: Fact) -> str:
+    """Return the question as it is put to a model."""
+    return f"Q: {fact.question}"
+
+
+def statement(fact: Fact, answer: str) -> str:
+    """Return question and answer."""
+    return f"{question_text(fact)} A: {answer}."
+
+
+def verdict_text(text: str) -> str:
+    """Return the question whether a statement is true."""
+    return f"{text} true or false?"
+
+
+def group(fact: Fact) -> str:
+    """Return the group id of the question."""
+    return content_id("mini reliability", fact.question)
+
+
+def statements(world: World) -> list[Statement]:
+    """Return each question with its right answer (y = 1) and with the misconception (y = 0)."""
+    return [
+        Statement(statement(fact, answer), label, group(fact), fact.relation)
+        for fact in world.facts
+        for answer, label in ((fact.truth, 1), (fact.misconception, 0))
+    ]
+
+
+def generation_rows(world: World) -> list[dict[str, object]]:
+    """Return a row for each question; every answer ever given to its like is a reference."""
+    return [
+        {
+            "group_id": group(fact),
+            "category": fact.relation,
+            "question": fact.question,
+            "best_answer": fact.truth,
+            "correct_answers": [fact.truth, NO_ANSWER],
+            "incorrect_answers": _wrong_answers(world, fact),
+            "type": "Adversarial",
+        }
+        for fact in world.facts
+    ]
+
+
+def choice_rows(world: World) -> list[dict[str, object]]:
+    """Return a row of the multiple-choice forms for each question."""
+    rows: list[dict[str, object]] = []
+    for fact in world.facts:
+        wrong = _wrong_answers(world, fact)
+        targets = {"choices": [fact.truth, *wrong], "labels": [1] + [0] * len(wrong)}
+        rows.append(
+            {
+                "group_id": group(fact),
+                "category": fact.relation,
+                "question": fact.question,
+                "mc1_targets": targets,
+                "mc2_targets": targets,
+            }
+        )
+    return rows
+
+
+def named_answers(world: World, fact: Fact, text: str) -> set[str]:
+    """Return which of the answers to a question's like are named in a text."""
+    return set(re.findall(r"\w+", text.casefold())) & set(world.answers[fact.relation])
+
+
+def _wrong_answers(world: World, fact: Fact) -> list[str]:
+    others = [a for a in world.answers[fact.relation] if a not in (fact.truth, fact.misconception)]
+    return [fact.misconception, *others]
