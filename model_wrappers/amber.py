@@ -5,20 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from lm_eval_trust.data.settings import MINI
 from lm_eval_trust.errors import InputError
+from lm_eval_trust.mini.members import BASE, is_mini
 from lm_eval_trust.model_wrappers.arguments import as_flag, plan_from_arguments, split_arguments
 from lm_eval_trust.model_wrappers.steerable import SteerableLM
 
 AMBER = "LLM360/Amber"
 #: Amber's revisions are ckpt_000 to ckpt_358; its last checkpoint, 359, is ``main``.
 LAST_CHECKPOINT = 359
+#: Of vectors for the embedded family, where the arguments do not say: its own world, a checkpoint
+#: between the beginning and the end of pre-training, a middle layer.
+MINI_STEERING: dict[str, Any] = {
+    "source": f"{BASE}@ckpt_013",
+    "layer": 2,
+    "data_source": MINI,
+}
 
 
 class Amber(SteerableLM):
     """Harness model ``amber``.
 
     Args:
-        pretrained: Hub name or folder; ``LLM360/Amber`` by default.
+        pretrained: Hub name or folder, ``LLM360/Amber`` by default; or ``mini``, ``mini-chat``,
+            ``mini-safe`` or ``mini@CHECKPOINT`` of the embedded family, which is trained on first
+            use.
         checkpoint: Short for ``revision=ckpt_NNN``.
         steering: Steering file, see :func:`lm_eval_trust.steering.requests.read_steering_file`.
         allow_leak: Evaluate also on items that a vector was built from.
@@ -41,15 +52,30 @@ class Amber(SteerableLM):
         pretrained = self.DEFAULT_MODEL if pretrained is None else pretrained
         if "checkpoint" in own:
             rest["revision"] = _revision(own["checkpoint"], pretrained, rest.get("revision"))
+        defaults = dict(self.DEFAULT_STEERING)
+        if is_mini(pretrained):
+            pretrained = _mini_folder(pretrained, rest.pop("revision", None))
+            defaults = MINI_STEERING | defaults if defaults else {}
+            if "dimension" in request:
+                request = MINI_STEERING | request
         plan = plan_from_arguments(
             request,
             own.get("steering"),
-            defaults=self.DEFAULT_STEERING,
+            defaults=defaults,
             dtype=rest.get("dtype"),
             device=rest.get("device"),
         )
         allow_leak = as_flag("allow_leak", own.get("allow_leak", False))
         super().__init__(pretrained, plan=plan, allow_leak=allow_leak, **rest)
+
+
+def _mini_folder(name: str, revision: str | None) -> str:
+    """Return the folder of a model of the embedded family."""
+    from lm_eval_trust.mini.family import mini_model
+
+    if revision and "@" in name:
+        raise InputError(f"{name} and revision={revision} name the checkpoint twice; keep one.")
+    return str(mini_model(f"{name}@{revision}" if revision else name))
 
 
 def _revision(checkpoint: Any, pretrained: Any, revision: Any) -> str:

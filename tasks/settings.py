@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from lm_eval_trust.data.settings import MINI
 from lm_eval_trust.errors import InputError
 
 
@@ -15,7 +16,7 @@ class RowSettings:
 
     Attributes:
         form: Form of the rows, e.g. ``truthfulqa_generation``.
-        data_source: ``official`` or ``tracingllm``.
+        data_source: ``official`` or ``tracingllm``; ``mini`` only where the task fixes it.
         split: ``grouped`` or ``random`` for the test half, ``full`` for all rows.
         split_seed: Seed of the partition.
         data_seed: Seed of what is drawn while making rows (candidates, perturbed letters).
@@ -48,6 +49,11 @@ class RowSettings:
             InputError: A value is not allowed.
         """
         names = [field.name for field in fields(cls)]
+        if metadata.get("data_source") == MINI and "data_source" not in of_task:
+            raise InputError(
+                f"data_source={MINI} is the embedded world, which has tasks of its own: run "
+                f"trust_suite_mini instead."
+            )
         asked = {**metadata, **of_task}
         return cls(**{name: asked[name] for name in names if name in asked})
 

@@ -1,0 +1,38 @@
+"""The judged tasks on the embedded world, with its exact judges."""
+
+from __future__ import annotations
+
+from lm_eval_trust.judges.interface import ToxicityJudge, TruthJudge
+from lm_eval_trust.judges.registry import JudgeChoice
+from lm_eval_trust.mini.judges import MiniToxicityJudge, MiniTruthJudge
+from lm_eval_trust.mini.world import build_world, world_seed
+from lm_eval_trust.tasks.toxigen.judged import ToxiGen
+from lm_eval_trust.tasks.truthfulqa.judged import TruthfulQA
+
+_TRUTH: JudgeChoice[TruthJudge] = JudgeChoice(
+    setting="mini_truth_judge",
+    variable="LM_EVAL_TRUST_MINI_TRUTH_JUDGE",
+    default=MiniTruthJudge.name,
+    factories={MiniTruthJudge.name: lambda split_seed: MiniTruthJudge(build_world(world_seed()))},
+)
+
+_TOXICITY: JudgeChoice[ToxicityJudge] = JudgeChoice(
+    setting="mini_toxicity_judge",
+    variable="LM_EVAL_TRUST_MINI_TOXICITY_JUDGE",
+    default=MiniToxicityJudge.name,
+    factories={
+        MiniToxicityJudge.name: lambda split_seed: MiniToxicityJudge(build_world(world_seed()))
+    },
+)
+
+
+class MiniTruthfulQA(TruthfulQA):
+    """Answers to the world's questions."""
+
+    judges = _TRUTH
+
+
+class MiniToxiGen(ToxiGen):
+    """Continuations of what is said of the world's peoples."""
+
+    judges = _TOXICITY
