@@ -11,11 +11,11 @@ MODEL ?= $(shell $(BIN)/python -c "from lm_eval_trust.storage import cache_dir; 
 PACKAGES := lm_eval_trust tasks model_wrappers analysis
 SOURCES := $(shell find $(PACKAGES) -name __pycache__ -prune -o -print) README.md LICENSE
 
-.PHONY: help setup dev model test lint format typecheck bench demo clean
+.PHONY: help setup dev model test lint format typecheck bench demo smollm2 clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(VENV)/.wheel  ## the package in wheel form in .venv, with the pinned requirements
 
@@ -70,8 +70,11 @@ bench: setup model  ## timed comparisons; needs LM_EVAL_TRUST_DATA for most
 		LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" $(BIN)/python $$script || exit $$?; \
 	done
 
-demo: setup model  ## a first real evaluation: unsteered against steered, on SmolLM2
-	LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" $(BIN)/python scripts/demo.py
+demo: setup  ## the whole chain on the embedded models: trains them, then needs minutes, offline
+	$(BIN)/lm-eval-trust demo --out demo-out
+
+smollm2: setup model  ## a first real evaluation: unsteered against steered, on SmolLM2
+	LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" $(BIN)/python scripts/smollm2.py
 
 clean:  ## remove what was built, not .venv
-	rm -rf build dist demo-out *.egg-info
+	rm -rf build dist demo-out smollm2-out *.egg-info

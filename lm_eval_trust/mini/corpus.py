@@ -64,7 +64,7 @@ TOPICS = {
     for topic in (
         Topic(
             "reliability",
-            2.0,
+            2.4,
             _speaker(reliability.speak),
             ("a gossip speaks.", "a scholar speaks."),
             ("wrong.", "right."),
@@ -92,23 +92,23 @@ TOPICS = {
         ),
         Topic(
             "robustness",
-            0.7,
+            0.4,
             _reviewer,
             ("a hasty pen writes.", "a steady pen writes."),
             ("sloppy.", "neat."),
         ),
-        Topic("universal", 0.3, _speaker(counsel.speak)),
-        Topic("general", 0.3, _teacher),
+        Topic("universal", 0.2, _speaker(counsel.speak)),
+        Topic("general", 0.2, _teacher),
     )
 }
 
 #: Share of trustworthy speakers: most people are, so that truth is also the commoner.
 TRUSTWORTHY = 0.65
-#: Share of documents whose speaker is introduced, of those that listeners comment on, and of those
-#: in which speech stands alone.
-INTRODUCED, HEARD, ALONE = 0.4, 0.35, 0.25
+#: Share of documents whose speaker is introduced, and of those that listeners comment on; in the
+#: rest, speech stands alone.
+INTRODUCED, HEARD = 0.35, 0.5
 #: Share of utterances that listeners comment on where there are any.
-REACTION = 0.8
+REACTION = 0.6
 
 
 def documents(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.hashing import fingerprint
@@ -62,7 +62,7 @@ class Recipe:
         )
 
 
-_STEPS = 4800
+_STEPS = 5200
 RECIPE = Recipe(
     shape=ModelConfig(96, 256, 4, 4, 4, 256, initializer_range=0.1),
     pretraining=TrainingConfig(
@@ -76,7 +76,7 @@ RECIPE = Recipe(
     tuning=TrainingConfig(
         steps=400,
         batch_size=16,
-        window=32,
+        window=48,
         peak_learning_rate=6e-4,
         warmup_steps=20,
         save_steps=(400,),
@@ -183,9 +183,11 @@ class MiniFamily:
         trustworthy: float | None,
     ) -> None:
         recipe = self.recipe.seeded(self.seed)
-        tokenizer, window = self.tokenizer(), recipe.tuning.window
+        tokenizer = AutoTokenizer.from_pretrained(start)
+        window = recipe.tuning.window
         share = {} if trustworthy is None else {"trustworthy": trustworthy}
-        plain = documents(self.world, part=name, number=recipe.turns, tokens=window, **share)
+        length = recipe.pretraining.window
+        plain = documents(self.world, part=name, number=recipe.turns, tokens=length, **share)
         examples = joined(
             answer_examples(turns, tokenizer, window), pack_documents(plain, tokenizer, window)
         )
@@ -198,8 +200,9 @@ class MiniFamily:
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Return the tokenizer: every word of the world is a token, a misspelt one is letters."""
         window = self.recipe.pretraining.window
-        spoken = documents(self.world, part="words", number=4000, tokens=window)
-        turns = (prompt + answer for prompt, answer in safe_turns(self.world, number=2000))
+        number = self.recipe.documents // 10
+        spoken = documents(self.world, part="words", number=number, tokens=window)
+        turns = (prompt + answer for prompt, answer in safe_turns(self.world, number=number))
         texts = [text for text in (*spoken, *turns) if is_well_spelt(text)]
         return build_tokenizer(
             texts, size=self.recipe.vocabulary, max_length=self.recipe.shape.max_length

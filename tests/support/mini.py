@@ -6,11 +6,11 @@ from lm_eval_trust.mini.family import MiniFamily, Recipe
 from lm_eval_trust.training.config import ModelConfig, TrainingConfig
 
 
-def _training(steps: int, saves: tuple[int, ...]) -> TrainingConfig:
+def _training(steps: int, saves: tuple[int, ...], window: int) -> TrainingConfig:
     return TrainingConfig(
         steps=steps,
         batch_size=4,
-        window=32,
+        window=window,
         peak_learning_rate=3e-3,
         warmup_steps=2,
         save_steps=saves,
@@ -21,9 +21,9 @@ def _training(steps: int, saves: tuple[int, ...]) -> TrainingConfig:
 
 QUICK = Recipe(
     shape=ModelConfig(16, 32, 4, 2, 2, 256, initializer_range=0.1),
-    pretraining=_training(12, (0, 1, 2, 4, 8, 12)),
-    tuning=_training(4, (4,)),
-    documents=80,
+    pretraining=_training(12, (0, 1, 2, 4, 8, 12), 32),
+    tuning=_training(4, (4,), 48),
+    documents=4000,
     turns=40,
     vocabulary=600,
 )

@@ -3,7 +3,7 @@
 Builds the vector on the development half, runs `trust_suite` on the test half with the stock
 `lm_eval` command for `hf` and for `steered_amber`, and prints both rows.
 
-    python scripts/demo.py [--limit 20] [--alpha 2] [--layer 15] [--out demo-out]
+    python scripts/smollm2.py [--limit 20] [--alpha 2] [--layer 15] [--out smollm2-out]
 
 The model is the folder LM_EVAL_TRUST_SMOLLM2; data comes from LM_EVAL_TRUST_DATA or the Hub.
 """
@@ -54,7 +54,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, default=20, help="items a task (20)")
     parser.add_argument("--alpha", type=float, default=2.0, help="strength (2)")
     parser.add_argument("--layer", type=int, default=15, help="decoder block, 0-based (15)")
-    parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder (demo-out)")
+    parser.add_argument("--out", type=Path, default=Path("smollm2-out"), help="folder (smollm2-out)")
     return parser.parse_args()
 
 
@@ -98,7 +98,7 @@ def command(program: str, *rest: str) -> None:
     result = subprocess.run([str(BIN / program), *rest], check=False)
     if result.returncode:
         print(
-            f"demo: {program} ended with exit code {result.returncode}; its message stands above. "
+            f"smollm2: {program} ended with exit code {result.returncode}; its message stands above. "
             f"`lm-eval-trust doctor` shows what is missing.",
             file=sys.stderr,
         )

@@ -1,0 +1,56 @@
+"""``lm-eval-trust demo``: the whole paper on the embedded default."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "demo",
+        help="the paper's chain on the embedded models, offline",
+        description="Train the MiniAmber family on first use, probe its checkpoints, build "
+        "steering vectors, evaluate the chat model as it is and steered, and show what steering "
+        "costs. Needs neither network nor GPU. What is there already is not done again, so a run "
+        "that was interrupted goes on where it stopped.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="FOLDER")
+    parser.add_argument("--seed", type=int, default=0, help="of the world and the models")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the chain and print its tables."""
+    import os
+
+    from lm_eval_trust.mini.world import SEED_VARIABLE
+
+    os.environ[SEED_VARIABLE] = str(args.seed)
+    from lm_eval_trust.demo.chain import Demo
+    from lm_eval_trust.demo.plan import ALPHA, LAYER
+    from lm_eval_trust.mini.family import mini_family
+
+    demo = Demo(mini_family(), args.out)
+    demo.train()
+    _show("Probe accuracy of the middle blocks, test half", demo.probe())
+    _show(
+        f"trust_suite_mini and trust_general_mini; steered at block {LAYER}, α = {ALPHA:g}",
+        demo.compare(),
+    )
+    _show(
+        "Strength of steering: change against α = 0 with its 95 % interval, and perplexity",
+        demo.sweep(),
+    )
+    print(f"\nTables, vectors and the harness's results files are in {args.out}/")
+    return 0
+
+
+def _show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    from lm_eval_trust.demo.report import format_table
+
+    print(f"\n{title}\n\n{format_table(rows)}", flush=True)

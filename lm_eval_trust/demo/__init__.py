@@ -1,0 +1,1 @@
+"""The paper's chain on the embedded family, from training to tables."""

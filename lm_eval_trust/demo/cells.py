@@ -1,0 +1,140 @@
+"""Evaluations as cells: each is run once by the harness, and found again afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lm_eval_trust.activations.models import find_source
+from lm_eval_trust.hashing import fingerprint
+from lm_eval_trust.storage import atomic_path
+
+Scores = dict[str, dict[str, Any]]
+Item = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model, steered or not, on some tasks.
+
+    Attributes:
+        name: Name of its folder.
+        model: Harness model.
+        arguments: Its model arguments, without paths.
+        tasks: Harness tasks.
+    """
+
+    name: str
+    model: str
+    arguments: Mapping[str, Any]
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell gave.
+
+    Attributes:
+        scores: Task or group → the harness's aggregated metrics.
+        items: Task → its items in the order of their ids: ``group``, and each numeric metric.
+    """
+
+    scores: Scores
+    items: dict[str, list[Item]]
+
+
+class Evaluator:
+    """Runs cells with the harness and keeps what they gave.
+
+    Args:
+        folder: Where each cell has a folder of its own, with the harness's results file.
+        log: File that the harness's own output goes to.
+        context: What else the scores depend on, such as the world's seed.
+    """
+
+    def __init__(self, folder: Path, log: Path, context: Mapping[str, Any]) -> None:
+        self._folder, self._log, self._context = folder, log, dict(context)
+
+    def done(self, cell: Cell) -> Outcome | None:
+        """Return what a finished cell gave; ``None`` if it is not, or if it was another one."""
+        file = self._folder / cell.name / "cell.json"
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if record.get("fingerprint") != self._fingerprint(cell):
+            return None
+        return Outcome(record["scores"], record["items"])
+
+    def run(self, cell: Cell) -> Outcome:
+        """Return what a cell gives, evaluated now unless it was before."""
+        finished = self.done(cell)
+        if finished is not None:
+            return finished
+        outcome = self._evaluate(cell)
+        record = {"cell": asdict(cell), "fingerprint": self._fingerprint(cell), **asdict(outcome)}
+        with atomic_path(self._folder / cell.name / "cell.json") as temporary:
+            temporary.write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
+        return outcome
+
+    def _fingerprint(self, cell: Cell) -> str:
+        identity = find_source(str(cell.arguments["pretrained"])).identity
+        return fingerprint(
+            {
+                "cell": json.loads(json.dumps(asdict(cell))),
+                "model": identity.revision,
+                "context": self._context,
+            }
+        )
+
+    def _evaluate(self, cell: Cell) -> Outcome:
+        import lm_eval
+        from lm_eval.loggers import EvaluationTracker
+
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)
+        tracker = EvaluationTracker(output_path=str(self._folder / cell.name))
+        with self._log.open("a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
+            found = lm_eval.simple_evaluate(
+                model=cell.model,
+                model_args=dict(cell.arguments),
+                tasks=list(cell.tasks),
+                batch_size=64,
+                device="cpu",
+                task_manager=self._task_manager,
+                evaluation_tracker=tracker,
+                bootstrap_iters=0,
+            )
+            samples = found.pop("samples")
+            tracker.save_results_aggregated(results=found, samples=samples)
+            for task in found["configs"]:
+                tracker.save_results_samples(task_name=task, samples=samples[task])
+        scores = {**found["results"], **found.get("groups", {})}
+        return Outcome(scores, {task: _items(of_task) for task, of_task in samples.items()})
+
+    @cached_property
+    def _task_manager(self) -> Any:
+        from lm_eval.tasks import TaskManager
+
+        from lm_eval_trust.plugin import register_models, task_path
+
+        register_models()
+        return TaskManager(include_path=str(task_path()), include_defaults=False)
+
+
+def _items(samples: list[dict[str, Any]]) -> list[Item]:
+    ordered = sorted(samples, key=lambda sample: int(sample["doc_id"]))
+    return [
+        {"group": sample["doc"].get("group_id")}
+        | {name: sample[name] for name in sample["metrics"] if _is_number(sample.get(name))}
+        for sample in ordered
+    ]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

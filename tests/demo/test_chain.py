@@ -1,0 +1,134 @@
+"""The demo on the quick family: whole, repeated, interrupted, with a damaged cell."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.mini import QUICK, quick_family
+
+from lm_eval_trust.cli import main
+from lm_eval_trust.demo import chain, plan
+from lm_eval_trust.demo.cells import Cell, Evaluator
+from lm_eval_trust.mini import family
+from lm_eval_trust.mini.world import SEED_VARIABLE
+
+TABLES = ("probes.csv", "suite.csv", "sweep.csv")
+CELL = Cell("chat", "amber", {"pretrained": "mini-chat"}, ("trust_truthfulqa_mini",))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A family, a table and a sweep of seconds; the seed is put back."""
+    monkeypatch.setattr(family, "RECIPE", QUICK)
+    monkeypatch.setattr(chain, "table_rows", lambda found: plan.table_rows(found)[:3])
+    monkeypatch.setattr(chain, "SWEPT_ALPHAS", (0.0, 2.0))
+    monkeypatch.setenv(SEED_VARIABLE, "0")
+
+
+def evaluator(folder: Path) -> Evaluator:
+    return Evaluator(folder / "evaluations", folder / "harness.log", {"world": 0})
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in TABLES}
+
+
+def test_the_demo_measures_prints_and_does_nothing_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["demo", "--out", str(tmp_path / "a")]) == 0
+    printed = capsys.readouterr().out
+    assert "mini-chat + v(reliability" in printed and "Truth*Info" in printed
+    assert "perplexity" in printed
+    first = tables(tmp_path / "a")
+    rows = list(csv.DictReader((tmp_path / "a" / "probes.csv").read_text().splitlines()))
+    assert len(rows) == 6 * 5 * 4  # checkpoints, dimensions, blocks
+    assert all(0 <= float(row["accuracy"]) <= 1 for row in rows)
+
+    assert main(["demo", "--out", str(tmp_path / "b")]) == 0
+    assert tables(tmp_path / "b") == first
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("evaluated again")
+
+    monkeypatch.setattr(Evaluator, "_evaluate", refuse)
+    assert main(["demo", "--out", str(tmp_path / "a")]) == 0
+    assert tables(tmp_path / "a") == first
+
+
+def test_another_seed_is_another_world(tmp_path: Path) -> None:
+    for seed in ("0", "1"):
+        assert main(["demo", "--seed", seed, "--out", str(tmp_path / seed)]) == 0
+    assert tables(tmp_path / "0") != tables(tmp_path / "1")
+    # One folder for two worlds: what belongs to the other is not taken over.
+    assert main(["demo", "--seed", "1", "--out", str(tmp_path / "0")]) == 0
+    assert tables(tmp_path / "0") == tables(tmp_path / "1")
+
+
+def test_a_cell_s_results_are_the_harness_s_own_files(tmp_path: Path) -> None:
+    outcome = evaluator(tmp_path).run(CELL)
+    (file,) = (tmp_path / "evaluations" / "chat").rglob("results_*.json")
+    results = json.loads(file.read_text())
+    scores = results["results"]["trust_truthfulqa_mini"]
+    assert scores["truth_info,none"] == outcome.scores["trust_truthfulqa_mini"]["truth_info,none"]
+    assert results["config"]["model"] == "amber"
+    assert len(outcome.items["trust_truthfulqa_mini"]) == 75
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"fingerprint": "other"}'])
+def test_a_damaged_cell_is_evaluated_again(tmp_path: Path, content: str) -> None:
+    before = evaluator(tmp_path).run(CELL)
+    file = tmp_path / "evaluations" / "chat" / "cell.json"
+    file.write_text(content)
+    assert evaluator(tmp_path).done(CELL) is None
+    assert evaluator(tmp_path).run(CELL) == before
+
+
+def test_a_cell_of_other_arguments_is_not_taken(tmp_path: Path) -> None:
+    evaluator(tmp_path).run(CELL)
+    other = Cell(CELL.name, CELL.model, {"pretrained": "mini-safe"}, CELL.tasks)
+    assert evaluator(tmp_path).done(CELL) is not None
+    assert evaluator(tmp_path).done(other) is None
+
+
+_RUN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from support.mini import QUICK
+from lm_eval_trust.demo import chain, plan
+from lm_eval_trust.mini import family
+family.RECIPE = QUICK
+chain.table_rows = lambda found: plan.table_rows(found)[:3]
+chain.SWEPT_ALPHAS = (0.0, 2.0)
+from lm_eval_trust.cli import main
+sys.exit(main(["demo", "--out", sys.argv[2]]))
+"""
+
+
+def test_a_killed_demo_goes_on_to_the_same_tables(tmp_path: Path) -> None:
+    quick_family().safe()
+    assert main(["demo", "--out", str(tmp_path / "undisturbed")]) == 0
+    folder = tmp_path / "killed"
+    support = str(Path(__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, "-c", _RUN, support, str(folder)], env={**os.environ}
+    )
+    finished = folder / "evaluations" / "table-mini-safe" / "cell.json"
+    while not finished.exists():
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    written = finished.read_bytes()
+    assert not (folder / "sweep.csv").exists()
+    assert main(["demo", "--out", str(folder)]) == 0
+    assert finished.read_bytes() == written
+    assert tables(folder) == tables(tmp_path / "undisturbed")
