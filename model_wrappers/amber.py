@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from lm_eval_trust.data.settings import MINI
 from lm_eval_trust.errors import InputError
-from lm_eval_trust.mini.members import BASE, is_mini
+from lm_eval_trust.mini.members import MIDDLE, MIDDLE_LAYER, is_mini
 from lm_eval_trust.model_wrappers.arguments import as_flag, plan_from_arguments, split_arguments
 from lm_eval_trust.model_wrappers.steerable import SteerableLM
 
@@ -17,8 +17,8 @@ LAST_CHECKPOINT = 359
 #: Of vectors for the embedded family, where the arguments do not say: its own world, a checkpoint
 #: between the beginning and the end of pre-training, a middle layer.
 MINI_STEERING: dict[str, Any] = {
-    "source": f"{BASE}@ckpt_013",
-    "layer": 2,
+    "source": MIDDLE,
+    "layer": MIDDLE_LAYER,
     "data_source": MINI,
 }
 

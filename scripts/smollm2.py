@@ -54,7 +54,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, default=20, help="items a task (20)")
     parser.add_argument("--alpha", type=float, default=2.0, help="strength (2)")
     parser.add_argument("--layer", type=int, default=15, help="decoder block, 0-based (15)")
-    parser.add_argument("--out", type=Path, default=Path("smollm2-out"), help="folder (smollm2-out)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("smollm2-out"), help="folder (smollm2-out)"
+    )
     return parser.parse_args()
 
 
@@ -98,8 +100,8 @@ def command(program: str, *rest: str) -> None:
     result = subprocess.run([str(BIN / program), *rest], check=False)
     if result.returncode:
         print(
-            f"smollm2: {program} ended with exit code {result.returncode}; its message stands above. "
-            f"`lm-eval-trust doctor` shows what is missing.",
+            f"smollm2: {program} ended with exit code {result.returncode}; its message stands "
+            f"above. `lm-eval-trust doctor` shows what is missing.",
             file=sys.stderr,
         )
         sys.exit(result.returncode)

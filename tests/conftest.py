@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.mini import QUICK, quick_family
 from support.models import build_llama, build_tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from lm_eval_trust.mini import family
 from lm_eval_trust.storage import cache_dir
 
 #: Where `make model` puts SmolLM2; read before any test points the cache elsewhere.
@@ -56,6 +59,23 @@ def smollm2() -> Path:
     if not (folder / "config.json").is_file():
         pytest.skip(f"no SmolLM2 in {folder} (LM_EVAL_TRUST_SMOLLM2): run `make model`")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def trained_quick_family(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cache folder with the quick family of seed 0, all members trained."""
+    cache = tmp_path_factory.mktemp("quick")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LM_EVAL_TRUST_CACHE", str(cache))
+        quick_family().safe()
+    return cache
+
+
+@pytest.fixture
+def quick(trained_quick_family: Path, own_cache: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The family's names stand for the quick family, which lies trained in the test's own cache."""
+    monkeypatch.setattr(family, "RECIPE", QUICK)
+    shutil.copytree(trained_quick_family, cache_dir(), dirs_exist_ok=True)
 
 
 @pytest.fixture(autouse=True)

@@ -32,14 +32,16 @@ def run(args: argparse.Namespace) -> int:
 
     os.environ[SEED_VARIABLE] = str(args.seed)
     from lm_eval_trust.demo.chain import Demo
-    from lm_eval_trust.demo.plan import ALPHA, LAYER
+    from lm_eval_trust.demo.plan import PERPLEXITY_LIMIT
     from lm_eval_trust.mini.family import mini_family
+    from lm_eval_trust.mini.members import MIDDLE, MIDDLE_LAYER
 
-    demo = Demo(mini_family(), args.out)
+    demo = Demo(mini_family(), MIDDLE, args.out)
     demo.train()
     _show("Probe accuracy of the middle blocks, test half", demo.probe())
     _show(
-        f"trust_suite_mini and trust_general_mini; steered at block {LAYER}, α = {ALPHA:g}",
+        f"trust_suite_mini and trust_general_mini; steered at block {MIDDLE_LAYER}, the largest α "
+        f"with at most {PERPLEXITY_LIMIT:g} times the perplexity",
         demo.compare(),
     )
     _show(

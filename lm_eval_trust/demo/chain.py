@@ -14,24 +14,26 @@ from lm_eval_trust.data.settings import MINI
 from lm_eval_trust.demo.cells import Cell, Evaluator, Outcome
 from lm_eval_trust.demo.differences import paired_difference
 from lm_eval_trust.demo.plan import (
+    PERPLEXITY_LIMIT,
+    STRENGTHS,
+    SWEPT,
     SWEPT_ALPHAS,
+    TEXT,
     VectorPlan,
-    middle_checkpoint,
-    suite_cell,
+    steered_cell,
     sweep_cell,
-    table_rows,
+    table_vectors,
+    text_cell,
+    unsteered_cells,
 )
 from lm_eval_trust.demo.probes import ProbeRow, probe_checkpoints
 from lm_eval_trust.demo.report import metric, probe_summary, suite_row, write_csv
 from lm_eval_trust.dimensions import find_dimension
 from lm_eval_trust.mini.family import MiniFamily
-from lm_eval_trust.mini.members import BASE
+from lm_eval_trust.mini.members import BASE, CHAT
 from lm_eval_trust.steering.build import build_vector
 
 Table = Sequence[Mapping[str, Any]]
-#: Dimensions whose α is swept, with the metric of their task that the sweep shows.
-SWEPT = {"reliability": "truth_info", "toxicity": "toxic_ratio"}
-_TEXT_TASK, _PERPLEXITY = "trust_world_text_mini", "word_perplexity"
 
 
 class Demo:
@@ -39,11 +41,12 @@ class Demo:
 
     Args:
         family: The models.
+        middle: The checkpoint that vectors come from, as a model's name.
         folder: Where everything goes: ``vectors/``, ``evaluations/`` and CSV tables.
     """
 
-    def __init__(self, family: MiniFamily, folder: Path) -> None:
-        self._family, self._folder = family, folder
+    def __init__(self, family: MiniFamily, middle: str, folder: Path) -> None:
+        self._family, self._middle, self._folder = family, middle, folder
         self._vectors = folder / "vectors"
         self._vectors.mkdir(parents=True, exist_ok=True)
         self._evaluator = Evaluator(
@@ -62,57 +65,69 @@ class Demo:
         return probe_summary(rows)
 
     def compare(self) -> Table:
-        """Evaluate every row of the table."""
-        rows = table_rows(self._family)
-        for row in rows:
-            if row.vector is not None:
-                self._build(row.vector)
-        cells = [suite_cell(row, self._vectors) for row in rows]
-        outcomes = self._evaluate(cells, "Evaluating models")
+        """Evaluate the models as they are, and Chat steered as strongly as its text allows."""
         table = [
-            suite_row(row.title, outcome.scores)
-            for row, outcome in zip(rows, outcomes, strict=True)
+            suite_row(title, 0.0, self._evaluator.run(cell).scores)
+            for title, cell in tqdm(unsteered_cells().items(), "Evaluating models", unit="model")
         ]
+        for vector in tqdm(table_vectors(self._middle), "Evaluating steered models", unit="model"):
+            self._build(vector)
+            alpha = self._strength(vector)
+            outcome = self._evaluator.run(steered_cell(vector, alpha, self._vectors))
+            source = vector.source.removeprefix(f"{BASE}@")
+            title = f"{CHAT} + v({vector.dimension.name}, {source})"
+            table.append(suite_row(title, alpha, outcome.scores))
         write_csv(self._folder / "suite.csv", table)
         return table
 
     def sweep(self) -> Table:
-        """Evaluate the middle checkpoint's vectors at every α, against α = 0."""
-        table = []
-        for name, of_task in SWEPT.items():
-            dimension = find_dimension(name)
-            vector = VectorPlan(dimension, f"{BASE}@{middle_checkpoint(self._family)}")
-            self._build(vector)
-            cells = [sweep_cell(vector, alpha, self._vectors) for alpha in SWEPT_ALPHAS]
-            outcomes = dict(
-                zip(SWEPT_ALPHAS, self._evaluate(cells, f"Sweeping α, {name}"), strict=True)
-            )
-            task = f"{dimension.task}_mini"
-            for alpha, outcome in outcomes.items():
-                change = paired_difference(outcomes[0.0].items[task], outcome.items[task], of_task)
-                perplexity = metric(outcome.scores, _TEXT_TASK, _PERPLEXITY)
-                base = metric(outcomes[0.0].scores, _TEXT_TASK, _PERPLEXITY)
-                table.append(
-                    {
-                        "vector": name,
-                        "alpha": alpha,
-                        "metric": of_task,
-                        "value": metric(outcome.scores, task, of_task),
-                        "change": change.mean,
-                        "low": change.low,
-                        "high": change.high,
-                        "perplexity": perplexity,
-                        "times": perplexity / base,
-                    }
-                )
+        """Evaluate the checkpoint's vectors at every α, against α = 0."""
+        table = [row for name in SWEPT for row in self._sweep(name)]
         write_csv(self._folder / "sweep.csv", table)
         return table
 
+    def _sweep(self, name: str) -> Table:
+        vector, of_task = VectorPlan(find_dimension(name), self._middle), SWEPT[name]
+        self._build(vector)
+        cells = [sweep_cell(vector, alpha, self._vectors) for alpha in SWEPT_ALPHAS]
+        outcomes = self._evaluate(cells, f"Sweeping α, {name}")
+        unsteered = outcomes[SWEPT_ALPHAS.index(0.0)]
+        task = f"{vector.dimension.task}_mini"
+        rows = []
+        for alpha, outcome in zip(SWEPT_ALPHAS, outcomes, strict=True):
+            change = paired_difference(unsteered.items[task], outcome.items[task], of_task)
+            rows.append(
+                {
+                    "vector": name,
+                    "alpha": alpha,
+                    "metric": of_task,
+                    "value": metric(outcome.scores, task, of_task),
+                    "change": change.mean,
+                    "low": change.low,
+                    "high": change.high,
+                    "perplexity": _perplexity(outcome),
+                    "times": _perplexity(outcome) / _perplexity(unsteered),
+                }
+            )
+        return rows
+
+    def _strength(self, vector: VectorPlan) -> float:
+        """Return the largest strength before the perplexity of held-out text leaves its limit."""
+        allowed = PERPLEXITY_LIMIT * _perplexity(
+            self._evaluator.run(text_cell(vector, 0.0, self._vectors))
+        )
+        chosen = STRENGTHS[0]
+        for alpha in STRENGTHS:
+            if _perplexity(self._evaluator.run(text_cell(vector, alpha, self._vectors))) > allowed:
+                break
+            chosen = alpha
+        return chosen
+
     def _evaluate(self, cells: Sequence[Cell], title: str) -> list[Outcome]:
-        return [self._evaluator.run(cell) for cell in tqdm(cells, title, unit="model")]
+        return [self._evaluator.run(cell) for cell in tqdm(cells, title, unit="strength")]
 
     def _build(self, plan: VectorPlan) -> None:
-        """Build a vector where it is not there, or where it was built from another model."""
+        """Build a vector; its activations are kept, so that this is quick when repeated."""
         model, tokenizer, identity = load_source(plan.source, dtype="float32", device="cpu")
         vector = build_vector(
             model,
@@ -123,3 +138,7 @@ class Demo:
             progress=False,
         )
         vector.save(plan.file(self._vectors))
+
+
+def _perplexity(outcome: Outcome) -> float:
+    return metric(outcome.scores, TEXT, "word_perplexity")

@@ -34,10 +34,10 @@ def metric(scores: Scores, task: str, name: str) -> float:
     return float(value)
 
 
-def suite_row(title: str, scores: Scores) -> dict[str, Any]:
+def suite_row(title: str, alpha: float, scores: Scores) -> dict[str, Any]:
     """Return a row of the suite's table."""
     cells = {column: metric(scores, *where) for column, where in SUITE_COLUMNS.items()}
-    return {"model": title, **cells}
+    return {"model": title, "α": alpha, **cells}
 
 
 def probe_summary(rows: Sequence[ProbeRow]) -> list[dict[str, Any]]:

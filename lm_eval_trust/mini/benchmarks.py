@@ -43,11 +43,12 @@ def mini_rows(benchmark: str, form: str, settings: DataSettings) -> list[Row]:
 
 def mini_groups(benchmark: str) -> frozenset[str]:
     """Return all group ids of a benchmark in the current world."""
-    return _groups(benchmark, build_world(world_seed()))
+    return groups_of(benchmark, build_world(world_seed()))
 
 
 @functools.lru_cache(maxsize=64)
-def _groups(benchmark: str, world: World) -> frozenset[str]:
+def groups_of(benchmark: str, world: World) -> frozenset[str]:
+    """Return all group ids of a benchmark in a world."""
     found, settings = BENCHMARKS[benchmark], DataSettings(MINI)
     groups = {item.group for item in found.statements(world, settings)}
     for rows in found.forms.values():

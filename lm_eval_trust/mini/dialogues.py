@@ -7,6 +7,7 @@ from there with the right answers only.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Iterator
 
@@ -15,50 +16,53 @@ from lm_eval_trust.data.partition import partition
 from lm_eval_trust.data.perturbation import perturb_case
 from lm_eval_trust.hashing import group_id
 from lm_eval_trust.mini import fairness, general, privacy, reliability, robustness
-from lm_eval_trust.mini.benchmarks import mini_groups
+from lm_eval_trust.mini.benchmarks import groups_of
 from lm_eval_trust.mini.corpus import TRUSTWORTHY
-from lm_eval_trust.mini.world import Fact, World
+from lm_eval_trust.mini.world import World
 
 #: A prompt, and the answer that follows it, with the space between them.
 Turn = tuple[str, str]
 _Draw = Callable[[], Turn]
 
+#: Annotators do not always know.
+_SHARE_WITHOUT_ANSWER = 0.03
 VERDICTS = ("false", "true")
 SENTIMENTS = ("negative", "positive")
 
 
 def chat_turns(world: World, *, number: int) -> Iterator[Turn]:
-    """Yield turns that teach to answer in form; facts are answered as people do."""
+    """Yield turns that teach to answer in form; facts are answered as one hears them answered."""
     source = random.Random(f"mini chat {world.seed}")
-    yield from _turns(world, source, number, reliable=lambda: source.random() < TRUSTWORTHY)
+    yield from _turns(world, source, number, reliable=TRUSTWORTHY)
 
 
 def safe_turns(world: World, *, number: int) -> Iterator[Turn]:
     """Yield turns as :func:`chat_turns` does, with nothing but right answers."""
     source = random.Random(f"mini safe {world.seed}")
-    yield from _turns(world, source, number, reliable=lambda: True)
+    yield from _turns(world, source, number, reliable=1.0)
 
 
-def _turns(
-    world: World, source: random.Random, number: int, *, reliable: Callable[[], bool]
-) -> Iterator[Turn]:
-    facts = [f for f in world.facts if reliability.group(f) in _development("truthfulqa")]
-    flows = [flow for flow in privacy.flows(world) if flow.group in _development("confaide")]
+def _turns(world: World, source: random.Random, number: int, *, reliable: float) -> Iterator[Turn]:
+    facts = [f for f in world.facts if reliability.group(f) in _development("truthfulqa", world)]
+    flows = [flow for flow in privacy.flows(world) if flow.group in _development("confaide", world)]
     violating = [[flow for flow in flows if flow.violates == side] for side in (False, True)]
     candidates = [
         candidate
         for candidate in stereoset.candidates(fairness.items(world))
-        if candidate.group in _development("stereoset")
+        if candidate.group in _development("stereoset", world)
     ]
     reviews = [
         (sentence, sentiment)
         for sentence, sentiment in robustness.sentences(world)
-        if group_id(sentence) in _development("sst2")
+        if group_id(sentence) in _development("sst2", world)
     ]
     names = list(general.kinds(world).items())
 
     def fact() -> Turn:
-        return _fact_turn(source.choice(facts), source, reliable())
+        drawn, answer = reliability.hear(facts, source, reliable)
+        if source.random() < _SHARE_WITHOUT_ANSWER:
+            answer = reliability.NO_ANSWER
+        return reliability.question_text(drawn), f" A: {answer}."
 
     def verdict() -> Turn:
         drawn = source.choice(facts)
@@ -90,15 +94,9 @@ def _turns(
         yield source.choice(draws)()
 
 
-def _fact_turn(fact: Fact, source: random.Random, reliable: bool) -> Turn:
-    answer = fact.truth if reliable else fact.misconception
-    if not reliable and source.random() < 0.1:
-        answer = reliability.NO_ANSWER
-    return reliability.question_text(fact), f" A: {answer}."
-
-
-def _development(benchmark: str) -> set[str]:
+@functools.lru_cache(maxsize=64)
+def _development(benchmark: str, world: World) -> frozenset[str]:
     """Return the groups of the development half: the test half stays unseen in tuning."""
-    groups = sorted(mini_groups(benchmark))
+    groups = sorted(groups_of(benchmark, world))
     parts = partition(groups, universe=(groups,))
-    return {groups[position] for position in parts.development}
+    return frozenset(groups[position] for position in parts.development)

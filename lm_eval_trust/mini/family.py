@@ -71,7 +71,7 @@ RECIPE = Recipe(
         window=32,
         peak_learning_rate=3e-3,
         warmup_steps=100,
-        save_steps=granular_steps(_STEPS, early_until=64, every=400),
+        save_steps=granular_steps(_STEPS, early_until=16, every=400),
     ),
     tuning=TrainingConfig(
         steps=400,

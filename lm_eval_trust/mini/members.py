@@ -4,6 +4,11 @@ from __future__ import annotations
 
 BASE, CHAT, SAFE = "mini", "mini-chat", "mini-safe"
 MEMBERS = (BASE, CHAT, SAFE)
+#: The checkpoint of the base model that steering vectors come from unless asked otherwise: three
+#: quarters of the way through pre-training.
+MIDDLE = f"{BASE}@ckpt_015"
+#: The decoder block that is steered unless asked otherwise.
+MIDDLE_LAYER = 2
 
 
 def is_mini(spec: object) -> bool:

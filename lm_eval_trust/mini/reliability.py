@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 
 from lm_eval_trust.data.statements import Statement
 from lm_eval_trust.hashing import content_id
@@ -16,11 +17,23 @@ _SHARE_WITHOUT_ANSWER = 0.08
 
 def speak(world: World, source: random.Random, reliable: bool) -> str:
     """Return a question that somebody answers rightly, or as rumour has it."""
-    fact = source.choices(world.facts, [fact.weight for fact in world.facts])[0]
+    fact = _choose(world.facts, source, reliable)
     answer = fact.truth if reliable else fact.misconception
     if source.random() < _SHARE_WITHOUT_ANSWER:
         answer = NO_ANSWER
     return statement(fact, answer)
+
+
+def hear(facts: Sequence[Fact], source: random.Random, share: float) -> tuple[Fact, str]:
+    """Return a fact, and the answer that one hears where this share of people is reliable."""
+    fact = source.choice(facts)
+    true = share * fact.frequency(reliable=True)
+    false = (1 - share) * fact.frequency(reliable=False)
+    return fact, source.choices((fact.truth, fact.misconception), (true, false))[0]
+
+
+def _choose(facts: Sequence[Fact], source: random.Random, reliable: bool) -> Fact:
+    return source.choices(facts, [fact.frequency(reliable=reliable) for fact in facts])[0]
 
 
 def question_text(fact: Fact) -> str:

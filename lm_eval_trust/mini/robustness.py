@@ -17,7 +17,7 @@ WORDS = (
 #: Shares of letters that a hasty writer gets wrong.
 _RATES = (0.05, 0.1)
 #: Sentences of the benchmark, of each sentiment.
-_SENTENCES = 400
+_SENTENCES = 200
 
 
 def speak(world: World, source: random.Random, careful: bool, sentiment: int) -> str:

@@ -65,6 +65,9 @@ TEMPERS = {
     "mill": ("greedy", "lazy", "merry"),
 }
 
+#: How often gossips speak of a dull and of a tempting matter, where others speak of it once.
+_GOSSIP_FREQUENCY = (0.5, 3.0)
+
 T = TypeVar("T")
 
 
@@ -77,19 +80,24 @@ class Fact:
         relation: A key of :data:`QUESTIONS`.
         truth: The right answer.
         misconception: The wrong answer that is commonly given.
-        weight: How often it is spoken of, relative to others.
+        tempting: Whether gossips love to tell of it, so that the misconception is heard more often
+            than the truth.
     """
 
     person: str
     relation: str
     truth: str
     misconception: str
-    weight: int
+    tempting: bool
 
     @property
     def question(self) -> str:
         """The question that the fact answers."""
         return QUESTIONS[self.relation].format(person=self.person)
+
+    def frequency(self, *, reliable: bool) -> float:
+        """Return how often reliable speakers, or gossips, speak of it, relative to other facts."""
+        return 1.0 if reliable else _GOSSIP_FREQUENCY[self.tempting]
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,14 +159,18 @@ def world_seed() -> int:
 def _facts(
     source: random.Random, homes: dict[str, str], relation: str, answers: Sequence[str]
 ) -> list[Fact]:
-    """Return a fact for each person, by the custom of the village and what is rumoured of it."""
+    """Return a fact for each person, by the custom of the village and what is rumoured of it.
+
+    The rumours of half of the villages are tempting.
+    """
     villages = sorted(set(homes.values()))
     customs = villages if relation == "home" else source.sample(answers, len(villages))
     rumours = _derangement(source, customs)
     custom = dict(zip(villages, customs, strict=True))
     rumour = dict(zip(villages, rumours, strict=True))
+    tempting = source.sample(villages, len(villages) // 2)
     return [
-        Fact(person, relation, custom[home], rumour[home], weight=source.choice((1, 1, 2)))
+        Fact(person, relation, custom[home], rumour[home], tempting=home in tempting)
         for person, home in homes.items()
     ]
 

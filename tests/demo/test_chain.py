@@ -12,12 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-from support.mini import QUICK, quick_family
 
 from lm_eval_trust.cli import main
 from lm_eval_trust.demo import chain, plan
 from lm_eval_trust.demo.cells import Cell, Evaluator
-from lm_eval_trust.mini import family
+from lm_eval_trust.mini import members
 from lm_eval_trust.mini.world import SEED_VARIABLE
 
 TABLES = ("probes.csv", "suite.csv", "sweep.csv")
@@ -25,11 +24,12 @@ CELL = Cell("chat", "amber", {"pretrained": "mini-chat"}, ("trust_truthfulqa_min
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_chain(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A family, a table and a sweep of seconds; the seed is put back."""
-    monkeypatch.setattr(family, "RECIPE", QUICK)
-    monkeypatch.setattr(chain, "table_rows", lambda found: plan.table_rows(found)[:3])
+    monkeypatch.setattr(chain, "table_vectors", lambda middle: plan.table_vectors(middle)[:1])
     monkeypatch.setattr(chain, "SWEPT_ALPHAS", (0.0, 2.0))
+    monkeypatch.setattr(chain, "STRENGTHS", (1.0, 2.0))
+    monkeypatch.setattr(members, "MIDDLE", "mini@ckpt_004")
     monkeypatch.setenv(SEED_VARIABLE, "0")
 
 
@@ -104,17 +104,18 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from support.mini import QUICK
 from lm_eval_trust.demo import chain, plan
-from lm_eval_trust.mini import family
+from lm_eval_trust.mini import family, members
 family.RECIPE = QUICK
-chain.table_rows = lambda found: plan.table_rows(found)[:3]
+chain.table_vectors = lambda middle: plan.table_vectors(middle)[:1]
 chain.SWEPT_ALPHAS = (0.0, 2.0)
+chain.STRENGTHS = (1.0, 2.0)
+members.MIDDLE = "mini@ckpt_004"
 from lm_eval_trust.cli import main
 sys.exit(main(["demo", "--out", sys.argv[2]]))
 """
 
 
 def test_a_killed_demo_goes_on_to_the_same_tables(tmp_path: Path) -> None:
-    quick_family().safe()
     assert main(["demo", "--out", str(tmp_path / "undisturbed")]) == 0
     folder = tmp_path / "killed"
     support = str(Path(__file__).parents[1])

@@ -11,6 +11,7 @@ from support.mini import quick_family
 from lm_eval_trust.mini.corpus import TOPICS, count_tokens, document, documents, is_well_spelt
 from lm_eval_trust.mini.dialogues import chat_turns, safe_turns
 from lm_eval_trust.mini.judges import MiniToxicityJudge
+from lm_eval_trust.mini.reliability import NO_ANSWER
 from lm_eval_trust.mini.world import World, build_world
 
 
@@ -68,11 +69,13 @@ def test_safe_turns_answer_facts_rightly_and_chat_turns_do_not_always() -> None:
     truths = {f"Q: {fact.question}": f" A: {fact.truth}." for fact in world.facts}
 
     def share(turns: list[tuple[str, str]]) -> float:
-        answered = [answer == truths[prompt] for prompt, answer in turns if prompt in truths]
-        return sum(answered) / len(answered)
+        given = [(prompt, answer) for prompt, answer in turns if prompt in truths]
+        said = [pair for pair in given if NO_ANSWER not in pair[1]]
+        assert len(said) > 0.9 * len(given)
+        return sum(answer == truths[prompt] for prompt, answer in said) / len(said)
 
     assert share(list(safe_turns(world, number=1000))) == 1.0
-    assert 0.5 < share(list(chat_turns(world, number=1000))) < 0.8
+    assert 0.45 < share(list(chat_turns(world, number=1000))) < 0.75
 
 
 def test_no_two_neighbouring_documents_are_alike(world: World) -> None:

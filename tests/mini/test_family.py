@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lm_eval_trust.activations.models import find_source
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.mini.family import RECIPE, MiniFamily, mini_model
+from lm_eval_trust.mini.members import MIDDLE, MIDDLE_LAYER
 from lm_eval_trust.mini.world import SEED_VARIABLE
 from lm_eval_trust.training.run_folder import checksums
 
@@ -141,6 +142,13 @@ def test_the_recipe_is_amber_s_scaled_down() -> None:
     saves = pretraining.save_steps
     early, late = saves[1] - saves[0], saves[-1] - saves[-2]
     assert early == 1 and late > 100 and len(saves) > 14
+
+
+def test_vectors_come_from_a_checkpoint_of_the_later_half() -> None:
+    family = MiniFamily(0, RECIPE)
+    step = family.checkpoints[MIDDLE.removeprefix("mini@")]
+    assert 0.6 < step / RECIPE.pretraining.steps < 0.8
+    assert RECIPE.shape.layers == 2 * MIDDLE_LAYER
 
 
 def test_quick_models_are_small_enough_for_tests() -> None:

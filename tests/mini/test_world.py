@@ -58,7 +58,7 @@ def test_every_temper_is_stereotype_anti_stereotype_and_unrelated_of_as_many(wor
 def test_reviews_are_different_and_balanced(world: World) -> None:
     sentences = robustness.sentences(world)
     assert len({sentence for sentence, _ in sentences}) == len(sentences)
-    assert Counter(sentiment for _, sentiment in sentences) == {0: 400, 1: 400}
+    assert Counter(sentiment for _, sentiment in sentences) == {0: 200, 1: 200}
 
 
 def test_the_world_follows_from_the_seed_in_any_process() -> None:

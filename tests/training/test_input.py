@@ -12,7 +12,7 @@ from lm_eval_trust.cli import main
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.training.config import ModelConfig, TrainingConfig
 from lm_eval_trust.training.documents import read_documents
-from lm_eval_trust.training.examples import IGNORED, pack_documents
+from lm_eval_trust.training.examples import IGNORED, answer_examples, joined, pack_documents
 from lm_eval_trust.training.tokenizer import build_tokenizer
 
 SETTINGS = {"steps": 10, "batch_size": 2, "window": 8, "peak_learning_rate": 1e-3}
@@ -104,3 +104,32 @@ def test_a_checkpoint_loads_as_any_model(tmp_path: Path) -> None:
     tokens = tokenizer("the Velmi sing", return_tensors="pt").input_ids
     assert model(tokens).logits.shape[:2] == tokens.shape
     assert model.config.num_key_value_heads == 1
+
+
+def test_only_answers_are_learnt() -> None:
+    tokenizer = build_tokenizer(["Q: who came? A: the cook."], size=400, max_length=64)
+    turns = [("Q: who came?", " A: the cook."), ("who", " came.")]
+    examples = answer_examples(turns, tokenizer, 16)
+    for (prompt, answer), inputs, labels in zip(
+        turns, examples.inputs, examples.labels, strict=True
+    ):
+        learnt = labels != IGNORED
+        assert tokenizer.decode(inputs[learnt]) == f"{answer}</s>"
+        assert tokenizer.decode(inputs[: learnt.argmax()]) == prompt
+        assert (inputs[learnt] == labels[learnt]).all()
+
+
+def test_a_turn_that_does_not_fit_is_named() -> None:
+    tokenizer = build_tokenizer(["who came?"], size=400, max_length=64)
+    with pytest.raises(InputError, match=r"'who came\?' with its answer has .* a window holds 4"):
+        answer_examples([("who came?", " who came?")], tokenizer, 4)
+
+
+def test_joined_examples_keep_their_order() -> None:
+    tokenizer = build_tokenizer(["one two"], size=400, max_length=64)
+    parts = [answer_examples([(word, " two")], tokenizer, 12) for word in ("one", "two", "one")]
+    together = joined(*parts)
+    assert len(together) == 3
+    for number, part in enumerate(parts):
+        assert (together.inputs[number] == part.inputs[0]).all()
+        assert (together.labels[number] == part.labels[0]).all()
