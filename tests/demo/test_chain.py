@@ -53,9 +53,6 @@ def test_the_demo_measures_prints_and_does_nothing_twice(
     assert len(rows) == 6 * 5 * 4  # checkpoints, dimensions, blocks
     assert all(0 <= float(row["accuracy"]) <= 1 for row in rows)
 
-    assert main(["demo", "--out", str(tmp_path / "b")]) == 0
-    assert tables(tmp_path / "b") == first
-
     def refuse(*arguments: object) -> None:
         raise AssertionError("evaluated again")
 
@@ -64,13 +61,15 @@ def test_the_demo_measures_prints_and_does_nothing_twice(
     assert tables(tmp_path / "a") == first
 
 
-def test_another_seed_is_another_world(tmp_path: Path) -> None:
-    for seed in ("0", "1"):
-        assert main(["demo", "--seed", seed, "--out", str(tmp_path / seed)]) == 0
-    assert tables(tmp_path / "0") != tables(tmp_path / "1")
-    # One folder for two worlds: what belongs to the other is not taken over.
-    assert main(["demo", "--seed", "1", "--out", str(tmp_path / "0")]) == 0
-    assert tables(tmp_path / "0") == tables(tmp_path / "1")
+def test_a_cell_of_another_world_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = evaluator(tmp_path).run(CELL)
+    monkeypatch.setenv(SEED_VARIABLE, "1")
+    other = Evaluator(tmp_path / "evaluations", tmp_path / "harness.log", {"world": 1})
+    assert other.done(CELL) is None
+    questions = {item["group"] for item in other.run(CELL).items["trust_truthfulqa_mini"]}
+    assert questions != {item["group"] for item in first.items["trust_truthfulqa_mini"]}
 
 
 def test_a_cell_s_results_are_the_harness_s_own_files(tmp_path: Path) -> None:
