@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lm_eval_trust.data.load import SOURCES, find_source, load_statements
-from lm_eval_trust.data.settings import DATA_SOURCES
+from lm_eval_trust.data.settings import DATA_SOURCES, MINI
 from lm_eval_trust.dimensions import DIMENSIONS, UNIVERSAL, find_dimension
 from lm_eval_trust.errors import InputError, MissingDataError
 
@@ -20,7 +20,10 @@ def test_sets_load_with_record_and_universe(real_data: Path, dimension: str, sou
     assert statements.dimension.name == dimension
     assert statements.data_source == source
     assert set(statements.groups) <= frozenset().union(*statements.universe)
-    assert statements.settings["files"]
+    made_from = (
+        statements.settings["world"] == 0 if source == MINI else statements.settings["files"]
+    )
+    assert made_from
     assert all(text.strip() for text in statements.texts)
 
 
