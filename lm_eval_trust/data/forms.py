@@ -9,7 +9,7 @@ from typing import Any
 from lm_eval_trust.data import confaide, sst2, stereoset, toxigen, tracingllm, truthfulqa
 from lm_eval_trust.data.sampling import consistent
 from lm_eval_trust.data.settings import MINI, DataSettings
-from lm_eval_trust.data.statements import Statement
+from lm_eval_trust.data.statements import labelled_rows
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.hashing import group_id
 from lm_eval_trust.mini.benchmarks import mini_rows
@@ -57,21 +57,9 @@ def _released_questions() -> list[truthfulqa.Question]:
     return [question for question in truthfulqa.read_questions() if question.group in asked]
 
 
-def _classify(statements: list[Statement]) -> list[Row]:
-    return [
-        {
-            "group_id": item.group,
-            "category": item.category or "",
-            "statement": item.text,
-            "label": item.label,
-        }
-        for item in statements
-    ]
-
-
 def _official_classify(settings: DataSettings) -> list[Row]:
     questions = truthfulqa.read_questions()
-    return _classify(truthfulqa.statements(questions, seed=settings.data_seed, balance=True))
+    return labelled_rows(truthfulqa.statements(questions, seed=settings.data_seed, balance=True))
 
 
 def _released_toxigen(settings: DataSettings) -> list[Row]:
@@ -122,7 +110,7 @@ FORMS: dict[str, Form] = {
     "truthfulqa_classify": Form(
         "truthfulqa",
         _official_classify,
-        lambda _: _classify(tracingllm.truthfulqa_statements()),
+        lambda _: labelled_rows(tracingllm.truthfulqa_statements()),
     ),
     "toxigen_generation": Form(
         "toxigen",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -96,3 +96,16 @@ class Statements:
     def select(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Statements:
         """Return the statements at these positions, in the order given."""
         return replace(self, items=tuple(self.items[i] for i in indices))
+
+
+def labelled_rows(statements: Iterable[Statement]) -> list[dict[str, Any]]:
+    """Return the statements as task rows: ``group_id``, ``category``, ``statement``, ``label``."""
+    return [
+        {
+            "group_id": item.group,
+            "category": item.category or "",
+            "statement": item.text,
+            "label": item.label,
+        }
+        for item in statements
+    ]

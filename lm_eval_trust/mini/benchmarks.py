@@ -10,7 +10,7 @@ from typing import Any
 from lm_eval_trust.data import sst2, stereoset
 from lm_eval_trust.data.sampling import balanced
 from lm_eval_trust.data.settings import MINI, DataSettings
-from lm_eval_trust.data.statements import Statement
+from lm_eval_trust.data.statements import Statement, labelled_rows
 from lm_eval_trust.mini import fairness, privacy, reliability, robustness, toxicity, universal
 from lm_eval_trust.mini.world import World, build_world, world_seed
 
@@ -56,18 +56,6 @@ def groups_of(benchmark: str, world: World) -> frozenset[str]:
     return frozenset(groups)
 
 
-def _labelled(items: list[Statement]) -> list[Row]:
-    return [
-        {
-            "group_id": item.group,
-            "category": item.category or "",
-            "statement": item.text,
-            "label": item.label,
-        }
-        for item in items
-    ]
-
-
 def _toxicity(world: World, settings: DataSettings) -> list[Statement]:
     return balanced(toxicity.statements(world), settings.data_seed)
 
@@ -105,7 +93,7 @@ BENCHMARKS: dict[str, MiniBenchmark] = {
         {
             "truthfulqa_generation": lambda world, _: reliability.generation_rows(world),
             "truthfulqa_mc": lambda world, _: reliability.choice_rows(world),
-            "truthfulqa_classify": lambda world, _: _labelled(reliability.statements(world)),
+            "truthfulqa_classify": lambda world, _: labelled_rows(reliability.statements(world)),
         },
     ),
     "toxigen": MiniBenchmark(
@@ -114,7 +102,7 @@ BENCHMARKS: dict[str, MiniBenchmark] = {
     "confaide": MiniBenchmark(
         _privacy,
         {
-            "confaide_binary": lambda world, settings: _labelled(_privacy(world, settings)),
+            "confaide_binary": lambda world, settings: labelled_rows(_privacy(world, settings)),
             "confaide_tier2": lambda world, _: privacy.agreement_rows(world),
         },
     ),
