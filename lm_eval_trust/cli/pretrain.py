@@ -1,4 +1,4 @@
-"""``lm-eval-trust pretrain``: train a small Llama and save fine-grained checkpoints."""
+"""``lm-eval-trust pretrain``: train a Llama and save fine-grained checkpoints."""
 
 from __future__ import annotations
 
@@ -7,84 +7,111 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.errors import InputError
+from lm_eval_trust.training.presets import PRESETS, Preset, find_preset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from lm_eval_trust.training.config import ModelConfig, TrainingConfig
+    from lm_eval_trust.training.examples import ExampleSource
+
+_PRESET_NOTES = "; ".join(f"{name}: {preset.note}" for name, preset in PRESETS.items())
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "pretrain",
-        help="train a small Llama from nothing, with fine-grained checkpoints",
-        description="Train a Llama on local text with Amber's schedule (warm-up, cosine, AdamW). "
-        "An interrupted run goes on where it stopped; a damaged checkpoint is built again.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        help="train a Llama from nothing, with fine-grained checkpoints",
+        description="Train a Llama with Amber's schedule (warm-up, cosine, AdamW). An interrupted "
+        "run goes on where it stopped; a damaged checkpoint is built again. On GPUs, and under "
+        "`accelerate launch`, accelerate shares each batch among the processes.",
+        epilog=f"Options that are left out are the preset's ({_PRESET_NOTES}).",
     )
     parser.add_argument(
-        "--corpus", required=True, nargs="+", type=Path, metavar="FILE", help="text or .jsonl files"
+        "--corpus",
+        required=True,
+        nargs="+",
+        metavar="FILE|hub:NAME",
+        help="text or .jsonl files, or one data set of the Hub, hub:owner/name[@revision], which "
+        "is streamed",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
-    parser.add_argument("--field", default="text", help="field of .jsonl lines")
+    parser.add_argument(
+        "--field", default="text", help="field of .jsonl lines, column of a data set (text)"
+    )
+    parser.add_argument("--subset", help="configuration of a data set of the Hub")
+    parser.add_argument("--split", default="train", help="split of a data set of the Hub (train)")
+    parser.add_argument("--preset", default="small", help=f"{' or '.join(PRESETS)} (small)")
     _add_model_options(parser.add_argument_group("model"))
     _add_training_options(parser.add_argument_group("training"))
     parser.set_defaults(func=run)
 
 
 def _add_model_options(group: Any) -> None:
-    group.add_argument("--tokenizer", metavar="FOLDER|NAME", help="made from the corpus if absent")
-    group.add_argument("--vocabulary", type=int, default=4096, help="size of a made tokenizer")
-    group.add_argument("--hidden-size", type=int, default=128, help="width")
-    group.add_argument("--intermediate-size", type=int, default=352, help="feed-forward width")
-    group.add_argument("--layers", type=int, default=6, help="decoder blocks")
-    group.add_argument("--heads", type=int, default=4, help="attention heads")
-    group.add_argument("--key-value-heads", type=int, default=4, help="heads of keys and values")
-    group.add_argument("--max-length", type=int, default=512, help="longest input, in tokens")
+    group.add_argument("--config", metavar="FOLDER|NAME", help="take a Llama's shape from here")
+    group.add_argument("--tokenizer", metavar="FOLDER|NAME", help="made from files if absent")
+    group.add_argument("--vocabulary", type=int, help="size of a made tokenizer")
+    group.add_argument("--hidden-size", type=int, help="width")
+    group.add_argument("--intermediate-size", type=int, help="feed-forward width")
+    group.add_argument("--layers", type=int, help="decoder blocks")
+    group.add_argument("--heads", type=int, help="attention heads")
+    group.add_argument("--key-value-heads", type=int, help="heads of keys and values")
+    group.add_argument("--max-length", type=int, help="longest input, in tokens")
 
 
 def _add_training_options(group: Any) -> None:
-    group.add_argument("--steps", type=int, default=1000, help="optimizer steps")
-    group.add_argument("--batch-size", type=int, default=16, help="windows a step")
-    group.add_argument("--window", type=int, default=128, help="tokens a window")
-    group.add_argument("--learning-rate", type=float, default=2e-3, help="at its peak")
+    group.add_argument("--steps", type=int, help="optimizer steps")
+    group.add_argument("--batch-size", type=int, help="windows a step, over all processes")
+    group.add_argument("--micro-batch", type=int, help="windows a forward pass, for memory")
+    group.add_argument("--window", type=int, help="tokens a window")
+    group.add_argument("--learning-rate", type=float, help="at its peak")
     group.add_argument(
-        "--warmup-steps", type=int, help="steps of linear warm-up; a twentieth of all if absent"
+        "--warmup-steps", type=int, help="of linear warm-up; a twentieth of --steps where given"
     )
     group.add_argument(
         "--save-steps", metavar="0,1,2,4,…", help="steps to save; doubling, then evenly, if absent"
     )
-    group.add_argument("--resume-every", type=int, default=200, help="steps between kept states")
-    group.add_argument("--seed", type=int, default=0, help="of weights and order")
-    group.add_argument("--threads", type=int, default=2, help="CPU threads")
-    group.add_argument("--device", default="cpu", help="cpu or cuda")
+    group.add_argument("--precision", help="float32, or bf16 for bfloat16 matrix products")
+    group.add_argument(
+        "--resume-every", type=int, default=200, help="steps between kept states (200)"
+    )
+    group.add_argument("--seed", type=int, default=0, help="of weights and order (0)")
+    group.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
+    group.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, and print where the checkpoints are."""
-    from lm_eval_trust.training.documents import read_documents
-    from lm_eval_trust.training.examples import pack_documents
+    from lm_eval_trust.training.execution import choose_execution
     from lm_eval_trust.training.pretrain import Pretraining
 
-    shape, config = _shape(args), _config(args)
+    preset = find_preset(args.preset)
+    if args.steps is not None and args.warmup_steps is None:
+        args.warmup_steps = args.steps // 20
+    for name, value in vars(preset).items():
+        if getattr(args, name, None) is None:
+            setattr(args, name, value)
+    shape, config = _shape(args), _config(args, preset)
     if config.window > shape.max_length:
         raise InputError(
             f"--window {config.window} is longer than --max-length {shape.max_length}."
         )
-    documents = list(read_documents(args.corpus, field=args.field))
-    tokenizer = _tokenizer(args, documents)
-    examples = pack_documents(documents, tokenizer, config.window)
+    execution = choose_execution(config, args.device)
+    tokenizer, examples = _text(args, config)
     names = Pretraining(
-        shape, config, tokenizer, examples, name=args.out.name, device=args.device
+        shape, config, tokenizer, examples, args.out.name, args.device, execution
     ).run(args.out)
-    print(f"{args.out}: {len(names)} checkpoints, {names[0]} to {names[-1]}")
+    if execution.rank == 0:
+        print(f"{args.out}: {len(names)} checkpoints, {names[0]} to {names[-1]}")
     return 0
 
 
 def _shape(args: argparse.Namespace) -> ModelConfig:
     from lm_eval_trust.training.config import ModelConfig
 
+    if args.config is not None:
+        return ModelConfig.from_pretrained(args.config)
     return ModelConfig(
         hidden_size=args.hidden_size,
         intermediate_size=args.intermediate_size,
@@ -95,7 +122,7 @@ def _shape(args: argparse.Namespace) -> ModelConfig:
     )
 
 
-def _config(args: argparse.Namespace) -> TrainingConfig:
+def _config(args: argparse.Namespace, preset: Preset) -> TrainingConfig:
     from lm_eval_trust.training.config import TrainingConfig
 
     return TrainingConfig(
@@ -103,20 +130,22 @@ def _config(args: argparse.Namespace) -> TrainingConfig:
         batch_size=args.batch_size,
         window=args.window,
         peak_learning_rate=args.learning_rate,
-        warmup_steps=args.steps // 20 if args.warmup_steps is None else args.warmup_steps,
-        save_steps=_save_steps(args),
+        warmup_steps=args.warmup_steps,
+        save_steps=_save_steps(args, preset.checkpoints),
         resume_every=args.resume_every,
         seed=args.seed,
         threads=args.threads,
+        micro_batch=args.micro_batch,
+        precision=args.precision,
     )
 
 
-def _save_steps(args: argparse.Namespace) -> tuple[int, ...]:
+def _save_steps(args: argparse.Namespace, checkpoints: int) -> tuple[int, ...]:
     from lm_eval_trust.training.save_steps import granular_steps
 
     if args.save_steps is None:
-        tenth = max(1, args.steps // 10)
-        return granular_steps(args.steps, early_until=tenth, every=tenth)
+        every = max(1, args.steps // checkpoints)
+        return granular_steps(args.steps, early_until=every, every=every)
     try:
         return tuple(int(step) for step in args.save_steps.split(","))
     except ValueError:
@@ -125,13 +154,38 @@ def _save_steps(args: argparse.Namespace) -> tuple[int, ...]:
         ) from None
 
 
-def _tokenizer(args: argparse.Namespace, documents: list[str]) -> PreTrainedTokenizerFast:
-    from transformers import AutoTokenizer
-
+def _text(
+    args: argparse.Namespace, config: TrainingConfig
+) -> tuple[PreTrainedTokenizerFast, ExampleSource]:
+    """Return the tokenizer and the windows of the corpus."""
+    from lm_eval_trust.training.documents import read_documents
+    from lm_eval_trust.training.examples import pack_documents
+    from lm_eval_trust.training.hub_corpus import PREFIX, HubCorpus
     from lm_eval_trust.training.tokenizer import build_tokenizer
 
+    streamed = [spec for spec in args.corpus if spec.startswith(PREFIX)]
+    if streamed and len(args.corpus) > 1:
+        raise InputError(f"--corpus takes one data set of the Hub alone, not {args.corpus}.")
+    if streamed:
+        corpus = HubCorpus.parse(
+            streamed[0], subset=args.subset, split=args.split, field=args.field
+        )
+        tokenizer = _load_tokenizer(args)
+        return tokenizer, corpus.open(tokenizer, config.window)
+    documents = list(read_documents([Path(spec) for spec in args.corpus], field=args.field))
+    tokenizer = (
+        build_tokenizer(documents, size=args.vocabulary, max_length=args.max_length)
+        if args.tokenizer is None
+        else _load_tokenizer(args)
+    )
+    return tokenizer, pack_documents(documents, tokenizer, config.window)
+
+
+def _load_tokenizer(args: argparse.Namespace) -> PreTrainedTokenizerFast:
+    from transformers import AutoTokenizer
+
     if args.tokenizer is None:
-        return build_tokenizer(documents, size=args.vocabulary, max_length=args.max_length)
+        raise InputError("A streamed corpus needs --tokenizer: it is not read twice to make one.")
     try:
         tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(args.tokenizer)
     except (OSError, ValueError) as error:

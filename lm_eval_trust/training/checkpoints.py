@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lm_eval_trust.training.config import TrainingConfig, checkpoint_name
-from lm_eval_trust.training.examples import Examples
+from lm_eval_trust.training.examples import ExampleSource
+from lm_eval_trust.training.execution import Execution, OneProcess
 from lm_eval_trust.training.loop import Loop
 from lm_eval_trust.training.run_folder import RunFolder
 
@@ -23,13 +24,15 @@ class CheckpointedRun:
         examples: What it learns from.
         tokenizer: Goes into every checkpoint's folder.
         title: Name beside the progress bar.
+        execution: Where it computes.
     """
 
     folder: RunFolder
     config: TrainingConfig
-    examples: Examples
+    examples: ExampleSource
     tokenizer: PreTrainedTokenizerFast
     title: str
+    execution: Execution = field(default_factory=OneProcess)
 
     def train(self, start: Callable[[], PreTrainedModel]) -> list[str]:
         """Train, or finish what was interrupted, or rebuild what is damaged; return the names.
@@ -44,7 +47,9 @@ class CheckpointedRun:
             InputError: The folder belongs to another run.
             ExternalError: The disk refused to write.
         """
-        self.folder.open()
+        if self.execution.rank == 0:
+            self.folder.open()
+        self.execution.wait()
         names = {step: checkpoint_name(i) for i, step in enumerate(self.config.save_steps)}
         missing = {step: name for step, name in names.items() if not self.folder.intact(name)}
 
@@ -55,6 +60,7 @@ class CheckpointedRun:
                     self.tokenizer.save_pretrained(target)
 
         if missing:
-            loop = Loop(self.config, self.examples, self.folder.path, f"Training {self.title}")
+            title = f"Training {self.title}"
+            loop = Loop(self.config, self.examples, self.folder.path, title, self.execution)
             loop.run(start(), save, wanted=missing)
         return list(names.values())

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from transformers import LlamaConfig
+from transformers import AutoConfig, LlamaConfig
 
 from lm_eval_trust.errors import InputError
+
+PRECISIONS = ("float32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,33 @@ class ModelConfig:
         ):
             if parts < 1 or value % parts:
                 raise InputError(f"Cannot divide {what}: {value} is not a multiple of {parts}.")
+
+    @classmethod
+    def from_pretrained(cls, source: str) -> ModelConfig:
+        """Return the shape of a Llama, from its folder or its name on the Hub.
+
+        Raises:
+            InputError: It cannot be read, or is no Llama.
+        """
+        try:
+            found = AutoConfig.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"Cannot read a model's configuration at {source}: {reason}"
+            ) from error
+        if not isinstance(found, LlamaConfig):
+            raise InputError(f"{source} is a {found.model_type}; expected a Llama.")
+        return cls(
+            hidden_size=found.hidden_size,
+            intermediate_size=found.intermediate_size,
+            layers=found.num_hidden_layers,
+            heads=found.num_attention_heads,
+            key_value_heads=found.num_key_value_heads,
+            max_length=found.max_position_embeddings,
+            initializer_range=found.initializer_range,
+            rms_norm_eps=found.rms_norm_eps,
+        )
 
     def to_llama(self, *, vocabulary: int, pad: int | None, eos: int | None) -> LlamaConfig:
         """Return the transformers configuration for a tokenizer's vocabulary."""
@@ -81,6 +110,10 @@ class TrainingConfig:
         gradient_clipping: Largest norm of the gradient.
         threads: CPU threads of the run; part of the configuration, since another number sums in
             another order and so gives other weights in the last bits.
+        micro_batch: Windows of one forward pass, for memory; all of a process's if absent. The
+            gradient is that of the whole batch, in another order of summation.
+        precision: ``float32``, or ``bf16`` for matrix products in bfloat16 (the weights and the
+            optimizer stay in float32).
     """
 
     steps: int
@@ -96,11 +129,19 @@ class TrainingConfig:
     weight_decay: float = 0.1
     gradient_clipping: float = 1.0
     threads: int = 2
+    micro_batch: int | None = None
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "window", "resume_every", "threads"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise InputError(f"micro_batch is {self.micro_batch}; it must be at least 1.")
+        if self.precision not in PRECISIONS:
+            raise InputError(
+                f"precision is {self.precision!r}; expected {' or '.join(PRECISIONS)}."
+            )
         if not 0 <= self.warmup_steps <= self.steps:
             raise InputError(f"warmup_steps is {self.warmup_steps}; expected 0 to {self.steps}.")
         saves = self.save_steps

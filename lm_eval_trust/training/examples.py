@@ -1,22 +1,45 @@
-"""Token windows to train on."""
+"""Token windows to train on, all of them in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from lm_eval_trust.errors import InputError
+from lm_eval_trust.training.run_folder import digest
 
 #: Label of what is not learnt, as torch's cross-entropy has it.
 IGNORED = -100
 Tokens = npt.NDArray[np.int32]
 #: Documents that are tokenized at once.
 _CHUNK = 1000
+
+
+class ExampleSource(Protocol):
+    """Where the loop gets its windows from; a resumed run gets what an undisturbed one gets."""
+
+    @property
+    def identity(self) -> str:
+        """What tells these examples from others."""
+        ...
+
+    def batch(self, step: int, size: int, seed: int) -> tuple[Tokens, Tokens]:
+        """Return inputs and labels of a step, int32, each of shape (size, window)."""
+        ...
+
+    def state(self) -> Mapping[str, Any]:
+        """Return what :meth:`restore` needs to go on from here."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state; an empty one is the beginning."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,6 +61,30 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    @property
+    def identity(self) -> str:
+        """Hash of all tokens and labels."""
+        return digest(self.inputs.tobytes(), self.labels.tobytes())
+
+    def batch(self, step: int, size: int, seed: int) -> tuple[Tokens, Tokens]:
+        """Return inputs and labels of a step, each of shape (size, window).
+
+        The order follows from the step alone: every epoch is a permutation drawn from seed and
+        epoch. A run that resumes at a step therefore sees what an undisturbed run sees.
+        """
+        positions = np.arange(step * size, (step + 1) * size)
+        epochs, offsets = np.divmod(positions, len(self))
+        orders = [_order(len(self), seed, int(epoch)) for epoch in epochs]
+        rows = np.array([order[o] for order, o in zip(orders, offsets, strict=True)])
+        return self.inputs[rows], self.labels[rows]
+
+    def state(self) -> Mapping[str, Any]:
+        """Return nothing: the step says it all."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Do nothing: the step says it all."""
 
 
 def pack_documents(
@@ -63,7 +110,7 @@ def pack_documents(
             rows[-1].extend(piece)
         else:
             rows.append(piece)
-    return Examples(_filled(rows, window, 0), _filled(rows, window, IGNORED))
+    return Examples(filled(rows, window, 0), filled(rows, window, IGNORED))
 
 
 def answer_examples(
@@ -91,7 +138,7 @@ def answer_examples(
             )
         inputs.append(before + after)
         labels.append([IGNORED] * len(before) + after)
-    return Examples(_filled(inputs, window, 0), _filled(labels, window, IGNORED))
+    return Examples(filled(inputs, window, 0), filled(labels, window, IGNORED))
 
 
 def joined(*parts: Examples) -> Examples:
@@ -102,19 +149,6 @@ def joined(*parts: Examples) -> Examples:
     )
 
 
-def batch(examples: Examples, step: int, size: int, seed: int) -> tuple[Tokens, Tokens]:
-    """Return inputs and labels of a step, each of shape (size, window).
-
-    The order follows from the step alone: every epoch is a permutation drawn from seed and epoch.
-    A run that resumes at a step therefore sees what an undisturbed run sees.
-    """
-    positions = np.arange(step * size, (step + 1) * size)
-    epochs, offsets = np.divmod(positions, len(examples))
-    orders = [_order(len(examples), seed, int(epoch)) for epoch in epochs]
-    rows = np.array([order[o] for order, o in zip(orders, offsets, strict=True)])
-    return examples.inputs[rows], examples.labels[rows]
-
-
 @lru_cache(maxsize=2)
 def _order(number: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(number)
@@ -123,13 +157,22 @@ def _order(number: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
 def _pieces(
     documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, window: int
 ) -> Iterator[list[int]]:
-    if tokenizer.eos_token_id is None:
-        raise InputError("The tokenizer has no end-of-sequence token to separate documents with.")
+    require_end_token(tokenizer)
     for chunk in _chunks(documents):
         for ids in tokenizer(chunk, verbose=False)["input_ids"]:
-            closed = [*ids, tokenizer.eos_token_id]
-            for start in range(0, len(closed), window):
-                yield closed[start : start + window]
+            yield from cut([*ids, tokenizer.eos_token_id], window)
+
+
+def require_end_token(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer without an end-of-sequence token."""
+    if tokenizer.eos_token_id is None:
+        raise InputError("The tokenizer has no end-of-sequence token to separate documents with.")
+
+
+def cut(ids: list[int], window: int) -> Iterator[list[int]]:
+    """Yield pieces of at most a window's length."""
+    for start in range(0, len(ids), window):
+        yield ids[start : start + window]
 
 
 def _chunks(documents: Iterable[str]) -> Iterator[list[str]]:
@@ -143,8 +186,9 @@ def _chunks(documents: Iterable[str]) -> Iterator[list[str]]:
         yield collected
 
 
-def _filled(rows: list[list[int]], window: int, padding: int) -> Tokens:
-    filled = np.full((len(rows), window), padding, dtype=np.int32)
+def filled(rows: list[list[int]], window: int, padding: int) -> Tokens:
+    """Return rows, padded at the end, as one array of shape (n, window)."""
+    array = np.full((len(rows), window), padding, dtype=np.int32)
     for i, row in enumerate(rows):
-        filled[i, : len(row)] = row
-    return filled
+        array[i, : len(row)] = row
+    return array

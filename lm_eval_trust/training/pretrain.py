@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lm_eval_trust.training.checkpoints import CheckpointedRun
 from lm_eval_trust.training.config import ModelConfig, TrainingConfig
-from lm_eval_trust.training.examples import Examples
+from lm_eval_trust.training.examples import ExampleSource
+from lm_eval_trust.training.execution import Execution, OneProcess
 from lm_eval_trust.training.run_folder import RunFolder, digest
 
 
@@ -26,15 +27,17 @@ class Pretraining:
         tokenizer: Goes into every checkpoint's folder.
         examples: The packed corpus.
         name: Name of the model, for the progress bar.
-        device: Where it is trained.
+        device: Kind of device, ``cpu`` or ``cuda``; weights depend on it in their last bits.
+        execution: Where it computes.
     """
 
     shape: ModelConfig
     config: TrainingConfig
     tokenizer: PreTrainedTokenizerFast
-    examples: Examples
+    examples: ExampleSource
     name: str = "model"
     device: str = "cpu"
+    execution: Execution = field(default_factory=OneProcess)
 
     def settings(self) -> Mapping[str, Any]:
         """Return what the weights follow from: configurations, and hashes of the rest."""
@@ -42,9 +45,10 @@ class Pretraining:
             "shape": asdict(self.shape),
             "training": dict(self.config.settings()),
             "tokenizer": digest(self.tokenizer.backend_tokenizer.to_str().encode()),
-            "examples": digest(self.examples.inputs.tobytes(), self.examples.labels.tobytes()),
+            "examples": self.examples.identity,
             "torch": torch.__version__,
             "device": self.device,
+            "processes": self.execution.processes,
         }
 
     def run(self, folder: Path) -> list[str]:
@@ -53,12 +57,9 @@ class Pretraining:
         See :meth:`lm_eval_trust.training.checkpoints.CheckpointedRun.train`.
         """
         run = RunFolder(folder, self.settings())
-        return CheckpointedRun(run, self.config, self.examples, self.tokenizer, self.name).train(
-            self._initial_model
-        )
-
-    def _initial_model(self) -> LlamaForCausalLM:
-        return initial_model(self.shape, self.tokenizer, self.config.seed).to(self.device)
+        return CheckpointedRun(
+            run, self.config, self.examples, self.tokenizer, self.name, self.execution
+        ).train(lambda: initial_model(self.shape, self.tokenizer, self.config.seed))
 
 
 def initial_model(

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from lm_eval_trust.training.checkpoints import CheckpointedRun
 from lm_eval_trust.training.config import TrainingConfig
-from lm_eval_trust.training.examples import Examples
-from lm_eval_trust.training.run_folder import RunFolder, checksums, digest
+from lm_eval_trust.training.examples import ExampleSource
+from lm_eval_trust.training.run_folder import RunFolder, checksums
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Tuning:
 
     start: Path
     config: TrainingConfig
-    examples: Examples
+    examples: ExampleSource
     name: str
 
     def settings(self) -> Mapping[str, Any]:
@@ -37,7 +37,7 @@ class Tuning:
         return {
             "start": checksums(self.start),
             "training": dict(self.config.settings()),
-            "examples": digest(self.examples.inputs.tobytes(), self.examples.labels.tobytes()),
+            "examples": self.examples.identity,
             "torch": torch.__version__,
         }
 

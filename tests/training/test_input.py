@@ -78,6 +78,13 @@ def test_impossible_shapes_are_refused() -> None:
         (["--steps", "5", "--warmup-steps", "9"], "warmup_steps is 9; expected 0 to 5"),
         (["--window", "900"], "--window 900 is longer than --max-length 512"),
         (["--tokenizer", "./nowhere"], "Cannot load the tokenizer ./nowhere"),
+        (["--corpus", "hub:velmi/tales"], "A streamed corpus needs --tokenizer"),
+        (["--corpus", "hub:velmi/tales", "a.txt"], "takes one data set of the Hub alone"),
+        (["--preset", "ambre"], "Unknown preset 'ambre'; known are amber, small. Did you mean"),
+        (["--config", "./nowhere"], "Cannot read a model's configuration at ./nowhere"),
+        (["--precision", "fp8"], "precision is 'fp8'; expected float32 or bf16"),
+        (["--micro-batch", "0"], "micro_batch is 0; it must be at least 1"),
+        (["--device", "tpu"], "device is 'tpu'; expected cpu or cuda"),
     ],
 )
 def test_the_command_explains_wrong_input(

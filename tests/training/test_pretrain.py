@@ -16,7 +16,7 @@ import pytest
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.training import loop
 from lm_eval_trust.training.config import ModelConfig, TrainingConfig
-from lm_eval_trust.training.examples import IGNORED, batch, pack_documents
+from lm_eval_trust.training.examples import IGNORED, pack_documents
 from lm_eval_trust.training.loop import Loop
 from lm_eval_trust.training.pretrain import Pretraining
 from lm_eval_trust.training.run_folder import checksums
@@ -73,10 +73,10 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(
     small_run().run(tmp_path / "whole")
     real = loop.train_step
 
-    def failing(model: Any, optimizer: Any, examples: Any, step: int, config: Any) -> float:
+    def failing(model: Any, optimizer: Any, examples: Any, step: int, *rest: Any) -> float:
         if step == stop:
             raise KeyboardInterrupt
-        return real(model, optimizer, examples, step, config)
+        return real(model, optimizer, examples, step, *rest)
 
     monkeypatch.setattr(loop, "train_step", failing)
     with pytest.raises(KeyboardInterrupt):
@@ -141,7 +141,7 @@ def test_folder_of_another_run_is_refused(tmp_path: Path) -> None:
 def test_every_epoch_is_a_permutation() -> None:
     run = small_run()
     n = len(run.examples) - len(run.examples) % 4
-    seen = [batch(run.examples, s, len(run.examples), 5)[0] for s in range(2)]
+    seen = [run.examples.batch(s, len(run.examples), 5)[0] for s in range(2)]
     for epoch in seen:
         assert sorted(map(tuple, epoch)) == sorted(map(tuple, run.examples.inputs))
     assert n and not (seen[0] == seen[1]).all()
