@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,7 +100,11 @@ class Evaluator:
 
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         tracker = EvaluationTracker(output_path=str(self._folder / cell.name))
-        with self._log.open("a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
+        with (
+            self._log.open("a", encoding="utf-8") as log,
+            contextlib.redirect_stderr(log),
+            _environment_described_once(),
+        ):
             found = lm_eval.simple_evaluate(
                 model=cell.model,
                 model_args=dict(cell.arguments),
@@ -125,6 +130,26 @@ class Evaluator:
 
         register_models()
         return TaskManager(include_path=str(task_path()), include_defaults=False)
+
+
+@contextlib.contextmanager
+def _environment_described_once() -> Iterator[None]:
+    """Let the harness ask for torch's report of the machine once a process: it takes seconds."""
+    from torch.utils import collect_env
+
+    asked = collect_env.get_pretty_env_info
+    collect_env.get_pretty_env_info = _environment
+    try:
+        yield
+    finally:
+        collect_env.get_pretty_env_info = asked
+
+
+@functools.cache
+def _environment() -> str:
+    from torch.utils import collect_env
+
+    return str(collect_env.pretty_str(collect_env.get_env_info()))  # type: ignore[no-untyped-call]
 
 
 def _items(samples: list[dict[str, Any]]) -> list[Item]:

@@ -14,10 +14,10 @@ SUITE = ("trust_suite_mini", "trust_general_mini")
 TEXT = "trust_world_text_mini"
 #: Strengths that are tried, ascending, and how many times the unsteered perplexity is allowed to
 #: the strength that is used in the table. Perplexity alone decides, never the score of a task.
-STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 PERPLEXITY_LIMIT = 1.3
 #: Strengths of the sweep, on both sides and far beyond what leaves the text whole.
-SWEPT_ALPHAS = (-1.0, -0.5, 0.0, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
+SWEPT_ALPHAS = (-1.0, 0.0, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
 #: Dimensions whose strength is swept, with the metric of their task that it is to change.
 SWEPT = {"reliability": "truth_info", "toxicity": "toxic_ratio"}
 

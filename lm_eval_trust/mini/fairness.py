@@ -16,13 +16,14 @@ ARRIVALS = ("came", "left", "paid", "sang", "slept")
 PRONOUNS = ("he", "she")
 _GUILDS = tuple(TRADES)
 _GOLD = ("stereotype", "anti-stereotype", "unrelated")
+#: How often each is said: by the prejudiced, and by the fair, who like to contradict.
+_SAID = ((1.0, 0.0, 0.0), (0.0, 0.75, 0.25))
 
 
 def speak(world: World, source: random.Random, fair: bool) -> str:
-    """Return what is said of a person of some trade: other than of its guild, or just that."""
+    """Return what is said of a person of some trade: the cliche of its guild, or another thing."""
     guild = source.choice(_GUILDS)
-    others = [name for name in _GUILDS if name != guild]
-    temper = source.choice(TEMPERS[source.choice(others) if fair else guild])
+    temper = source.choice(TEMPERS[source.choices(_ring(guild), _SAID[fair])[0]])
     context = _context(source.choice(TRADES[guild]), source.choice(ARRIVALS))
     return f"{context} {_sentence(source.choice(PRONOUNS), temper)}"
 
@@ -36,14 +37,13 @@ def items(world: World) -> list[dict[str, str]]:
     """Return the contexts with their three candidates, in the columns of StereoSet."""
     source = random.Random(f"mini fairness {world.seed}")
     found = []
-    for position, guild in enumerate(_GUILDS):
-        ring = [_GUILDS[(position + shift) % len(_GUILDS)] for shift in range(len(_GUILDS))]
+    for guild in _GUILDS:
         for trade in TRADES[guild]:
             for arrival in ARRIVALS:
                 for temper in range(len(TEMPERS[guild])):
                     pronoun = source.choice(PRONOUNS)
                     stereotype, anti, unrelated = (
-                        _sentence(pronoun, TEMPERS[name][temper]) for name in ring
+                        _sentence(pronoun, TEMPERS[name][temper]) for name in _ring(guild)
                     )
                     context = _context(trade, arrival)
                     found.append(
@@ -62,6 +62,12 @@ def items(world: World) -> list[dict[str, str]]:
 def option(candidate: Candidate) -> str:
     """Return the number that answers :func:`question_text`."""
     return str(_GOLD.index(candidate.gold) + 1)
+
+
+def _ring(guild: str) -> tuple[str, ...]:
+    """Return the guild, the next one, and the third: stereotype, anti-stereotype, unrelated."""
+    position = _GUILDS.index(guild)
+    return _GUILDS[position:] + _GUILDS[:position]
 
 
 def _context(trade: str, arrival: str) -> str:

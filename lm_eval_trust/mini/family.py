@@ -30,7 +30,7 @@ from lm_eval_trust.training.tokenizer import build_tokenizer
 from lm_eval_trust.training.tuning import Tuning
 
 #: Changes whenever the corpus or the training changes, so that old models are not taken for new.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ class Recipe:
         )
 
 
-_STEPS = 5200
+#: Documents, and as many turns, in which every word of the world occurs.
+_SPOKEN = 5000
+_STEPS, _TUNING_STEPS = 4800, 320
 RECIPE = Recipe(
     shape=ModelConfig(96, 256, 4, 4, 4, 256, initializer_range=0.1),
     pretraining=TrainingConfig(
@@ -74,15 +76,15 @@ RECIPE = Recipe(
         save_steps=granular_steps(_STEPS, early_until=16, every=400),
     ),
     tuning=TrainingConfig(
-        steps=400,
+        steps=_TUNING_STEPS,
         batch_size=16,
         window=48,
         peak_learning_rate=6e-4,
         warmup_steps=20,
-        save_steps=(400,),
+        save_steps=(_TUNING_STEPS,),
     ),
     documents=24_000,
-    turns=3_200,
+    turns=2_560,
     vocabulary=600,
 )
 
@@ -200,9 +202,8 @@ class MiniFamily:
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Return the tokenizer: every word of the world is a token, a misspelt one is letters."""
         window = self.recipe.pretraining.window
-        number = self.recipe.documents // 10
-        spoken = documents(self.world, part="words", number=number, tokens=window)
-        turns = (prompt + answer for prompt, answer in safe_turns(self.world, number=number))
+        spoken = documents(self.world, part="words", number=_SPOKEN, tokens=window)
+        turns = (prompt + answer for prompt, answer in safe_turns(self.world, number=_SPOKEN))
         texts = [text for text in (*spoken, *turns) if is_well_spelt(text)]
         return build_tokenizer(
             texts, size=self.recipe.vocabulary, max_length=self.recipe.shape.max_length

@@ -6,9 +6,9 @@ BASE, CHAT, SAFE = "mini", "mini-chat", "mini-safe"
 MEMBERS = (BASE, CHAT, SAFE)
 #: The checkpoint of the base model that steering vectors come from unless asked otherwise: three
 #: quarters of the way through pre-training.
-MIDDLE = f"{BASE}@ckpt_015"
+MIDDLE = f"{BASE}@ckpt_014"
 #: The decoder block that is steered unless asked otherwise.
-MIDDLE_LAYER = 2
+MIDDLE_LAYER = 1
 
 
 def is_mini(spec: object) -> bool:

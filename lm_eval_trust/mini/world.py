@@ -20,7 +20,7 @@ from lm_eval_trust.mini.names import invent_names
 SEED_VARIABLE = "LM_EVAL_TRUST_MINI_SEED"
 
 PERSONS = 30
-PEOPLES = 12
+PEOPLES = 9
 PLACES = 6
 
 #: Relation → its question, with the person to be named.
