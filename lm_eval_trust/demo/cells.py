@@ -18,6 +18,8 @@ from lm_eval_trust.storage import atomic_path
 
 Scores = dict[str, dict[str, Any]]
 Item = dict[str, Any]
+#: The embedded models are so small that a batch costs little more than a row.
+_BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Evaluator:
                 model=cell.model,
                 model_args=dict(cell.arguments),
                 tasks=list(cell.tasks),
-                batch_size=64,
+                batch_size=_BATCH_SIZE,
                 device="cpu",
                 task_manager=self._task_manager,
                 evaluation_tracker=tracker,

@@ -25,6 +25,7 @@ from lm_eval_trust.demo.plan import (
     table_vectors,
     text_cell,
     unsteered_cells,
+    unsteered_text_cell,
 )
 from lm_eval_trust.demo.probes import ProbeRow, probe_checkpoints
 from lm_eval_trust.demo.report import metric, probe_summary, suite_row, write_csv
@@ -113,9 +114,7 @@ class Demo:
 
     def _strength(self, vector: VectorPlan) -> float:
         """Return the largest strength before the perplexity of held-out text leaves its limit."""
-        allowed = PERPLEXITY_LIMIT * _perplexity(
-            self._evaluator.run(text_cell(vector, 0.0, self._vectors))
-        )
+        allowed = PERPLEXITY_LIMIT * _perplexity(self._evaluator.run(unsteered_text_cell()))
         chosen = STRENGTHS[0]
         for alpha in STRENGTHS:
             if _perplexity(self._evaluator.run(text_cell(vector, alpha, self._vectors))) > allowed:

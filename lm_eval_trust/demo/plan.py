@@ -14,7 +14,7 @@ SUITE = ("trust_suite_mini", "trust_general_mini")
 TEXT = "trust_world_text_mini"
 #: Strengths that are tried, ascending, and how many times the unsteered perplexity is allowed to
 #: the strength that is used in the table. Perplexity alone decides, never the score of a task.
-STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 PERPLEXITY_LIMIT = 1.3
 #: Strengths of the sweep, on both sides and far beyond what leaves the text whole.
 SWEPT_ALPHAS = (-1.0, 0.0, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
@@ -66,6 +66,11 @@ def unsteered_cells() -> dict[str, Cell]:
 def steered_cell(vector: VectorPlan, alpha: float, vectors: Path) -> Cell:
     """Return the evaluation of a steered row of the table."""
     return Cell(f"table-{vector.name}", "steered_amber", vector.arguments(vectors, alpha), SUITE)
+
+
+def unsteered_text_cell() -> Cell:
+    """Return the evaluation of held-out text by the model that is going to be steered."""
+    return Cell("text-unsteered", "amber", {"pretrained": CHAT}, (TEXT,))
 
 
 def text_cell(vector: VectorPlan, alpha: float, vectors: Path) -> Cell:

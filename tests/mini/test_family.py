@@ -148,7 +148,7 @@ def test_vectors_come_from_a_checkpoint_of_the_later_half() -> None:
     family = MiniFamily(0, RECIPE)
     step = family.checkpoints[MIDDLE.removeprefix("mini@")]
     assert 0.6 < step / RECIPE.pretraining.steps < 0.8
-    assert RECIPE.shape.layers == 2 * MIDDLE_LAYER
+    assert MIDDLE_LAYER in (RECIPE.shape.layers // 2 - 1, RECIPE.shape.layers // 2)
 
 
 def test_quick_models_are_small_enough_for_tests() -> None:

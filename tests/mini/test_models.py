@@ -8,6 +8,7 @@ from support.harness import evaluate
 from lm_eval_trust.cli import main
 from lm_eval_trust.errors import InputError, LeakError
 from lm_eval_trust.mini.family import mini_model
+from lm_eval_trust.mini.members import MIDDLE_LAYER
 from lm_eval_trust.model_wrappers.amber import MINI_STEERING, Amber
 from lm_eval_trust.model_wrappers.steered import SteeredAmber
 from lm_eval_trust.steering.vectors import load_vector
@@ -46,7 +47,7 @@ def test_steering_needs_no_more_than_the_model() -> None:
     (built,) = model.plan.built_from
     assert (built.model, built.dimension) == ("mini@ckpt_003", "universal")
     assert built.data_source == "mini"
-    assert [step.layer for step in model.plan.steps] == [2]
+    assert [step.layer for step in model.plan.steps] == [MIDDLE_LAYER]
 
 
 def test_a_dimension_is_built_in_the_world_of_the_model() -> None:

@@ -60,17 +60,9 @@ def test_bf16_comes_near_and_keeps_float32_weights(corpus: Path, tmp_path: Path)
 
 
 def launch(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    program = [
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "lm_eval_trust",
-    ]
+    program = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return subprocess.run(
-        [sys.executable, *program.split(), *arguments],
+        [sys.executable, *program, "-m", "lm_eval_trust", *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
