@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     preset = find_preset(args.preset)
     if args.steps is not None and args.warmup_steps is None:
         args.warmup_steps = args.steps // 20
-    for name, value in vars(preset).items():
+    for name, value in {**vars(preset.shape), **vars(preset)}.items():
         if getattr(args, name, None) is None:
             setattr(args, name, value)
     shape, config = _shape(args), _config(args, preset)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
-
-from transformers import AutoConfig, LlamaConfig
+from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import LlamaConfig
 
 PRECISIONS = ("float32", "bf16")
 
@@ -52,6 +53,8 @@ class ModelConfig:
         Raises:
             InputError: It cannot be read, or is no Llama.
         """
+        from transformers import AutoConfig, LlamaConfig
+
         try:
             found = AutoConfig.from_pretrained(source)
         except (OSError, ValueError) as error:
@@ -74,6 +77,8 @@ class ModelConfig:
 
     def to_llama(self, *, vocabulary: int, pad: int | None, eos: int | None) -> LlamaConfig:
         """Return the transformers configuration for a tokenizer's vocabulary."""
+        from transformers import LlamaConfig
+
         return LlamaConfig(
             vocab_size=vocabulary,
             hidden_size=self.hidden_size,

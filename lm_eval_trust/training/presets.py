@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lm_eval_trust.errors import unknown_name
+from lm_eval_trust.training.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -13,12 +14,7 @@ class Preset:
 
     Attributes:
         note: What it is, in a line.
-        hidden_size: Width of the residual stream.
-        intermediate_size: Width inside the feed-forward layers.
-        layers: Decoder blocks.
-        heads: Attention heads.
-        key_value_heads: Heads of keys and values.
-        max_length: Longest sequence, in tokens.
+        shape: Of the model.
         vocabulary: Size of a tokenizer made from the corpus.
         steps: Optimizer steps.
         batch_size: Windows a step.
@@ -31,12 +27,7 @@ class Preset:
     """
 
     note: str
-    hidden_size: int
-    intermediate_size: int
-    layers: int
-    heads: int
-    key_value_heads: int
-    max_length: int
+    shape: ModelConfig
     vocabulary: int
     steps: int
     batch_size: int
@@ -53,12 +44,7 @@ _AMBER_BATCH, _AMBER_WINDOW, _AMBER_TOKENS = 2240, 2048, 1_259_000_000_000
 PRESETS = {
     "small": Preset(
         note="a Llama of two million parameters, for minutes on a CPU",
-        hidden_size=128,
-        intermediate_size=352,
-        layers=6,
-        heads=4,
-        key_value_heads=4,
-        max_length=512,
+        shape=ModelConfig(128, 352, 6, 4, 4, 512),
         vocabulary=4096,
         steps=1000,
         batch_size=16,
@@ -72,12 +58,7 @@ PRESETS = {
     # Liu et al. 2023, arXiv 2312.06550, section 3 and table 2; the micro batch is a choice.
     "amber": Preset(
         note="Amber, 7 billion parameters on 1.26 trillion tokens, for many GPUs",
-        hidden_size=4096,
-        intermediate_size=11008,
-        layers=32,
-        heads=32,
-        key_value_heads=32,
-        max_length=_AMBER_WINDOW,
+        shape=ModelConfig(4096, 11008, 32, 32, 32, _AMBER_WINDOW),
         vocabulary=32_000,
         steps=_AMBER_TOKENS // (_AMBER_BATCH * _AMBER_WINDOW),
         batch_size=_AMBER_BATCH,

@@ -86,9 +86,12 @@ def test_a_batch_that_cannot_be_divided_is_refused(corpus: Path, tmp_path: Path)
     assert "A batch of 7 windows cannot be divided among 2 processes" in done.stderr
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_named(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(words(corpus, tmp_path / "gpu", "--device", "cuda")) == 2
     assert "torch sees no GPU" in capsys.readouterr().err
