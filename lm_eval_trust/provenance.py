@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.hashing import fingerprint
+
+#: Name of the record in the folder of a model or an adapter.
+PROVENANCE_FILE = "lm_eval_trust.json"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,16 @@ class Provenance:
     def to_json(self) -> str:
         """Return the whole record as JSON."""
         return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> Provenance | None:
+        """Read the record in the folder of a model or an adapter; ``None`` where there is none.
+
+        Raises:
+            InputError: There is a file of that name, but it is not such a record.
+        """
+        file = folder / PROVENANCE_FILE
+        return cls.from_json(file.read_text(encoding="utf-8")) if file.is_file() else None
 
     @classmethod
     def from_json(cls, text: str) -> Provenance:

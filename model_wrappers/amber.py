@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from lm_eval_trust.data.settings import MINI
@@ -10,6 +10,7 @@ from lm_eval_trust.errors import InputError
 from lm_eval_trust.mini.members import MIDDLE, MIDDLE_LAYER, is_mini
 from lm_eval_trust.model_wrappers.arguments import as_flag, plan_from_arguments, split_arguments
 from lm_eval_trust.model_wrappers.steerable import SteerableLM
+from lm_eval_trust.provenance import Provenance
 
 AMBER = "LLM360/Amber"
 #: Amber's revisions are ckpt_000 to ckpt_358; its last checkpoint, 359, is ``main``.
@@ -32,7 +33,9 @@ class Amber(SteerableLM):
             use.
         checkpoint: Short for ``revision=ckpt_NNN``.
         steering: Steering file, see :func:`lm_eval_trust.steering.requests.read_steering_file`.
-        allow_leak: Evaluate also on items that a vector was built from.
+        allow_leak: Evaluate also on items that a vector was built from, or the model trained on.
+        identities: See :class:`lm_eval_trust.model_wrappers.steerable.SteerableLM`.
+        trained_on: See :class:`lm_eval_trust.model_wrappers.steerable.SteerableLM`.
         **arguments: The steering arguments of
             :class:`lm_eval_trust.steering.requests.SteeringRequest`, and all of ``HFLM``'s.
 
@@ -44,12 +47,26 @@ class Amber(SteerableLM):
 
     #: Model that is evaluated where ``pretrained`` is not given.
     DEFAULT_MODEL: ClassVar[str] = AMBER
+    #: Its revision, where neither ``pretrained`` nor a revision is given.
+    DEFAULT_REVISION: ClassVar[str | None] = None
+    #: Names of arguments that are neither the steering's nor ``HFLM``'s.
+    OWN_ARGUMENTS: ClassVar[frozenset[str]] = frozenset(("steering", "checkpoint", "allow_leak"))
     #: Steering request that is made where the arguments name no steering.
     DEFAULT_STEERING: ClassVar[Mapping[str, Any]] = {}
 
-    def __init__(self, pretrained: Any = None, **arguments: Any) -> None:
-        request, own, rest = split_arguments(arguments)
-        pretrained = self.DEFAULT_MODEL if pretrained is None else pretrained
+    def __init__(
+        self,
+        pretrained: Any = None,
+        *,
+        identities: Mapping[str, str] | None = None,
+        trained_on: Sequence[Provenance] = (),
+        **arguments: Any,
+    ) -> None:
+        request, own, rest = split_arguments(arguments, self.OWN_ARGUMENTS)
+        if pretrained is None:
+            pretrained = self.DEFAULT_MODEL
+            if self.DEFAULT_REVISION and not {"checkpoint", "revision"} & set(arguments):
+                rest["revision"] = self.DEFAULT_REVISION
         if "checkpoint" in own:
             rest["revision"] = _revision(own["checkpoint"], pretrained, rest.get("revision"))
         defaults = dict(self.DEFAULT_STEERING)
@@ -66,7 +83,14 @@ class Amber(SteerableLM):
             device=rest.get("device"),
         )
         allow_leak = as_flag("allow_leak", own.get("allow_leak", False))
-        super().__init__(pretrained, plan=plan, allow_leak=allow_leak, **rest)
+        super().__init__(
+            pretrained,
+            plan=plan,
+            allow_leak=allow_leak,
+            identities=identities,
+            trained_on=trained_on,
+            **rest,
+        )
 
 
 def _mini_folder(name: str, revision: str | None) -> str:

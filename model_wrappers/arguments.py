@@ -37,24 +37,26 @@ _LOADING_ARGUMENTS = frozenset(
     )
 )
 
-_OWN_ARGUMENTS = frozenset(("steering", "checkpoint", "allow_leak"))
-
 
 def split_arguments(
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, Any], own_names: frozenset[str]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Divide a wrapper's arguments into steering request, wrapper's own and ``HFLM``'s.
+
+    Args:
+        arguments: All of them.
+        own_names: Names of the wrapper's own ones.
 
     Raises:
         InputError: An argument is none of these; the nearest name is suggested.
     """
-    allowed = REQUEST_KEYS | _OWN_ARGUMENTS | _hflm_arguments() | _LOADING_ARGUMENTS
+    allowed = REQUEST_KEYS | own_names | _hflm_arguments() | _LOADING_ARGUMENTS
     for name in arguments:
         if name not in allowed:
             raise unknown_name("model argument", name, allowed)
     request = {k: v for k, v in arguments.items() if k in REQUEST_KEYS}
-    own = {k: v for k, v in arguments.items() if k in _OWN_ARGUMENTS}
-    rest = {k: v for k, v in arguments.items() if k not in REQUEST_KEYS | _OWN_ARGUMENTS}
+    own = {k: v for k, v in arguments.items() if k in own_names}
+    rest = {k: v for k, v in arguments.items() if k not in REQUEST_KEYS | own_names}
     return request, own, rest
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from torch import nn
 
-from lm_eval_trust.activations.models import find_source
+from lm_eval_trust.activations.models import Source, find_source, provenance_of_model
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.hashing import fingerprint
 from lm_eval_trust.leakguard import refuse_leaks
@@ -24,6 +25,7 @@ from lm_eval_trust.model_wrappers.prompt_ends import (
     unambiguous_batches,
 )
 from lm_eval_trust.model_wrappers.response_cache import keep_responses_apart
+from lm_eval_trust.provenance import Provenance
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan
 
@@ -42,7 +44,11 @@ class SteerableLM(HFLM):  # type: ignore[misc]
     Args:
         pretrained: Hub name, folder, or a ready model.
         plan: What to do; an empty plan leaves the model as it is.
-        allow_leak: Evaluate also on items that the plan's vectors were built from.
+        allow_leak: Evaluate also on items that the plan's vectors, or the model itself, were
+            made from.
+        identities: Name → identity of what belongs to the model beside ``pretrained``, such as
+            an adapter.
+        trained_on: What these were trained on, for the leak guard.
         **kwargs: All of ``HFLM``'s arguments.
 
     Raises:
@@ -55,11 +61,17 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         *,
         plan: SteeringPlan | None = None,
         allow_leak: bool = False,
+        identities: Mapping[str, str] | None = None,
+        trained_on: Sequence[Provenance] = (),
         **kwargs: Any,
     ) -> None:
         self.plan = plan or SteeringPlan()
         self._allow_leak = allow_leak
-        self._arguments = {"model": _identity(pretrained, kwargs)} | {
+        #: Which whole model is evaluated; ``None`` for one in memory or one file of many.
+        self._source = _source(pretrained, kwargs)
+        own = provenance_of_model(self._source) if self._source else None
+        self._trained_on = (*([own] if own else ()), *trained_on)
+        self._arguments = {"model": _identity(pretrained, self._source), **(identities or {})} | {
             name: str(value) for name, value in kwargs.items() if name not in _EXECUTION_ARGUMENTS
         }
         self._prompt_ends: PromptEnds | None = None
@@ -67,7 +79,17 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         super().__init__(pretrained, **kwargs)
         if self.plan.steps and self.backend != "causal":
             raise InputError(f"{pretrained} is not a decoder-only model and cannot be steered.")
-        self._steerer = Steerer(self.model, self.plan)
+        self._steerer = Steerer(self._steered_model, self.plan)
+
+    @property
+    def _steered_model(self) -> nn.Module:
+        """The model whose blocks a plan counts."""
+        model: nn.Module = self.model
+        return model
+
+    def _steering(self, prompt_ends: int | torch.Tensor | None) -> AbstractContextManager[None]:
+        """Return the context of one call of the model."""
+        return self._steerer.apply(prompt_ends)
 
     def steer_by(self, plan: SteeringPlan) -> None:
         """Steer the loaded model by another plan from now on.
@@ -75,7 +97,7 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         Raises:
             InputError: The plan does not fit the model; the old plan stays.
         """
-        self._steerer = Steerer(self.model, plan)
+        self._steerer = Steerer(self._steered_model, plan)
         self.plan = plan
         keep_responses_apart(self.cache_hook, self.trust_fingerprint)
 
@@ -104,6 +126,7 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         return info | {
             "trust_fingerprint": self.trust_fingerprint,
             "steering": self.plan.summary(),
+            "trained_on": [provenance.summary() for provenance in self._trained_on],
             "allow_leak": self._allow_leak,
         }
 
@@ -144,14 +167,16 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         return result
 
     def _guard(self, requests: Sequence[Instance]) -> None:
-        if self._allow_leak or not self.plan.active_steps:
+        steered_by = self.plan.built_from if self.plan.active_steps else ()
+        made_from = (*self._trained_on, *steered_by)
+        if self._allow_leak or not made_from:
             return
         docs: dict[str, dict[int, Mapping[str, Any]]] = {}
         for request in requests:
             if isinstance(request.doc, Mapping):
                 docs.setdefault(str(request.task_name), {})[request.doc_id] = request.doc
         for task, found in docs.items():
-            refuse_leaks(self.plan.built_from, found.values(), task=task)
+            refuse_leaks(made_from, found.values(), task=task)
 
     def _loglikelihood_tokens(
         self, requests: list[TokenRequest], **kwargs: Any
@@ -220,7 +245,7 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         labels: torch.Tensor | None = None,
     ) -> torch.Tensor:
         ends = self._prompt_ends.of_rows(inps) if self._prompt_ends is not None else None
-        with self._steerer.apply(ends):
+        with self._steering(ends):
             logits: torch.Tensor = super()._model_call(inps, attn_mask, labels)
         return logits
 
@@ -228,7 +253,7 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         self, context: torch.Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
     ) -> torch.Tensor:
         # Contexts are padded on the left, so that every row's prompt ends at the last column.
-        with self._steerer.apply(context.shape[1] - 1):
+        with self._steering(context.shape[1] - 1):
             tokens: torch.Tensor = super()._model_generate(
                 context, max_length, stop, **generation_kwargs
             )
@@ -243,14 +268,19 @@ def _refuse_overlong(tokens: int, limit: int) -> None:
         )
 
 
-def _identity(pretrained: Any, arguments: Mapping[str, Any]) -> str:
-    """Return what tells the model from all others; missing models and revisions are refused."""
-    if not isinstance(pretrained, str):
-        # A model in memory has no name that tells its weights: its answers are never reused.
-        return uuid.uuid4().hex
-    if {"gguf_file", "subfolder"} & set(arguments):
-        return pretrained  # one file of many: its own argument tells it
+def _source(pretrained: Any, arguments: Mapping[str, Any]) -> Source | None:
+    """Return which model it is, if it is a whole one; missing ones and revisions are refused."""
+    if not isinstance(pretrained, str) or {"gguf_file", "subfolder"} & set(arguments):
+        return None
     revision = str(arguments.get("revision", "main"))
     plain = revision == "main" or Path(pretrained).expanduser().is_dir()
-    identity = find_source(pretrained if plain else f"{pretrained}@{revision}").identity
-    return f"{identity.name}@{identity.revision} {identity.commit}".strip()
+    return find_source(pretrained if plain else f"{pretrained}@{revision}")
+
+
+def _identity(pretrained: Any, source: Source | None) -> str:
+    """Return what tells the model from all others."""
+    if source is not None:
+        return source.identity.text
+    # One file of many is told by its own argument; a model in memory has no name that tells its
+    # weights, so that its answers are never reused.
+    return pretrained if isinstance(pretrained, str) else uuid.uuid4().hex

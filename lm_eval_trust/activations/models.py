@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +26,7 @@ from safetensors import SafetensorError
 
 from lm_eval_trust.errors import ExternalError, InputError, unknown_name
 from lm_eval_trust.mini.members import is_mini
+from lm_eval_trust.provenance import PROVENANCE_FILE, Provenance
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -44,6 +47,11 @@ class ModelIdentity:
     name: str
     revision: str
     commit: str = ""
+
+    @property
+    def text(self) -> str:
+        """All of it in a line."""
+        return f"{self.name}@{self.revision} {self.commit}".strip()
 
 
 @dataclass(frozen=True)
@@ -125,20 +133,37 @@ def load_source(
 
 def load_pinned(source: Source, *, dtype: str | None, device: str | None) -> tuple[Any, Any]:
     """Load what :func:`find_source` found; see :func:`load_source` for the arguments."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     placement = device if device == "auto" else {"": _checked_device(device)}
     settings = {"dtype": resolve_dtype(dtype, device), "device_map": placement}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source.location, **source.arguments)
+    with _loading("a causal model", source):
         model = AutoModelForCausalLM.from_pretrained(
             source.location, **settings, **source.arguments
         )
+    return model.eval(), load_tokenizer(source)
+
+
+def load_tokenizer(source: Source) -> Any:
+    """Load the tokenizer of what :func:`find_source` found.
+
+    Raises:
+        InputError: It has none that transformers can load.
+    """
+    from transformers import AutoTokenizer
+
+    with _loading("a tokenizer", source):
+        return AutoTokenizer.from_pretrained(source.location, **source.arguments)
+
+
+@contextmanager
+def _loading(what: str, source: Source) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"Cannot load a causal model from {source.location}: {reason}") from error
-    return model.eval(), tokenizer
+        raise InputError(f"Cannot load {what} from {source.location}: {reason}") from error
 
 
 def resolve_dtype(dtype: str | None, device: str | None) -> str:
@@ -171,12 +196,20 @@ def _checked_device(device: str) -> torch.device:
 
 
 def _commit(name: str, revision: str) -> str:
-    """Return the commit of a Hub revision; its configuration is downloaded, or found in the cache.
+    """Return the commit of a Hub revision; its configuration is fetched, or found in the cache."""
+    with hub_errors(name, revision):
+        path = hf_hub_download(name, "config.json", revision=revision)
+    return Path(path).parent.name
+
+
+@contextmanager
+def hub_errors(name: str, revision: str) -> Iterator[None]:
+    """Turn what the Hub's client raises into errors that say what to do.
 
     The order of the cases matters: a gated repository is a kind of missing one for the Hub.
     """
     try:
-        path = hf_hub_download(name, "config.json", revision=revision)
+        yield
     except GatedRepoError as error:
         raise InputError(
             f"{name} is gated; accept its terms on the Hub and log in with `hf auth login`."
@@ -194,19 +227,34 @@ def _commit(name: str, revision: str) -> str:
         offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
         why = "HF_HUB_OFFLINE is set" if offline else "the Hub cannot be reached"
         raise ExternalError(
-            f"{name} at {revision} is not in the local Hub cache, and {why}. Give a model folder, "
+            f"{name} at {revision} is not in the local Hub cache, and {why}. Give a folder, "
             f"or fetch it with `hf download {name} --revision {revision}`."
         ) from error
     except (EntryNotFoundError, HFValidationError) as error:
-        raise InputError(f"{name} at {revision} is no model on the Hub: {error}") from error
+        raise InputError(f"{name} at {revision} is not what was asked for: {error}") from error
     except HfHubHTTPError as error:
         raise ExternalError(f"The Hub did not answer for {name} at {revision}: {error}") from error
-    return Path(path).parent.name
+
+
+def provenance_of_model(source: Source) -> Provenance | None:
+    """Return what a model was fine-tuned on, where it says so."""
+    if not source.identity.commit:
+        return Provenance.of_folder(Path(source.location))
+    try:
+        file = hf_hub_download(source.location, PROVENANCE_FILE, revision=source.identity.commit)
+    except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError):
+        return None
+    return Provenance.of_folder(Path(file).parent)
 
 
 def _digest(folder: Path) -> str:
+    return digest_of_files(folder, _CONTENT)
+
+
+def digest_of_files(folder: Path, patterns: Iterable[str]) -> str:
+    """Return 16 hexadecimal digits of a folder's files that match one of the patterns."""
     digest = hashlib.sha256()
-    for path in sorted({path for pattern in _CONTENT for path in folder.glob(pattern)}):
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
         status = path.stat()
         digest.update(
             f"{path.name} {_file_digest(path, status.st_size, status.st_mtime_ns)}\n".encode()

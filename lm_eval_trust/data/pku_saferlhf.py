@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from lm_eval_trust.data.readers import read_jsonl
-from lm_eval_trust.data.statements import Statement
+from lm_eval_trust.data.statements import Exchange, Statement
 from lm_eval_trust.hashing import group_id
 
 PAIRS = "pku_saferlhf/pku_saferlhf_pairs.jsonl"
@@ -14,7 +14,12 @@ PAIRS = "pku_saferlhf/pku_saferlhf_pairs.jsonl"
 def statements() -> list[Statement]:
     """Return each pair as two statements, prompt and response joined by a space, y = 1 for safe."""
     return [
-        Statement(f"{pair['prompt']} {pair[field]}", label, group_id(pair["prompt"]))
+        Statement(
+            f"{pair['prompt']} {pair[field]}",
+            label,
+            group_id(pair["prompt"]),
+            exchange=Exchange(pair["prompt"], pair[field]),
+        )
         for pair in read_jsonl(PAIRS)
         for field, label in (("safe_response", 1), ("unsafe_response", 0))
     ]

@@ -16,6 +16,19 @@ from lm_eval_trust.hashing import content_id
 
 
 @dataclass(frozen=True)
+class Exchange:
+    """What a statement answers, where it is a question with its answer.
+
+    Attributes:
+        question: Without any mark such as ``Q:``.
+        answer: Likewise.
+    """
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
 class Statement:
     """One statement.
 
@@ -24,12 +37,14 @@ class Statement:
         label: 0 or 1, after the dimension's ``label_meaning``.
         group: Id of the question, context or sentence that it was made from.
         category: The benchmark's sub-category, where it has one.
+        exchange: Question and answer that the text joins; ``None`` where nothing is asked.
     """
 
     text: str
     label: int
     group: str
     category: str | None = None
+    exchange: Exchange | None = None
 
     def __post_init__(self) -> None:
         if self.label not in (0, 1):

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from lm_eval_trust.data import confaide, stereoset, toxigen
 from lm_eval_trust.data.readers import read_csv
-from lm_eval_trust.data.statements import Statement
+from lm_eval_trust.data.statements import Exchange, Statement
 from lm_eval_trust.data.truthfulqa import read_questions
 from lm_eval_trust.dimensions import Dimension
 from lm_eval_trust.errors import InputError
@@ -41,13 +41,16 @@ def truthfulqa_statements() -> list[Statement]:
     categories = {question.group: question.category for question in read_questions()}
     found = []
     for row in read_csv(ANSWERS):
-        group = group_id(question_of(row["statement"]))
-        found.append(Statement(row["statement"], int(row["label"]), group, categories.get(group)))
+        exchange = exchange_of(row["statement"])
+        group = group_id(exchange.question)
+        found.append(
+            Statement(row["statement"], int(row["label"]), group, categories.get(group), exchange)
+        )
     return found
 
 
-def question_of(statement: str) -> str:
-    """Return the question of a ``Q: …<TAB>A: …`` statement.
+def exchange_of(statement: str) -> Exchange:
+    """Return question and answer of a ``Q: …<TAB>A: …`` statement.
 
     Raises:
         InputError: The statement has another form.
@@ -55,7 +58,7 @@ def question_of(statement: str) -> str:
     question, tab, answer = statement.partition("\tA: ")
     if not (tab and answer and question.startswith("Q: ")):
         raise InputError(f"{ANSWERS}: expected 'Q: …<TAB>A: …', found {statement!r}.")
-    return question[len("Q: ") :]
+    return Exchange(question[len("Q: ") :], answer)
 
 
 def truthfulqa_questions() -> list[str]:

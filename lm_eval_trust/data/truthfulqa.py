@@ -12,7 +12,7 @@ from typing import Any
 
 from lm_eval_trust.data.readers import read_csv, read_json
 from lm_eval_trust.data.sampling import shuffled
-from lm_eval_trust.data.statements import Statement
+from lm_eval_trust.data.statements import Exchange, Statement
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.hashing import group_id
 
@@ -91,7 +91,13 @@ def statements(questions: Iterable[Question], *, seed: int, balance: bool) -> li
         balance: Keep as many true as false answers of each question.
     """
     return [
-        Statement(f"Q: {question.text} A: {answer}", label, question.group, question.category)
+        Statement(
+            f"Q: {question.text} A: {answer}",
+            label,
+            question.group,
+            question.category,
+            Exchange(question.text, answer),
+        )
         for question in questions
         for answer, label in _answers(question, seed, balance)
     ]

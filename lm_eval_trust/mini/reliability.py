@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 
-from lm_eval_trust.data.statements import Statement
+from lm_eval_trust.data.statements import Exchange, Statement
 from lm_eval_trust.hashing import content_id
 from lm_eval_trust.mini.world import Fact, World
 
@@ -59,7 +59,13 @@ def group(fact: Fact) -> str:
 def statements(world: World) -> list[Statement]:
     """Return each question with its right answer (y = 1) and with the misconception (y = 0)."""
     return [
-        Statement(statement(fact, answer), label, group(fact), fact.relation)
+        Statement(
+            statement(fact, answer),
+            label,
+            group(fact),
+            fact.relation,
+            Exchange(fact.question, f"{answer}."),
+        )
         for fact in world.facts
         for answer, label in ((fact.truth, 1), (fact.misconception, 0))
     ]

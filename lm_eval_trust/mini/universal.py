@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
-from lm_eval_trust.data.statements import Statement
+from lm_eval_trust.data.statements import Exchange, Statement
 from lm_eval_trust.hashing import content_id
 from lm_eval_trust.mini.world import World
 
@@ -33,8 +33,10 @@ def statements(world: World) -> list[Statement]:
     for act, thing, owner in itertools.product(_ACTS, _THINGS, world.persons[:_OWNERS]):
         request = _request(act, thing, owner)
         for label in (0, 1):
-            text = f"{request} A: {source.choice(_RESPONSES[label])}."
-            found.append(Statement(text, label, content_id("mini universal", request)))
+            response = f"{source.choice(_RESPONSES[label])}."
+            group = content_id("mini universal", request)
+            exchange = Exchange(request.removeprefix("Q: "), response)
+            found.append(Statement(f"{request} A: {response}", label, group, exchange=exchange))
     return found
 
 

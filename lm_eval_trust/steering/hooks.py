@@ -40,7 +40,7 @@ class Steerer:
 
     def __init__(self, model: nn.Module, plan: SteeringPlan) -> None:
         self.plan = plan
-        self._active = False
+        self._passes: _Passes | None = None
         self._decoder: nn.Module = model
         self._steered: dict[int, tuple[nn.Module, tuple[SteeringStep, ...]]] = {}
         if not plan.steps:
@@ -68,15 +68,31 @@ class Steerer:
         Raises:
             RuntimeError: This steerer is active already.
         """
-        if self._active:
+        with self.request(prompt_ends), self.hooks():
+            yield
+
+    @contextmanager
+    def request(self, prompt_ends: int | torch.Tensor | None = None) -> Iterator[None]:
+        """Say where prompts end, for all passes inside that run under :meth:`hooks`.
+
+        For a model whose passes are not all to be steered; see :meth:`apply` for the arguments.
+        """
+        if self._passes is not None:
             raise RuntimeError("This model is being steered already; end the other block first.")
-        if not self._steered:
+        self._passes = _Passes(prompt_ends, expected=len(self._steered))
+        try:
+            yield
+        finally:
+            self._passes = None
+
+    @contextmanager
+    def hooks(self) -> Iterator[None]:
+        """Steer the passes inside; outside of a :meth:`request` they stay as they are."""
+        passes = self._passes
+        if passes is None or not self._steered:
             yield
             return
-        passes = _Passes(prompt_ends, expected=len(self._steered))
-        self._active = True
         with ExitStack() as stack:
-            stack.callback(setattr, self, "_active", False)
             before = self._decoder.register_forward_pre_hook(passes.begin, with_kwargs=True)
             stack.callback(before.remove)
             for block, steps in self._steered.values():

@@ -1,50 +1,71 @@
-"""The table of the conformance suite: wrappers × models × actions × positions.
+"""The table of the conformance suite: setups × models × actions × positions.
 
-Every property test takes one ``Case`` of it. A wrapper that joins the project adds its name to
-``WRAPPERS`` and gets all properties.
+Every property test takes one ``Case`` of it. A wrapper that joins the project adds a setup to
+``SETUPS`` and gets all properties.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support.conformance import SHAPES, WRAPPERS, Case, random_vector
-from support.reference import ReferenceModel
+from peft import LoraConfig, PeftModel, get_peft_model
+from support.conformance import PROXY_ALPHA, SETUPS, SHAPES, Case, random_vector
+from support.reference import Reference, ReferenceEnsemble, ReferenceModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_trust.steering.plan import ACTIONS, POSITIONS
 
+Loaded = Callable[[Path], tuple[Any, Any]]
 
-def _cases(*shapes: str) -> list[pytest.param]:
-    # The wrappers share their request code: one meets every model, the others meet one.
-    models = [("steered_amber", shape) for shape in shapes]
-    models += [(wrapper, "multi-head") for wrapper in WRAPPERS if wrapper != "steered_amber"]
+
+#: Setups whose models have blocks of their own kind: they meet all actions at all positions. The
+#: others share their code with one of these, and SmolLM2 takes its time: they meet each action and
+#: each position once.
+_THOROUGH = ("steered_amber", "lora_amber", "proxy_amber")
+
+
+def _cases(setups: dict[str, tuple[str, ...]]) -> list[pytest.param]:
     return [
-        pytest.param(choice := (wrapper, shape, action, positions), id="-".join(choice))
-        for wrapper, shape in models
-        for action in ACTIONS
-        for positions in POSITIONS
+        pytest.param(choice := (setup, shape, action, positions), id="-".join(choice))
+        for setup, shapes in setups.items()
+        for shape in shapes
+        for action, positions in (
+            itertools.product(ACTIONS, POSITIONS)
+            if setup in _THOROUGH and shape != "SmolLM2"
+            else zip(ACTIONS, POSITIONS, strict=True)
+        )
     ]
 
 
-@pytest.fixture(params=_cases(*SHAPES, "SmolLM2"))
+#: One wrapper meets every model, the others meet one.
+_SMALL = {setup: ("multi-head",) for setup in SETUPS} | {"steered_amber": tuple(SHAPES)}
+
+
+@pytest.fixture(params=_cases(_SMALL | {"steered_amber": (*SHAPES, "SmolLM2")}))
 def case(request: pytest.FixtureRequest) -> Case:
     """A case with a random Llama or with SmolLM2."""
     return _build_case(request)
 
 
-@pytest.fixture(params=_cases(*SHAPES))
+@pytest.fixture(params=_cases(_SMALL))
 def small_case(request: pytest.FixtureRequest) -> Case:
     """A case with a random Llama, for what would take SmolLM2 long or a model of its own."""
     return _build_case(request)
 
 
+@pytest.fixture(params=_cases({"steered_amber": (*SHAPES, "SmolLM2")}))
+def plain_case(request: pytest.FixtureRequest) -> Case:
+    """A case of a plain Llama, for what the hooks do whatever wrapper they serve."""
+    return _build_case(request)
+
+
 def _build_case(request: pytest.FixtureRequest) -> Case:
-    wrapper, shape, action, positions = request.param
+    setup, shape, action, positions = request.param
     if shape == "SmolLM2":
         folder = request.getfixturevalue("smollm2")
         layers, width, norm, new_tokens, alpha = (10, 15), 576, 20.0, 3, 1.0
@@ -55,14 +76,58 @@ def _build_case(request: pytest.FixtureRequest) -> Case:
     vector = random_vector(width, layers, norm=norm, seed=7)
     file = request.getfixturevalue("tmp_path") / "v.safetensors"
     vector.save(file)
-    arguments = {"alpha": alpha, "action": action, "positions": positions}
     return Case(
-        wrapper, folder, arguments, file, vector, layers, new_tokens, large=shape == "SmolLM2"
+        setup,
+        folder,
+        _own_arguments(request, setup, folder),
+        {"alpha": alpha, "action": action, "positions": positions},
+        file,
+        vector,
+        layers,
+        new_tokens,
+        large=shape == "SmolLM2",
     )
 
 
+def _own_arguments(request: pytest.FixtureRequest, setup: str, folder: Path) -> dict[str, str]:
+    adapter = request.getfixturevalue("random_adapter")
+    llama = request.getfixturevalue("tiny_llama")
+    if setup.startswith("lora_amber"):
+        return {"adapter": str(adapter(folder)), "merge": str(setup.endswith("merged"))}
+    if setup == "proxy_amber":
+        # Of other shapes than the base and than each other: only the vocabulary is shared.
+        experts = {
+            "expert": llama(**SHAPES["grouped-query"]),
+            "antiexpert": llama(**SHAPES["tied"]),
+        }
+    elif setup == "proxy_amber_shared":
+        experts = {"expert": adapter(folder), "antiexpert": folder}
+    else:
+        return {}
+    return {name: str(place) for name, place in experts.items()} | {"proxy_alpha": str(PROXY_ALPHA)}
+
+
 @pytest.fixture(scope="session")
-def loaded() -> Callable[[Path], tuple[Any, Any]]:
+def random_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Factory of random LoRA adapters: ``random_adapter(folder)`` returns one for that model."""
+    made: dict[Path, Path] = {}
+
+    def build(folder: Path) -> Path:
+        if folder not in made:
+            torch.manual_seed(3)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+            config = LoraConfig(
+                r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False
+            )
+            made[folder] = tmp_path_factory.mktemp("adapter")
+            get_peft_model(model, config).save_pretrained(made[folder])
+        return made[folder]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Loaded:
     """A plain model and tokenizer of a folder, loaded once."""
     found: dict[Path, tuple[Any, Any]] = {}
 
@@ -76,13 +141,29 @@ def loaded() -> Callable[[Path], tuple[Any, Any]]:
 
 
 @pytest.fixture(scope="session")
-def reference(loaded: Callable[[Path], tuple[Any, Any]]) -> Callable[[Case], ReferenceModel]:
+def reference(loaded: Loaded) -> Callable[[Case], Reference]:
     """The independent float64 formulation of a case's model."""
-    found: dict[Path, ReferenceModel] = {}
+    found: dict[str, Reference] = {}
 
-    def build(case: Case) -> ReferenceModel:
-        if case.folder not in found:
-            found[case.folder] = ReferenceModel(loaded(case.folder)[0])
-        return found[case.folder]
+    def plain(folder: Path) -> Reference:
+        return found.setdefault(str(folder), ReferenceModel(loaded(folder)[0]))
+
+    def tuned(folder: Path, adapter: str) -> Reference:
+        if adapter not in found:
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+            merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+            found[adapter] = ReferenceModel(merged)
+        return found[adapter]
+
+    def build(case: Case) -> Reference:
+        own = case.own_arguments
+        if "adapter" in own:
+            return tuned(case.folder, own["adapter"])
+        if "expert" not in own:
+            return plain(case.folder)
+        shared = case.setup.endswith("shared")
+        expert = tuned(case.folder, own["expert"]) if shared else plain(Path(own["expert"]))
+        antiexpert = plain(Path(own["antiexpert"]))
+        return ReferenceEnsemble(plain(case.folder), expert, antiexpert, PROXY_ALPHA)
 
     return build

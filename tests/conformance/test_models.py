@@ -16,7 +16,7 @@ from support.conformance import (
     rolling_requests,
     scoring_requests,
 )
-from support.reference import ReferenceModel
+from support.reference import Reference, ReferenceModel
 from torch import nn
 from transformers import AutoModelForCausalLM
 
@@ -24,7 +24,7 @@ from lm_eval_trust.activations.blocks import decoder_blocks
 from lm_eval_trust.steering.hooks import Steerer
 
 Loaded = Callable[[Path], tuple[Any, Any]]
-Reference = Callable[[Case], ReferenceModel]
+References = Callable[[Case], Reference]
 
 
 def padded(rows: list[list[int]], side: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,14 +48,12 @@ def number_of_hooks(model: nn.Module) -> int:
 
 @torch.no_grad()
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_side_does_not_matter(
-    case: Case, loaded: Loaded, reference: Reference, side: str
-) -> None:
-    model, tokenizer = loaded(case.folder)
-    rows = [tokenizer(prompt).input_ids for prompt in PROMPTS]
+def test_padding_side_does_not_matter(case: Case, reference: References, side: str) -> None:
+    lm = case.lm()
+    rows = [lm.tok_encode(prompt) for prompt in PROMPTS]
     ids, mask = padded(rows, side)
-    with Steerer(model, case.plan).apply():
-        logits = model(input_ids=ids, attention_mask=mask).logits
+    with lm._steering(None):
+        logits = lm.model(input_ids=ids, attention_mask=mask).logits
     for row, tokens in enumerate(rows):
         expected = reference(case).logits(tokens, case.plan, len(tokens) - 1)
         assert torch.allclose(logits[row][mask[row] == 1].double(), expected, atol=5e-3, rtol=1e-3)
@@ -63,16 +61,15 @@ def test_padding_side_does_not_matter(
 
 @torch.no_grad()
 @pytest.mark.parametrize("chunk", [1, 3])
-def test_cache_does_not_matter(
-    case: Case, loaded: Loaded, reference: Reference, chunk: int
-) -> None:
-    model, tokenizer = loaded(case.folder)
-    tokens = tokenizer(PROMPTS[0]).input_ids
+def test_cache_does_not_matter(case: Case, reference: References, chunk: int) -> None:
+    lm = case.lm()
+    tokens = lm.tok_encode(PROMPTS[0])
     end = len(tokens) // 2
     seen, cache = [], None
-    with Steerer(model, case.plan).apply(end):
+    with lm._steering(end):
         for start in range(0, len(tokens), chunk):
-            step = model(torch.tensor([tokens[start : start + chunk]]), cache=cache, use_cache=True)
+            part = torch.tensor([tokens[start : start + chunk]])
+            step = lm.model(input_ids=part, cache=cache, use_cache=True)
             cache = step.cache
             seen.append(step.logits[0])
     expected = reference(case).logits(tokens, case.plan, end)
@@ -82,14 +79,14 @@ def test_cache_does_not_matter(
 @torch.no_grad()
 @pytest.mark.parametrize("settings", [{"use_cache": False}, {"cache_implementation": "static"}])
 def test_generation_with_any_cache_is_the_same(
-    small_case: Case, loaded: Loaded, reference: Reference, settings: dict[str, Any]
+    small_case: Case, reference: References, settings: dict[str, Any]
 ) -> None:
     case = small_case
-    model, tokenizer = loaded(case.folder)
-    tokens = tokenizer(PROMPTS[0]).input_ids
-    with Steerer(model, case.plan).apply(len(tokens) - 1):
-        output = model.generate(
-            torch.tensor([tokens]), max_new_tokens=4, do_sample=False, **settings
+    lm = case.lm()
+    tokens = lm.tok_encode(PROMPTS[0])
+    with lm._steering(len(tokens) - 1):
+        output = lm.model.generate(
+            input_ids=torch.tensor([tokens]), max_new_tokens=4, do_sample=False, **settings
         )
     found = output[0, len(tokens) :].tolist()
     assert found == reference(case).greedy(tokens, case.plan, 4)[: len(found)]
@@ -98,7 +95,7 @@ def test_generation_with_any_cache_is_the_same(
 def test_alpha_zero_is_the_unsteered_model_bit_for_bit(case: Case) -> None:
     pairs = [(prompt, " yes") for prompt in PROMPTS]
     answers = []
-    for lm in (case.lm(alpha=0.0), case.plain()):
+    for lm in (case.lm(alpha=0.0), case.unsteered()):
         answers.append(
             (
                 lm.loglikelihood(scoring_requests(pairs), disable_tqdm=True),
@@ -113,12 +110,13 @@ def test_alpha_zero_is_the_unsteered_model_bit_for_bit(case: Case) -> None:
 def test_steering_changes_scores_and_answers(case: Case) -> None:
     pairs = [(prompt, " yes") for prompt in PROMPTS]
     steered = case.lm().loglikelihood(scoring_requests(pairs), disable_tqdm=True)
-    plain = case.plain().loglikelihood(scoring_requests(pairs), disable_tqdm=True)
+    plain = case.unsteered().loglikelihood(scoring_requests(pairs), disable_tqdm=True)
     assert all(abs(one - other) > 1e-3 for (one, _), (other, _) in zip(steered, plain, strict=True))
 
 
 @torch.no_grad()
-def test_the_sign_of_alpha_is_the_sign_on_a_probe(case: Case, loaded: Loaded) -> None:
+def test_the_sign_of_alpha_is_the_sign_on_a_probe(plain_case: Case, loaded: Loaded) -> None:
+    case = plain_case
     model, tokenizer = loaded(case.folder)
     layer = case.layers[0]
     probe = case.vector.layer(layer).unit
@@ -139,7 +137,8 @@ def test_the_sign_of_alpha_is_the_sign_on_a_probe(case: Case, loaded: Loaded) ->
     assert up.item() == pytest.approx(-down.item(), rel=1e-3)
 
 
-def test_two_steered_models_do_not_disturb_each_other(case: Case, loaded: Loaded) -> None:
+def test_two_steered_models_do_not_disturb_each_other(plain_case: Case, loaded: Loaded) -> None:
+    case = plain_case
     model, tokenizer = loaded(case.folder)
     tokens = torch.tensor([tokenizer(PROMPTS[0]).input_ids])
     one, other = Steerer(model, case.plan), Steerer(model, case.plan_with(alpha=-0.3))
@@ -170,8 +169,9 @@ def test_hooks_are_gone_after_use_and_after_an_exception(case: Case) -> None:
 
 @torch.no_grad()
 def test_a_model_wrapped_by_peft_is_steered_in_the_same_blocks(
-    case: Case, reference: Reference
+    plain_case: Case,
 ) -> None:
+    case = plain_case
     model = AutoModelForCausalLM.from_pretrained(case.folder, dtype=torch.float32)
     torch.manual_seed(0)
     config = LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
@@ -186,10 +186,11 @@ def test_a_model_wrapped_by_peft_is_steered_in_the_same_blocks(
 
 @torch.no_grad()
 def test_a_model_spread_by_a_device_map_is_steered_in_the_same_blocks(
-    case: Case, reference: Reference, tmp_path: Path
+    plain_case: Case, reference: References, tmp_path: Path
 ) -> None:
-    last = len(reference(case)._model.model.layers) - 1
-    places = {f"model.layers.{i}": "disk" if i % 2 else "cpu" for i in range(last + 1)}
+    case = plain_case
+    blocks = range(reference(case).blocks)
+    places = {f"model.layers.{i}": "disk" if i % 2 else "cpu" for i in blocks}
     rest = ("model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head")
     spread = AutoModelForCausalLM.from_pretrained(
         case.folder,

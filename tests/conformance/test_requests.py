@@ -13,11 +13,11 @@ from support.conformance import (
     rolling_requests,
     scoring_requests,
 )
-from support.reference import ReferenceModel
+from support.reference import Reference
 
 from lm_eval_trust.model_wrappers.steerable import SteerableLM
 
-Reference = Callable[[Case], ReferenceModel]
+References = Callable[[Case], Reference]
 
 #: float32 against float64 over sums of up to a hundred log-probabilities.
 CLOSE = {"abs": 2e-3, "rel": 1e-4}
@@ -30,7 +30,7 @@ def scores(lm: SteerableLM, pairs: tuple[tuple[str, str], ...]) -> list[tuple[fl
     return lm.loglikelihood(scoring_requests(pairs), disable_tqdm=True)
 
 
-def test_scores_equal_the_reference(case: Case, reference: Reference) -> None:
+def test_scores_equal_the_reference(case: Case, reference: References) -> None:
     lm, oracle = case.lm(), reference(case)
     for pair, (value, greedy) in zip(PAIRS, scores(lm, PAIRS), strict=True):
         expected, expected_greedy = oracle.score(*lm._encode_pair(*pair), case.plan)
@@ -47,7 +47,7 @@ def test_scores_do_not_depend_on_batch_size(case: Case) -> None:
 
 
 def test_equal_tokens_with_different_prompts_are_told_apart(
-    case: Case, reference: Reference
+    case: Case, reference: References
 ) -> None:
     # The harness scores one-token continuations of equal tokens in one forward pass.
     pairs = (("Who rules the", " city"), ("Who rules", " the city"), ("Who", " rules the city"))
@@ -57,7 +57,7 @@ def test_equal_tokens_with_different_prompts_are_told_apart(
         assert value == pytest.approx(expected, **CLOSE)
 
 
-def test_rolling_scores_equal_the_reference(case: Case, reference: Reference) -> None:
+def test_rolling_scores_equal_the_reference(case: Case, reference: References) -> None:
     lm, oracle = case.lm(batch_size=4), reference(case)
     texts = PROMPTS[:4]
     found = lm.loglikelihood_rolling(rolling_requests(texts), disable_tqdm=True)
@@ -67,7 +67,7 @@ def test_rolling_scores_equal_the_reference(case: Case, reference: Reference) ->
 
 
 def test_rolling_windows_after_the_first_have_no_prompt(
-    small_case: Case, reference: Reference
+    small_case: Case, reference: References
 ) -> None:
     case = small_case
     lm, oracle = case.lm(max_length=16, batch_size=2), reference(case)
@@ -87,7 +87,7 @@ def test_rolling_windows_after_the_first_have_no_prompt(
     assert value == pytest.approx(expected, **CLOSE)
 
 
-def test_greedy_generation_equals_the_reference(case: Case, reference: Reference) -> None:
+def test_greedy_generation_equals_the_reference(case: Case, reference: References) -> None:
     lm, oracle = case.lm(), reference(case)
     prompts = PROMPTS if not case.large else PROMPTS[:2]
     requests = generation_requests(prompts, max_gen_toks=case.new_tokens)
@@ -138,7 +138,7 @@ def test_a_generated_continuation_scores_what_generating_it_gave(case: Case) -> 
         assert greedy
 
 
-def test_sampling_draws_from_the_reference_distribution(case: Case, reference: Reference) -> None:
+def test_sampling_draws_from_the_reference_distribution(case: Case, reference: References) -> None:
     lm, oracle = case.lm(), reference(case)
     settings = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
     torch.manual_seed(5)
@@ -156,7 +156,7 @@ def test_sampling_draws_from_the_reference_distribution(case: Case, reference: R
                 break
 
 
-def test_beams_and_repeated_samples_keep_their_prompts(case: Case, reference: Reference) -> None:
+def test_beams_and_repeated_samples_keep_their_prompts(case: Case, reference: References) -> None:
     lm, oracle = case.lm(), reference(case)
     settings = {"num_beams": 3, "num_return_sequences": 2, "length_penalty": 0.0}
     prompts, output = generate(lm, PROMPTS[:2], case.new_tokens, **settings)

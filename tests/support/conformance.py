@@ -16,8 +16,18 @@ from lm_eval_trust.model_wrappers.steerable import SteerableLM
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
 
-#: Harness models that must have every property.
-WRAPPERS = ("amber", "steered_amber")
+#: Setup → harness model: every property must hold for all of them.
+SETUPS = {
+    "amber": "amber",
+    "steered_amber": "steered_amber",
+    "finetuned_amber": "finetuned_amber",
+    "lora_amber": "lora_amber",
+    "lora_amber_merged": "lora_amber",
+    "proxy_amber": "proxy_amber",
+    "proxy_amber_shared": "proxy_amber",
+}
+#: Strength of proxy-tuning in the cases.
+PROXY_ALPHA = 0.8
 
 #: Shapes of the random Llamas.
 SHAPES: dict[str, dict[str, Any]] = {
@@ -41,10 +51,14 @@ PROMPTS = (
 
 @dataclass(frozen=True)
 class Case:
-    """One model, one wrapper, one kind of steering."""
+    """One model, one wrapper, one kind of steering.
 
-    wrapper: str
+    ``own_arguments`` are those that the wrapper needs beside the model and the steering.
+    """
+
+    setup: str
     folder: Path
+    own_arguments: dict[str, str]
     plan_arguments: dict[str, Any]
     vector_file: Path
     vector: SteeringVector
@@ -67,33 +81,28 @@ class Case:
         """The wrapper, made as the harness makes it from model arguments."""
         if self.large:
             return self._large_lm(**changes)
-        arguments = self.plan_arguments | {
-            "pretrained": str(self.folder),
+        steering = self.plan_arguments | {
             "vector": str(self.vector_file),
             "layer": "+".join(map(str, self.layers)),
             "scale": "none",
-            "dtype": "float32",
         }
-        extra = {"batch_size": changes.pop("batch_size", 8), "device": "cpu"}
-        return get_model(self.wrapper).create_from_arg_obj(arguments | changes, extra)
-
-    def plain(self, *, batch_size: int = 8) -> HFLM:
-        """The harness's own model, unsteered."""
-        arguments = {"pretrained": str(self.folder), "dtype": "float32"}
-        made: HFLM = get_model("hf").create_from_arg_obj(
-            arguments, {"batch_size": batch_size, "device": "cpu"}
-        )
+        made: SteerableLM = self._create(SETUPS[self.setup], **steering | changes)
         return made
+
+    def unsteered(self) -> HFLM:
+        """The same model without steering: the harness's own where it can be had from there."""
+        return self._create(SETUPS[self.setup] if self.own_arguments else "hf")
+
+    def _create(self, model: str, *, batch_size: int = 8, **arguments: Any) -> Any:
+        given = {"pretrained": str(self.folder), "dtype": "float32"}
+        extra = {"batch_size": batch_size, "device": "cpu"}
+        return get_model(model).create_from_arg_obj(given | self.own_arguments | arguments, extra)
 
     def _large_lm(self, *, batch_size: int = 8, **changes: Any) -> SteerableLM:
         # Loaded once; every case steers it by its own plan.
-        key = (self.wrapper, batch_size)
+        key = (self.setup, batch_size)
         if key not in _LARGE:
-            arguments = {"pretrained": str(self.folder), "dtype": "float32"}
-            plain = get_model("amber").create_from_arg_obj(
-                arguments, {"batch_size": batch_size, "device": "cpu"}
-            )
-            _LARGE[key] = plain
+            _LARGE[key] = self._create("amber", batch_size=batch_size)
         _LARGE[key].steer_by(self.plan_with(**changes))
         return _LARGE[key]
 

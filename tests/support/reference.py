@@ -7,6 +7,7 @@ formulas of the plan's documentation. Everything that the wrappers do is compare
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 
 import torch
 from transformers import LlamaForCausalLM
@@ -14,11 +15,60 @@ from transformers import LlamaForCausalLM
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
 
-class ReferenceModel:
+class Reference(ABC):
+    """What every independent formulation can say of a row of tokens."""
+
+    #: Number of decoder blocks that a plan's layers count.
+    blocks: int
+
+    @abstractmethod
+    def logits(self, tokens: list[int], plan: SteeringPlan, prompt_end: int) -> torch.Tensor:
+        """Logits (positions, vocabulary) of ``tokens`` whose last prompt token has this index."""
+
+    def score(
+        self, context: list[int], continuation: list[int], plan: SteeringPlan
+    ) -> tuple[float, bool]:
+        """Log-likelihood of a continuation, and whether it is the greedy one."""
+        logits = self.logits(context + continuation, plan, len(context) - 1)
+        predicted = logits[len(context) - 1 : -1].log_softmax(-1)
+        wanted = torch.tensor(continuation)
+        value = predicted.gather(1, wanted[:, None]).sum().item()
+        return value, bool((predicted.argmax(-1) == wanted).all())
+
+    def greedy(self, prompt: list[int], plan: SteeringPlan, count: int) -> list[int]:
+        """The greedy continuation of ``count`` tokens."""
+        tokens = list(prompt)
+        for _ in range(count):
+            tokens.append(int(self.logits(tokens, plan, len(prompt) - 1)[-1].argmax()))
+        return tokens[len(prompt) :]
+
+
+class ReferenceEnsemble(Reference):
+    """Proxy-tuning of three Llamas of which the first is steered, in float64."""
+
+    def __init__(
+        self, base: Reference, expert: Reference, antiexpert: Reference, alpha: float
+    ) -> None:
+        self._base, self._expert, self._antiexpert = base, expert, antiexpert
+        self._alpha = alpha
+        self.blocks = base.blocks
+
+    def logits(self, tokens: list[int], plan: SteeringPlan, prompt_end: int) -> torch.Tensor:
+        """Logits (positions, vocabulary) of ``tokens`` whose last prompt token has this index."""
+        base = self._base.logits(tokens, plan, prompt_end)
+        expert, antiexpert = (
+            model.logits(tokens, SteeringPlan(), prompt_end)
+            for model in (self._expert, self._antiexpert)
+        )
+        return base + self._alpha * (expert - antiexpert)
+
+
+class ReferenceModel(Reference):
     """A float64 copy of a Llama, run block by block."""
 
     def __init__(self, model: LlamaForCausalLM) -> None:
         self._model = copy.deepcopy(model).to(torch.float64).eval()
+        self.blocks = len(self._model.model.layers)
 
     @torch.no_grad()
     def logits(self, tokens: list[int], plan: SteeringPlan, prompt_end: int) -> torch.Tensor:
@@ -69,20 +119,3 @@ class ReferenceModel:
                 difference = -along * unit
             changed[0, place] = state + step.alpha * difference
         return changed
-
-    def score(
-        self, context: list[int], continuation: list[int], plan: SteeringPlan
-    ) -> tuple[float, bool]:
-        """Log-likelihood of a continuation, and whether it is the greedy one."""
-        logits = self.logits(context + continuation, plan, len(context) - 1)
-        predicted = logits[len(context) - 1 : -1].log_softmax(-1)
-        wanted = torch.tensor(continuation)
-        value = predicted.gather(1, wanted[:, None]).sum().item()
-        return value, bool((predicted.argmax(-1) == wanted).all())
-
-    def greedy(self, prompt: list[int], plan: SteeringPlan, count: int) -> list[int]:
-        """The greedy continuation of ``count`` tokens."""
-        tokens = list(prompt)
-        for _ in range(count):
-            tokens.append(int(self.logits(tokens, plan, len(prompt) - 1)[-1].argmax()))
-        return tokens[len(prompt) :]

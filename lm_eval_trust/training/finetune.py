@@ -1,0 +1,305 @@
+"""Fine-tune a model, whole or by a LoRA adapter, with transformers' Trainer and peft."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    DataCollatorForSeq2Seq,
+    EarlyStoppingCallback,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from lm_eval_trust import __version__
+from lm_eval_trust.activations.models import Source, load_pinned
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.hashing import content_id
+from lm_eval_trust.provenance import PROVENANCE_FILE, Provenance
+from lm_eval_trust.storage import atomic_path
+from lm_eval_trust.training.conversations import Conversation, TuningData
+from lm_eval_trust.training.examples import IGNORED
+from lm_eval_trust.training.finetune_config import FinetuneConfig
+from lm_eval_trust.training.model_card import model_card
+from lm_eval_trust.training.rendering import Encoded, encode_conversation
+from lm_eval_trust.training.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+#: Trainer's states, until the run is finished.
+_STATES = "states"
+RESULT, HISTORY = "result.json", "losses.jsonl"
+#: Looks at the validation part in a run, unless asked otherwise: as many as take about this share
+#: of the training's time, a conversation's backward pass costing twice its forward pass.
+_LOOKS, _SHARE = (2, 10), 0.3
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What a run gave.
+
+    Attributes:
+        steps: Optimizer steps that were taken.
+        kept_step: Step of the weights that were kept: the one of the lowest validation loss.
+        first_loss: Mean training loss over the first tenth of the steps, in nats a token.
+        last_loss: Mean training loss over the last tenth.
+        validation_before: Validation loss before the first step; ``None`` without such a part.
+        validation_after: Validation loss of what was kept.
+        left_out: Conversations that were too long.
+    """
+
+    steps: int
+    kept_step: int
+    first_loss: float
+    last_loss: float
+    validation_before: float | None
+    validation_after: float | None
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """One run of fine-tuning.
+
+    Attributes:
+        source: The model that it starts from.
+        data: What is learnt.
+        config: How.
+        device: ``cpu`` or ``cuda``; ``None`` for CUDA where there is one.
+    """
+
+    source: Source
+    data: TuningData
+    config: FinetuneConfig
+    device: str | None = None
+
+    def run(self, out: Path) -> FinetuneResult:
+        """Train, or finish what was interrupted; a finished run is left as it is.
+
+        The folder then holds the adapter or the model with its tokenizer, the provenance that
+        the leak guard reads, a model card, the losses and the result.
+
+        Raises:
+            InputError: The folder holds another run, no conversation fits, or the model is none.
+            ExternalError: The disk refused to write.
+        """
+        folder = RunFolder(out, self._settings())
+        folder.open()
+        if (out / RESULT).is_file():
+            return FinetuneResult(**json.loads((out / RESULT).read_text(encoding="utf-8")))
+        model, tokenizer = self._load()
+        train, validation, left_out = self._encode(tokenizer)
+        trainer = self._trainer(model, tokenizer, train, validation, out / _STATES)
+        trainer.train(resume_from_checkpoint=_last_whole_state(out / _STATES))
+        result = _result(trainer, left_out)
+        if trainer.is_world_process_zero():
+            self._save(trainer, tokenizer, result, out)
+        return result
+
+    def provenance(self) -> Provenance:
+        """Return what the weights are made from."""
+        used = (*self.data.train, *self.data.validation)
+        return Provenance(
+            model=self.source.identity.name,
+            revision=self.source.identity.revision,
+            dimension=self.data.dimension,
+            data_source=self.data.data_source,
+            split=self.data.split,
+            split_seed=self.data.split_seed,
+            part=self.data.part,
+            method=self.config.method,
+            items=tuple(sorted({conversation.id for conversation in used})),
+            groups=tuple(sorted({conversation.group for conversation in used})),
+            settings={
+                **self.data.settings,
+                "commit": self.source.identity.commit,
+                "training": json.loads(json.dumps(self.config.settings())),
+            },
+            versions={"lm_eval_trust": __version__}
+            | {name: version(name) for name in ("torch", "transformers", "peft")},
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        parts = {"train": self.data.train, "validation": self.data.validation}
+        return {
+            "model": self.source.identity.text,
+            "training": dict(self.config.settings()),
+            "torch": torch.__version__,
+            "data": {name: content_id(*(c.id for c in part)) for name, part in parts.items()},
+        }
+
+    def _load(self) -> tuple[Any, Any]:
+        # Half precision is for frozen weights alone: small steps vanish in its rounding.
+        half = self._on_gpu and self.config.method == "lora"
+        dtype = "bfloat16" if half else "float32"
+        model, tokenizer = load_pinned(self.source, dtype=dtype, device=self.device)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        set_seed(self.config.seed)
+        if self.config.method == "lora":
+            model = get_peft_model(model, self._lora_config())
+            if self.source.identity.commit:
+                model.peft_config["default"].revision = self.source.identity.commit
+        return model, tokenizer
+
+    def _lora_config(self) -> Any:
+        lora = self.config.lora
+        targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+        return LoraConfig(
+            task_type="CAUSAL_LM",
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=targets,
+        )
+
+    def _encode(self, tokenizer: Any) -> tuple[list[Encoded], list[Encoded], int]:
+        def fitting(conversations: Sequence[Conversation]) -> list[Encoded]:
+            encoded = [encode_conversation(c, tokenizer, self.config.form) for c in conversations]
+            return [e for e in encoded if len(e) <= self.config.max_length]
+
+        train, validation = fitting(self.data.train), fitting(self.data.validation)
+        wanted = len(self.data.train) + len(self.data.validation)
+        left_out = wanted - len(train) - len(validation)
+        if not train:
+            raise InputError(
+                f"None of {len(self.data.train)} conversations fits into {self.config.max_length} "
+                f"tokens; choose a larger --max-length."
+            )
+        if left_out:
+            logger.warning(
+                "%d of %d conversations are longer than %d tokens and left out.",
+                left_out,
+                wanted,
+                self.config.max_length,
+            )
+        return train, validation, left_out
+
+    def _trainer(
+        self,
+        model: Any,
+        tokenizer: Any,
+        train: list[Encoded],
+        validation: list[Encoded],
+        states: Path,
+    ) -> Any:
+        config = self.config
+        steps_an_epoch = -(-len(train) // config.batch_size)
+        steps = config.max_steps or max(1, int(steps_an_epoch * config.epochs))
+        every = config.evaluate_every or max(1, steps // _looks(config, steps, len(validation)))
+        checkpointing = config.gradient_checkpointing
+        arguments = TrainingArguments(
+            output_dir=str(states),
+            max_steps=steps,
+            per_device_train_batch_size=config.micro_batch,
+            per_device_eval_batch_size=config.micro_batch,
+            gradient_accumulation_steps=config.batch_size // config.micro_batch,
+            learning_rate=config.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=round(config.warmup_share * steps),
+            weight_decay=config.weight_decay,
+            optim=config.optimizer,
+            eval_strategy="steps" if validation else "no",
+            eval_steps=every,
+            eval_on_start=bool(validation),
+            save_strategy="steps",
+            save_steps=every,
+            save_total_limit=2,
+            load_best_model_at_end=bool(validation),
+            metric_for_best_model="eval_loss" if validation else None,
+            greater_is_better=False if validation else None,
+            logging_steps=1,
+            seed=config.seed,
+            bf16=self._on_gpu,
+            gradient_checkpointing=self._on_gpu if checkpointing is None else checkpointing,
+            use_cpu=not self._on_gpu,
+            report_to=[],
+            remove_unused_columns=False,
+        )
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=[asdict(e) for e in train],
+            eval_dataset=[asdict(e) for e in validation] or None,
+            data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
+            processing_class=tokenizer,
+        )
+        if validation:
+            trainer.add_callback(EarlyStoppingCallback(config.patience))
+        # Losses go to a file; a line on the screen for every step would bury the progress bar.
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(_QuietProgress)
+        return trainer
+
+    def _save(self, trainer: Any, tokenizer: Any, result: FinetuneResult, out: Path) -> None:
+        trainer.model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+        provenance = self.provenance()
+        history = [json.dumps(entry) + "\n" for entry in trainer.state.log_history]
+        for name, text in (
+            (HISTORY, "".join(history)),
+            ("README.md", model_card(self.source, self.data, self.config, result)),
+            (PROVENANCE_FILE, provenance.to_json()),
+            # The last one: a folder that has it is finished.
+            (RESULT, json.dumps(asdict(result), indent=1)),
+        ):
+            with atomic_path(out / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        shutil.rmtree(out / _STATES)
+
+    @property
+    def _on_gpu(self) -> bool:
+        wanted = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return wanted.startswith("cuda")
+
+
+class _QuietProgress(ProgressCallback):  # type: ignore[misc]
+    """Trainer's progress bar without a printed line for each step."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Show the loss beside the bar."""
+        if self.training_bar is not None and logs and "loss" in logs:
+            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
+
+
+def _looks(config: FinetuneConfig, steps: int, validation: int) -> int:
+    affordable = _SHARE * steps * 3 * config.batch_size / max(1, validation)
+    return int(min(max(affordable, _LOOKS[0]), _LOOKS[1]))
+
+
+def _last_whole_state(states: Path) -> str | None:
+    """Return the folder of the last state that was written to its end."""
+    # Trainer writes trainer_state.json last.
+    whole = [file.parent for file in states.glob("checkpoint-*/trainer_state.json")]
+    latest = max(whole, key=lambda folder: int(folder.name.split("-")[1]), default=None)
+    return str(latest) if latest else None
+
+
+def _result(trainer: Any, left_out: int) -> FinetuneResult:
+    history = trainer.state.log_history
+    losses = [float(entry["loss"]) for entry in history if "loss" in entry]
+    looks = [(entry["step"], entry["eval_loss"]) for entry in history if "eval_loss" in entry]
+    tenth = max(1, len(losses) // 10)
+    trained = [look for look in looks if look[0] > 0]
+    kept, after = min(trained, key=lambda look: look[1]) if trained else (None, None)
+    return FinetuneResult(
+        steps=trainer.state.global_step,
+        kept_step=trainer.state.global_step if kept is None else int(kept),
+        first_loss=sum(losses[:tenth]) / tenth,
+        last_loss=sum(losses[-tenth:]) / tenth,
+        validation_before=next((loss for step, loss in looks if step == 0), None),
+        validation_after=after,
+        left_out=left_out,
+    )
