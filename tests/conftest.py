@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
 from support.mini import QUICK, quick_family
 from support.models import build_llama, build_tokenizer
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from lm_eval_trust.mini import family
 from lm_eval_trust.storage import cache_dir
@@ -39,6 +41,25 @@ def tiny_llama(
             tokenizer.save_pretrained(folder)
             made[key] = folder
         return made[key]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def random_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Factory of random LoRA adapters: ``random_adapter(folder)`` returns one for that model."""
+    made: dict[Path, Path] = {}
+
+    def build(folder: Path) -> Path:
+        if folder not in made:
+            torch.manual_seed(3)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+            config = LoraConfig(
+                r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False
+            )
+            made[folder] = tmp_path_factory.mktemp("adapter")
+            get_peft_model(model, config).save_pretrained(made[folder])
+        return made[folder]
 
     return build
 

@@ -14,9 +14,9 @@ def add_parser(subparsers: Any) -> None:
         "demo",
         help="the paper's chain on the embedded models, offline",
         description="Train the MiniAmber family on first use, probe its checkpoints, build "
-        "steering vectors, evaluate the chat model as it is and steered, and show what steering "
-        "costs. Needs neither network nor GPU. What is there already is not done again, so a run "
-        "that was interrupted goes on where it stopped.",
+        "steering vectors, evaluate the chat model as it is, steered and fine-tuned, show what "
+        "steering costs, and proxy-tune checkpoints. Needs neither network nor GPU. What is there "
+        "already is not done again, so a run that was interrupted goes on where it stopped.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="FOLDER")
@@ -47,6 +47,10 @@ def run(args: argparse.Namespace) -> int:
     _show(
         "Strength of steering: change against α = 0 with its 95 % interval, and perplexity",
         demo.sweep(),
+    )
+    _show(
+        "Is a statement true? Checkpoints as they are, and proxy-tuned by mini-chat less mini",
+        demo.proxy(),
     )
     print(f"\nTables, vectors and the harness's results files are in {args.out}/")
     return 0

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.activations.models import find_source
+from lm_eval_trust.adapters import find_adapter
 from lm_eval_trust.hashing import fingerprint
 from lm_eval_trust.storage import atomic_path
 
@@ -88,12 +89,14 @@ class Evaluator:
 
     def _fingerprint(self, cell: Cell) -> str:
         identity = find_source(str(cell.arguments["pretrained"])).identity
+        adapter = cell.arguments.get("adapter")
         return fingerprint(
             {
                 "cell": json.loads(json.dumps(asdict(cell))),
                 "model": identity.revision,
                 "context": self._context,
             }
+            | ({"adapter": find_adapter(str(adapter)).identity} if adapter else {})
         )
 
     def _evaluate(self, cell: Cell) -> Outcome:

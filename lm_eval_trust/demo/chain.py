@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lm_eval_trust.activations.models import load_source
+from lm_eval_trust.activations.models import find_source, load_source
 from lm_eval_trust.data.load import load_statements
 from lm_eval_trust.data.settings import MINI
 from lm_eval_trust.demo.cells import Cell, Evaluator, Outcome
@@ -19,20 +19,33 @@ from lm_eval_trust.demo.plan import (
     SWEPT,
     SWEPT_ALPHAS,
     TEXT,
+    TUNED,
     VectorPlan,
+    classification_cell,
+    proxy_checkpoints,
     steered_cell,
     sweep_cell,
     table_vectors,
     text_cell,
+    tuned_cell,
     unsteered_cells,
     unsteered_text_cell,
 )
 from lm_eval_trust.demo.probes import ProbeRow, probe_checkpoints
-from lm_eval_trust.demo.report import metric, probe_summary, suite_row, write_csv
+from lm_eval_trust.demo.report import (
+    classification_row,
+    metric,
+    probe_summary,
+    suite_row,
+    write_csv,
+)
 from lm_eval_trust.dimensions import find_dimension
 from lm_eval_trust.mini.family import MiniFamily
-from lm_eval_trust.mini.members import BASE, CHAT
+from lm_eval_trust.mini.members import BASE, CHAT, SAFE
 from lm_eval_trust.steering.build import build_vector
+from lm_eval_trust.training.conversations import trustworthy_conversations
+from lm_eval_trust.training.finetune import Finetuning
+from lm_eval_trust.training.finetune_config import preset_config
 
 Table = Sequence[Mapping[str, Any]]
 
@@ -78,7 +91,23 @@ class Demo:
             source = vector.source.removeprefix(f"{BASE}@")
             title = f"{CHAT} + v({vector.dimension.name}, {source})"
             table.append(suite_row(title, alpha, outcome.scores))
+        for method in TUNED:
+            outcome = self._evaluator.run(tuned_cell(method, self._finetune(method)))
+            table.append(suite_row(f"{CHAT}, {method} fine-tuning", 0.0, outcome.scores))
         write_csv(self._folder / "suite.csv", table)
+        return table
+
+    def proxy(self) -> Table:
+        """Classify statements by checkpoints as they are and proxy-tuned (paper, Figure 18)."""
+        names = proxy_checkpoints(self._family.checkpoints)
+        table = []
+        for name in tqdm(names, "Proxy-tuning checkpoints", unit="checkpoint"):
+            cells = [classification_cell(f"{BASE}@{name}", moved=moved) for moved in (False, True)]
+            table.append(classification_row(name, *(self._evaluator.run(c).scores for c in cells)))
+        for name in (CHAT, SAFE):
+            outcome = self._evaluator.run(classification_cell(name, moved=False))
+            table.append(classification_row(name, outcome.scores))
+        write_csv(self._folder / "proxy.csv", table)
         return table
 
     def sweep(self) -> Table:
@@ -124,6 +153,19 @@ class Demo:
 
     def _evaluate(self, cells: Sequence[Cell], title: str) -> list[Outcome]:
         return [self._evaluator.run(cell) for cell in tqdm(cells, title, unit="strength")]
+
+    def _finetune(self, method: str) -> Path:
+        """Fine-tune the chat model on right answers; return the folder of what came of it."""
+        out = self._folder / "models" / f"reliability-{method}"
+        statements = load_statements("reliability", data_source=MINI)
+        run = Finetuning(
+            find_source(CHAT),
+            trustworthy_conversations(statements),
+            preset_config("mini", method, seed=self._family.seed),
+            device="cpu",
+        )
+        run.run(out)
+        return out
 
     def _build(self, plan: VectorPlan) -> None:
         """Build a vector; its activations are kept, so that this is quick when repeated."""

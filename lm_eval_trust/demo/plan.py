@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,12 @@ PERPLEXITY_LIMIT = 1.3
 SWEPT_ALPHAS = (-1.0, 0.0, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
 #: Dimensions whose strength is swept, with the metric of their task that it is to change.
 SWEPT = {"reliability": "truth_info", "toxicity": "toxic_ratio"}
+#: Method of fine-tuning → harness model of its row in the table.
+TUNED = {"full": "finetuned_amber", "lora": "lora_amber"}
+#: Task of the paper's Figure 18, and the shares of pre-training after which its checkpoints come:
+#: Amber's 119, 149, 179, 209 and 239 of 360.
+CLASSIFICATION = "trust_truthfulqa_classify_mini"
+PROXY_SHARES = (119 / 359, 149 / 359, 179 / 359, 209 / 359, 239 / 359)
 
 
 @dataclass(frozen=True)
@@ -84,3 +91,33 @@ def sweep_cell(vector: VectorPlan, alpha: float, vectors: Path) -> Cell:
     tasks = (f"{vector.dimension.task}_mini", TEXT)
     name = f"sweep-{vector.name}-{alpha:g}"
     return Cell(name, "steered_amber", vector.arguments(vectors, alpha), tasks)
+
+
+def tuned_cell(method: str, folder: Path) -> Cell:
+    """Return the evaluation of a row of the table that was fine-tuned, by its method."""
+    arguments = (
+        {"pretrained": CHAT, "adapter": str(folder)}
+        if method == "lora"
+        else {"pretrained": str(folder)}
+    )
+    return Cell(f"table-{method}", TUNED[method], arguments, SUITE)
+
+
+def proxy_checkpoints(steps: Mapping[str, int]) -> list[str]:
+    """Return the checkpoints nearest to the paper's shares of pre-training, each once.
+
+    Args:
+        steps: Name of a checkpoint → its step, ascending.
+    """
+    last = max(steps.values())
+    nearest = [min(steps, key=lambda n: abs(steps[n] - share * last)) for share in PROXY_SHARES]
+    return list(dict.fromkeys(nearest))
+
+
+def classification_cell(model: str, *, moved: bool) -> Cell:
+    """Return the classification of statements by a model as it is, or moved by proxy-tuning."""
+    kind = "proxy" if moved else "original"
+    wrapper = "proxy_amber" if moved else "amber"
+    return Cell(
+        f"{kind}-{model.replace('@', '-')}", wrapper, {"pretrained": model}, (CLASSIFICATION,)
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.demo.cells import Scores
+from lm_eval_trust.demo.plan import CLASSIFICATION
 from lm_eval_trust.demo.probes import ProbeRow
 from lm_eval_trust.dimensions import DIMENSIONS
 from lm_eval_trust.storage import atomic_path
@@ -38,6 +39,16 @@ def suite_row(title: str, alpha: float, scores: Scores) -> dict[str, Any]:
     """Return a row of the suite's table."""
     cells = {column: metric(scores, *where) for column, where in SUITE_COLUMNS.items()}
     return {"model": title, "α": alpha, **cells}
+
+
+def classification_row(title: str, original: Scores, moved: Scores | None = None) -> dict[str, Any]:
+    """Return a row of Figure 18: F1 and unparsed answers as it is, and proxy-tuned."""
+    row: dict[str, Any] = {"model": title}
+    for name, scores in (("original", original), ("proxy-tuned", moved)):
+        for label, of_task in (("F1", "f1"), ("unparsed", "unparsed")):
+            value = metric(scores, CLASSIFICATION, of_task) if scores else ""
+            row[f"{name} {label}"] = value
+    return row
 
 
 def probe_summary(rows: Sequence[ProbeRow]) -> list[dict[str, Any]]:

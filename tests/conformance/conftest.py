@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from support.conformance import PROXY_ALPHA, SETUPS, SHAPES, Case, random_vector
 from support.reference import Reference, ReferenceEnsemble, ReferenceModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -105,25 +105,6 @@ def _own_arguments(request: pytest.FixtureRequest, setup: str, folder: Path) -> 
     else:
         return {}
     return {name: str(place) for name, place in experts.items()} | {"proxy_alpha": str(PROXY_ALPHA)}
-
-
-@pytest.fixture(scope="session")
-def random_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
-    """Factory of random LoRA adapters: ``random_adapter(folder)`` returns one for that model."""
-    made: dict[Path, Path] = {}
-
-    def build(folder: Path) -> Path:
-        if folder not in made:
-            torch.manual_seed(3)
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-            config = LoraConfig(
-                r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False
-            )
-            made[folder] = tmp_path_factory.mktemp("adapter")
-            get_peft_model(model, config).save_pretrained(made[folder])
-        return made[folder]
-
-    return build
 
 
 @pytest.fixture(scope="session")

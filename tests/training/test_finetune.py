@@ -1,0 +1,222 @@
+"""Fine-tuning: what is saved, what is learnt, resuming, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, TrainerCallback
+
+from lm_eval_trust.activations.models import find_source
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.hashing import group_id
+from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.training import finetune
+from lm_eval_trust.training.conversations import Conversation, TuningData, Turn
+from lm_eval_trust.training.finetune import FinetuneResult, Finetuning
+from lm_eval_trust.training.finetune_config import PRESETS, LoraSettings, preset_config
+
+PLACES = ("Arvel", "Brenn", "Corvo", "Dunmar", "Eldis", "Fenmoor", "Garth", "Hollin")
+SETTINGS = {"max_steps": 12, "batch_size": 4, "micro_batch": 2, "evaluate_every": 3}
+
+
+def conversation(place: str) -> Conversation:
+    turns = Turn("user", f"Who rules {place}?"), Turn("assistant", "Nobody.")
+    return Conversation(turns, group_id(turns[0].content), place)
+
+
+def data(train: tuple[str, ...] = PLACES[:6], validation: tuple[str, ...] = PLACES[6:]) -> Any:
+    parts = (tuple(map(conversation, names)) for names in (train, validation))
+    return TuningData(*parts, "custom", "talk.jsonl", "grouped", 0, "all", {})
+
+
+@pytest.fixture
+def run(tiny_llama: Callable[..., Path]) -> Callable[..., FinetuneResult]:
+    def start(
+        out: Path, method: str = "lora", used: TuningData | None = None, **changes: Any
+    ) -> FinetuneResult:
+        settings = SETTINGS | {"learning_rate": 1e-2 if method == "lora" else 2e-3} | changes
+        config = preset_config("7b", method, **settings)
+        return Finetuning(find_source(str(tiny_llama())), used or data(), config, "cpu").run(out)
+
+    return start
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_run_learns_and_says_what_it_used(
+    run: Callable[..., FinetuneResult], tmp_path: Path, method: str
+) -> None:
+    result = run(tmp_path / "out", method, max_steps=30, evaluate_every=10)
+    assert result.last_loss < 0.8 * result.first_loss
+    assert result.validation_before is not None and result.validation_after is not None
+    assert result.validation_after < result.validation_before
+    provenance = Provenance.of_folder(tmp_path / "out")
+    assert provenance is not None
+    assert provenance.method == method
+    assert set(provenance.groups) == {group_id(f"Who rules {place}?") for place in PLACES}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"{result.validation_after:.4f} after" in card
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    weights = "adapter_model.safetensors" if method == "lora" else "model.safetensors"
+    assert {weights, "tokenizer.json", "losses.jsonl", "manifest.json"} <= names
+    assert "states" not in names
+
+
+def test_full_fine_tuning_gives_a_whole_model(
+    run: Callable[..., FinetuneResult], tmp_path: Path, tiny_llama: Callable[..., Path]
+) -> None:
+    run(tmp_path / "out", "full")
+    before, after = (
+        AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32).state_dict()
+        for place in (tiny_llama(), tmp_path / "out")
+    )
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAt(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            raise Killed
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_an_interrupted_run_ends_as_an_undisturbed_one(
+    run: Callable[..., FinetuneResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    undisturbed = run(tmp_path / "whole", method)
+    build = Finetuning._trainer
+
+    def disturbed(self: Finetuning, *args: Any) -> Any:
+        trainer = build(self, *args)
+        trainer.add_callback(KillAt(8))
+        return trainer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Finetuning, "_trainer", disturbed)
+        with pytest.raises(Killed):
+            run(tmp_path / "broken", method)
+    # A state that a kill left without its last file is not one to resume from.
+    (tmp_path / "broken" / "states" / "checkpoint-9").mkdir()
+    assert run(tmp_path / "broken", method) == undisturbed
+    name = "adapter_model.safetensors" if method == "lora" else "model.safetensors"
+    whole, broken = (load_file(tmp_path / place / name) for place in ("whole", "broken"))
+    assert all(torch.equal(whole[key], broken[key]) for key in whole)
+
+
+def test_a_finished_run_is_not_repeated(
+    run: Callable[..., FinetuneResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(tmp_path / "out")
+    monkeypatch.setattr(finetune, "load_pinned", None)
+    assert run(tmp_path / "out") == first
+
+
+def test_a_folder_holds_one_run(run: Callable[..., FinetuneResult], tmp_path: Path) -> None:
+    run(tmp_path / "out", max_steps=1)
+    with pytest.raises(InputError, match=r"another run.*training"):
+        run(tmp_path / "out", max_steps=2)
+    with pytest.raises(InputError, match=r"another run.*data"):
+        run(tmp_path / "out", used=data(PLACES[:5]), max_steps=1)
+
+
+def test_another_seed_gives_another_adapter(
+    run: Callable[..., FinetuneResult], tmp_path: Path
+) -> None:
+    for seed in (0, 1):
+        run(tmp_path / str(seed), max_steps=2, seed=seed)
+    one, other = (load_file(tmp_path / s / "adapter_model.safetensors") for s in ("0", "1"))
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_training_stops_when_validation_no_longer_falls(
+    run: Callable[..., FinetuneResult], tmp_path: Path
+) -> None:
+    apart = TuningData(
+        (conversation("Arvel"),),
+        (Conversation((Turn("assistant", "Xyzzy 42 % quux!"),), "g", "other"),),
+        "custom",
+        "talk.jsonl",
+        "grouped",
+        0,
+        "all",
+        {},
+    )
+    result = run(
+        tmp_path / "out",
+        used=apart,
+        max_steps=200,
+        evaluate_every=2,
+        learning_rate=5e-2,
+        patience=2,
+    )
+    assert result.steps < 200
+    assert result.kept_step <= result.steps - 2 * 2
+
+
+def test_a_run_without_validation_keeps_its_last_weights(
+    run: Callable[..., FinetuneResult], tmp_path: Path
+) -> None:
+    result = run(tmp_path / "out", used=data(PLACES, ()), max_steps=3)
+    assert (result.steps, result.kept_step) == (3, 3)
+    assert result.validation_after is None
+
+
+def test_long_conversations_are_left_out_and_counted(
+    run: Callable[..., FinetuneResult], tmp_path: Path
+) -> None:
+    length = len("Q: Who rules Arvel?\nA: Nobody.") + 1
+    result = run(tmp_path / "out", max_steps=1, max_length=length)
+    assert result.left_out == sum(len(place) > len("Arvel") for place in PLACES)
+    with pytest.raises(InputError, match="None of 6 conversations fits into 4 tokens"):
+        run(tmp_path / "other", max_length=4)
+
+
+def test_the_losses_file_has_every_step(run: Callable[..., FinetuneResult], tmp_path: Path) -> None:
+    run(tmp_path / "out")
+    entries = [json.loads(line) for line in (tmp_path / "out" / "losses.jsonl").open()]
+    assert [e["step"] for e in entries if "loss" in e] == list(range(1, 13))
+    assert [e["step"] for e in entries if "eval_loss" in e] == [0, 3, 6, 9, 12]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"preset": "70b"}, "7b, mini"),
+        ({"method": "prefix"}, "full, lora"),
+        ({"max_steps": 0}, "max_steps is 0"),
+        ({"batch_size": 6, "micro_batch": 4}, "no multiple"),
+        ({"learning_rate": 0.0}, "above 0"),
+        ({"patience": 0}, "patience is 0"),
+        ({"evaluate_every": 0}, "evaluate_every is 0"),
+    ],
+)
+def test_impossible_settings_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        preset_config(**({"preset": "7b", "method": "lora"} | changes))
+
+
+def test_an_impossible_adapter_is_refused() -> None:
+    with pytest.raises(InputError, match="rank"):
+        LoraSettings(rank=0)
+    with pytest.raises(InputError, match="dropout"):
+        LoraSettings(dropout=1.0)
+
+
+def test_every_preset_has_both_methods() -> None:
+    assert {frozenset(methods) for methods in PRESETS.values()} == {frozenset(("lora", "full"))}
