@@ -1,20 +1,46 @@
 """Linear probes: how well a straight cut through activations tells two labels apart.
 
 After the paper (arXiv 2402.19465, section 2): logistic regression with an L2 penalty (C = 1) on
-last-token activations, standardised with the training part's statistics.
+last-token activations, standardised with the training part's statistics. Beside it a mass-mean
+probe (Marks and Tegmark 2023), and control labelings (after Hewitt and Liang 2019): the same
+probe on random labels, whose accuracy is what the probe makes of nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
+import torch
+from sklearn.metrics import roc_auc_score
 
+from lm_eval_trust.analysis.logistic import FeatureSpace
 from lm_eval_trust.errors import InputError
 
 Floats = npt.NDArray[np.floating]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How probes are fitted and judged.
+
+    Attributes:
+        regularisations: Values of scikit-learn's C; of several, the one with the best accuracy
+            on the validation part is taken, the smallest of equals.
+        controls: Random labelings, each a permutation of the labels over all statements.
+        resamples: Of the bootstrap over groups.
+        seed: Of controls and bootstrap.
+        device: Where the fits are computed.
+    """
+
+    regularisations: tuple[float, ...] = (1.0,)
+    controls: int = 0
+    resamples: int = 1000
+    seed: int = 0
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -23,51 +49,190 @@ class ProbeResult:
 
     Attributes:
         accuracy: Share of the test labels that it gets right.
+        low: Lower end of the accuracy's 95 % interval, by bootstrap over groups.
+        high: Upper end.
+        auroc: Area under the ROC curve.
         majority: Share that always saying the training part's commoner label gets right.
+        mass_mean: Accuracy of the cut half way between the two labels' training means.
+        control: Mean accuracy on the control labelings; ``None`` without any.
+        regularisation: C that was used.
         n_train: Statements that it was fitted on.
         n_test: Statements that it was tested on.
     """
 
     accuracy: float
+    low: float
+    high: float
+    auroc: float
     majority: float
+    mass_mean: float
+    control: float | None
+    regularisation: float
     n_train: int
     n_test: int
+
+    @property
+    def selectivity(self) -> float | None:
+        """Accuracy less that on the control labelings."""
+        return None if self.control is None else self.accuracy - self.control
 
 
 def probe(
     activations: Floats,
-    labels: npt.NDArray[np.int64],
+    labels: Integers,
     *,
-    train: npt.NDArray[np.int64],
-    test: npt.NDArray[np.int64],
-    regularisation: float = 1.0,
+    train: Integers,
+    test: Integers,
+    validation: Integers | None = None,
+    groups: Sequence[str] | None = None,
+    settings: ProbeSettings | None = None,
 ) -> ProbeResult:
     """Fit a logistic regression on the training part and test it.
+
+    All values of C and all control labelings are fitted together
+    (:class:`lm_eval_trust.analysis.logistic.FeatureSpace`).
 
     Args:
         activations: Shape (n, d), any floating dtype; computed in float64.
         labels: 0 or 1, shape (n,).
         train: Positions of the training part.
         test: Positions of the test part.
-        regularisation: scikit-learn's C, the inverse of the penalty's weight.
+        validation: Positions of the validation part, for choosing among values of C.
+        groups: What belongs together in the bootstrap; each statement for itself if absent.
+        settings: How probes are fitted and judged.
 
     Raises:
-        InputError: Values that are not finite, or a training part with one label only.
+        InputError: Values that are not finite, labels other than 0 and 1, a training or test part
+            with one label only, or several values of C without a validation part.
     """
-    if not np.isfinite(activations).all():
-        raise InputError("The activations hold values that are not finite; no probe can be fitted.")
-    if len(np.unique(labels[train])) < 2:
-        raise InputError("The training part has one label only; a probe needs both.")
-    values = activations.astype(np.float64)
-    mean, deviation = values[train].mean(axis=0), values[train].std(axis=0)
-    # A feature that is constant in training tells nothing; it stays at zero.
-    scaled = (values - mean) / np.where(deviation > 0, deviation, np.inf)
-    model = LogisticRegression(C=regularisation, max_iter=2000)
-    predicted = model.fit(scaled[train], labels[train]).predict(scaled[test])
+    settings = settings or ProbeSettings()
+    _check(activations, labels, train, test, validation, settings)
+    scaled = _standardised(activations, train, settings.device)
+    labelings = _labelings(labels, train, settings)
+    fits = _fit_all(scaled[train], labelings[train], settings)
+    right = _Accuracies(scaled, labelings, fits, settings)
+    chosen = right.best(train if validation is None else validation)
+    decisions = right.decisions(test, chosen)
+    real = decisions[:, 0]
+    correct = (real > 0) == (labels[test] == 1)
+    low, high = _interval(correct, test, groups, settings)
+    accuracies = ((decisions > 0) == (labelings[test] == 1)).mean(axis=0)
     common = int(2 * labels[train].sum() > len(train))
     return ProbeResult(
-        accuracy=float((predicted == labels[test]).mean()),
+        accuracy=float(correct.mean()),
+        low=low,
+        high=high,
+        auroc=float(roc_auc_score(labels[test], real)),
         majority=float((labels[test] == common).mean()),
+        mass_mean=_mass_mean(scaled, labels, train, test),
+        control=float(accuracies[1:].mean()) if settings.controls else None,
+        regularisation=settings.regularisations[int(chosen[0])],
         n_train=len(train),
         n_test=len(test),
     )
+
+
+class _Accuracies:
+    """Decisions of all fits: labelings × values of C."""
+
+    def __init__(
+        self, scaled: torch.Tensor, labelings: Integers, fits: torch.Tensor, settings: ProbeSettings
+    ) -> None:
+        self._scaled, self._labelings = scaled, labelings
+        self._fits, self._values = fits, len(settings.regularisations)
+
+    def decisions(self, rows: Integers, chosen: Integers) -> Floats:
+        """Return decision values of each labeling's chosen fit, shape (rows, labelings)."""
+        columns = np.arange(self._labelings.shape[1]) * self._values + chosen
+        found: Floats = self._decide(rows)[:, columns]
+        return found
+
+    def best(self, rows: Integers) -> Integers:
+        """Return the position of each labeling's best C on these rows."""
+        if self._values == 1:
+            return np.zeros(self._labelings.shape[1], dtype=np.int64)
+        wanted = np.repeat(self._labelings[rows] == 1, self._values, axis=1)
+        accuracy = ((self._decide(rows) > 0) == wanted).mean(axis=0)
+        best: Integers = accuracy.reshape(-1, self._values).argmax(axis=1)
+        return best
+
+    def _decide(self, rows: Integers) -> Floats:
+        features = self._scaled[torch.from_numpy(rows).to(self._scaled.device)]
+        found: Floats = (features @ self._fits[:-1] + self._fits[-1]).cpu().numpy()
+        return found
+
+
+def _fit_all(features: torch.Tensor, labelings: Integers, settings: ProbeSettings) -> torch.Tensor:
+    """Return coefficients and intercepts, shape (d + 1, labelings × values of C)."""
+    values = settings.regularisations
+    labels = torch.from_numpy(np.repeat(labelings, len(values), axis=1)).to(features.device)
+    c = torch.tensor(values, dtype=torch.float64).repeat(labelings.shape[1])
+    fits = FeatureSpace(features).fit(labels, c.to(features.device))
+    return torch.cat([fits.coefficients.T, fits.intercepts[None]])
+
+
+def _standardised(activations: Floats, train: Integers, device: str) -> torch.Tensor:
+    values = torch.from_numpy(np.ascontiguousarray(activations)).to(device, torch.float64)
+    part = values[torch.from_numpy(train).to(device)]
+    mean, deviation = part.mean(dim=0), part.std(dim=0, correction=0)
+    # A feature that is constant in training tells nothing; it stays at zero.
+    return (values - mean) / torch.where(deviation > 0, deviation, torch.inf)
+
+
+def _labelings(labels: Integers, train: Integers, settings: ProbeSettings) -> Integers:
+    """Return the labels and their random permutations, shape (n, 1 + controls)."""
+    random = np.random.default_rng(settings.seed)
+    columns = [labels]
+    while len(columns) < 1 + settings.controls:
+        permuted = random.permutation(labels)
+        if len(np.unique(permuted[train])) == 2:
+            columns.append(permuted)
+    return np.stack(columns, axis=1)
+
+
+def _mass_mean(scaled: torch.Tensor, labels: Integers, train: Integers, test: Integers) -> float:
+    part = scaled[torch.from_numpy(train).to(scaled.device)]
+    ones = torch.from_numpy(labels[train] == 1).to(scaled.device)
+    one, zero = part[ones].mean(dim=0), part[~ones].mean(dim=0)
+    tested = scaled[torch.from_numpy(test).to(scaled.device)]
+    above = ((tested - (one + zero) / 2) @ (one - zero) > 0).cpu().numpy()
+    return float((above == (labels[test] == 1)).mean())
+
+
+def _interval(
+    correct: npt.NDArray[np.bool_],
+    test: Integers,
+    groups: Sequence[str] | None,
+    settings: ProbeSettings,
+) -> tuple[float, float]:
+    names = np.arange(len(test)) if groups is None else np.array([groups[i] for i in test])
+    _, group = np.unique(names, return_inverse=True)
+    sums, sizes = np.bincount(group, weights=correct), np.bincount(group)
+    random = np.random.default_rng(settings.seed)
+    drawn = random.integers(len(sums), size=(settings.resamples, len(sums)))
+    shares = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _check(
+    activations: Floats,
+    labels: Integers,
+    train: Integers,
+    test: Integers,
+    validation: Integers | None,
+    settings: ProbeSettings,
+) -> None:
+    if not np.isfinite(activations).all():
+        raise InputError("The activations hold values that are not finite; no probe can be fitted.")
+    if activations.ndim != 2 or len(activations) != len(labels):
+        raise InputError(
+            f"Activations of shape {activations.shape} do not belong to {len(labels)} labels."
+        )
+    if not np.isin(labels, (0, 1)).all():
+        raise InputError("Labels must be 0 or 1.")
+    for name, part in (("training", train), ("test", test)):
+        if len(np.unique(labels[part])) < 2:
+            raise InputError(f"The {name} part has one label only; a probe needs both.")
+    if len(settings.regularisations) > 1 and validation is None:
+        raise InputError("Several values of C need a validation part to choose by.")

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from lm_eval._cli.harness import HarnessCLI
-from lm_eval.api.registry import model_registry
+from lm_eval.api.registry import get_model, model_registry
 from lm_eval.tasks import TaskManager
 
 import lm_eval_trust.tasks
 from lm_eval_trust.cli.parser import build_parser
 from lm_eval_trust.model_wrappers.arguments import split_arguments
+from lm_eval_trust.plugin import MODELS
 from lm_eval_trust.steering.requests import request_from
 from lm_eval_trust.tasks.settings import RowSettings
 
@@ -57,7 +58,8 @@ def test_the_stock_command_knows_models_tasks_settings_and_arguments(
     assert set(args.tasks) <= set(manager.all_tasks)
     assert args.model in model_registry
     assert set(args.metadata or {}) <= SETTINGS
-    request, _, _ = split_arguments(args.model_args or {})
+    own_names = get_model(args.model).OWN_ARGUMENTS
+    request, _, _ = split_arguments(args.model_args or {}, own_names)
     if request:
         request_from(request, where="the README")
 
@@ -65,5 +67,5 @@ def test_the_stock_command_knows_models_tasks_settings_and_arguments(
 def test_the_tables_name_all_tasks_of_the_suite_and_all_models() -> None:
     for name in ("trust_truthfulqa", "trust_toxigen", "trust_confaide", "trust_stereoset"):
         assert f"| `{name}` |" in README
-    for name in ("amber", "steered_amber"):
+    for name in MODELS:
         assert f"| `{name}` |" in README

@@ -13,10 +13,11 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "demo",
         help="the paper's chain on the embedded models, offline",
-        description="Train the MiniAmber family on first use, probe its checkpoints, build "
-        "steering vectors, evaluate the chat model as it is, steered and fine-tuned, show what "
-        "steering costs, and proxy-tune checkpoints. Needs neither network nor GPU. What is there "
-        "already is not done again, so a run that was interrupted goes on where it stopped.",
+        description="Train the MiniAmber family on first use, probe its checkpoints and measure "
+        "their mutual information, build steering vectors, evaluate the chat model as it is, "
+        "steered and fine-tuned, show what steering costs, and proxy-tune checkpoints. Needs "
+        "neither network nor GPU. What is there already is not done again, so a run that was "
+        "interrupted goes on where it stopped.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="FOLDER")
@@ -33,12 +34,24 @@ def run(args: argparse.Namespace) -> int:
     os.environ[SEED_VARIABLE] = str(args.seed)
     from lm_eval_trust.demo.chain import Demo
     from lm_eval_trust.demo.plan import PERPLEXITY_LIMIT
+    from lm_eval_trust.demo.report import checkpoint_summary, phase_summary
     from lm_eval_trust.mini.family import mini_family
     from lm_eval_trust.mini.members import MIDDLE, MIDDLE_LAYER
 
     demo = Demo(mini_family(), MIDDLE, args.out)
     demo.train()
-    _show("Probe accuracy of the middle blocks, test half", demo.probe())
+    analysis = demo.analyse()
+    for title, estimator in (
+        ("Probe accuracy of the middle blocks, test half", "probe_accuracy"),
+        ("I(T,X), nHSIC of the middle blocks with the first", "nhsic_tx"),
+        ("I(T,Y), nHSIC of the middle blocks with the label", "nhsic_ty"),
+    ):
+        _show(title, checkpoint_summary(analysis.table, estimator))
+    if not analysis.phases.empty:
+        _show(
+            "Phases: slopes before and after the turn of I(T,X), an e-fold of steps",
+            phase_summary(analysis.phases),
+        )
     _show(
         f"trust_suite_mini and trust_general_mini; steered at block {MIDDLE_LAYER}, the largest α "
         f"with at most {PERPLEXITY_LIMIT:g} times the perplexity",
@@ -49,10 +62,14 @@ def run(args: argparse.Namespace) -> int:
         demo.sweep(),
     )
     _show(
+        "Probe accuracy of checkpoints against the trust score of mini-chat steered by them, α = 1",
+        demo.correlate(),
+    )
+    _show(
         "Is a statement true? Checkpoints as they are, and proxy-tuned by mini-chat less mini",
         demo.proxy(),
     )
-    print(f"\nTables, vectors and the harness's results files are in {args.out}/")
+    print(f"\nTables, figures, vectors and the harness's results files are in {args.out}/")
     return 0
 
 

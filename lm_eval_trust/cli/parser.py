@@ -24,7 +24,18 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; each command sets ``func``, which takes the arguments."""
-    from lm_eval_trust.cli import data, demo, doctor, finetune, mini, pretrain, run, vector
+    from lm_eval_trust.cli import (
+        activations,
+        analyze,
+        data,
+        demo,
+        doctor,
+        finetune,
+        mini,
+        pretrain,
+        run,
+        vector,
+    )
 
     parser = _Parser(
         prog="lm-eval-trust",
@@ -34,6 +45,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lm-eval-trust {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, run, data, vector, finetune, pretrain, mini, doctor):
+    commands = (
+        demo,
+        run,
+        data,
+        vector,
+        activations,
+        analyze,
+        finetune,
+        pretrain,
+        mini,
+        doctor,
+    )
+    for command in commands:
         command.add_parser(subparsers)
     return parser

@@ -9,11 +9,13 @@ from typing import Any
 from tqdm import tqdm
 
 from lm_eval_trust.activations.models import find_source, load_source
+from lm_eval_trust.analysis.figures import correlation_scatter, save_figure, strength_curves
 from lm_eval_trust.data.load import load_statements
 from lm_eval_trust.data.settings import MINI
 from lm_eval_trust.demo.cells import Cell, Evaluator, Outcome
 from lm_eval_trust.demo.differences import paired_difference
 from lm_eval_trust.demo.plan import (
+    CORRELATED,
     PERPLEXITY_LIMIT,
     STRENGTHS,
     SWEPT,
@@ -22,27 +24,32 @@ from lm_eval_trust.demo.plan import (
     TUNED,
     VectorPlan,
     classification_cell,
+    late_checkpoints,
     proxy_checkpoints,
     steered_cell,
     sweep_cell,
     table_vectors,
     text_cell,
+    transfer_cell,
     tuned_cell,
     unsteered_cells,
     unsteered_text_cell,
 )
-from lm_eval_trust.demo.probes import ProbeRow, probe_checkpoints
+from lm_eval_trust.demo.probes import analyse_checkpoints
 from lm_eval_trust.demo.report import (
+    classification_bars,
     classification_row,
     metric,
-    probe_summary,
+    suite_radar,
     suite_row,
+    try_correlate,
     write_csv,
 )
 from lm_eval_trust.dimensions import find_dimension
 from lm_eval_trust.mini.family import MiniFamily
-from lm_eval_trust.mini.members import BASE, CHAT, SAFE
+from lm_eval_trust.mini.members import BASE, CHAT, MIDDLE_LAYER, SAFE
 from lm_eval_trust.steering.build import build_vector
+from lm_eval_trust.studies.analyse import Analysis
 from lm_eval_trust.training.conversations import trustworthy_conversations
 from lm_eval_trust.training.finetune import Finetuning
 from lm_eval_trust.training.finetune_config import preset_config
@@ -63,6 +70,7 @@ class Demo:
         self._family, self._middle, self._folder = family, middle, folder
         self._vectors = folder / "vectors"
         self._vectors.mkdir(parents=True, exist_ok=True)
+        self._analysis: Analysis
         self._evaluator = Evaluator(
             folder / "evaluations", folder / "harness.log", {"world": family.seed}
         )
@@ -72,11 +80,44 @@ class Demo:
         self._family.checkpoint()
         self._family.safe()
 
-    def probe(self) -> Table:
-        """Probe every checkpoint; return the accuracy of the middle blocks, by checkpoint."""
-        rows: list[ProbeRow] = probe_checkpoints(self._family)
-        write_csv(self._folder / "probes.csv", rows)
-        return probe_summary(rows)
+    def analyse(self) -> Analysis:
+        """Probe every checkpoint and measure its mutual information, with tables and figures."""
+        out = self._folder / "analysis"
+        self._analysis = analyse_checkpoints(self._family, self._folder / "activations", out)
+        return self._analysis
+
+    def correlate(self) -> Table:
+        """Correlate probes of checkpoints with Chat steered by their vectors (paper, Figure 5)."""
+        points = [point for name in CORRELATED for point in self._steered_by_checkpoints(name)]
+        write_csv(self._folder / "correlation-points.csv", points)
+        rows = []
+        for name in CORRELATED:
+            chosen = [p for p in points if p["dimension"] == name]
+            found = try_correlate([p["probe"] for p in chosen], [p["score"] for p in chosen])
+            rows.append({"dimension": name, "checkpoints": len(chosen), **found})
+        write_csv(self._folder / "correlation.csv", rows)
+        figure = correlation_scatter(points, x="probe", y="score")
+        save_figure(figure, self._folder / "figures", "correlation")
+        return rows
+
+    def _steered_by_checkpoints(self, name: str) -> Table:
+        """Return probe accuracy and steered trust score for each evenly spaced checkpoint."""
+        dimension, table = find_dimension(name), self._analysis.table
+        accuracy = table[
+            (table["estimator"] == "probe_accuracy")
+            & (table["dimension"] == name)
+            & (table["layer"] == MIDDLE_LAYER)
+        ].set_index("checkpoint")["value"]
+        points = []
+        names = late_checkpoints(self._family.checkpoints)
+        for checkpoint in tqdm(names, f"Steering by checkpoints, {name}", unit="checkpoint"):
+            vector = VectorPlan(dimension, f"{BASE}@{checkpoint}")
+            self._build(vector)
+            scores = self._evaluator.run(transfer_cell(vector, self._vectors)).scores
+            score = metric(scores, f"{dimension.task}_mini", "trust_score")
+            point = {"probe": float(accuracy[checkpoint]), "score": score}
+            points.append({"dimension": name, "checkpoint": checkpoint, **point})
+        return points
 
     def compare(self) -> Table:
         """Evaluate the models as they are, and Chat steered as strongly as its text allows."""
@@ -95,6 +136,7 @@ class Demo:
             outcome = self._evaluator.run(tuned_cell(method, self._finetune(method)))
             table.append(suite_row(f"{CHAT}, {method} fine-tuning", 0.0, outcome.scores))
         write_csv(self._folder / "suite.csv", table)
+        save_figure(suite_radar(table), self._folder / "figures", "abilities")
         return table
 
     def proxy(self) -> Table:
@@ -108,12 +150,14 @@ class Demo:
             outcome = self._evaluator.run(classification_cell(name, moved=False))
             table.append(classification_row(name, outcome.scores))
         write_csv(self._folder / "proxy.csv", table)
+        save_figure(classification_bars(table), self._folder / "figures", "proxy-tuning")
         return table
 
     def sweep(self) -> Table:
         """Evaluate the checkpoint's vectors at every α, against α = 0."""
         table = [row for name in SWEPT for row in self._sweep(name)]
         write_csv(self._folder / "sweep.csv", table)
+        save_figure(strength_curves(table), self._folder / "figures", "strength")
         return table
 
     def _sweep(self, name: str) -> Table:

@@ -21,6 +21,10 @@ PERPLEXITY_LIMIT = 1.3
 SWEPT_ALPHAS = (-1.0, 0.0, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
 #: Dimensions whose strength is swept, with the metric of their task that it is to change.
 SWEPT = {"reliability": "truth_info", "toxicity": "toxic_ratio"}
+#: Dimensions whose probes are held against benchmarks over checkpoints, and the strength of the
+#: vectors there.
+CORRELATED = ("reliability", "toxicity")
+TRANSFER_ALPHA = 1.0
 #: Method of fine-tuning → harness model of its row in the table.
 TUNED = {"full": "finetuned_amber", "lora": "lora_amber"}
 #: Task of the paper's Figure 18, and the shares of pre-training after which its checkpoints come:
@@ -91,6 +95,24 @@ def sweep_cell(vector: VectorPlan, alpha: float, vectors: Path) -> Cell:
     tasks = (f"{vector.dimension.task}_mini", TEXT)
     name = f"sweep-{vector.name}-{alpha:g}"
     return Cell(name, "steered_amber", vector.arguments(vectors, alpha), tasks)
+
+
+def late_checkpoints(steps: Mapping[str, int]) -> list[str]:
+    """Return the evenly spaced checkpoints: those after the early, doubling steps.
+
+    Args:
+        steps: Name of a checkpoint → its step, ascending.
+    """
+    names, values = list(steps), list(steps.values())
+    every = values[-1] - values[-2] if len(values) > 1 else 0
+    return [name for name, step in zip(names, values, strict=True) if step >= every]
+
+
+def transfer_cell(vector: VectorPlan, vectors: Path) -> Cell:
+    """Return the evaluation of Chat steered by some checkpoint's vector, on its own task."""
+    tasks = (f"{vector.dimension.task}_mini",)
+    arguments = vector.arguments(vectors, TRANSFER_ALPHA)
+    return Cell(f"transfer-{vector.name}", "steered_amber", arguments, tasks)
 
 
 def tuned_cell(method: str, folder: Path) -> Cell:

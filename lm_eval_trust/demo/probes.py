@@ -1,55 +1,42 @@
-"""Probes over the checkpoints of the embedded family: every dimension, every block."""
+"""Probes and mutual information over the checkpoints of the embedded family."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
 
 from tqdm import tqdm
 
 from lm_eval_trust.activations.models import load_source
-from lm_eval_trust.activations.store import load_or_extract
-from lm_eval_trust.analysis.probing import probe
+from lm_eval_trust.analysis.information import InformationSettings
+from lm_eval_trust.analysis.probing import ProbeSettings
 from lm_eval_trust.data.load import load_statements
 from lm_eval_trust.data.settings import MINI
 from lm_eval_trust.dimensions import DIMENSIONS
 from lm_eval_trust.mini.family import MiniFamily
 from lm_eval_trust.mini.members import BASE
+from lm_eval_trust.studies.analyse import Analysis, AnalysisSettings, analyse
+from lm_eval_trust.studies.collect import CheckpointInfo, collect
 
-ProbeRow = Mapping[str, Any]
+#: Statements of each set that dependence is measured on, so that a laptop takes a minute.
+_SAMPLES = 300
+SETTINGS = AnalysisSettings(
+    probes=ProbeSettings(controls=5), information=InformationSettings(), samples=_SAMPLES
+)
 
 
-def probe_checkpoints(family: MiniFamily) -> list[ProbeRow]:
-    """Return a row for each checkpoint, dimension and block.
+def analyse_checkpoints(family: MiniFamily, sets: Path, out: Path) -> Analysis:
+    """Store every checkpoint's activations of every dimension, and analyse them.
 
-    Columns: ``checkpoint``, ``step``, ``tokens``, ``dimension``, ``layer`` (0-based block),
-    ``accuracy`` and ``majority`` on the test half, ``n_train``, ``n_test``.
+    Args:
+        family: Whose checkpoints.
+        sets: Folder of the activation sets.
+        out: Folder of tables and figures.
     """
-    checkpoints = tqdm(family.checkpoints.items(), "Probing checkpoints", unit="checkpoint")
-    return [row for name, step in checkpoints for row in _probe_checkpoint(family, name, step)]
-
-
-def _probe_checkpoint(family: MiniFamily, name: str, step: int) -> Iterator[ProbeRow]:
-    model, tokenizer, identity = load_source(f"{BASE}@{name}", dtype="float32", device="cpu")
+    statements = [load_statements(dimension, data_source=MINI) for dimension in DIMENSIONS]
     layers = range(family.recipe.shape.layers)
-    for dimension in DIMENSIONS:
-        statements = load_statements(dimension, data_source=MINI)
-        activations = load_or_extract(
-            model, tokenizer, statements.texts, layers=layers, identity=identity, progress=False
-        )
-        parts = statements.partition()
-        for layer in layers:
-            result = probe(
-                activations[:, layer], statements.labels, train=parts.train, test=parts.test
-            )
-            yield {
-                "checkpoint": name,
-                "step": step,
-                "tokens": family.tokens_seen(step),
-                "dimension": dimension.name,
-                "layer": layer,
-                "accuracy": result.accuracy,
-                "majority": result.majority,
-                "n_train": result.n_train,
-                "n_test": result.n_test,
-            }
+    checkpoints = tqdm(family.checkpoints.items(), "Reading statements", unit="checkpoint")
+    for name, step in checkpoints:
+        model, tokenizer, identity = load_source(f"{BASE}@{name}", dtype="float32", device="cpu")
+        info = CheckpointInfo(name, step, family.tokens_seen(step))
+        collect(sets, info, model, tokenizer, identity, statements, layers=layers, progress=False)
+    return analyse(sets, out, SETTINGS)

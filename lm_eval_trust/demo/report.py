@@ -8,10 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lm_eval_trust.analysis.correlation import correlate
+from lm_eval_trust.analysis.figures import abilities_radar, proxy_bars
 from lm_eval_trust.demo.cells import Scores
 from lm_eval_trust.demo.plan import CLASSIFICATION
-from lm_eval_trust.demo.probes import ProbeRow
 from lm_eval_trust.dimensions import DIMENSIONS
+from lm_eval_trust.errors import InputError
 from lm_eval_trust.storage import atomic_path
 
 #: Column of the suite's table → task and metric.
@@ -51,19 +56,75 @@ def classification_row(title: str, original: Scores, moved: Scores | None = None
     return row
 
 
-def probe_summary(rows: Sequence[ProbeRow]) -> list[dict[str, Any]]:
-    """Return a row for each checkpoint: the accuracy of its middle blocks, by dimension."""
-    layers = sorted({row["layer"] for row in rows})
-    middle = layers[len(layers) // 4 : len(layers) - len(layers) // 4]
-    summary = []
-    for name in dict.fromkeys(row["checkpoint"] for row in rows):
-        found = [row for row in rows if row["checkpoint"] == name and row["layer"] in middle]
-        accuracies = {
-            d.name: _mean([row["accuracy"] for row in found if row["dimension"] == d.name])
-            for d in DIMENSIONS
+def classification_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Return Figure 18 of :func:`classification_row`'s rows; what is not moved is a line."""
+    moved = [row for row in rows if row["proxy-tuned F1"] != ""]
+    return proxy_bars(
+        {row["model"]: row["original F1"] for row in moved},
+        {row["model"]: row["proxy-tuned F1"] for row in moved},
+        {row["model"]: row["original F1"] for row in rows if row not in moved},
+    )
+
+
+def suite_radar(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Return Figure 6: trust and general ability of the first models and the first steered one."""
+    abilities = ("Truth*Info", "ConfAIde", "StereoSet", "SST-2", "Choice")
+    return abilities_radar(
+        {
+            row["model"]: {
+                "1 − toxic": 1 - row["Toxic ↓"],
+                **{name: row[name] for name in abilities},
+            }
+            for row in rows[:3]
         }
-        summary.append({"checkpoint": name, "step": found[0]["step"], **accuracies})
-    return summary
+    )
+
+
+def try_correlate(x: Sequence[float], y: Sequence[float]) -> dict[str, Any]:
+    """Return both correlations with intervals and p, or why there are none."""
+    try:
+        found = correlate(x, y)
+    except InputError as error:
+        return {"Pearson": "", "p": "", "Spearman": "", "p (ranks)": "", "note": str(error)}
+    texts = [
+        f"{c.value:.2f} ({c.low:.2f} to {c.high:.2f})" for c in (found.pearson, found.spearman)
+    ]
+    return {
+        "Pearson": texts[0],
+        "p": found.pearson.p,
+        "Spearman": texts[1],
+        "p (ranks)": found.spearman.p,
+        "note": "",
+    }
+
+
+def checkpoint_summary(table: pd.DataFrame, estimator: str) -> list[dict[str, Any]]:
+    """Return a row for each checkpoint: a measurement's mean over middle blocks, by dimension."""
+    chosen = table[table["estimator"] == estimator]
+    layers = sorted(chosen["layer"].unique())
+    middle = layers[len(layers) // 4 : len(layers) - len(layers) // 4]
+    chosen = chosen[chosen["layer"].isin(middle)]
+    means = chosen.groupby(["checkpoint", "step", "dimension"])["value"].mean()
+    return [
+        {"checkpoint": name, "step": int(step)}
+        | {d.name: float(means[name, step, d.name]) for d in DIMENSIONS}
+        for name, step in sorted({(n, s) for n, s, _ in means.index}, key=lambda pair: pair[1])
+    ]
+
+
+def phase_summary(phases: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a row for each dimension and layer: verdict, turn, and slopes of both sides."""
+    return [
+        {
+            "dimension": row["dimension"],
+            "block": int(row["layer"]),
+            "verdict": row["verdict"],
+            "turn (step)": f"{row['turn']:.0f} ({row['turn_low']:.0f} to {row['turn_high']:.0f})",
+            "I(T,X)": f"{row['tx_before']:+.3f} {row['tx_after']:+.3f}",
+            "I(T,Y)": f"{row['ty_before']:+.4f} {row['ty_after']:+.4f}",
+        }
+        for row in phases.to_dict("records")
+    ]
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -92,7 +153,3 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _cell(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -173,7 +173,7 @@ def test_hub_revisions_are_pinned_and_missing_ones_explained(hub: str, tmp_path:
     assert revision.startswith("InputError orvendale/weaver has no revision 'ckpt_008'")
     assert repository.startswith("InputError There is no model folder and no Hub model")
     assert gated.startswith("InputError orvendale/gated is gated")
-    assert name.startswith("InputError orvendale/-bad- at main is no model")
+    assert name.startswith("InputError orvendale/-bad- at main is not what was asked for")
 
 
 def test_offline_only_what_was_fetched_is_found(hub: str, tmp_path: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lm_eval_trust.analysis.probing import probe
+from lm_eval_trust.analysis.probing import ProbeSettings, probe
 from lm_eval_trust.errors import InputError
 
 LABELS = np.arange(200) % 2
@@ -33,7 +34,8 @@ def test_it_is_a_standardised_logistic_regression(regularisation: float) -> None
     pipeline = make_pipeline(
         StandardScaler(), LogisticRegression(C=regularisation, max_iter=2000)
     ).fit(values[TRAIN], LABELS[TRAIN])
-    found = probe(values, LABELS, train=TRAIN, test=TEST, regularisation=regularisation)
+    settings = ProbeSettings(regularisations=(regularisation,))
+    found = probe(values, LABELS, train=TRAIN, test=TEST, settings=settings)
     assert found.accuracy == pipeline.score(values[TEST], LABELS[TEST])
 
 
@@ -66,3 +68,67 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
 def test_one_label_is_refused() -> None:
     with pytest.raises(InputError, match="needs both"):
         probe(planted(1.0), np.ones(200, dtype=np.int64), train=TRAIN, test=TEST)
+
+
+def test_c_is_chosen_on_the_validation_part() -> None:
+    values = planted(1.5)
+    train, validation = TRAIN[:80], TRAIN[80:]
+    grid = (1e-4, 1e-2, 1.0)
+    settings = ProbeSettings(regularisations=grid)
+    found = probe(values, LABELS, train=train, test=TEST, validation=validation, settings=settings)
+    scores = []
+    for c in grid:
+        pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=c, tol=1e-9, max_iter=9999))
+        pipeline.fit(values[train], LABELS[train])
+        scores.append(pipeline.score(values[validation], LABELS[validation]))
+    assert found.regularisation == grid[int(np.argmax(scores))]
+    with pytest.raises(InputError, match="validation part"):
+        probe(values, LABELS, train=train, test=TEST, settings=settings)
+
+
+def test_auroc_and_the_mass_mean_probe() -> None:
+    values = planted(2.0)
+    found = probe(values, LABELS, train=TRAIN, test=TEST)
+    scaler = StandardScaler().fit(values[TRAIN])
+    scaled = scaler.transform(values)
+    model = LogisticRegression(max_iter=9999).fit(scaled[TRAIN], LABELS[TRAIN])
+    expected = roc_auc_score(LABELS[TEST], model.decision_function(scaled[TEST]))
+    assert found.auroc == pytest.approx(expected, abs=1e-3)
+    one, zero = (scaled[TRAIN][LABELS[TRAIN] == label].mean(axis=0) for label in (1, 0))
+    nearer = ((scaled[TEST] - one) ** 2).sum(1) < ((scaled[TEST] - zero) ** 2).sum(1)
+    assert found.mass_mean == ((nearer == 1) == (LABELS[TEST] == 1)).mean()
+
+
+def test_controls_are_at_chance_and_selectivity_is_what_is_above() -> None:
+    found = probe(planted(8.0), LABELS, train=TRAIN, test=TEST, settings=ProbeSettings(controls=20))
+    assert found.control is not None and found.selectivity is not None
+    assert abs(found.control - 0.5) < 0.05
+    assert found.selectivity == found.accuracy - found.control
+
+
+def test_the_interval_is_wider_where_statements_stand_or_fall_together() -> None:
+    values = planted(1.0)
+    apart = probe(values, LABELS, train=TRAIN, test=TEST)
+    groups = [str(i // 20) for i in range(200)]
+    together = probe(
+        np.repeat(values[::10], 10, axis=0),
+        np.repeat(LABELS[5::10], 10) * 0 + np.arange(200) // 10 % 2,
+        train=TRAIN,
+        test=TEST,
+        groups=groups,
+    )
+    assert apart.low <= apart.accuracy <= apart.high
+    assert together.high - together.low > apart.high - apart.low
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.arange(200) % 3, "0 or 1"),
+        (LABELS[:50], "do not belong"),
+        ((np.arange(200) < 120) * (np.arange(200) % 2), "test part"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels: np.ndarray, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        probe(planted(1.0), labels, train=TRAIN, test=TEST)

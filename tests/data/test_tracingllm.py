@@ -52,11 +52,12 @@ def test_truthfulqa_labels_agree_with_the_official_ones(real_data: Path) -> None
         assert official[item.group].mc2[answer] == item.label
 
 
-def test_question_of() -> None:
-    assert tracingllm.question_of("Q: Where is Orrin?\tA: Inland.") == "Where is Orrin?"
+def test_exchange_of() -> None:
+    found = tracingllm.exchange_of("Q: Where is Orrin?\tA: Inland.")
+    assert (found.question, found.answer) == ("Where is Orrin?", "Inland.")
     for other in ("Where is Orrin?", "Q: Where is Orrin?", "Q: Where?\tA: "):
         with pytest.raises(InputError, match="expected 'Q: …<TAB>A: …'"):
-            tracingllm.question_of(other)
+            tracingllm.exchange_of(other)
 
 
 def test_the_released_meaning_is_on_the_side_that_the_official_scores_say(real_data: Path) -> None:

@@ -19,7 +19,15 @@ from lm_eval_trust.demo.cells import Cell, Evaluator
 from lm_eval_trust.mini import members
 from lm_eval_trust.mini.world import SEED_VARIABLE
 
-TABLES = ("probes.csv", "suite.csv", "sweep.csv")
+TABLES = (
+    "analysis/measurements.csv",
+    "analysis/phases.csv",
+    "suite.csv",
+    "sweep.csv",
+    "correlation.csv",
+    "proxy.csv",
+)
+FIGURES = ("figures/abilities.png", "figures/strength.svg", "figures/proxy-tuning.pdf")
 CELL = Cell("chat", "amber", {"pretrained": "mini-chat"}, ("trust_truthfulqa_mini",))
 
 
@@ -49,9 +57,12 @@ def test_the_demo_measures_prints_and_does_nothing_twice(
     assert "mini-chat + v(reliability" in printed and "Truth*Info" in printed
     assert "perplexity" in printed
     first = tables(tmp_path / "a")
-    rows = list(csv.DictReader((tmp_path / "a" / "probes.csv").read_text().splitlines()))
+    assert "lora fine-tuning" in printed and "proxy-tuned F1" in printed
+    found = (tmp_path / "a" / "analysis" / "measurements.csv").read_text().splitlines()
+    rows = [row for row in csv.DictReader(found) if row["estimator"] == "probe_accuracy"]
     assert len(rows) == 6 * 5 * 4  # checkpoints, dimensions, blocks
-    assert all(0 <= float(row["accuracy"]) <= 1 for row in rows)
+    assert all(0 <= float(row["value"]) <= 1 for row in rows)
+    assert all((tmp_path / "a" / name).stat().st_size > 1000 for name in FIGURES)
 
     def refuse(*arguments: object) -> None:
         raise AssertionError("evaluated again")

@@ -102,7 +102,7 @@ def test_checkpoint_is_short_for_a_revision(
         raise InterruptedError
 
     monkeypatch.setattr("lm_eval.models.huggingface.HFLM.__init__", stop)
-    monkeypatch.setattr("lm_eval_trust.model_wrappers.steerable._identity", lambda *a: "any")
+    monkeypatch.setattr("lm_eval_trust.model_wrappers.steerable._source", lambda *a: None)
     with pytest.raises(InterruptedError):
         Amber(**arguments)
     assert seen["revision"] == revision
@@ -184,7 +184,7 @@ def test_bad_steering_files_are_explained(
 
 def test_arguments_of_hf_and_of_loading_pass_through() -> None:
     arguments = {"dtype": "float32", "peft": "x", "load_in_4bit": True, "alpha": 1, "steering": "f"}
-    request, own, rest = split_arguments(arguments)
+    request, own, rest = split_arguments(arguments, Amber.OWN_ARGUMENTS)
     assert (request, own) == ({"alpha": 1}, {"steering": "f"})
     assert rest == {"dtype": "float32", "peft": "x", "load_in_4bit": True}
 

@@ -1,0 +1,311 @@
+"""The paper's figures, as one set: legible at a column's width, safe for the colour-blind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.storage import atomic_path
+
+#: Okabe and Ito's colours, which the common kinds of colour blindness tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+#: Width of a column of a two-column paper, in inches.
+COLUMN = 3.35
+FORMATS = ("png", "svg", "pdf")
+_STYLE: dict[str, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "svg.hashsalt": "lm_eval_trust",
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+}
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PNG, SVG and PDF, the same bytes each time; return the paths."""
+    paths = []
+    metadata: dict[str, dict[str, Any]] = {
+        "png": {"Software": None},
+        "svg": {"Date": None},
+        "pdf": {"CreationDate": None},
+    }
+    for kind in FORMATS:
+        path = folder / f"{name}.{kind}"
+        with atomic_path(path) as temporary, mpl.rc_context(_STYLE):
+            figure.savefig(temporary, format=kind, dpi=300, metadata=metadata[kind])
+        paths.append(path)
+    return paths
+
+
+def curves_by_layer(table: pd.DataFrame, estimator: str, *, label: str) -> Figure:
+    """Return a measurement over checkpoints, a line a layer, a panel a dimension (Figures 2, 8–12).
+
+    Args:
+        table: Rows of :data:`lm_eval_trust.analysis.tables.COLUMNS`.
+        estimator: Which of its estimators.
+        label: Of the vertical axis.
+    """
+    chosen = _rows(table, estimator)
+    with _panels(sorted(chosen["dimension"].unique())) as (figure, panels):
+        for dimension, axes in panels.items():
+            of_dimension = chosen[chosen["dimension"] == dimension]
+            for (layer, rows), (colour, marker) in zip(
+                of_dimension.groupby("layer"), _looks(), strict=False
+            ):
+                ordered = rows.sort_values("step")
+                places = np.arange(len(ordered))
+                axes.plot(places, ordered["value"], color=colour, marker=marker, label=layer)
+                if ordered["low"].notna().all():
+                    axes.fill_between(
+                        places, ordered["low"], ordered["high"], color=colour, alpha=0.12, lw=0
+                    )
+            _checkpoint_axis(axes, of_dimension)
+            axes.set_title(dimension)
+            axes.set_ylabel(label)
+        _share_legend(figure, panels, "block")
+    return figure
+
+
+def layer_heatmap(table: pd.DataFrame, estimator: str, *, label: str) -> Figure:
+    """Return a measurement as layers × checkpoints, a panel a dimension."""
+    chosen = _rows(table, estimator)
+    low, high = float(chosen["value"].min()), float(chosen["value"].max())
+    with _panels(sorted(chosen["dimension"].unique())) as (figure, panels):
+        for dimension, axes in panels.items():
+            of_dimension = chosen[chosen["dimension"] == dimension]
+            grid = of_dimension.pivot_table(index="layer", columns="step", values="value")
+            image = axes.imshow(
+                grid.to_numpy(),
+                aspect="auto",
+                origin="lower",
+                cmap="cividis",
+                vmin=low,
+                vmax=high,
+            )
+            axes.grid(False)
+            axes.set_title(dimension)
+            axes.set_ylabel("block")
+            axes.set_yticks(range(len(grid.index)), grid.index)
+            axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+            _checkpoint_axis(axes, of_dimension)
+        figure.colorbar(image, ax=list(panels.values()), label=label, shrink=0.8)
+    return figure
+
+
+def information_curves(table: pd.DataFrame, estimator: str) -> Figure:
+    """Return I(T, X) and I(T, Y) over checkpoints by layer, null bands grey (Figures 7, 13–17).
+
+    Args:
+        table: With the estimators ``<estimator>_tx`` and ``<estimator>_ty``, whose ``low`` and
+            ``high`` are the null's mean and 95 % quantile.
+        estimator: ``nhsic`` or ``hsic``.
+    """
+    dimensions = sorted(_rows(table, f"{estimator}_tx")["dimension"].unique())
+    with _figure(2 * COLUMN, 1.5 * len(dimensions) + 0.5) as figure:
+        grid = figure.subplots(len(dimensions), 2, squeeze=False)
+        for row, dimension in zip(grid, dimensions, strict=True):
+            for axes, side, name in zip(row, ("tx", "ty"), ("I(T,X)", "I(T,Y)"), strict=True):
+                chosen = _rows(table, f"{estimator}_{side}")
+                chosen = chosen[chosen["dimension"] == dimension]
+                for (layer, rows), (colour, marker) in zip(
+                    chosen.groupby("layer"), _looks(), strict=False
+                ):
+                    ordered = rows.sort_values("step")
+                    places = np.arange(len(ordered))
+                    axes.fill_between(
+                        places, ordered["low"], ordered["high"], color="#999999", alpha=0.25, lw=0
+                    )
+                    axes.plot(places, ordered["value"], color=colour, marker=marker, label=layer)
+                _checkpoint_axis(axes, chosen)
+                axes.set_ylabel(f"{name} ({estimator})")
+                axes.set_title(dimension)
+        handles, names = grid[0][0].get_legend_handles_labels()
+        figure.legend(handles, names, title="block", loc="outside right center")
+    return figure
+
+
+def information_plane(table: pd.DataFrame, estimator: str) -> Figure:
+    """Return I(T, Y) against I(T, X), a path over checkpoints for each layer."""
+    sides = [_rows(table, f"{estimator}_{side}") for side in ("tx", "ty")]
+    keys = ["checkpoint", "step", "dimension", "layer"]
+    joined = sides[0].merge(sides[1], on=keys, suffixes=("_x", "_y"))
+    with _panels(sorted(joined["dimension"].unique())) as (figure, panels):
+        for dimension, axes in panels.items():
+            of_dimension = joined[joined["dimension"] == dimension]
+            for (layer, rows), (colour, _) in zip(
+                of_dimension.groupby("layer"), _looks(), strict=False
+            ):
+                ordered = rows.sort_values("step")
+                axes.plot(ordered["value_x"], ordered["value_y"], color=colour, label=layer)
+                axes.plot(*ordered[["value_x", "value_y"]].iloc[0], "o", color=colour)
+                axes.plot(*ordered[["value_x", "value_y"]].iloc[-1], ">", color=colour)
+            axes.set_title(dimension)
+            axes.set_xlabel("I(T,X)")
+            axes.set_ylabel("I(T,Y)")
+        _share_legend(figure, panels, "block (○ first, ▷ last)")
+    return figure
+
+
+def strength_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Return a score and perplexity against α, a panel a vector (Figure 4).
+
+    Args:
+        rows: With ``vector``, ``alpha``, ``metric``, ``value``, ``perplexity``.
+    """
+    table = pd.DataFrame(rows)
+    with _panels(list(dict.fromkeys(table["vector"]))) as (figure, panels):
+        for vector, axes in panels.items():
+            chosen = table[table["vector"] == vector].sort_values("alpha")
+            axes.plot(chosen["alpha"], chosen["value"], color=COLOURS[0], marker="o")
+            axes.set_xlabel("α")
+            axes.set_ylabel(chosen["metric"].iloc[0].replace("_", " "), color=COLOURS[0])
+            axes.set_title(vector)
+            other = axes.twinx()
+            other.plot(chosen["alpha"], chosen["perplexity"], color=COLOURS[1], marker="s", ls="--")
+            other.set_yscale("log")
+            other.set_ylabel("perplexity", color=COLOURS[1])
+            other.grid(False)
+    return figure
+
+
+def correlation_scatter(rows: Sequence[Mapping[str, Any]], *, x: str, y: str) -> Figure:
+    """Return a score against probe accuracy, a point a checkpoint, a panel a dimension (Figure 5).
+
+    Args:
+        rows: With ``dimension``, ``checkpoint`` and the columns named by ``x`` and ``y``.
+        x: Column of the horizontal axis.
+        y: Column of the vertical axis.
+    """
+    table = pd.DataFrame(rows)
+    with _panels(list(dict.fromkeys(table["dimension"]))) as (figure, panels):
+        for dimension, axes in panels.items():
+            chosen = table[table["dimension"] == dimension]
+            order = np.arange(len(chosen))
+            axes.plot(chosen[x], chosen[y], color="#BBBBBB", lw=0.6)
+            axes.scatter(chosen[x], chosen[y], c=order, cmap="viridis", s=14, zorder=3)
+            axes.set_title(dimension)
+            axes.set_xlabel(x.replace("_", " "))
+            axes.set_ylabel(y.replace("_", " "))
+    return figure
+
+
+def abilities_radar(rows: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Return abilities of several models, 0 to 1, on one radar (Figure 6).
+
+    Args:
+        rows: Model → ability → value.
+
+    Raises:
+        InputError: Models with different abilities, or fewer than three.
+    """
+    abilities = list(next(iter(rows.values()), {}))
+    if len(abilities) < 3 or any(list(values) != abilities for values in rows.values()):
+        raise InputError("A radar needs the same three or more abilities for each model.")
+    angles = np.linspace(0, 2 * np.pi, len(abilities), endpoint=False)
+    closed = np.append(angles, angles[0])
+    with _figure(COLUMN, 0.9 * COLUMN + 0.2 * len(rows)) as figure:
+        axes = figure.add_subplot(projection="polar")
+        for (model, values), (colour, marker) in zip(rows.items(), _looks(), strict=False):
+            points = [values[ability] for ability in abilities]
+            axes.plot(closed, [*points, points[0]], color=colour, marker=marker, label=model)
+        axes.set_xticks(angles, abilities)
+        axes.set_ylim(0, 1)
+        axes.set_yticks([0.25, 0.5, 0.75, 1.0])
+        figure.legend(loc="outside lower center")
+    return figure
+
+
+def proxy_bars(
+    original: Mapping[str, float], tuned: Mapping[str, float], lines: Mapping[str, float]
+) -> Figure:
+    """Return F1 of checkpoints as they are and proxy-tuned, other models as lines (Figure 18).
+
+    Args:
+        original: Checkpoint → F1.
+        tuned: Checkpoint → F1 after proxy-tuning.
+        lines: Model → F1.
+    """
+    places = np.arange(len(original))
+    with _figure(COLUMN, 0.75 * COLUMN) as figure:
+        axes = figure.subplots()
+        axes.bar(places - 0.2, list(original.values()), 0.38, color=COLOURS[5], label="original")
+        heights = [tuned[name] for name in original]
+        axes.bar(places + 0.2, heights, 0.38, color=COLOURS[0], label="proxy-tuned")
+        for (model, value), colour, style in zip(
+            lines.items(), COLOURS[1:], cycle(("--", ":")), strict=False
+        ):
+            axes.axhline(value, color=colour, ls=style, label=model)
+        axes.set_xticks(places, list(original))
+        axes.set_ylabel("F1")
+        axes.set_ylim(0, 1.05)
+        axes.grid(axis="x", visible=False)
+        figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+def _rows(table: pd.DataFrame, estimator: str) -> pd.DataFrame:
+    chosen = table[table["estimator"] == estimator]
+    if chosen.empty:
+        known = ", ".join(sorted(table["estimator"].unique())) or "none"
+        raise InputError(f"The table holds no {estimator}; it holds {known}.")
+    return chosen
+
+
+def _looks() -> Iterator[tuple[str, str]]:
+    return zip(cycle(COLOURS), cycle(MARKERS), strict=False)
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Figure]:
+    with mpl.rc_context(_STYLE):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+@contextmanager
+def _panels(names: Sequence[str]) -> Iterator[tuple[Figure, dict[str, Axes]]]:
+    """Yield a figure with a panel for each name: one column wide for one, else two."""
+    columns = 1 if len(names) == 1 else 2
+    lines = -(-len(names) // columns)
+    with _figure(COLUMN * columns, 1.9 * lines + 0.3) as figure:
+        grid = figure.subplots(lines, columns, squeeze=False).ravel()
+        for axes in grid[len(names) :]:
+            axes.remove()
+        yield figure, dict(zip(names, grid, strict=False))
+
+
+def _checkpoint_axis(axes: Axes, rows: pd.DataFrame) -> None:
+    """Label checkpoints, evenly spaced, by step; as many as fit."""
+    steps = sorted(rows["step"].unique())
+    shown = range(0, len(steps), max(1, -(-len(steps) // 6)))
+    axes.set_xticks(list(shown), [f"{steps[i]:,}" for i in shown])
+    axes.set_xlabel("step")
+
+
+def _share_legend(figure: Figure, panels: Mapping[str, Axes], title: str) -> None:
+    handles, names = next(iter(panels.values())).get_legend_handles_labels()
+    figure.legend(handles, names, title=title, loc="outside right upper")

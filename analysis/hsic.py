@@ -1,0 +1,148 @@
+"""Dependence between representations, inputs and labels: HSIC, normalised HSIC, linear CKA.
+
+Two estimators go by the name of HSIC in the literature that this follows. ``hsic`` is equation 5
+of arXiv 2402.19465. ``nhsic`` is what the paper's figures show: the CCA-like form of the HSIC
+bottleneck (Ma et al. 2020, arXiv 1908.01580). Neither is on a fixed scale: values compare only at
+equal n and σ, and beside their null (:mod:`lm_eval_trust.analysis.nulls`).
+"""
+
+from __future__ import annotations
+
+import numpy.typing as npt
+import torch
+
+from lm_eval_trust.analysis.kernels import (
+    as_samples,
+    gaussian_gram,
+    require_equal_n,
+    squared_distances,
+)
+from lm_eval_trust.errors import InputError
+
+Samples = npt.ArrayLike | torch.Tensor
+#: What the release uses (PROTOCOL: σ of the paper's figures, and ridge of the normalisation).
+SIGMA, EPSILON = 50.0, 1e-5
+
+
+def hsic(x: Samples, y: Samples, sigma: float = SIGMA) -> float:
+    """Return the biased estimator (n − 1)⁻² tr(K_X H K_Y H) with Gaussian kernels.
+
+    arXiv 2402.19465, eq. 5; Gretton et al. 2005. K = exp(−‖x − x'‖² / (2 σ²)).
+
+    Args:
+        x: Samples, floats of shape (n, d) or (n,), NumPy or torch.
+        y: Paired samples, likewise.
+        sigma: Width of both kernels.
+
+    Raises:
+        InputError: Unequal n, n < 2, values that are not finite, or σ not above 0.
+    """
+    first, second = _paired(x, y)
+    trace = _inner(gaussian_gram(first, sigma), gaussian_gram(second, sigma))
+    return trace / (len(first) - 1) ** 2
+
+
+def hsic_unbiased(x: Samples, y: Samples, sigma: float = SIGMA) -> float:
+    """Return the unbiased estimator of Song et al. 2012 (eq. 5 there) with Gaussian kernels.
+
+    Its mean over independent samples is 0; single values may be negative. See :func:`hsic` for
+    the arguments.
+
+    Raises:
+        InputError: As :func:`hsic`, or n < 4.
+    """
+    first, second = _paired(x, y)
+    n = len(first)
+    if n < 4:
+        raise InputError(f"The unbiased estimator needs at least 4 samples, not {n}.")
+    k, m = (_without_diagonal(samples, sigma) for samples in (first, second))
+    trace = _inner(k, m)
+    sums = float(k.sum()) * float(m.sum()) / ((n - 1) * (n - 2))
+    cross = 2.0 * float(k.sum(dim=0) @ m.sum(dim=0)) / (n - 2)
+    return (trace + sums - cross) / (n * (n - 3))
+
+
+def nhsic(x: Samples, y: Samples, sigma: float = SIGMA, epsilon: float = EPSILON) -> float:
+    """Return the normalised form tr(R_X R_Y), R = K H (K H + ε n I)⁻¹.
+
+    Ma et al. 2020, as the release of arXiv 2402.19465 computes it, with the kernel
+    exp(−‖x − x'‖² / (2 σ² d)). Since H is a projection, tr(R_X R_Y) = tr(S_X S_Y) with the
+    symmetric S = I − ε n (H K H + ε n I)⁻¹: one Cholesky factorisation for each of the two.
+
+    Args:
+        x: Samples, floats of shape (n, d) or (n,), NumPy or torch.
+        y: Paired samples, likewise.
+        sigma: Width of both kernels.
+        epsilon: Ridge, times n.
+
+    Raises:
+        InputError: As :func:`hsic`, or ε not above 0.
+    """
+    first, second = _paired(x, y)
+    grams = (gaussian_gram(s, sigma, by_dimension=True) for s in (first, second))
+    one, other = (smoother(gram, epsilon) for gram in grams)
+    return _inner(one, other)
+
+
+def smoother(gram: torch.Tensor, epsilon: float = EPSILON) -> torch.Tensor:
+    """Return S = G (G + ε n I)⁻¹ of a centred kernel matrix G, which is overwritten.
+
+    Args:
+        gram: H K H, float32 or float64, shape (n, n).
+        epsilon: Ridge, times n.
+
+    Raises:
+        InputError: ε is not above 0, or too small for the precision.
+    """
+    if not epsilon > 0:
+        raise InputError(f"epsilon is {epsilon}; expected a number above 0.")
+    ridge = epsilon * len(gram)
+    gram.diagonal().add_(ridge)
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    if int(failed):
+        raise InputError(f"epsilon {epsilon:g} is too small for kernels in {gram.dtype}.")
+    inverse = torch.cholesky_inverse(factor)
+    inverse.mul_(-ridge).diagonal().add_(1.0)
+    return inverse
+
+
+def linear_cka(x: Samples, y: Samples) -> float:
+    """Return linear centred kernel alignment, 0 to 1 (Kornblith et al. 2019, eq. 4).
+
+    Args:
+        x: Samples, floats of shape (n, d) or (n,), NumPy or torch.
+        y: Paired samples, likewise; their number of features may differ.
+
+    Raises:
+        InputError: As :func:`hsic` does for its samples, or all samples of one side are equal.
+    """
+    first, second = (s - s.mean(dim=0) for s in _paired(x, y))
+    lengths = [float(torch.linalg.norm(_smaller_gram(s))) for s in (first, second)]
+    if min(lengths) == 0:
+        raise InputError("All samples of one side are equal: their alignment is not defined.")
+    if min(first.shape[1], second.shape[1]) < len(first):
+        cross = float(torch.linalg.norm(first.T @ second)) ** 2
+    else:
+        cross = _inner(first @ first.T, second @ second.T)
+    return cross / (lengths[0] * lengths[1])
+
+
+def _paired(x: Samples, y: Samples) -> tuple[torch.Tensor, torch.Tensor]:
+    first, second = as_samples(x, name="x"), as_samples(y, name="y")
+    require_equal_n(first, second)
+    return first, second.to(first.device)
+
+
+def _inner(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Return the trace of the product of two symmetric matrices, summed in float64."""
+    return float((one * other).sum(dtype=torch.float64))
+
+
+def _without_diagonal(x: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Return K − 1 with a zero diagonal: the estimator does not see a constant off it."""
+    kernel = squared_distances(x).mul_(-1.0 / (2.0 * sigma**2)).expm1_()
+    return kernel.fill_diagonal_(0.0)
+
+
+def _smaller_gram(x: torch.Tensor) -> torch.Tensor:
+    return x.T @ x if x.shape[1] < len(x) else x @ x.T

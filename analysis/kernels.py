@@ -1,0 +1,128 @@
+"""Centred Gaussian kernel matrices of samples, computed so that nothing cancels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lm_eval_trust.errors import InputError
+
+#: The two precisions of the matrices; everything else is float64.
+PRECISIONS = {"float64": torch.float64, "mixed": torch.float32}
+#: Median pairs of the heuristic are drawn from so many samples.
+_MEDIAN_SAMPLES = 2000
+
+
+def as_samples(values: npt.ArrayLike | torch.Tensor, *, name: str = "x") -> torch.Tensor:
+    """Return samples as a float64 tensor of shape (n, d), on the device that they are on.
+
+    Args:
+        values: Numbers of shape (n, d), or (n,) for single features; NumPy or torch.
+        name: What to call them in errors.
+
+    Raises:
+        InputError: Not numbers, another number of axes, fewer than two samples, no feature, or a
+            value that is not finite.
+    """
+    tensor = values.detach() if isinstance(values, torch.Tensor) else _from_numpy(values, name)
+    tensor = tensor.to(torch.float64)
+    if tensor.ndim == 1:
+        tensor = tensor[:, None]
+    if tensor.ndim != 2 or tensor.shape[1] == 0:
+        raise InputError(f"{name} has the shape {tuple(tensor.shape)}; expected (n, d) or (n,).")
+    if tensor.shape[0] < 2:
+        raise InputError(f"{name} holds {tensor.shape[0]} sample(s); at least 2 are needed.")
+    if not torch.isfinite(tensor).all():
+        raise InputError(f"{name} holds values that are not finite.")
+    return tensor
+
+
+def require_equal_n(x: torch.Tensor, y: torch.Tensor) -> None:
+    """Refuse samples that are not paired."""
+    if len(x) != len(y):
+        raise InputError(f"x holds {len(x)} samples and y {len(y)}; expected as many of each.")
+
+
+def standardise(x: torch.Tensor) -> torch.Tensor:
+    """Return features of mean 0 and variance 1; constant features become 0."""
+    centred = x - x.mean(dim=0)
+    deviation = centred.square().mean(dim=0).sqrt()
+    # What is constant up to rounding must not be blown up to noise.
+    scale = x.abs().amax(dim=0)
+    varies = deviation > 1e-12 * torch.where(scale > 0, scale, torch.ones_like(scale))
+    return torch.where(varies, centred / torch.where(varies, deviation, 1.0), 0.0)
+
+
+def squared_distances(x: torch.Tensor, *, precision: str = "float64") -> torch.Tensor:
+    """Return all squared Euclidean distances, shape (n, n), in the precision asked for."""
+    centred = (x - x.mean(dim=0)).to(PRECISIONS[precision])
+    products = centred @ centred.T
+    lengths = products.diagonal()
+    distances = (lengths[:, None] + lengths[None, :]).sub_(products, alpha=2.0)
+    return distances.clamp_(min=0.0).fill_diagonal_(0.0)
+
+
+def gaussian_gram(
+    x: torch.Tensor, sigma: float, *, by_dimension: bool = False, precision: str = "float64"
+) -> torch.Tensor:
+    """Return H K H of the kernel exp(−‖x − x'‖² / (2 σ²)), shape (n, n).
+
+    Centring does not see constants, so K − 1 = expm1(·) is centred instead of K: entries near 1,
+    which a large σ gives, keep their digits.
+
+    Args:
+        x: Samples, shape (n, d).
+        sigma: Width of the kernel.
+        by_dimension: Divide the exponent by d as well, as the HSIC bottleneck does.
+        precision: ``float64``, or ``mixed`` for float32 matrices.
+
+    Raises:
+        InputError: σ is not above 0.
+    """
+    if not sigma > 0 or sigma == float("inf"):
+        raise InputError(f"sigma is {sigma}; expected a finite number above 0.")
+    scale = 2.0 * sigma**2 * (x.shape[1] if by_dimension else 1)
+    kernel = squared_distances(x, precision=precision).mul_(-1.0 / scale).expm1_()
+    return centre(kernel)
+
+
+def centre(kernel: torch.Tensor) -> torch.Tensor:
+    """Return H K H of a symmetric matrix, which is overwritten."""
+    means = kernel.mean(dim=0, dtype=torch.float64)
+    row = means.to(kernel.dtype)
+    return kernel.sub_(row[:, None]).sub_(row[None, :]).add_(float(means.mean()))
+
+
+def median_sigma(x: npt.ArrayLike | torch.Tensor, *, seed: int = 0) -> float:
+    """Return the median distance between samples, the usual heuristic for σ.
+
+    Args:
+        x: Samples, shape (n, d) or (n,).
+        seed: Of the choice of 2,000 samples where there are more.
+
+    Raises:
+        InputError: As :func:`as_samples`, or all samples are equal.
+    """
+    samples = as_samples(x)
+    if len(samples) > _MEDIAN_SAMPLES:
+        chosen = np.random.default_rng(seed).permutation(len(samples))[:_MEDIAN_SAMPLES]
+        samples = samples[torch.from_numpy(chosen).to(samples.device)]
+    rows, columns = torch.triu_indices(len(samples), len(samples), offset=1)
+    distances = squared_distances(samples)[rows, columns].sqrt()
+    median = float(distances.median())
+    if median == 0:
+        positive = distances[distances > 0]
+        if not len(positive):
+            raise InputError("All samples are equal: there is no median distance.")
+        median = float(positive.median())
+    return median
+
+
+def _from_numpy(values: Any, name: str) -> torch.Tensor:
+    try:
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} does not hold numbers: {error}") from error

@@ -1,0 +1,123 @@
+"""Tidy tables: one row a measurement, in Parquet and CSV, that append and merge safely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import pandas as pd
+
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.storage import atomic_path
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One row.
+
+    Attributes:
+        checkpoint: Name of the checkpoint.
+        step: Its training step.
+        tokens: Tokens that it has seen.
+        dimension: Of which dimension.
+        layer: 0-based decoder block.
+        estimator: What was measured, e.g. ``probe_accuracy`` or ``nhsic_tx``.
+        value: The measurement.
+        low: Lower end of its 95 % interval, or of its null band; NaN where there is none.
+        high: Upper end.
+        n: Samples that it rests on.
+        settings: What else it depends on, as JSON.
+    """
+
+    checkpoint: str
+    step: int
+    tokens: int
+    dimension: str
+    layer: int
+    estimator: str
+    value: float
+    low: float
+    high: float
+    n: int
+    settings: str = "{}"
+
+
+COLUMNS = {
+    "checkpoint": "string",
+    "step": "int64",
+    "tokens": "int64",
+    "dimension": "string",
+    "layer": "int64",
+    "estimator": "string",
+    "value": "float64",
+    "low": "float64",
+    "high": "float64",
+    "n": "int64",
+    "settings": "string",
+}
+#: What tells one measurement from another.
+KEY = ["checkpoint", "dimension", "layer", "estimator", "settings"]
+assert list(COLUMNS) == [field.name for field in fields(Measurement)]
+
+
+def as_table(measurements: Iterable[Measurement]) -> pd.DataFrame:
+    """Return measurements as a table of :data:`COLUMNS`."""
+    rows = [asdict(measurement) for measurement in measurements]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def merge(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of both, each measurement once.
+
+    Raises:
+        InputError: A table of other columns, or two values for one measurement.
+    """
+    for table in (first, second):
+        if list(table.columns) != list(COLUMNS):
+            raise InputError(f"Columns are {list(table.columns)}; expected {list(COLUMNS)}.")
+    joined = pd.concat([first.astype(COLUMNS), second.astype(COLUMNS)], ignore_index=True)
+    joined = joined.drop_duplicates(ignore_index=True)
+    twice = joined.duplicated(KEY, keep=False)
+    if twice.any():
+        row = joined[twice].iloc[0]
+        raise InputError(
+            f"Two values for one measurement: {', '.join(f'{name} {row[name]}' for name in KEY)}. "
+            f"They come from different data or code; keep them in different tables."
+        )
+    return joined.sort_values(["dimension", "estimator", "layer", "step"], ignore_index=True)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write ``path``.parquet and ``path``.csv; each is whole or as it was."""
+    with atomic_path(path.with_suffix(".parquet")) as temporary:
+        table.to_parquet(temporary, index=False)
+    with atomic_path(path.with_suffix(".csv")) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read what :func:`write_table` wrote, from the Parquet file.
+
+    Raises:
+        InputError: It is missing or damaged, or no such table.
+    """
+    file = path.with_suffix(".parquet")
+    try:
+        table = pd.read_parquet(file)
+    except (OSError, ValueError) as error:
+        raise InputError(f"Cannot read the table {file}: {error}") from error
+    return merge(table, table.iloc[:0])
+
+
+def append(path: Path, measurements: Iterable[Measurement]) -> pd.DataFrame:
+    """Add measurements to a table on disk, which is made if it is not there; return all rows.
+
+    Raises:
+        InputError: As :func:`merge` and :func:`read_table`.
+    """
+    new = as_table(measurements)
+    old = read_table(path) if path.with_suffix(".parquet").exists() else new.iloc[:0]
+    table = merge(old, new)
+    write_table(table, path)
+    return table

@@ -1,0 +1,68 @@
+"""``lm-eval-trust activations``: store the activations of a model for analysis."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "activations",
+        help="store a model's activations for `analyze`",
+        description="Read the statements of dimensions with a model and store the last token's "
+        "activations as FOLDER/CHECKPOINT/DIMENSION.safetensors. Run it once for each checkpoint; "
+        "sets that are there already are left as they are.",
+    )
+    parser.add_argument("--model", required=True, metavar="MODEL[@REVISION]")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
+    parser.add_argument(
+        "--dimensions", default="all", metavar="NAME[,NAME]", help="dimensions (all five)"
+    )
+    parser.add_argument("--layers", help="0-based blocks such as 0,6,12; default all")
+    parser.add_argument("--source", default="official", help="official, tracingllm or mini")
+    parser.add_argument("--checkpoint", help="name in the tables; default the revision")
+    parser.add_argument("--step", type=int, default=0, help="training step, for the tables (0)")
+    parser.add_argument("--tokens", type=int, default=0, help="tokens seen, for the tables (0)")
+    parser.add_argument("--split", default="grouped", help="grouped (default) or random")
+    parser.add_argument("--split-seed", type=int, default=0, help="of the split (0)")
+    parser.add_argument("--data-seed", type=int, default=0, help="of choices in the data (0)")
+    parser.add_argument("--dtype", help="default: float32 on CPU, the checkpoint's own elsewhere")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, or auto to spread over all")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Store the sets that are missing."""
+    from lm_eval_trust.activations.blocks import number_of_blocks
+    from lm_eval_trust.activations.layers import parse_layers
+    from lm_eval_trust.activations.models import find_source, load_pinned
+    from lm_eval_trust.data.load import load_statements
+    from lm_eval_trust.dimensions import DIMENSIONS, find_dimension
+    from lm_eval_trust.studies.collect import CheckpointInfo, collect
+
+    names = [d.name for d in DIMENSIONS] if args.dimensions == "all" else args.dimensions.split(",")
+    dimensions = [find_dimension(name) for name in names]
+    statements = [
+        load_statements(d, data_source=args.source, data_seed=args.data_seed) for d in dimensions
+    ]
+    source = find_source(args.model)
+    model, tokenizer = load_pinned(source, dtype=args.dtype, device=args.device)
+    layers = parse_layers(args.layers) if args.layers else range(number_of_blocks(model))
+    name = args.checkpoint or args.model.partition("@")[2] or "main"
+    paths = collect(
+        args.out,
+        CheckpointInfo(name, args.step, args.tokens),
+        model,
+        tokenizer,
+        source.identity,
+        statements,
+        layers=layers,
+        split=args.split,
+        split_seed=args.split_seed,
+    )
+    for path in paths:
+        print(path)
+    return 0

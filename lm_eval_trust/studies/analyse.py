@@ -1,0 +1,244 @@
+"""Analyse a folder of activation sets: probes, mutual information, phases, tables, figures.
+
+Every set is a cell that is written once; an analysis that was interrupted goes on where it
+stopped, and a set that changed is analysed anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from lm_eval_trust.activations.sets import ActivationSet, find_sets
+from lm_eval_trust.analysis.figures import (
+    curves_by_layer,
+    information_curves,
+    information_plane,
+    layer_heatmap,
+    save_figure,
+)
+from lm_eval_trust.analysis.hsic import linear_cka
+from lm_eval_trust.analysis.information import InformationPlane, InformationSettings
+from lm_eval_trust.analysis.phases import find_phases
+from lm_eval_trust.analysis.probing import ProbeSettings, probe
+from lm_eval_trust.analysis.tables import Measurement, as_table, write_table
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.hashing import fingerprint
+from lm_eval_trust.storage import atomic_path
+
+_LEAST_CHECKPOINTS = 6
+
+
+@dataclass(frozen=True)
+class AnalysisSettings:
+    """What is computed.
+
+    Attributes:
+        probes: How probes are fitted and judged.
+        information: Which dependence is measured.
+        samples: Statements of each set that dependence is measured on, at most: drawn once a
+            dimension, so that n is the same at all checkpoints.
+        layers: Decoder blocks, or ``None`` for all that the sets hold.
+    """
+
+    probes: ProbeSettings = field(default_factory=ProbeSettings)
+    information: InformationSettings = field(default_factory=InformationSettings)
+    samples: int = 2000
+    layers: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What came of it.
+
+    Attributes:
+        table: All measurements.
+        phases: A row a dimension and layer; empty with too few checkpoints.
+    """
+
+    table: pd.DataFrame
+    phases: pd.DataFrame
+
+
+def analyse(folder: Path, out: Path, settings: AnalysisSettings | None = None) -> Analysis:
+    """Analyse a folder and write ``measurements``, ``phases`` and ``figures/`` to another.
+
+    Raises:
+        MissingDataError: There is nothing to analyse.
+        InputError: A damaged set, sets of a dimension with unequal n, or layers that are missing.
+    """
+    settings = settings or AnalysisSettings()
+    sets = find_sets(folder)
+    _require_equal_n(sets)
+    last = {found.info.dimension: found for found in sets}
+    measurements: list[Measurement] = []
+    for found in tqdm(sets, "Analysing", unit="set"):
+        measurements += _cell(found, last[found.info.dimension], out / "cells", settings)
+    table = as_table(measurements)
+    phases = pd.DataFrame(list(_phases(table, settings.information.estimator)))
+    write_table(table, out / "measurements")
+    if not phases.empty:
+        with atomic_path(out / "phases.csv") as temporary:
+            phases.to_csv(temporary, index=False)
+    _draw(table, out / "figures", settings.information.estimator)
+    return Analysis(table, phases)
+
+
+def _require_equal_n(sets: Sequence[ActivationSet]) -> None:
+    sizes: dict[str, ActivationSet] = {}
+    for found in sets:
+        first = sizes.setdefault(found.info.dimension, found)
+        if len(first) != len(found):
+            raise InputError(
+                f"{first.path} holds {len(first)} statements and {found.path} {len(found)}: "
+                f"measures of dependence compare at equal n only. Make the sets from the same data."
+            )
+
+
+def _cell(
+    found: ActivationSet, last: ActivationSet, folder: Path, settings: AnalysisSettings
+) -> list[Measurement]:
+    """Return a set's measurements, computed now unless they were before."""
+    file = folder / found.info.checkpoint / f"{found.info.dimension}.json"
+    stamps = [(s.path.stat().st_size, s.path.stat().st_mtime_ns) for s in (found, last)]
+    key = fingerprint({"settings": _plain(settings), "files": stamps})
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record["key"] == key:
+            return [Measurement(**row) for row in record["rows"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not there, or not whole
+    rows = list(_measure(found, last, settings))
+    with atomic_path(file) as temporary:
+        record = {"key": key, "rows": [asdict(row) for row in rows]}
+        temporary.write_text(json.dumps(record), encoding="utf-8")
+    return rows
+
+
+def _measure(
+    found: ActivationSet, last: ActivationSet, settings: AnalysisSettings
+) -> Iterator[Measurement]:
+    layers = found.layers if settings.layers is None else settings.layers
+    rows = np.random.default_rng(settings.information.seed).permutation(len(found))
+    rows = np.sort(rows[: settings.samples])
+    inputs = found.layer(min(found.layers))
+    plane = InformationPlane(inputs[rows], found.labels[rows], settings.information)
+    for layer in layers:
+        values = found.layer(layer)
+        yield from _probe_rows(found, layer, values, settings.probes)
+        yield from _information_rows(found, layer, values[rows], plane, settings)
+        cka = linear_cka(values[rows], last.layer(layer)[rows])
+        yield _row(found, layer, "cka_final", cka, n=len(rows))
+
+
+def _probe_rows(
+    found: ActivationSet, layer: int, values: Any, settings: ProbeSettings
+) -> Iterator[Measurement]:
+    groups = [str(group) for group in found.groups]
+    parts = found.parts
+    result = probe(
+        values,
+        found.labels,
+        train=parts.train,
+        test=parts.test,
+        validation=parts.validation,
+        groups=groups,
+        settings=settings,
+    )
+    record = json.dumps({"C": result.regularisation, "controls": settings.controls})
+    n = result.n_test
+    yield _row(found, layer, "probe_accuracy", result.accuracy, result.low, result.high, n, record)
+    for name, value in (
+        ("probe_auroc", result.auroc),
+        ("probe_mass_mean", result.mass_mean),
+        ("probe_majority", result.majority),
+        ("probe_control", result.control),
+        ("probe_selectivity", result.selectivity),
+    ):
+        if value is not None:
+            yield _row(found, layer, name, value, n=n, settings=record)
+
+
+def _information_rows(
+    found: ActivationSet, layer: int, values: Any, plane: InformationPlane, settings: Any
+) -> Iterator[Measurement]:
+    result = plane.measure(values)
+    chosen = settings.information
+    record = json.dumps({"sigma": chosen.sigma, "epsilon": chosen.epsilon})
+    for side, null in (("tx", result.input), ("ty", result.label)):
+        name = f"{chosen.estimator}_{side}"
+        n = len(values)
+        yield _row(found, layer, name, null.value, null.mean, null.quantile95, n, record)
+        if null.permutations:
+            yield _row(found, layer, f"{name}_p", null.p, n=n, settings=record)
+
+
+def _row(
+    found: ActivationSet,
+    layer: int,
+    estimator: str,
+    value: float,
+    low: float = float("nan"),
+    high: float = float("nan"),
+    n: int = 0,
+    settings: str = "{}",
+) -> Measurement:
+    info = found.info
+    return Measurement(
+        info.checkpoint,
+        info.step,
+        info.tokens,
+        info.dimension,
+        layer,
+        estimator,
+        float(value),
+        float(low),
+        float(high),
+        n,
+        settings,
+    )
+
+
+def _phases(table: pd.DataFrame, estimator: str) -> Iterator[Mapping[str, Any]]:
+    sides = [table[table["estimator"] == f"{estimator}_{side}"] for side in ("tx", "ty")]
+    keys = ["dimension", "layer", "step"]
+    joined = sides[0].merge(sides[1], on=keys, suffixes=("_x", "_y")).sort_values("step")
+    for (dimension, layer), rows in joined.groupby(["dimension", "layer"]):
+        if len(rows) < _LEAST_CHECKPOINTS:
+            continue
+        found = find_phases(rows["step"], rows["value_x"], rows["value_y"])
+        yield {
+            "dimension": dimension,
+            "layer": layer,
+            "verdict": found.verdict,
+            "turn": found.turn,
+            "turn_low": found.turn_low,
+            "turn_high": found.turn_high,
+            "tx_before": found.input_before.value,
+            "tx_after": found.input_after.value,
+            "ty_before": found.label_before.value,
+            "ty_after": found.label_after.value,
+        }
+
+
+def _draw(table: pd.DataFrame, folder: Path, estimator: str) -> None:
+    figures = {
+        "probing": curves_by_layer(table, "probe_accuracy", label="probe accuracy"),
+        "probing-heatmap": layer_heatmap(table, "probe_accuracy", label="probe accuracy"),
+        f"{estimator}": information_curves(table, estimator),
+        f"{estimator}-plane": information_plane(table, estimator),
+    }
+    for name, figure in figures.items():
+        save_figure(figure, folder, name)
+
+
+def _plain(settings: AnalysisSettings) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    return plain

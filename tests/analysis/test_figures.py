@@ -1,0 +1,109 @@
+"""Figures: what they show, that they are written alike each time, and what cannot be drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lm_eval_trust.analysis import figures
+from lm_eval_trust.analysis.tables import Measurement, as_table
+from lm_eval_trust.errors import InputError
+
+STEPS = (0, 1, 4, 16, 64, 256)
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    rows = []
+    for dimension in ("fairness", "privacy", "reliability"):
+        for layer in (0, 2, 3):
+            for number, step in enumerate(STEPS):
+                for estimator in ("probe_accuracy", "nhsic_tx", "nhsic_ty"):
+                    value = 0.5 + 0.08 * number + 0.01 * layer
+                    rows.append(
+                        Measurement(
+                            f"ckpt_{number:03d}",
+                            step,
+                            512 * step,
+                            dimension,
+                            layer,
+                            estimator,
+                            value,
+                            value - 0.05,
+                            value + 0.05,
+                            100,
+                        )
+                    )
+    return as_table(rows)
+
+
+def test_a_line_for_each_layer_and_a_panel_for_each_dimension(table: pd.DataFrame) -> None:
+    figure = figures.curves_by_layer(table, "probe_accuracy", label="accuracy")
+    panels = figure.axes
+    assert [axes.get_title() for axes in panels] == ["fairness", "privacy", "reliability"]
+    for axes in panels:
+        assert [line.get_label() for line in axes.lines] == ["0", "2", "3"]
+        assert axes.lines[1].get_ydata() == pytest.approx(0.52 + 0.08 * np.arange(6))
+
+
+def test_a_heat_map_has_layers_up_and_checkpoints_across(table: pd.DataFrame) -> None:
+    figure = figures.layer_heatmap(table, "probe_accuracy", label="accuracy")
+    grid = figure.axes[0].images[0].get_array()
+    assert grid.shape == (3, 6)
+    assert grid[2, 5] == pytest.approx(0.5 + 0.4 + 0.03)
+
+
+def test_information_is_drawn_with_its_null_band(table: pd.DataFrame) -> None:
+    figure = figures.information_curves(table, "nhsic")
+    assert len(figure.axes) == 6
+    assert len(figure.axes[0].lines) == len(figure.axes[0].collections) == 3
+    assert len(figures.information_plane(table, "nhsic").axes) == 3
+
+
+def test_every_figure_is_written_in_three_formats_and_alike(
+    table: pd.DataFrame, tmp_path: Path
+) -> None:
+    made = {
+        "curves": lambda: figures.curves_by_layer(table, "probe_accuracy", label="accuracy"),
+        "strength": lambda: figures.strength_curves(
+            [
+                {"vector": v, "alpha": a, "metric": "truth_info", "value": a, "perplexity": 2**a}
+                for v in ("one", "two")
+                for a in (0.0, 1.0, 2.0)
+            ]
+        ),
+        "correlation": lambda: figures.correlation_scatter(
+            [
+                {"dimension": "privacy", "checkpoint": c, "probe_accuracy": c, "score": c**2}
+                for c in range(5)
+            ],
+            x="probe_accuracy",
+            y="score",
+        ),
+        "radar": lambda: figures.abilities_radar(
+            {m: {"a": 0.2, "b": 0.9, "c": 0.5, "d": 1.0} for m in ("chat", "chat + v")}
+        ),
+        "proxy": lambda: figures.proxy_bars(
+            {"ckpt_009": 0.1, "ckpt_010": 0.3}, {"ckpt_009": 0.5, "ckpt_010": 0.6}, {"chat": 0.9}
+        ),
+    }
+    for name, draw in made.items():
+        paths = figures.save_figure(draw(), tmp_path / "one", name)
+        again = figures.save_figure(draw(), tmp_path / "two", name)
+        assert [path.suffix for path in paths] == [".png", ".svg", ".pdf"]
+        assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in again]
+        with Image.open(paths[0]) as image:
+            assert image.width >= figures.COLUMN * 300 * 0.95
+
+
+def test_what_cannot_be_drawn_is_named(table: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="no hsic_tx; it holds nhsic_tx"):
+        figures.information_curves(table, "hsic")
+    with pytest.raises(InputError, match="three or more"):
+        figures.abilities_radar({"chat": {"a": 1.0, "b": 0.5}})
+    with pytest.raises(InputError, match="same"):
+        figures.abilities_radar({"x": {"a": 1, "b": 1, "c": 1}, "y": {"a": 1, "b": 1, "d": 1}})
