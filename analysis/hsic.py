@@ -117,13 +117,15 @@ def linear_cka(x: Samples, y: Samples) -> float:
         InputError: As :func:`hsic` does for its samples, or all samples of one side are equal.
     """
     first, second = (s - s.mean(dim=0) for s in _paired(x, y))
-    lengths = [float(torch.linalg.norm(_smaller_gram(s))) for s in (first, second)]
+    if max(first.shape[1], second.shape[1]) < len(first):
+        products = (first.T @ first, second.T @ second)
+        cross = float((first.T @ second).square().sum())
+    else:
+        products = (first @ first.T, second @ second.T)
+        cross = _inner(*products)
+    lengths = [float(torch.linalg.norm(product)) for product in products]
     if min(lengths) == 0:
         raise InputError("All samples of one side are equal: their alignment is not defined.")
-    if min(first.shape[1], second.shape[1]) < len(first):
-        cross = float(torch.linalg.norm(first.T @ second)) ** 2
-    else:
-        cross = _inner(first @ first.T, second @ second.T)
     return cross / (lengths[0] * lengths[1])
 
 
@@ -142,7 +144,3 @@ def _without_diagonal(x: torch.Tensor, sigma: float) -> torch.Tensor:
     """Return K − 1 with a zero diagonal: the estimator does not see a constant off it."""
     kernel = squared_distances(x).mul_(-1.0 / (2.0 * sigma**2)).expm1_()
     return kernel.fill_diagonal_(0.0)
-
-
-def _smaller_gram(x: torch.Tensor) -> torch.Tensor:
-    return x.T @ x if x.shape[1] < len(x) else x @ x.T

@@ -30,10 +30,10 @@ SIGMA, EPSILON = 50.0, 1e-5
 Sides = list[tuple[float, float]]
 
 
-def activations(model_folder: str, dimension: str) -> tuple[np.ndarray, np.ndarray]:
-    """Activations (n, layers, hidden) of a dimension's statements, and their labels."""
+def activations(model_folder: str, samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Activations (n, layers, hidden) of some of StereoSet's statements, and their labels."""
     model, tokenizer, identity = load_source(model_folder, dtype="float32", device="cpu")
-    statements = load_statements(dimension)
+    statements = load_statements("stereoset").sample(samples)
     layers = range(number_of_blocks(model))
     found = load_or_extract(model, tokenizer, statements.texts, layers=layers, identity=identity)
     return found, statements.labels
@@ -90,10 +90,9 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=30, help="of the model's, from the first")
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
-    values, labels = activations(options.model, "stereoset")
-    rows = np.sort(np.random.default_rng(0).permutation(len(values))[: options.samples])
-    values, labels = values[rows][:, : options.layers], labels[rows]
-    print(f"n = {len(values)} of {options.samples} asked for, {values.shape[1]} layers")
+    values, labels = activations(options.model, options.samples)
+    values = values[:, : options.layers]
+    print(f"n = {len(values)}, {values.shape[1]} layers of width {values.shape[2]}")
 
     def inputs(dtype: torch.dtype) -> tuple[list[torch.Tensor], torch.Tensor]:
         layers = [

@@ -74,10 +74,8 @@ def main() -> None:
     options = parser.parse_args()
     wide = synthetic(options.samples, 4096)
     battery("synthetic", *wide, whole_loop=options.whole_loop)
-    values, labels = activations(options.model, "stereoset")
-    rows = np.random.default_rng(0).permutation(len(values))[: options.samples]
-    layer = values[rows, options.layer]
-    battery("SmolLM2", layer, labels[rows], whole_loop=options.whole_loop)
+    values, labels = activations(options.model, options.samples)
+    battery("SmolLM2", values[:, options.layer], labels, whole_loop=options.whole_loop)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--layers", help="0-based blocks such as 0,6,12; default all")
     parser.add_argument("--source", default="official", help="official, tracingllm or mini")
+    parser.add_argument("--samples", type=int, help="statements of a dimension; default all")
     parser.add_argument("--checkpoint", help="name in the tables; default the revision")
     parser.add_argument("--step", type=int, default=0, help="training step, for the tables (0)")
     parser.add_argument("--tokens", type=int, default=0, help="tokens seen, for the tables (0)")
@@ -48,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
     statements = [
         load_statements(d, data_source=args.source, data_seed=args.data_seed) for d in dimensions
     ]
+    if args.samples is not None:
+        statements = [found.sample(args.samples, seed=args.data_seed) for found in statements]
     source = find_source(args.model)
     model, tokenizer = load_pinned(source, dtype=args.dtype, device=args.device)
     layers = parse_layers(args.layers) if args.layers else range(number_of_blocks(model))

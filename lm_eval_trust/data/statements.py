@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -107,6 +108,24 @@ class Statements:
             InputError: As :func:`lm_eval_trust.data.partition.partition`.
         """
         return partition(self.groups, split=split, seed=seed, universe=self.universe)
+
+    def sample(self, number: int, *, seed: int = 0) -> Statements:
+        """Return at least so many statements, whole groups at a time, or all if there are fewer.
+
+        Args:
+            number: How many.
+            seed: Of the choice of groups.
+        """
+        order = sorted(set(self.groups), key=lambda group: content_id("sample", seed, group))
+        sizes = Counter(self.groups)
+        chosen: set[str] = set()
+        total = 0
+        for group in order:
+            if total >= number:
+                break
+            chosen.add(group)
+            total += sizes[group]
+        return self.select([i for i, group in enumerate(self.groups) if group in chosen])
 
     def select(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Statements:
         """Return the statements at these positions, in the order given."""

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lm_eval_trust.data.load import load_statements
 from lm_eval_trust.data.statements import Statement, Statements
 from lm_eval_trust.dimensions import find_dimension
 from lm_eval_trust.errors import InputError
@@ -48,3 +49,18 @@ def test_a_selection_is_split_as_the_whole() -> None:
     chosen = everything.select(range(7))
     test = {everything.groups[i] for i in everything.partition(seed=3).test}
     assert {chosen.groups[i] for i in chosen.partition(seed=3).test} == test & set(chosen.groups)
+
+
+def test_a_sample_holds_whole_groups_and_stays_on_its_sides() -> None:
+    statements = load_statements("reliability", data_source="mini")
+    sample = statements.sample(61, seed=3)
+    assert len(sample) == 62  # two statements a question
+    assert {g for g in sample.groups} == {
+        s.group for s in statements.items if s.group in set(sample.groups)
+    }
+    whole = statements.partition()
+    tested = {statements.items[i].group for i in whole.test}
+    assert {sample.items[i].group for i in sample.partition().test} <= tested
+    assert statements.sample(61, seed=3).items == sample.items
+    assert statements.sample(61, seed=4).items != sample.items
+    assert len(statements.sample(10**6)) == len(statements)
