@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -100,7 +99,9 @@ def run_child(arguments: list[str]) -> None:
     if what != "nothing":
         model = load(folders[0]) if what == "model" else shared_ensemble(*folders)
         decode(model, tokens(folders[0]))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    # Not getrusage: a child inherits the peak of the process that it was forked from.
+    status = Path("/proc/self/status").read_text()
+    print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
 def compare_memory(folder: str) -> None:
