@@ -49,20 +49,29 @@ def require_equal_n(x: torch.Tensor, y: torch.Tensor) -> None:
 def standardise(x: torch.Tensor) -> torch.Tensor:
     """Return features of mean 0 and variance 1; constant features become 0."""
     centred = x - x.mean(dim=0)
-    deviation = centred.square().mean(dim=0).sqrt()
+    deviation = torch.linalg.vector_norm(centred, dim=0) / len(x) ** 0.5
     # What is constant up to rounding must not be blown up to noise.
-    scale = x.abs().amax(dim=0)
-    varies = deviation > 1e-12 * torch.where(scale > 0, scale, torch.ones_like(scale))
-    return torch.where(varies, centred / torch.where(varies, deviation, 1.0), 0.0)
+    largest = torch.linalg.vector_norm(x, float("inf"), dim=0)
+    varies = deviation > 1e-12 * largest
+    return centred.mul_(torch.where(varies, 1.0 / deviation, 0.0))
 
 
 def squared_distances(x: torch.Tensor, *, precision: str = "float64") -> torch.Tensor:
     """Return all squared Euclidean distances, shape (n, n), in the precision asked for."""
+    return _scaled_distances(x, 1.0, precision).clamp_(min=0.0).fill_diagonal_(0.0)
+
+
+def _scaled_distances(x: torch.Tensor, factor: float, precision: str) -> torch.Tensor:
+    """Return squared distances times a factor, rounding errors of either sign included.
+
+    One matrix product gives ‖a‖² + ‖b‖² − 2 a·b: both lengths are features beside the others.
+    """
     centred = (x - x.mean(dim=0)).to(PRECISIONS[precision])
-    products = centred @ centred.T
-    lengths = products.diagonal()
-    distances = (lengths[:, None] + lengths[None, :]).sub_(products, alpha=2.0)
-    return distances.clamp_(min=0.0).fill_diagonal_(0.0)
+    lengths = centred.square().sum(dim=1, keepdim=True)
+    ones = torch.ones_like(lengths)
+    left = torch.cat([centred * (-2.0 * factor), lengths * factor, ones], dim=1)
+    right = torch.cat([centred, ones, lengths * factor], dim=1)
+    return left @ right.T
 
 
 def gaussian_gram(
@@ -85,15 +94,15 @@ def gaussian_gram(
     if not sigma > 0 or sigma == float("inf"):
         raise InputError(f"sigma is {sigma}; expected a finite number above 0.")
     scale = 2.0 * sigma**2 * (x.shape[1] if by_dimension else 1)
-    kernel = squared_distances(x, precision=precision).mul_(-1.0 / scale).expm1_()
-    return centre(kernel)
+    exponents = _scaled_distances(x, -1.0 / scale, precision)
+    return centre(exponents.clamp_(max=0.0).fill_diagonal_(0.0).expm1_())
 
 
 def centre(kernel: torch.Tensor) -> torch.Tensor:
     """Return H K H of a symmetric matrix, which is overwritten."""
     means = kernel.mean(dim=0, dtype=torch.float64)
-    row = means.to(kernel.dtype)
-    return kernel.sub_(row[:, None]).sub_(row[None, :]).add_(float(means.mean()))
+    rest = means - means.mean()
+    return kernel.sub_(means.to(kernel.dtype)[:, None]).sub_(rest.to(kernel.dtype)[None, :])
 
 
 def median_sigma(x: npt.ArrayLike | torch.Tensor, *, seed: int = 0) -> float:
