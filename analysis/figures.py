@@ -234,6 +234,7 @@ def abilities_radar(rows: Mapping[str, Mapping[str, float]]) -> Figure:
             points = [values[ability] for ability in abilities]
             axes.plot(closed, [*points, points[0]], color=colour, marker=marker, label=model)
         axes.set_xticks(angles, abilities)
+        axes.tick_params(axis="x", pad=9)
         axes.set_ylim(0, 1)
         axes.set_yticks([0.25, 0.5, 0.75, 1.0])
         figure.legend(loc="outside lower center")
