@@ -24,8 +24,6 @@ from lm_eval_trust.analysis.nulls import PERMUTATIONS, Null, permutation_null
 from lm_eval_trust.errors import InputError, unknown_name
 
 ESTIMATORS = ("nhsic", "hsic")
-#: The paper's grid of kernel widths.
-SIGMA_GRID = (50.0, 100.0, 200.0, 400.0)
 
 
 @dataclass(frozen=True)

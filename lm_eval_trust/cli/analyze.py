@@ -28,7 +28,12 @@ def add_parser(subparsers: Any) -> None:
     probes.add_argument("--controls", type=int, default=5, help="random labelings (5)")
     information = parser.add_argument_group("mutual information")
     information.add_argument("--estimator", default="nhsic", help="nhsic (default) or hsic")
-    information.add_argument("--sigma", default="50", help="kernel width (50), or median")
+    information.add_argument(
+        "--sigma",
+        default="50",
+        metavar="S[,S]",
+        help="kernel width (50), or median; of several such as 50,100,200,400 the first is drawn",
+    )
     information.add_argument("--permutations", type=int, default=200, help="of the null (200)")
     information.add_argument("--samples", type=int, default=2000, help="statements at most (2000)")
     information.add_argument("--precision", default="float64", help="float64 (default) or mixed")
@@ -44,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
     from lm_eval_trust.analysis.probing import ProbeSettings
     from lm_eval_trust.studies.analyse import AnalysisSettings, analyse
 
-    sigma = "median" if args.sigma == "median" else _number("--sigma", args.sigma)
+    first, *further = args.sigma.split(",")
+    sigma = "median" if first == "median" else _number("--sigma", first)
     settings = AnalysisSettings(
         probes=ProbeSettings(
             regularisations=tuple(_number("--c", value) for value in args.c.split(",")),
@@ -59,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             precision=args.precision,
         ),
+        further_sigmas=tuple(_number("--sigma", text) for text in further),
         samples=args.samples,
         layers=tuple(parse_layers(args.layers)) if args.layers else None,
     )

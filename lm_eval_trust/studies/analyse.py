@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,11 @@ from lm_eval_trust.analysis.figures import (
     save_figure,
 )
 from lm_eval_trust.analysis.hsic import linear_cka
-from lm_eval_trust.analysis.information import InformationPlane, InformationSettings
+from lm_eval_trust.analysis.information import (
+    InformationPlane,
+    InformationSettings,
+    LayerInformation,
+)
 from lm_eval_trust.analysis.phases import find_phases
 from lm_eval_trust.analysis.probing import ProbeSettings, probe
 from lm_eval_trust.analysis.tables import Measurement, as_table, write_table
@@ -44,7 +48,8 @@ class AnalysisSettings:
 
     Attributes:
         probes: How probes are fitted and judged.
-        information: Which dependence is measured.
+        information: Which dependence is measured; figures and phases show this one.
+        further_sigmas: Other kernel widths, for the table.
         samples: Statements of each set that dependence is measured on, at most: drawn once a
             dimension, so that n is the same at all checkpoints.
         layers: Decoder blocks, or ``None`` for all that the sets hold.
@@ -52,6 +57,7 @@ class AnalysisSettings:
 
     probes: ProbeSettings = field(default_factory=ProbeSettings)
     information: InformationSettings = field(default_factory=InformationSettings)
+    further_sigmas: tuple[float, ...] = ()
     samples: int = 2000
     layers: tuple[int, ...] | None = None
 
@@ -81,15 +87,18 @@ def analyse(folder: Path, out: Path, settings: AnalysisSettings | None = None) -
     _require_equal_n(sets)
     last = {found.info.dimension: found for found in sets}
     measurements: list[Measurement] = []
+    shown = _record(settings.information)
     for found in tqdm(sets, "Analysing", unit="set"):
         measurements += _cell(found, last[found.info.dimension], out / "cells", settings)
     table = as_table(measurements)
-    phases = pd.DataFrame(list(_phases(table, settings.information.estimator)))
+    estimator = settings.information.estimator
+    others = table["estimator"].str.startswith(estimator) & (table["settings"] != shown)
+    phases = pd.DataFrame(list(_phases(table[~others], estimator)))
     write_table(table, out / "measurements")
     if not phases.empty:
         with atomic_path(out / "phases.csv") as temporary:
             phases.to_csv(temporary, index=False)
-    _draw(table, out / "figures", settings.information.estimator)
+    _draw(table[~others], out / "figures", estimator)
     return Analysis(table, phases)
 
 
@@ -131,11 +140,17 @@ def _measure(
     rows = np.random.default_rng(settings.information.seed).permutation(len(found))
     rows = np.sort(rows[: settings.samples])
     inputs = found.layer(min(found.layers))
-    plane = InformationPlane(inputs[rows], found.labels[rows], settings.information)
+    chosen = settings.information
+    planes = {
+        _record(measured): InformationPlane(inputs[rows], found.labels[rows], measured)
+        for measured in (chosen, *(replace(chosen, sigma=s) for s in settings.further_sigmas))
+    }
     for layer in layers:
         values = found.layer(layer)
         yield from _probe_rows(found, layer, values, settings.probes)
-        yield from _information_rows(found, layer, values[rows], plane, settings)
+        for record, plane in planes.items():
+            result = plane.measure(values[rows])
+            yield from _information_rows(found, layer, result, len(rows), chosen.estimator, record)
         few = rows[:_CKA_SAMPLES]
         cka = linear_cka(values[few], last.layer(layer)[few])
         yield _row(found, layer, "cka_final", cka, n=len(few))
@@ -169,15 +184,20 @@ def _probe_rows(
             yield _row(found, layer, name, value, n=n, settings=record)
 
 
+def _record(settings: InformationSettings) -> str:
+    return json.dumps({"sigma": settings.sigma, "epsilon": settings.epsilon})
+
+
 def _information_rows(
-    found: ActivationSet, layer: int, values: Any, plane: InformationPlane, settings: Any
+    found: ActivationSet,
+    layer: int,
+    result: LayerInformation,
+    n: int,
+    estimator: str,
+    record: str,
 ) -> Iterator[Measurement]:
-    result = plane.measure(values)
-    chosen = settings.information
-    record = json.dumps({"sigma": chosen.sigma, "epsilon": chosen.epsilon})
     for side, null in (("tx", result.input), ("ty", result.label)):
-        name = f"{chosen.estimator}_{side}"
-        n = len(values)
+        name = f"{estimator}_{side}"
         yield _row(found, layer, name, null.value, null.mean, null.quantile95, n, record)
         if null.permutations:
             yield _row(found, layer, f"{name}_p", null.p, n=n, settings=record)

@@ -144,6 +144,10 @@ def test_the_commands_store_and_analyse(
     assert main(["analyze", sets, "--out", out, *options]) == 0
     printed = capfd.readouterr().out
     assert "privacy: probe accuracy" in printed and "of ckpt_001" in printed
+    assert main(["analyze", sets, "--out", out, "--sigma", "median,50,400", *options]) == 0
+    table = pd.read_parquet(Path(out) / "measurements.parquet")
+    widths = table[table["estimator"] == "nhsic_ty"].groupby("settings").size()
+    assert len(widths) == 3 and widths.nunique() == 1
     assert main(["analyze", sets, "--out", out, "--c", "much"]) == 2
     assert "--c much is not a number" in capfd.readouterr().err
     assert main(["analyze", sets, "--out", out, "--estimator", "mi"]) == 2
