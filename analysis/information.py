@@ -88,7 +88,7 @@ class InformationPlane:
             raise InputError("y holds one label only; dependence on it is not defined.")
         self._n = len(inputs)
         self._inputs = self._factor(inputs)
-        self._labels = self._label_factor(labels.to(inputs.device))
+        self._weight, self._unit = self._label_factor(labels.to(inputs.device))
 
     def measure(self, t: Samples) -> LayerInformation:
         """Return I(T, X) and I(T, Y) of a layer's activations, shape (n, d).
@@ -100,14 +100,23 @@ class InformationPlane:
         if len(layer) != self._n:
             raise InputError(f"t holds {len(layer)} samples and x {self._n}; n must be equal.")
         factor = self._factor(layer)
-        return LayerInformation(self._null(factor, self._inputs), self._null(factor, self._labels))
+        if not self._settings.permutations:
+            of_input = float((factor * self._inputs).sum(dtype=torch.float64))
+            of_label = float(self._unit @ (factor @ self._unit)) * self._weight
+            return LayerInformation(self._alone(of_input), self._alone(of_label))
+        labels = self._weight * torch.outer(self._unit, self._unit)
+        return LayerInformation(self._null(factor, self._inputs), self._null(factor, labels))
+
+    @property
+    def _scale(self) -> float:
+        return 1.0 if self._settings.estimator == "nhsic" else 1.0 / (self._n - 1) ** 2
+
+    def _alone(self, trace: float) -> Null:
+        unknown = float("nan")
+        return Null(self._scale * trace, unknown, unknown, unknown, 0)
 
     def _null(self, factor: torch.Tensor, other: torch.Tensor) -> Null:
-        settings = self._settings
-        scale = 1.0 if settings.estimator == "nhsic" else 1.0 / (self._n - 1) ** 2
-        if not settings.permutations:
-            value = scale * float((factor * other).sum(dtype=torch.float64))
-            return Null(value, float("nan"), float("nan"), float("nan"), 0)
+        settings, scale = self._settings, self._scale
         null = permutation_null(
             factor, other, permutations=settings.permutations, seed=settings.seed
         )
@@ -122,15 +131,15 @@ class InformationPlane:
     def _factor(self, samples: torch.Tensor) -> torch.Tensor:
         """Return the matrix whose products' traces are the estimator."""
         settings = self._settings
-        scaled = standardise(samples)
+        scaled = standardise(samples.to(PRECISIONS[settings.precision]))
         normalised = settings.estimator == "nhsic"
         gram = gaussian_gram(
             scaled, self._sigma(scaled), by_dimension=normalised, precision=settings.precision
         )
         return smoother(gram, settings.epsilon) if normalised else gram
 
-    def _label_factor(self, labels: torch.Tensor) -> torch.Tensor:
-        """Return the same for binary labels, whose centred kernel has rank 1."""
+    def _label_factor(self, labels: torch.Tensor) -> tuple[float, torch.Tensor]:
+        """Return the same for binary labels: weight and direction of a matrix of rank 1."""
         settings = self._settings
         scaled = standardise(labels)
         sigma = self._sigma(scaled)
@@ -143,7 +152,7 @@ class InformationPlane:
         unit = signs / signs.norm()
         if settings.estimator == "nhsic":
             weight = weight / (weight + settings.epsilon * self._n)
-        return (weight * torch.outer(unit, unit)).to(PRECISIONS[settings.precision])
+        return float(weight), unit.to(PRECISIONS[settings.precision])
 
     def _sigma(self, scaled: torch.Tensor) -> float:
         if self._settings.sigma != "median":

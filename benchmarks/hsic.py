@@ -27,6 +27,8 @@ from lm_eval_trust.analysis.kernels import standardise
 from lm_eval_trust.data.load import load_statements
 
 SIGMA, EPSILON = 50.0, 1e-5
+#: The four inversions take minutes in float64: errors are measured at every so manieth layer.
+EVERY = 5
 Sides = list[tuple[float, float]]
 
 
@@ -77,8 +79,8 @@ def timed(call: Callable[[], Sides], runs: int) -> tuple[float, Sides]:
 
 
 def worst(found: Sides, exact: Sides) -> float:
-    """Largest relative error."""
-    a, b = np.array(found), np.array(exact)
+    """Largest relative error at the layers that the exact values are of."""
+    a, b = np.array(found[::EVERY]), np.array(exact)
     return float(np.abs(a / b - 1).max())
 
 
@@ -101,21 +103,19 @@ def main() -> None:
         ]
         return layers, standardise(torch.from_numpy(labels).double()[:, None]).to(dtype)
 
-    exact = four_inversions(*inputs(torch.float64))
+    double, labels_double = inputs(torch.float64)
+    exact = four_inversions(double[::EVERY], labels_double)
     single = inputs(torch.float32)
     baseline, found = timed(lambda: four_inversions(*single), 1)
     print(f"four inversions, float32   {baseline:7.2f} s  largest error {worst(found, exact):.1e}")
     for precision in ("float64", "mixed"):
         seconds, found = timed(lambda p=precision: ours(values, labels, p, 0), options.runs)
+        with_null, _ = timed(lambda p=precision: ours(values, labels, p, 200), 1)
         print(
             f"one factorisation, {precision:8}{seconds:7.2f} s  largest error "
-            f"{worst(found, exact):.1e}  {baseline / seconds:.1f} times faster"
+            f"{worst(found, exact):.1e}  {baseline / seconds:.1f} times faster; with the null of "
+            f"200 permutations {with_null:.2f} s, {with_null / seconds:.2f} times one evaluation"
         )
-    for precision in ("float64", "mixed"):
-        alone, _ = timed(lambda p=precision: ours(values, labels, p, 0), options.runs)
-        with_null, _ = timed(lambda p=precision: ours(values, labels, p, 200), options.runs)
-        times = with_null / alone
-        print(f"with the null, {precision:8}    {with_null:7.2f} s  {times:.2f} times one")
 
 
 if __name__ == "__main__":
