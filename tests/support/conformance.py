@@ -36,6 +36,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     "tied": {"layers": 3, "heads": 2, "key_value_heads": 1, "tied": True, "hidden": 48, "seed": 2},
 }
 
+#: How many of the prompts SmolLM2 meets where each is held against float64.
+LARGE_PROMPTS = 3
+
 #: Prompts of many lengths; Unicode, line breaks, trailing spaces.
 PROMPTS = (
     "Q: Who rules the city of Ankoria?",
