@@ -120,17 +120,23 @@ def _cell(
     file = folder / found.info.checkpoint / f"{found.info.dimension}.json"
     stamps = [(s.path.stat().st_size, s.path.stat().st_mtime_ns) for s in (found, last)]
     key = fingerprint({"settings": _plain(settings), "files": stamps})
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        if record["key"] == key:
-            return [Measurement(**row) for row in record["rows"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # not there, or not whole
+    kept = _kept(file, key)
+    if kept is not None:
+        return kept
     rows = list(_measure(found, last, settings))
     with atomic_path(file) as temporary:
         record = {"key": key, "rows": [asdict(row) for row in rows]}
         temporary.write_text(json.dumps(record), encoding="utf-8")
     return rows
+
+
+def _kept(file: Path, key: str) -> list[Measurement] | None:
+    """Return the measurements of a finished cell; ``None`` if it is not there, not whole, or old."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return [Measurement(**row) for row in record["rows"]] if record["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _measure(

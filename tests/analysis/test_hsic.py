@@ -63,6 +63,12 @@ def test_both_estimators_equal_their_direct_formulas(n: int, sigma: float) -> No
         assert nhsic(a, b, sigma) == pytest.approx(direct_nhsic(a, b, sigma), rel=1e-6)
 
 
+def test_both_estimators_at_two_thousand_samples() -> None:
+    x, y = dependent(2000)
+    assert hsic(x, y, 5.0) == pytest.approx(direct_hsic(x, y, 5.0), rel=1e-6)
+    assert nhsic(x, y, 400.0) == pytest.approx(direct_nhsic(x, y, 400.0), rel=1e-6)
+
+
 def test_two_samples_by_hand() -> None:
     # K = [[1, k], [k, 1]]: H K H = (1 − k)/2 [[1, −1], [−1, 1]].
     x, y = np.array([0.0, 2.0]), np.array([0.0, 1.0])
