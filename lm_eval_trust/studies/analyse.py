@@ -131,7 +131,7 @@ def _cell(
 
 
 def _kept(file: Path, key: str) -> list[Measurement] | None:
-    """Return the measurements of a finished cell; ``None`` if it is not there, not whole, or old."""
+    """Return a finished cell's measurements; ``None`` if it is not there, not whole, or old."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         return [Measurement(**row) for row in record["rows"]] if record["key"] == key else None
