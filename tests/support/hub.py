@@ -1,17 +1,60 @@
-"""A server on localhost that speaks the Hugging Face Hub's protocol, errors included."""
+"""A server on localhost that speaks the Hugging Face Hub's protocol, errors included.
+
+It serves other processes too: they find it by ``HF_ENDPOINT``. Large files are answered as the
+Hub does: a redirect to another path, with the checksum and size of the file in its headers.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+#: Bytes from which on a file is kept as a large one.
+LARGE = 1 << 14
+#: For :attr:`Fault.times`.
+ALWAYS = 1 << 62
+_BLOCK = 1 << 12
+
+
+@dataclass
+class Fault:
+    """How some requests go wrong.
+
+    Attributes:
+        path: Pattern of their paths, e.g. ``*/model.safetensors``.
+        times: So many of them; the others are answered.
+        status: Answer with this status and no content.
+        retry_after: Value of the header of this name beside ``status``.
+        cut_at: Break the connection off after so many bytes of the content.
+        wrong: Change a byte of the content.
+        silence: Seconds of silence before the content.
+        bytes_per_second: How fast the content is sent.
+        command: Only requests of this kind.
+    """
+
+    path: str
+    times: int = 1
+    status: int | None = None
+    retry_after: str | None = None
+    cut_at: int | None = None
+    wrong: bool = False
+    silence: float = 0
+    bytes_per_second: float | None = None
+    command: str = "GET"
 
 
 @dataclass
@@ -19,7 +62,7 @@ class Repository:
     """One repository.
 
     Attributes:
-        revisions: Name of a branch or tag → its files.
+        revisions: Name of a branch or tag → its files. Take one out, and it is missing.
     """
 
     revisions: dict[str, dict[str, bytes]]
@@ -27,7 +70,8 @@ class Repository:
     def commit(self, revision: str) -> str | None:
         """Return the commit of a revision's name or of a commit."""
         if revision in self.revisions:
-            return hashlib.sha1(repr(sorted(self.revisions[revision].items())).encode()).hexdigest()
+            files = sorted(self.revisions[revision].items())
+            return hashlib.sha1(repr([(p, _blob_id(c)) for p, c in files]).encode()).hexdigest()
         return revision if revision in map(self.commit, self.revisions) else None
 
     def files(self, revision: str) -> dict[str, bytes]:
@@ -44,21 +88,64 @@ class Hub:
         address: For ``HF_ENDPOINT``.
         datasets: ``owner/name`` → repository.
         models: ``owner/name`` → repository.
+        faults: The first that fits a request and is not used up applies to it.
+        closed: Names of repositories that are answered with 403.
         asked: Method and path of every request.
-        broken: Paths of files whose connection breaks off half way.
+        ranges: Path and first byte of every request for a part of a file.
+        sent: Bytes of files that were sent.
     """
 
     address: str
     datasets: dict[str, Repository] = field(default_factory=dict)
     models: dict[str, Repository] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    closed: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
-    broken: set[str] = field(default_factory=set)
+    ranges: list[tuple[str, int]] = field(default_factory=list)
+    sent: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def fault(self, command: str, path: str) -> Fault:
+        """Return what goes wrong with a request, and count it off."""
+        with self._lock:
+            for fault in self.faults:
+                if fault.times and fault.command == command and fnmatchcase(path, fault.path):
+                    fault.times -= 1
+                    return fault
+        return Fault(path)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A file that is asked for, and where its content is answered, if elsewhere."""
+
+    content: bytes
+    commit: str
+    redirect: str | None
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Return a model's files, for a revision."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def stand_in_model(seed: int, size: int) -> dict[str, bytes]:
+    """Return files with the names of a model's, its weights ``size`` random bytes."""
+    weights = random.Random(seed).randbytes(size)
+    return {"config.json": b'{"seed": %d}' % seed, "model.safetensors": weights, "README.md": b"#"}
 
 
 _API = re.compile(
-    r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+))?/?(.*)$"
+    r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|refs)(?:/([^/]+))?)?/?(.*)$"
 )
-_FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
+_FILE = re.compile(r"/(?:(cdn)/)?(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of clients that hang up: they do so in the middle of slow answers."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -68,9 +155,9 @@ def hub_server() -> Iterator[Hub]:
     class Handler(_Handler):
         hub: Hub
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), Handler)
     Handler.hub = Hub(f"http://127.0.0.1:{server.server_address[1]}")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield Handler.hub
     finally:
@@ -93,38 +180,78 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        path = unquote(urlsplit(self.path).path)
-        self.hub.asked.append(f"{self.command} {path}")
-        if api := _API.match(path):
-            kind, name, what, revision, folder = api.groups()
-            repository = self._repository(kind, name, revision or "main")
-            if repository is not None:
-                self._answer_api(repository, name, what, revision or "main", folder, body)
-        elif file := _FILE.match(path):
-            prefix, name, revision, file_path = file.groups()
-            self._answer_file("datasets" if prefix else "models", name, revision, file_path)
+        # A slash within a revision's name stays encoded until the path is taken apart.
+        path = urlsplit(self.path).path
+        self.hub.asked.append(f"{self.command} {unquote(path)}")
+        file = _FILE.match(path)
+        wanted = self._wanted(*map(_unquoted, file.groups())) if file else None
+        if wanted and wanted.redirect:
+            self._redirect(wanted)
+            return
+        fault = self.hub.fault(self.command, unquote(path))
+        time.sleep(fault.silence)
+        if fault.status is not None:
+            self._refuse("", "", status=fault.status, retry_after=fault.retry_after)
+        elif wanted:
+            self._send_file(wanted, fault)
+        elif file:
+            self._refuse_file(*map(_unquoted, file.groups()))
+        elif api := _API.match(path):
+            self._answer_api(*map(_unquoted, api.groups()), body)
         else:
             self._refuse("EntryNotFound", "No such page")
 
-    def _repository(self, kind: str, name: str, revision: str) -> Repository | None:
+    def _wanted(
+        self, cdn: str | None, prefix: str | None, name: str, revision: str, path: str
+    ) -> _Wanted | None:
+        """Return the file that is asked for, if it is there for all to see."""
+        repository = (self.hub.datasets if prefix else self.hub.models).get(name)
+        commit = repository and repository.commit(revision)
+        if name in self.hub.closed or not repository or not commit:
+            return None
+        content = repository.files(revision).get(path)
+        if content is None:
+            return None
+        large = len(content) >= LARGE and not cdn
+        return _Wanted(
+            content, commit, f"/cdn/{prefix or ''}{name}/resolve/{commit}/{path}" if large else None
+        )
+
+    def _refuse_file(
+        self, cdn: str | None, prefix: str | None, name: str, revision: str, path: str
+    ) -> None:
+        if self._repository("datasets" if prefix else "models", name, revision):
+            self._refuse("EntryNotFound", f"{path} does not exist")
+
+    def _repository(self, kind: str, name: str, revision: str | None) -> Repository | None:
+        """Return a repository that has a revision; refuse the request otherwise."""
         held = self.hub.datasets if kind == "datasets" else self.hub.models
-        if name not in held:
+        if name in self.hub.closed:
+            self._refuse("", "Not for you", status=403)
+        elif name not in held:
             self._refuse("RepoNotFound", "Repository not found")
-            return None
-        if held[name].commit(revision) is None:
+        elif revision is not None and held[name].commit(revision) is None:
             self._refuse("RevisionNotFound", f"Invalid rev id: {revision}")
-            return None
-        return held[name]
+        else:
+            return held[name]
+        return None
 
     def _answer_api(
         self,
-        repository: Repository,
+        kind: str,
         name: str,
         what: str | None,
-        revision: str,
+        revision: str | None,
         folder: str,
         body: bytes,
     ) -> None:
+        revision = revision or "main"
+        repository = self._repository(kind, name, None if what == "refs" else revision)
+        if repository is None:
+            return
+        if what == "refs":
+            self._json(_refs(repository))
+            return
         files = repository.files(revision)
         if what == "tree":
             deep = "recursive=True" in urlsplit(self.path).query or "recursive=true" in self.path
@@ -133,38 +260,54 @@ class _Handler(BaseHTTPRequestHandler):
             wanted = _paths(body)
             self._json([_entry(path, files[path]) for path in wanted if path in files])
         else:
-            siblings = [{"rfilename": path} for path in files]
+            siblings = [_sibling(path, content) for path, content in files.items()]
             commit = repository.commit(revision)
             self._json(
                 {"id": name, "sha": commit, "siblings": siblings, "private": False, "tags": []}
             )
 
-    def _answer_file(self, kind: str, name: str, revision: str, path: str) -> None:
-        repository = self._repository(kind, name, revision)
-        if repository is None:
-            return
-        content = repository.files(revision).get(path)
-        if content is None:
-            self._refuse("EntryNotFound", f"{path} does not exist")
-            return
-        first, last = self._range(len(content))
-        part = content[first : last + 1]
-        partial = len(part) < len(content)
+    def _redirect(self, wanted: _Wanted) -> None:
+        self.send_response(302)
+        self.send_header("Location", self.hub.address + quote(str(wanted.redirect)))
+        self.send_header("X-Linked-Etag", f'"{_sha256(wanted.content)}"')
+        self.send_header("X-Linked-Size", str(len(wanted.content)))
+        self.send_header("X-Repo-Commit", wanted.commit)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _send_file(self, wanted: _Wanted, fault: Fault) -> None:
+        size = len(wanted.content)
+        first, last = self._range(size)
+        partial = first > 0 or last < size - 1
         self.send_response(206 if partial else 200)
         if partial:
-            self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+            self.hub.ranges.append((unquote(urlsplit(self.path).path), first))
+            self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
+        etag = _sha256(wanted.content) if size >= LARGE else _blob_id(wanted.content)
         self.send_header("Accept-Ranges", "bytes")
-        self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", str(repository.commit(revision)))
-        self.send_header("Content-Length", str(len(part)))
+        self.send_header("ETag", f'"{etag}"')
+        self.send_header("X-Repo-Commit", wanted.commit)
+        self.send_header("Content-Length", str(last + 1 - first))
         self.end_headers()
-        if self.command == "HEAD":
-            return
-        if path in self.hub.broken:
-            self.wfile.write(part[: len(part) // 2])
+        if self.command != "HEAD":
+            self._send(wanted.content[first : last + 1], fault)
+
+    def _send(self, part: bytes, fault: Fault) -> None:
+        if fault.wrong and part:
+            part = part[:-1] + bytes([part[-1] ^ 1])
+        if fault.cut_at is not None:
+            part = part[: fault.cut_at]
             self.close_connection = True
-            return
-        self.wfile.write(part)
+        block = _BLOCK if fault.bytes_per_second else max(1, len(part))
+        for start in range(0, len(part), block):
+            try:
+                self.wfile.write(part[start : start + block])
+            except OSError:
+                self.close_connection = True
+                return
+            self.hub.sent += len(part[start : start + block])
+            if fault.bytes_per_second:
+                time.sleep(block / fault.bytes_per_second)
 
     def _range(self, size: int) -> tuple[int, int]:
         found = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
@@ -181,9 +324,13 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _refuse(self, code: str, message: str) -> None:
+    def _refuse(
+        self, code: str, message: str, *, status: int = 404, retry_after: str | None = None
+    ) -> None:
         body = json.dumps({"error": message}).encode()
-        self.send_response(404)
+        self.send_response(status)
+        if retry_after is not None:
+            self.send_header("Retry-After", retry_after)
         self.send_header("X-Error-Code", code)
         self.send_header("X-Error-Message", message)
         self.send_header("Content-Length", str(len(body)))
@@ -195,9 +342,43 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+def _unquoted(text: str | None) -> str | None:
+    return None if text is None else unquote(text)
+
+
+@cache
+def _blob_id(content: bytes) -> str:
+    """Return the name that git gives a file."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+@cache
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _refs(repository: Repository) -> dict[str, list[dict[str, str | None]]]:
+    branches = [
+        {"name": name, "ref": f"refs/heads/{name}", "targetCommit": repository.commit(name)}
+        for name in repository.revisions
+    ]
+    return {"branches": branches, "tags": [], "converts": []}
+
+
+def _sibling(path: str, content: bytes) -> dict[str, Any]:
+    described = {"rfilename": path, "size": len(content), "blobId": _blob_id(content)}
+    if len(content) < LARGE:
+        return described
+    large = {"sha256": _sha256(content), "size": len(content), "pointerSize": 130}
+    return {**described, "lfs": large}
+
+
 def _entry(path: str, content: bytes) -> dict[str, Any]:
-    oid = hashlib.sha1(content).hexdigest()
-    return {"type": "file", "oid": oid, "size": len(content), "path": path}
+    entry = {"type": "file", "oid": _blob_id(content), "size": len(content), "path": path}
+    if len(content) < LARGE:
+        return entry
+    large = {"oid": _sha256(content), "size": len(content), "pointerSize": 130}
+    return {**entry, "lfs": large}
 
 
 def _tree(files: dict[str, bytes], folder: str, *, recursive: bool) -> Iterator[dict[str, Any]]:
@@ -211,16 +392,14 @@ def _tree(files: dict[str, bytes], folder: str, *, recursive: bool) -> Iterator[
         if "/" in below and below.split("/")[0] not in folders:
             folders.add(below.split("/")[0])
             name = prefix + below.split("/")[0]
-            yield {"type": "directory", "oid": _entry(name, b"")["oid"], "size": 0, "path": name}
+            yield {"type": "directory", "oid": _blob_id(name.encode()), "size": 0, "path": name}
         if recursive or "/" not in below:
             yield _entry(path, content)
 
 
 def _paths(body: bytes) -> list[str]:
     try:
-        paths: list[str] = json.loads(body)["paths"]
+        paths: Iterable[str] = json.loads(body)["paths"]
     except (ValueError, KeyError):
-        from urllib.parse import parse_qs
-
         paths = parse_qs(body.decode()).get("paths", [])
-    return paths
+    return list(paths)

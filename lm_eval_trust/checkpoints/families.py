@@ -1,0 +1,142 @@
+"""Families of checkpoints: one training run, seen at many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lm_eval_trust.checkpoints import presets
+from lm_eval_trust.checkpoints.checkpoint import Checkpoint
+from lm_eval_trust.checkpoints.naming import NUMBERED, Naming
+from lm_eval_trust.checkpoints.selection import chosen
+from lm_eval_trust.errors import InputError, unknown_name
+
+__all__ = ["Checkpoint", "CheckpointFamily", "FamilySettings", "family_names", "open_family"]
+
+
+@dataclass(frozen=True)
+class CheckpointFamily:
+    """A training run.
+
+    Attributes:
+        name: Of the preset, the Hub's repository, or the folder.
+        checkpoints: Ascending by step.
+    """
+
+    name: str
+    checkpoints: tuple[Checkpoint, ...]
+
+    def choose(self, which: str | Sequence[str]) -> tuple[Checkpoint, ...]:
+        """Return some of the checkpoints; see :func:`selection.chosen`.
+
+        Raises:
+            InputError: There is no such checkpoint, or nothing is asked for.
+        """
+        return chosen(self.checkpoints, which)
+
+
+@dataclass(frozen=True)
+class FamilySettings:
+    """Which family; exactly one of ``name``, ``hub`` and ``folder`` is given.
+
+    Attributes:
+        name: A preset, see :func:`family_names`.
+        hub: ``OWNER/NAME`` of a repository whose revisions are checkpoints.
+        folder: A local folder whose sub-folders are checkpoints.
+        pattern: Regular expression of a revision's or folder's name, with a group ``step`` and,
+            if the name tells it, ``tokens``. A folder needs none if the names end in a number.
+        tokens_per_step: Tokens of a batch, where the names do not tell the tokens.
+    """
+
+    name: str | None = None
+    hub: str | None = None
+    folder: str | None = None
+    pattern: str | None = None
+    tokens_per_step: int | None = None
+
+
+def family_names() -> tuple[str, ...]:
+    """Return the names of the presets."""
+    return (presets.AMBER, "mini", *presets.PYTHIA, *presets.LISTED_BY_HUB)
+
+
+def open_family(settings: FamilySettings) -> CheckpointFamily:
+    """Return a family with its checkpoints; downloads none of them and trains nothing.
+
+    Amber, Pythia and the embedded family are known without the network. The revisions of others
+    are asked of the Hub, those of a folder are looked up in it.
+
+    Raises:
+        InputError: Settings that contradict each other, an unknown preset, repository or folder,
+            or one that holds no checkpoint.
+        ExternalError: The Hub cannot be reached.
+    """
+    given = [key for key in ("name", "hub", "folder") if getattr(settings, key) is not None]
+    if len(given) != 1:
+        raise InputError(
+            f"A family needs exactly one of name, hub and folder; "
+            f"given are {' and '.join(given) or 'none'}."
+        )
+    if settings.tokens_per_step is not None and settings.tokens_per_step < 1:
+        raise InputError(f"tokens_per_step is {settings.tokens_per_step}; expected at least 1.")
+    if settings.name is not None:
+        return _preset(settings.name, settings)
+    if settings.hub is not None:
+        return _of_hub(settings.hub, settings)
+    return _of_folder(Path(str(settings.folder)).expanduser(), settings)
+
+
+def _preset(name: str, settings: FamilySettings) -> CheckpointFamily:
+    if settings.pattern is not None:
+        raise InputError(f"The family {name} has names of its own; leave out the pattern.")
+    if name in presets.LISTED_BY_HUB:
+        preset = presets.LISTED_BY_HUB[name]
+        per_step = settings.tokens_per_step or preset.naming.tokens_per_step
+        return _listed(name, preset.hub, replace(preset.naming, tokens_per_step=per_step))
+    if settings.tokens_per_step is not None:
+        raise InputError(f"The tokens of {name} are known; leave out tokens_per_step.")
+    if name == presets.AMBER:
+        return CheckpointFamily(name, presets.amber())
+    if name == "mini":
+        return CheckpointFamily(name, presets.mini())
+    if name in presets.PYTHIA:
+        return CheckpointFamily(name, presets.pythia(name))
+    raise unknown_name("family", name, family_names())
+
+
+def _of_hub(hub: str, settings: FamilySettings) -> CheckpointFamily:
+    if settings.pattern is None:
+        raise InputError(
+            f"Which revisions of {hub} are checkpoints? Give a pattern with a group for the step, "
+            f"e.g. 'step(?P<step>[0-9]+)'."
+        )
+    return _listed(hub, hub, Naming(settings.pattern, settings.tokens_per_step))
+
+
+def _listed(name: str, hub: str, naming: Naming) -> CheckpointFamily:
+    from lm_eval_trust.checkpoints.listing import list_revisions
+
+    revisions = list_revisions(hub)
+    found = naming.checkpoints(revisions, lambda revision: (hub, revision))
+    return _family(name, found, naming, f"revision of {hub}", revisions)
+
+
+def _of_folder(folder: Path, settings: FamilySettings) -> CheckpointFamily:
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder} of checkpoints.")
+    naming = Naming(settings.pattern or NUMBERED, settings.tokens_per_step)
+    names = sorted(path.parent.name for path in folder.glob("*/config.json"))
+    found = naming.checkpoints(names, lambda name: (str(folder / name), None))
+    return _family(folder.resolve().name, found, naming, f"model in {folder}", names)
+
+
+def _family(
+    name: str, found: tuple[Checkpoint, ...], naming: Naming, what: str, names: Sequence[str]
+) -> CheckpointFamily:
+    if not found:
+        seen = ", ".join(sorted(names)[:5]) or "none"
+        raise InputError(
+            f"No {what} is a checkpoint by the pattern {naming.pattern!r}; there are {seen}."
+        )
+    return CheckpointFamily(name, found)
