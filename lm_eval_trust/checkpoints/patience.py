@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ Answer = TypeVar("Answer")
 #: timeouts, cut connections. Which library that is depends on the client's version.
 HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
 _PASSING_STATUS = (408, 425, 429)
+_USED_UP = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)")
 #: Seconds; a server that asks for more is not waited for that long.
 _LONGEST_ASKED = 900.0
 
@@ -98,11 +100,19 @@ def status_of(error: Exception) -> int | None:
 
 
 def _asked_wait(error: Exception) -> float:
-    """Return the seconds that the server asks to wait, by number or by date, else 0."""
+    """Return the seconds that the server asks to wait, else 0.
+
+    ``Retry-After`` gives a number or a date. The Hub's ``RateLimit: "api";r=0;t=55`` says that
+    nothing is left of the quota for 55 seconds (draft-ietf-httpapi-ratelimit-headers).
+    """
     response = getattr(error, "response", None)
-    asked = "" if response is None else response.headers.get("Retry-After", "").strip()
+    if response is None:
+        return 0.0
+    asked = response.headers.get("Retry-After", "").strip()
     if asked.isdecimal():
         return float(asked)
+    if quota := _USED_UP.search(response.headers.get("RateLimit", "")):
+        return float(quota[1])
     try:
         return (parsedate_to_datetime(asked) - datetime.now(timezone.utc)).total_seconds()
     except (TypeError, ValueError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -64,10 +66,21 @@ def test_cuts_that_bring_something_each_are_no_reason_to_give_up(
     check(store(tries=2), checkpoints[0])
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("*", status=429, retry_after="1"),
+        Fault("*", status=503, retry_after="a date"),
+        Fault("*", status=429, rate_limit='"api";r=0;t=1'),
+    ],
+    ids=["seconds", "a date", "quota"],
+)
 def test_the_server_says_how_long_to_wait(
-    hub: Hub, store: Stores, checkpoints: list[Checkpoint]
+    fault: Fault, hub: Hub, store: Stores, checkpoints: list[Checkpoint]
 ) -> None:
-    hub.faults.append(Fault("*/config.json", status=429, retry_after="1"))
+    if fault.status == 503:
+        fault.retry_after = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=2))
+    hub.faults.append(fault)
     start = time.monotonic()
     check(store(), checkpoints[0])
     assert time.monotonic() - start >= 1

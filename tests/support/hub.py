@@ -13,13 +13,14 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -39,6 +40,7 @@ class Fault:
         times: So many of them; the others are answered.
         status: Answer with this status and no content.
         retry_after: Value of the header of this name beside ``status``.
+        rate_limit: Likewise.
         cut_at: Break the connection off after so many bytes of the content.
         wrong: Change a byte of the content.
         silence: Seconds of silence before the content.
@@ -50,6 +52,7 @@ class Fault:
     times: int = 1
     status: int | None = None
     retry_after: str | None = None
+    rate_limit: str | None = None
     cut_at: int | None = None
     wrong: bool = False
     silence: float = 0
@@ -191,7 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.hub.fault(self.command, unquote(path))
         time.sleep(fault.silence)
         if fault.status is not None:
-            self._refuse("", "", status=fault.status, retry_after=fault.retry_after)
+            headers = {"Retry-After": fault.retry_after, "RateLimit": fault.rate_limit}
+            self._refuse("", "", status=fault.status, headers=headers)
         elif wanted:
             self._send_file(wanted, fault)
         elif file:
@@ -325,12 +329,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _refuse(
-        self, code: str, message: str, *, status: int = 404, retry_after: str | None = None
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int = 404,
+        headers: Mapping[str, str | None] = MappingProxyType({}),
     ) -> None:
         body = json.dumps({"error": message}).encode()
         self.send_response(status)
-        if retry_after is not None:
-            self.send_header("Retry-After", retry_after)
+        for name, value in headers.items():
+            if value is not None:
+                self.send_header(name, value)
         self.send_header("X-Error-Code", code)
         self.send_header("X-Error-Message", message)
         self.send_header("Content-Length", str(len(body)))
