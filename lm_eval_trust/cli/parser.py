@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
         mini,
         pretrain,
         run,
+        study,
         vector,
     )
 
@@ -52,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         vector,
         activations,
         analyze,
+        study,
         finetune,
         pretrain,
         mini,

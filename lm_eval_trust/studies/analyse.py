@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from tqdm import tqdm
 
@@ -37,6 +38,8 @@ from lm_eval_trust.errors import InputError
 from lm_eval_trust.hashing import fingerprint
 from lm_eval_trust.storage import atomic_path
 
+#: What can be measured: ``cka`` is the alignment to the final checkpoint.
+MEASURES = ("probes", "information", "cka")
 _LEAST_CHECKPOINTS = 6
 #: Samples of the alignment to the final checkpoint, which is for orientation.
 _CKA_SAMPLES = 500
@@ -53,6 +56,7 @@ class AnalysisSettings:
         samples: Statements of each set that dependence is measured on, at most: drawn once a
             dimension, so that n is the same at all checkpoints.
         layers: Decoder blocks, or ``None`` for all that the sets hold.
+        measures: Which of :data:`MEASURES`.
     """
 
     probes: ProbeSettings = field(default_factory=ProbeSettings)
@@ -60,6 +64,7 @@ class AnalysisSettings:
     further_sigmas: tuple[float, ...] = ()
     samples: int = 2000
     layers: tuple[int, ...] | None = None
+    measures: tuple[str, ...] = MEASURES
 
 
 @dataclass(frozen=True)
@@ -87,18 +92,31 @@ def analyse(folder: Path, out: Path, settings: AnalysisSettings | None = None) -
     _require_equal_n(sets)
     last = {found.info.dimension: found for found in sets}
     measurements: list[Measurement] = []
-    shown = _record(settings.information)
     for found in tqdm(sets, "Analysing", unit="set"):
         measurements += _cell(found, last[found.info.dimension], out / "cells", settings)
+    return write_analysis(measurements, out, settings)
+
+
+def write_analysis(
+    measurements: Sequence[Measurement], out: Path, settings: AnalysisSettings
+) -> Analysis:
+    """Write tables and figures of what was measured; the same bytes for the same measurements.
+
+    Args:
+        measurements: Of :func:`measure_set`, ordered by step.
+        out: Folder.
+        settings: With which they were measured.
+    """
     table = as_table(measurements)
-    estimator = settings.information.estimator
+    estimator, shown = settings.information.estimator, _record(settings.information)
     others = table["estimator"].str.startswith(estimator) & (table["settings"] != shown)
-    phases = pd.DataFrame(list(_phases(table[~others], estimator)))
+    drawn = table[~others]
+    phases = pd.DataFrame(list(_phases(drawn, estimator)))
     write_table(table, out / "measurements")
     if not phases.empty:
         with atomic_path(out / "phases.csv") as temporary:
             phases.to_csv(temporary, index=False)
-    _draw(table[~others], out / "figures", estimator)
+    _draw(drawn, out / "figures", estimator, settings.measures)
     return Analysis(table, phases)
 
 
@@ -123,7 +141,7 @@ def _cell(
     kept = _kept(file, key)
     if kept is not None:
         return kept
-    rows = list(_measure(found, last, settings))
+    rows = measure_set(found, last, settings)
     with atomic_path(file) as temporary:
         record = {"key": key, "rows": [asdict(row) for row in rows]}
         temporary.write_text(json.dumps(record), encoding="utf-8")
@@ -139,27 +157,48 @@ def _kept(file: Path, key: str) -> list[Measurement] | None:
         return None
 
 
-def _measure(
+def measure_set(
     found: ActivationSet, last: ActivationSet, settings: AnalysisSettings
-) -> Iterator[Measurement]:
+) -> list[Measurement]:
+    """Return a set's measurements.
+
+    Args:
+        found: The set.
+        last: The same dimension's set of the final checkpoint.
+        settings: What is computed.
+
+    Raises:
+        InputError: A set lacks a layer.
+    """
     layers = found.layers if settings.layers is None else settings.layers
     rows = np.random.default_rng(settings.information.seed).permutation(len(found))
     rows = np.sort(rows[: settings.samples])
-    inputs = found.layer(min(found.layers))
-    chosen = settings.information
-    planes = {
+    planes = _planes(found, rows, settings) if "information" in settings.measures else {}
+    measured: list[Measurement] = []
+    for layer in layers:
+        values = found.layer(layer)
+        if "probes" in settings.measures:
+            measured += _probe_rows(found, layer, values, settings.probes)
+        for record, plane in planes.items():
+            result = plane.measure(values[rows])
+            estimator = settings.information.estimator
+            measured += _information_rows(found, layer, result, len(rows), estimator, record)
+        if "cka" in settings.measures:
+            few = rows[:_CKA_SAMPLES]
+            cka = linear_cka(values[few], last.layer(layer)[few])
+            measured.append(_row(found, layer, "cka_final", cka, n=len(few)))
+    return measured
+
+
+def _planes(
+    found: ActivationSet, rows: npt.NDArray[np.int64], settings: AnalysisSettings
+) -> dict[str, InformationPlane]:
+    """Return a plane for each kernel width, by its record."""
+    inputs, chosen = found.layer(min(found.layers)), settings.information
+    return {
         _record(measured): InformationPlane(inputs[rows], found.labels[rows], measured)
         for measured in (chosen, *(replace(chosen, sigma=s) for s in settings.further_sigmas))
     }
-    for layer in layers:
-        values = found.layer(layer)
-        yield from _probe_rows(found, layer, values, settings.probes)
-        for record, plane in planes.items():
-            result = plane.measure(values[rows])
-            yield from _information_rows(found, layer, result, len(rows), chosen.estimator, record)
-        few = rows[:_CKA_SAMPLES]
-        cka = linear_cka(values[few], last.layer(layer)[few])
-        yield _row(found, layer, "cka_final", cka, n=len(few))
 
 
 def _probe_rows(
@@ -257,13 +296,18 @@ def _phases(table: pd.DataFrame, estimator: str) -> Iterator[Mapping[str, Any]]:
         }
 
 
-def _draw(table: pd.DataFrame, folder: Path, estimator: str) -> None:
-    figures = {
-        "probing": curves_by_layer(table, "probe_accuracy", label="probe accuracy"),
-        "probing-heatmap": layer_heatmap(table, "probe_accuracy", label="probe accuracy"),
-        f"{estimator}": information_curves(table, estimator),
-        f"{estimator}-plane": information_plane(table, estimator),
-    }
+def _draw(table: pd.DataFrame, folder: Path, estimator: str, measures: Sequence[str]) -> None:
+    figures = {}
+    if "probes" in measures:
+        figures = {
+            "probing": curves_by_layer(table, "probe_accuracy", label="probe accuracy"),
+            "probing-heatmap": layer_heatmap(table, "probe_accuracy", label="probe accuracy"),
+        }
+    if "information" in measures:
+        figures |= {
+            f"{estimator}": information_curves(table, estimator),
+            f"{estimator}-plane": information_plane(table, estimator),
+        }
     for name, figure in figures.items():
         save_figure(figure, folder, name)
 

@@ -83,7 +83,7 @@ def test_finished_cells_are_not_computed_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = analyse(folder, tmp_path / "whole", SETTINGS).table
-    measure, seen = module._measure, []
+    measure, seen = module.measure_set, []
 
     def broken(found: object, *rest: object) -> object:
         if len(seen) == 3:
@@ -92,12 +92,12 @@ def test_finished_cells_are_not_computed_again(
         return measure(found, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "_measure", broken)
+        patch.setattr(module, "measure_set", broken)
         analyse(folder, tmp_path / "out", SETTINGS)
     count: list[object] = []
     monkeypatch.setattr(
         module,
-        "_measure",
+        "measure_set",
         lambda *a: count.append(a) or measure(*a),  # type: ignore[func-returns-value]
     )
     pd.testing.assert_frame_equal(analyse(folder, tmp_path / "out", SETTINGS).table, whole)

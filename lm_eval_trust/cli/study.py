@@ -1,0 +1,79 @@
+"""``lm-eval-trust study``: a study over checkpoints, resumable, on one machine or a cluster."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "study",
+        help="a study over checkpoints: activations, probes, vectors, benchmarks, figures",
+        description="Compute what a study's file declares, cell by cell, and export tables and "
+        "figures. A run that was interrupted goes on where it stopped; changed settings compute "
+        "just the cells that they touch. A cell that fails is told at the end, and tried again by "
+        "the next run.",
+    )
+    parser.add_argument("study", type=Path, metavar="STUDY.yaml")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--dry-run", action="store_true", help="print cells, bytes and time, and do nothing"
+    )
+    instead.add_argument("--status", action="store_true", help="print how far it is")
+    instead.add_argument(
+        "--export-only", action="store_true", help="export what is there, and compute nothing"
+    )
+    parser.add_argument("--engine", help="local (processes, default), ray, or inline")
+    parser.add_argument("--workers", type=int, help="of the engine; default one a GPU, else one")
+    parser.add_argument("--address", help="of a Ray cluster: auto, or HOST:PORT")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run, or tell about, a study."""
+    from lm_eval_trust.studies.document import read_document
+    from lm_eval_trust.studies.folder import StudyFolder
+    from lm_eval_trust.studies.grid import Study
+    from lm_eval_trust.studies.models import Identities
+    from lm_eval_trust.studies.spec import read_spec, with_engine
+
+    document = read_document(args.study)
+    spec = with_engine(read_spec(document), args.engine, args.workers, args.address)
+    folder = StudyFolder(args.out)
+    folder.check(spec.study)
+    identities = Identities(args.out / "identities.json")
+    study = Study(spec, document, identities)
+    if args.dry_run:
+        from lm_eval_trust.studies.estimate import describe, estimate
+
+        print(describe(estimate(study, folder)))
+        return 0
+    if args.status:
+        from lm_eval_trust.studies.status import describe_status
+
+        print(describe_status(study, folder))
+        return 0
+    return _export(study, folder) if args.export_only else _compute(study, folder)
+
+
+def _compute(study: Any, folder: Any) -> int:
+    from lm_eval_trust.studies.run import run_study
+    from lm_eval_trust.studies.status import describe_outcome
+
+    outcome = run_study(study, folder)
+    _export(study, folder)
+    print(describe_outcome(outcome))
+    code: int = outcome.exit_code
+    return code
+
+
+def _export(study: Any, folder: Any) -> int:
+    from lm_eval_trust.studies.export import export
+
+    for file in export(study, folder):
+        print(file)
+    return 0

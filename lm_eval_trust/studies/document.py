@@ -1,0 +1,103 @@
+"""A YAML file whose every place has a line, so that what is wrong in it can be pointed at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lm_eval_trust.errors import ExternalError, InputError
+
+Place = Sequence[str | int]
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a file says, and where.
+
+    Attributes:
+        path: The file.
+        content: Its mapping.
+        root: The node that it was made from.
+    """
+
+    path: Path
+    content: Mapping[str, Any]
+    root: yaml.Node
+
+    def where(self, place: Place) -> str:
+        """Return file, line and key of a place such as ``("data", "split")``.
+
+        The line is that of the deepest part of the place that the file has.
+        """
+        line = self.root.start_mark.line + 1
+        node: yaml.Node | None = self.root
+        for part in place:
+            line, node = _inside(node, part, line)
+            if node is None:
+                break
+        key = ".".join(str(part) for part in place)
+        return f"{self.path}, line {line}, {key}" if key else f"{self.path}, line {line}"
+
+    @contextmanager
+    def at(self, *place: str | int) -> Iterator[None]:
+        """Say of input errors and failures inside where in the file they come from."""
+        try:
+            yield
+        except (InputError, ExternalError) as error:
+            raise type(error)(f"{self.where(place)}: {error}") from error
+
+
+def read_document(path: Path) -> Document:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        InputError: It cannot be read, is not YAML, holds a key twice, or holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"Cannot read the study {path}: {error}.") from error
+    try:
+        root = yaml.compose(text, yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    if root is None or not isinstance(content, dict):
+        raise InputError(f"{path} holds no mapping; expected keys such as `study:` and `family:`.")
+    document = Document(path, content, root)
+    _refuse_doubles(document, root)
+    return document
+
+
+def _inside(node: yaml.Node | None, part: str | int, line: int) -> tuple[int, yaml.Node | None]:
+    """Return line and node of a part of a node; the line as it was where there is none."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(part):
+                return key.start_mark.line + 1, value
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        found: yaml.Node = node.value[part]
+        return found.start_mark.line + 1, found
+    return line, None
+
+
+def _refuse_doubles(document: Document, node: yaml.Node) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise InputError(
+                    f"{document.path}, line {line}: {key.value!r} stands in line "
+                    f"{seen[key.value]} already; keep one."
+                )
+            seen[key.value] = line
+            _refuse_doubles(document, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_doubles(document, value)
