@@ -39,7 +39,7 @@ def store(tmp_path: Path, hub: Hub) -> Callable[..., CheckpointStore]:
     """Factory of stores that do not wait for long, all in one folder."""
 
     def build(budget: Budget | None = None, **patience: float) -> CheckpointStore:
-        hurried = {"tries": 3, "first_wait": 0.01, "timeout": 0.3, **patience}
+        hurried = {"tries": 3, "first_wait": 0.01, "timeout": 5, **patience}
         return CheckpointStore(tmp_path / "store", budget, Patience(**hurried))  # type: ignore[arg-type]
 
     return build

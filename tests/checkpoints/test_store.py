@@ -61,6 +61,15 @@ def fetched(store: CheckpointStore, checkpoint: Checkpoint) -> Path:
         return Path(source.location)
 
 
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for something, at most ten seconds."""
+    for _ in range(1000):
+        if happened():
+            return
+        time.sleep(0.01)
+    raise AssertionError("It did not happen within ten seconds")
+
+
 def names(folder: Path) -> list[str]:
     return sorted(name.split("--")[2] for name in held(folder))
 
@@ -70,7 +79,10 @@ def test_the_budget_holds_at_every_moment_whatever_goes_wrong(
     in_bytes: bool, hub: Hub, store: Stores, checkpoints: list[Checkpoint], tmp_path: Path
 ) -> None:
     size = store().size(checkpoints[0])
-    hub.faults += [Fault(WEIGHTS_FILE, cut_at=90_000, times=2), Fault("*", status=500, times=3)]
+    hub.faults += [
+        Fault(WEIGHTS_FILE, cut_at=90_000, times=2),
+        Fault("*velmi*", status=500, times=3),
+    ]
     hub.faults += [Fault(WEIGHTS_FILE, wrong=True)]
     hub.faults += [Fault(WEIGHTS_FILE, bytes_per_second=2e6, times=ALWAYS)]
     budget = Budget(bytes=2 * size) if in_bytes else Budget(checkpoints=2)
@@ -87,16 +99,17 @@ def test_the_budget_holds_at_every_moment_whatever_goes_wrong(
 
 
 def test_the_next_checkpoint_comes_while_one_is_used(
-    hub: Hub, store: Stores, checkpoints: list[Checkpoint]
+    hub: Hub, store: Stores, checkpoints: list[Checkpoint], tmp_path: Path
 ) -> None:
     hub.faults.append(Fault(WEIGHTS_FILE, bytes_per_second=1e6, times=ALWAYS))
-    with store(Budget(checkpoints=2)) as opened, opened.local(checkpoints[0]):
-        opened.prefetch(checkpoints[1])
-        time.sleep(0.5)
-        before = opened.download_seconds
-        with opened.local(checkpoints[1]):
-            assert opened.download_seconds == before
-    assert before > 2 * WEIGHTS / 1e6
+    with store(Budget(checkpoints=2)) as opened:
+        with opened.local(checkpoints[0]):
+            opened.prefetch(checkpoints[1])
+            until(lambda: any(tmp_path.glob("store/*--step1--*/model.safetensors")))
+            sent = hub.sent
+        fetched(opened, checkpoints[1])
+        assert hub.sent == sent
+        assert opened.download_seconds > 2 * WEIGHTS / 1e6
 
 
 def test_no_prefetch_begins_where_it_does_not_fit(
@@ -114,14 +127,14 @@ def test_no_prefetch_begins_where_it_does_not_fit(
 def test_what_is_asked_for_comes_before_what_is_fetched_in_advance(
     hub: Hub, store: Stores, checkpoints: list[Checkpoint], tmp_path: Path
 ) -> None:
-    hub.faults.append(Fault(WEIGHTS_FILE, bytes_per_second=2e5, times=1))
+    hub.faults.append(Fault(WEIGHTS_FILE, bytes_per_second=2e4))
     with store(Budget(checkpoints=1)) as opened:
         opened.prefetch(checkpoints[0])
         time.sleep(0.2)
         start = time.monotonic()
         with opened.local(checkpoints[1]):
             assert names(tmp_path / "store") == ["step1"]
-        assert time.monotonic() - start < 0.7
+        assert time.monotonic() - start < 5
 
 
 def test_a_checkpoint_stays_until_its_place_is_needed(
