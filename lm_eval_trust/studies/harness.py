@@ -11,11 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from lm_eval_trust.errors import ExternalError, InputError, unknown_name
 
 Scores = dict[str, dict[str, Any]]
 #: Resamples of the standard errors that have no closed form; the harness takes its own for others.
 _BOOTSTRAP = 100
+_OUR_PREFIX = "trust_"
 #: Our groups whose members are the harness's own tasks.
 _OF_HARNESS = frozenset(("trust_general",))
 
@@ -28,6 +31,8 @@ def check_tasks(names: Sequence[str]) -> None:
     """
     ours = set(_manager("{}", with_harness=False).all_tasks)
     for name in names:
+        if name not in ours and name.startswith(_OUR_PREFIX):
+            raise unknown_name("task", name, ours)
         if name not in ours:
             known = _manager("{}", with_harness=True).all_tasks
             if name not in known:
@@ -143,7 +148,7 @@ def load_model(
             batch_size=batch_size,
             **arguments,
         )
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"Cannot load a model from {location}: {reason}") from error
 
