@@ -178,6 +178,10 @@ def hub_answers(location: str, revision: str) -> Iterator[None]:
         raise ExternalError(
             f"{location} must be asked of the Hub, and HF_HUB_OFFLINE is set; unset it."
         ) from error
+    except json.JSONDecodeError as error:
+        raise ExternalError(
+            f"What answered for {location} at {revision} is no Hub; check HF_ENDPOINT and proxies."
+        ) from error
     except (HTTP_ERROR, CutShortError) as error:
         raise ExternalError(
             f"The Hub cannot be reached for {location} at {revision}: {error or type(error)}. "

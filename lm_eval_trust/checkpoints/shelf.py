@@ -230,19 +230,23 @@ class Shelf:
         return False
 
     def _make_room(self, listing: Listing, may_go: Callable[[_Place], bool]) -> bool:
-        """Delete one after another, those fetched in advance last, until the budget holds."""
+        """Delete what has to go until the budget holds, those fetched in advance last.
+
+        Deletes nothing where that is not enough.
+        """
         others = {n: p for n, p in self._places.items() if n != listing.folder_name}
         candidates = sorted(
             (n for n, p in others.items() if p.idle and not self._asked[n] and may_go(p)),
             key=lambda name: others[name].in_advance,
         )
-        while not self._budget.holds([*(p.size for p in others.values()), listing.size]):
-            if not candidates:
-                return False
-            name = candidates.pop(0)
-            self._remove(name)
-            del others[name]
-        return True
+        for number in range(len(candidates) + 1):
+            going = candidates[:number]
+            stay = [place.size for name, place in others.items() if name not in going]
+            if self._budget.holds([*stay, listing.size]):
+                for name in going:
+                    self._remove(name)
+                return True
+        return False
 
     def _remove(self, name: str) -> None:
         folders.remove(self._places[name].folder)

@@ -95,8 +95,9 @@ def test_the_server_says_how_long_to_wait(
         (Fault(FILE, wrong=True), ExternalError, "other bytes than its checksum .* 3 times"),
         (Fault("/api/*velmi*", status=401), InputError, "HF_TOKEN"),
         (Fault(FILE, status=404), ExternalError, "did not answer"),
+        (Fault("/api/*velmi*", status=200), ExternalError, "is no Hub; check HF_ENDPOINT"),
     ],
-    ids=["500", "cut", "silence", "wrong", "401", "404 of another server"],
+    ids=["500", "cut", "silence", "wrong", "401", "404 of another server", "no Hub"],
 )
 def test_a_fault_that_stays(
     fault: Fault,

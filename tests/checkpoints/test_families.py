@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from support.hub import Fault, Hub, Repository
 
 from lm_eval_trust.checkpoints.families import (
@@ -13,7 +14,7 @@ from lm_eval_trust.checkpoints.families import (
     family_names,
     open_family,
 )
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.errors import ExternalError, InputError
 from lm_eval_trust.mini.family import mini_family
 from lm_eval_trust.storage import cache_dir
 
@@ -119,6 +120,12 @@ def test_names_of_the_hub_that_are_no_checkpoints(hub: Hub) -> None:
         open_family(FamilySettings(hub="velmi/tides", pattern="(?P<tokens>st)ep(?P<step>[0-9])"))
     with pytest.raises(InputError, match="no Hub model 'velmi/waves'"):
         open_family(FamilySettings(hub="velmi/waves", pattern="(?P<step>[0-9])"))
+
+
+def test_offline_the_hub_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ExternalError, match="HF_HUB_OFFLINE is set; unset it"):
+        open_family(FamilySettings(name="olmo-1b"))
 
 
 def test_every_preset_has_a_name() -> None:

@@ -146,6 +146,19 @@ def test_a_checkpoint_stays_until_its_place_is_needed(
     assert hub.sent == WEIGHTS + len(stand_in_model(0, WEIGHTS)["config.json"])
 
 
+def test_nothing_goes_where_that_does_not_make_room_enough(
+    hub: Hub, store: Stores, checkpoints: list[Checkpoint], tmp_path: Path
+) -> None:
+    hub.models[NAME].revisions["step3"] = stand_in_model(3, 2 * WEIGHTS)
+    with store(Budget(bytes=int(2.5 * WEIGHTS))) as opened:
+        fetched(opened, checkpoints[0])
+        with opened.local(checkpoints[1]):
+            opened.prefetch(checkpoints[3])
+            time.sleep(0.2)
+            assert names(tmp_path / "store") == ["step0", "step1"]
+        until(lambda: names(tmp_path / "store") == ["step3"])
+
+
 def test_threads_share_what_they_use_and_wait_for_room(
     hub: Hub, store: Stores, checkpoints: list[Checkpoint], tmp_path: Path
 ) -> None:

@@ -38,7 +38,7 @@ class Fault:
     Attributes:
         path: Pattern of their paths, e.g. ``*/model.safetensors``.
         times: So many of them; the others are answered.
-        status: Answer with this status and no content.
+        status: Answer with this status and no content; 200 gets a page that is not the Hub's.
         retry_after: Value of the header of this name beside ``status``.
         rate_limit: Likewise.
         cut_at: Break the connection off after so many bytes of the content.
@@ -336,7 +336,7 @@ class _Handler(BaseHTTPRequestHandler):
         status: int = 404,
         headers: Mapping[str, str | None] = MappingProxyType({}),
     ) -> None:
-        body = json.dumps({"error": message}).encode()
+        body = json.dumps({"error": message}).encode() if status != 200 else b"<html></html>"
         self.send_response(status)
         for name, value in headers.items():
             if value is not None:
