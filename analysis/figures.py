@@ -193,6 +193,34 @@ def strength_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
+def configuration_heatmap(table: pd.DataFrame, column: str, *, label: str) -> Figure:
+    """Return a column as layers × α, a panel for each vector and kind of positions.
+
+    Args:
+        table: With ``vector``, ``positions``, ``layer``, ``alpha`` and the column.
+        column: Which is shown.
+        label: What it is.
+    """
+    named = table.assign(panel=table["vector"] + ", " + table["positions"])
+    low, high = float(named[column].min()), float(named[column].max())
+    with _panels(list(dict.fromkeys(named["panel"]))) as (figure, panels):
+        for name, axes in panels.items():
+            chosen = named[named["panel"] == name]
+            grid = chosen.pivot_table(index="layer", columns="alpha", values=column, sort=False)
+            grid = grid.reindex(columns=sorted(grid.columns))
+            image = axes.imshow(
+                grid.to_numpy(), aspect="auto", origin="lower", cmap="cividis", vmin=low, vmax=high
+            )
+            axes.grid(False)
+            axes.set_title(name)
+            axes.set_xlabel("α")
+            axes.set_ylabel("block")
+            axes.set_xticks(range(len(grid.columns)), [f"{alpha:g}" for alpha in grid.columns])
+            axes.set_yticks(range(len(grid.index)), grid.index)
+        figure.colorbar(image, ax=list(panels.values()), label=label, shrink=0.8)
+    return figure
+
+
 def correlation_scatter(rows: Sequence[Mapping[str, Any]], *, x: str, y: str) -> Figure:
     """Return a score against probe accuracy, a point a checkpoint, a panel a dimension (Figure 5).
 

@@ -19,6 +19,7 @@ class RowSettings:
         data_source: ``official`` or ``tracingllm``; ``mini`` only where the task fixes it.
         split: ``grouped`` or ``random`` for the test half, ``full`` for all rows.
         split_seed: Seed of the partition.
+        part: ``test``, or ``validation`` for choosing what is then reported on the test half.
         data_seed: Seed of what is drawn while making rows (candidates, perturbed letters).
         perturbation_rate: Share of letters whose case is flipped, 0 to 1.
     """
@@ -27,11 +28,12 @@ class RowSettings:
     data_source: str = "official"
     split: str = "grouped"
     split_seed: int = 0
+    part: str = "test"
     data_seed: int = 0
     perturbation_rate: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("data_source", "split"):
+        for name in ("data_source", "split", "part"):
             _check_text(name, getattr(self, name))
         for name in ("split_seed", "data_seed"):
             _check_seed(name, getattr(self, name))

@@ -238,7 +238,7 @@ def hub_errors(name: str, revision: str) -> Iterator[None]:
 
 def provenance_of_model(source: Source) -> Provenance | None:
     """Return what a model was fine-tuned on, where it says so."""
-    if not source.identity.commit:
+    if not source.identity.commit or Path(source.location).is_dir():
         return Provenance.of_folder(Path(source.location))
     try:
         file = hf_hub_download(source.location, PROVENANCE_FILE, revision=source.identity.commit)

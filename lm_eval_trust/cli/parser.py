@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
         pretrain,
         run,
         study,
+        sweep,
         vector,
     )
 
@@ -53,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         vector,
         activations,
         analyze,
+        sweep,
         study,
         finetune,
         pretrain,

@@ -165,7 +165,7 @@ class _BlockHook:
             )
         ends = self._passes.ends(hidden.shape[0])
         for step, (vector, unit) in zip(self._steps, self._vectors(hidden.device), strict=True):
-            hidden = _steer(hidden, step, vector, unit, ends, self._passes.offset)
+            hidden = steer(hidden, step, vector, unit, ends, self._passes.offset)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
     def _vectors(self, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -178,7 +178,7 @@ class _BlockHook:
         return self._on_device[device]
 
 
-def _steer(
+def steer(
     hidden: torch.Tensor,
     step: SteeringStep,
     vector: torch.Tensor,
@@ -186,7 +186,16 @@ def _steer(
     ends: int | torch.Tensor,
     offset: int,
 ) -> torch.Tensor:
-    """Return ``hidden`` (rows, positions, width) changed at the step's positions, as a copy."""
+    """Return hidden states changed at a step's positions, as a copy.
+
+    Args:
+        hidden: Output of the step's block, shape (rows, positions, width).
+        step: What to do.
+        vector: Its vector, float32, on the device of ``hidden``.
+        unit: Its unit direction, likewise.
+        ends: Index of the last prompt token: of all rows, or int64 of shape (rows,).
+        offset: Index of the first of these positions.
+    """
     if step.positions == "all":
         return hidden + _difference(hidden, step, vector, unit)
     if isinstance(ends, torch.Tensor):

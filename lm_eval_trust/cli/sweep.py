@@ -1,0 +1,135 @@
+"""``lm-eval-trust sweep``: search layers × α × positions × vectors for a steering."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add ``sweep``."""
+    parser = subparsers.add_parser(
+        "sweep",
+        help="search layers, strengths and positions under a perplexity limit",
+        description="Evaluate many configurations of steering at once, choose one on the "
+        "validation part of the tasks, and report it on the test half. Prompts are read once for "
+        "all configurations; answers are those of a plain run. An interrupted sweep goes on where "
+        "it stopped.",
+    )
+    parser.add_argument("--model", default="amber", help="amber, lora_amber, finetuned_amber")
+    parser.add_argument(
+        "--model_args", default="", metavar="KEY=VALUE,…", help="as for lm_eval, without steering"
+    )
+    parser.add_argument(
+        "--vector", required=True, nargs="+", metavar="FILE", help="vector files to try"
+    )
+    parser.add_argument(
+        "--layers", required=True, help="10-20 or 12,14 one by one; 14+16 steers both at once"
+    )
+    parser.add_argument(
+        "--alphas",
+        nargs="+",
+        default=["0.5,1,2,4"],
+        metavar="NUMBER",
+        help="strengths, with commas or spaces; negative ones with spaces (default: 0.5,1,2,4)",
+    )
+    parser.add_argument(
+        "--positions", nargs="+", default=["generated"], help="generated, all, last_prompt"
+    )
+    parser.add_argument("--action", default="add", help="add (default), clamp, ablate")
+    parser.add_argument("--scale", default="projection_std", help="projection_std, unit, none")
+    _add_measures(parser)
+    _add_search(parser)
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
+    parser.set_defaults(func=run)
+
+
+def _add_measures(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is measured")
+    group.add_argument("--tasks", required=True, help="comma-separated tasks or groups to improve")
+    group.add_argument("--metric", default="trust_score", help="of the tasks, higher is better")
+    group.add_argument("--limit", type=int, help="items of each task, on either part")
+    group.add_argument(
+        "--metadata", nargs="+", default=[], metavar="KEY=VALUE", help="as for lm_eval"
+    )
+    group.add_argument(
+        "--perplexity-task", help="text that tells what steering costs (default: LAMBADA)"
+    )
+    group.add_argument("--ability-tasks", default="", help="general ability that has to stay")
+    group.add_argument("--batch_size", type=int, default=8, help="prompts at once (default: 8)")
+    group.add_argument("--device", help="default: CUDA where there is one")
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("search and limits")
+    group.add_argument(
+        "--search", default="coarse-to-fine", help="coarse-to-fine (default) or grid"
+    )
+    group.add_argument("--rounds", type=int, default=2, help="of refinement (default: 2)")
+    group.add_argument(
+        "--perplexity-ratio",
+        type=float,
+        default=1.33,
+        help="highest perplexity, times the unsteered one (default: 1.33)",
+    )
+    group.add_argument("--max-perplexity", type=float, help="highest perplexity itself")
+    group.add_argument("--max-kl", type=float, help="highest mean KL to the unsteered, in nats")
+    group.add_argument(
+        "--ability-floor", type=float, default=0.95, help="share of the unsteered ability"
+    )
+    group.add_argument(
+        "--preset", choices=["amber"], help="amber: perplexity up to 6.0, as in the paper"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the sweep and print what it found."""
+    from lm_eval_trust.sweeps.sweep import run_sweep
+
+    _, lines = run_sweep(_sweep(args), args.out)
+    print(*lines, sep="\n")
+    print(f"Tables, figures, examples and the steering file are in {args.out}.")
+    return 0
+
+
+def _sweep(args: argparse.Namespace) -> Any:
+    import torch
+    from lm_eval.utils import simple_parse_args_string
+
+    from lm_eval_trust.sweeps.grid import Grid, parse_numbers, parse_sweep_layers
+    from lm_eval_trust.sweeps.settings import (
+        AMBER_PERPLEXITY,
+        Limits,
+        SweepSettings,
+        default_perplexity_task,
+    )
+    from lm_eval_trust.sweeps.sweep import Sweep
+
+    tasks = tuple(name for name in args.tasks.split(",") if name)
+    highest = AMBER_PERPLEXITY if args.preset and not args.max_perplexity else args.max_perplexity
+    settings = SweepSettings(
+        tasks=tasks,
+        perplexity_task=args.perplexity_task or default_perplexity_task(tasks),
+        ability_tasks=tuple(name for name in args.ability_tasks.split(",") if name),
+        metric=args.metric,
+        limit=args.limit,
+        limits=Limits(args.perplexity_ratio, highest, args.max_kl, args.ability_floor),
+        search=args.search,
+        rounds=args.rounds,
+        metadata=simple_parse_args_string(",".join(args.metadata)),
+    )
+    grid = Grid(
+        vectors=tuple(args.vector),
+        layers=parse_sweep_layers(args.layers),
+        alphas=parse_numbers("--alphas", ",".join(args.alphas)),
+        positions=tuple(args.positions),
+        action=args.action,
+        scale=args.scale,
+    )
+    arguments = {
+        "device": args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        "batch_size": args.batch_size,
+        **simple_parse_args_string(args.model_args),
+    }
+    return Sweep(args.model, arguments, grid, settings)
