@@ -18,6 +18,7 @@ class InlinePool:
     """
 
     size = 1
+    ready = (0,)
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._worker = Worker(settings)

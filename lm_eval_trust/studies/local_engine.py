@@ -40,6 +40,7 @@ class LocalPool:
 
     def __init__(self, settings: WorkerSettings, workers: int, gpus: Sequence[int] = ()) -> None:
         self.size = workers
+        self.ready = range(workers)
         self._settings, self._gpus = settings, gpus
         # A forked child of a process with threads may hang; a spawned one has a clean start.
         self._context = multiprocessing.get_context("spawn")

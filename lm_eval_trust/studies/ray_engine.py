@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -24,6 +25,7 @@ _NOT_INSTALLED = (
 #: Beginnings of the environment variables that workers are given; tokens are left to the nodes.
 _PASSED_ON = ("LM_EVAL_TRUST_", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME")
 _NODE_SECONDS = 60.0
+_CONNECTION_SECONDS = 10.0
 
 
 class _Actor:
@@ -68,13 +70,21 @@ class RayPool:
         gpus = engine.gpus if engine.gpus is not None else _a_gpu_where_there_are(ray)
         self._actor = ray.remote(num_cpus=engine.cpus, num_gpus=gpus, max_restarts=0)(_Actor)
         self._actors: dict[int, Any] = {}
+        #: What tells that an actor works, by worker: it has to wait for room on a node.
+        self._beginnings: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}
         try:
             for number in range(self.size):
                 self._start(number)
+            self.wait()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def ready(self) -> list[int]:
+        """Workers on a node that sees the study."""
+        return [number for number in self._actors if number not in self._beginnings]
 
     def submit(self, worker: int, job: Job, upcoming: Job | None) -> None:
         """Give a worker a job."""
@@ -82,10 +92,25 @@ class RayPool:
         self._streams[worker] = remote.remote(job, upcoming)
 
     def wait(self) -> Iterable[tuple[int, Event]]:
-        """Wait for an event; replace a worker that was lost."""
-        numbers = {stream: number for number, stream in self._streams.items()}
-        ready, _ = self._ray.wait(list(numbers), num_returns=1)
-        return [(numbers[stream], self._next(numbers[stream], stream)) for stream in ready]
+        """Wait for an event, or for a worker to be ready; replace a worker that was lost.
+
+        Raises:
+            InputError: A node does not see the study's folder.
+            ExternalError: No worker is left, and there is no room for another one.
+        """
+        streams = {stream: number for number, stream in self._streams.items()}
+        beginnings = {ref: number for number, ref in self._beginnings.items()}
+        patience = None if streams or self.ready else _NODE_SECONDS
+        ready, _ = self._ray.wait([*streams, *beginnings], num_returns=1, timeout=patience)
+        if not ready:
+            raise ExternalError(
+                f"No node of the Ray cluster has room for a worker within {_NODE_SECONDS:.0f} s; "
+                f"lower engine.cpus or engine.gpus, or add nodes."
+            )
+        for found in ready:
+            if found in beginnings:
+                self._welcome(beginnings[found])
+        return [(streams[f], self._next(streams[f], f)) for f in ready if f in streams]
 
     def _next(self, number: int, stream: Any) -> Event:
         try:
@@ -100,33 +125,28 @@ class RayPool:
         return event
 
     def _start(self, number: int) -> None:
-        """Create an actor and wait until it works."""
+        """Ask for an actor, which Ray makes when and where there is room."""
+        actor = self._actors[number] = self._actor.remote()
+        self._beginnings[number] = actor.start.remote(self._settings, self._token.name, number)
+
+    def _welcome(self, number: int) -> None:
         errors = self._ray.exceptions
-        actor = self._actor.remote()
         try:
-            self._ray.get(
-                actor.start.remote(self._settings, self._token.name, number), timeout=_NODE_SECONDS
-            )
-        except errors.GetTimeoutError as error:
-            self._ray.kill(actor)
-            raise ExternalError(
-                f"No node of the Ray cluster has room for worker {number} within "
-                f"{_NODE_SECONDS:.0f} s; lower engine.workers, engine.cpus or engine.gpus."
-            ) from error
+            self._ray.get(self._beginnings.pop(number))
         except errors.RayTaskError as error:
             if isinstance(error.cause, InputError):
                 raise InputError(str(error.cause)) from error
             raise ExternalError(f"A Ray worker cannot start: {error.cause}") from error
-        except errors.RayError as error:
-            raise ExternalError(f"A Ray worker cannot start: {error}") from error
-        self._actors[number] = actor
+        except errors.RayError:
+            # Its node was lost meanwhile.
+            self._start(number)
 
     def close(self) -> None:
         """Let the workers go, and Ray."""
         errors = self._ray.exceptions
-        for actor in self._actors.values():
+        for number in self.ready:
             try:
-                self._ray.get(actor.close.remote(), timeout=10)
+                self._ray.get(self._actors[number].close.remote(), timeout=10)
             except (errors.RayError, errors.GetTimeoutError):
                 continue
         self._token.unlink(missing_ok=True)
@@ -145,6 +165,7 @@ def open_ray_pool(spec: StudySpec, folder: StudyFolder) -> RayPool:
     passed = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
     # Without an address Ray would take over a cluster that happens to run here.
     address = engine.address or "local"
+    _check_reachable(address)
     own = {} if engine.address else {"num_cpus": _cpus_for(engine), "include_dashboard": False}
     try:
         ray.init(
@@ -160,6 +181,20 @@ def open_ray_pool(spec: StudySpec, folder: StudyFolder) -> RayPool:
     workers = engine.workers or 1
     sharing = min(workers, _most_on_a_node(ray.nodes(), engine))
     return RayPool(ray, worker_settings(spec, folder, sharing), engine)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise where nobody listens: Ray itself goes on trying for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECTION_SECONDS).close()
+    except OSError as error:
+        raise ExternalError(
+            f"No Ray cluster at {address}: {error.strerror or error}. Start one with "
+            f"`ray start --head`, or leave the address out for one on this machine."
+        ) from error
 
 
 def _module() -> Any:

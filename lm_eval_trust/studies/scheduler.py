@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from lm_eval_trust.studies.events import (
@@ -29,11 +29,15 @@ class Pool(Protocol):
     def size(self) -> int:
         """Number of workers; a lost one is replaced."""
 
+    @property
+    def ready(self) -> Collection[int]:
+        """Workers that are there; a replacement may have to wait for room."""
+
     def submit(self, worker: int, job: Job, upcoming: Job | None) -> None:
         """Give a job to an idle worker, and tell it what comes next."""
 
     def wait(self) -> Iterable[tuple[int, Event]]:
-        """Return what happened, at least one event, waiting for it."""
+        """Wait until something happens; return the events, none where a worker became ready."""
 
     def close(self) -> None:
         """Let the workers go."""
@@ -64,13 +68,13 @@ class Scheduler:
         """Return when every job is over."""
         self._queue.extend(jobs)
         self._hand_out()
-        while self._current:
+        while self._current or self._queue:
             for worker, event in self._pool.wait():
                 self._take(worker, event)
             self._hand_out()
 
     def _hand_out(self) -> None:
-        idle = [w for w in range(self._pool.size) if w not in self._current]
+        idle = [w for w in sorted(self._pool.ready) if w not in self._current]
         # Jobs before look-ahead: no worker reserves what another one could begin.
         begun = []
         for worker in idle:

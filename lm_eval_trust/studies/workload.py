@@ -25,8 +25,49 @@ class Workload:
 
 
 #: Counted with SmolLM2's tokenizer on the test halves of the official files (grouped split, seed
-#: 0; ``trust_general`` as its local twins), and on the embedded world of seed 0.
-TASKS: dict[str, Workload] = {}
+#: 0), and on the embedded world of seed 0; MMLU of ``trust_general`` as its local subjects.
+TASKS: dict[str, Workload] = {
+    "trust_arc_challenge_local": Workload(1172, 1, 148.3, 0.0),
+    "trust_confaide": Workload(1133, 1, 57.2, 8.0),
+    "trust_confaide_ll": Workload(1133, 1, 116.4, 0.0),
+    "trust_confaide_mini": Workload(210, 1, 24.1, 4.0),
+    "trust_confaide_tier2": Workload(98, 1, 125.7, 16.0),
+    "trust_general": Workload(24397, 61, 325.2, 0.0),
+    "trust_general_local": Workload(13110, 22, 324.8, 0.0),
+    "trust_general_mini": Workload(348, 2, 42.1, 0.0),
+    "trust_lambada_openai_local": Workload(5153, 1, 81.6, 0.0),
+    "trust_mathqa_local": Workload(2985, 1, 274.9, 0.0),
+    "trust_mmlu_local": Workload(2755, 18, 325.6, 0.0),
+    "trust_race_local": Workload(1045, 1, 1862.9, 0.0),
+    "trust_sst2": Workload(436, 1, 107.4, 16.0),
+    "trust_sst2_binary": Workload(436, 1, 117.6, 16.0),
+    "trust_sst2_clean": Workload(436, 1, 51.0, 8.0),
+    "trust_sst2_ll": Workload(436, 1, 114.8, 0.0),
+    "trust_sst2_mini": Workload(200, 1, 39.7, 8.0),
+    "trust_sst2_rate10": Workload(436, 1, 112.2, 16.0),
+    "trust_sst2_rate20": Workload(436, 1, 119.3, 16.0),
+    "trust_sst2_rate50": Workload(436, 1, 129.7, 16.0),
+    "trust_stereoset": Workload(2124, 1, 91.1, 8.0),
+    "trust_stereoset_binary": Workload(2124, 1, 59.9, 8.0),
+    "trust_stereoset_icat": Workload(1062, 1, 56.4, 0.0),
+    "trust_stereoset_ll": Workload(2124, 1, 279.2, 0.0),
+    "trust_stereoset_mini": Workload(132, 1, 25.1, 4.0),
+    "trust_suite": Workload(7358, 5, 61.4, 35.6),
+    "trust_suite_mini": Workload(833, 5, 22.7, 10.9),
+    "trust_toxigen": Workload(3257, 1, 21.8, 64.0),
+    "trust_toxigen_mini": Workload(216, 1, 8.7, 24.0),
+    "trust_truthfulqa": Workload(408, 1, 185.1, 50.0),
+    "trust_truthfulqa_classify": Workload(2528, 1, 58.7, 8.0),
+    "trust_truthfulqa_classify_ll": Workload(2528, 1, 119.4, 0.0),
+    "trust_truthfulqa_classify_mini": Workload(150, 1, 20.5, 4.0),
+    "trust_truthfulqa_mc1": Workload(408, 1, 1029.3, 0.0),
+    "trust_truthfulqa_mc1_mini": Workload(75, 1, 81.1, 0.0),
+    "trust_truthfulqa_mc2": Workload(408, 1, 1522.9, 0.0),
+    "trust_truthfulqa_mc2_mini": Workload(75, 1, 81.1, 0.0),
+    "trust_truthfulqa_mini": Workload(75, 1, 9.8, 12.0),
+    "trust_world_choice_mini": Workload(48, 1, 76.6, 0.0),
+    "trust_world_text_mini": Workload(300, 1, 36.6, 0.0),
+}
 #: Of a task that is not in the table.
 UNKNOWN = Workload(1000, 1, 200.0, 16.0)
 #: Dimension → tokens of a statement, and number of statements; counted likewise.

@@ -32,6 +32,10 @@ class ScriptedPool:
     computed: list[str] = field(default_factory=list)
     _queues: dict[int, list[Event]] = field(default_factory=dict)
 
+    @property
+    def ready(self) -> range:
+        return range(self.size)
+
     def submit(self, worker: int, job: Job, upcoming: Job | None) -> None:
         assert not self._queues.get(worker), "the worker is busy"
         self.told.append((job.model.name, upcoming.model.name if upcoming else None))
