@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 
@@ -13,10 +14,8 @@ from lm_eval_trust.activations.blocks import text_config
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.sweeps.shared import SharedForward
 
-#: Memory that keys and values of one pass may take where no GPU says how much is free.
-_CACHE_BYTES = 2 << 30
-#: Of a GPU's free memory.
-_CACHE_SHARE = 0.5
+#: Share of the free memory that keys and values of one pass may take.
+_CACHE_SHARE = 0.4
 #: Values of the vocabulary at once, in a pass that scores.
 _LOGITS = 1 << 27
 
@@ -64,11 +63,16 @@ def rows_at_once(model: nn.Module, columns: int, *, kept: int) -> int:
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     parameter = next(model.parameters())
     a_column = 2 * config.num_hidden_layers * heads * width * parameter.element_size()
-    budget = float(_CACHE_BYTES)
-    if parameter.device.type == "cuda":
-        budget = _CACHE_SHARE * torch.cuda.mem_get_info(parameter.device)[0]
+    budget = _CACHE_SHARE * _free_memory(parameter.device)
     vocabulary = int(config.vocab_size)
     return max(1, min(int(budget / a_column / columns), _LOGITS // (vocabulary * kept)))
+
+
+def _free_memory(device: torch.device) -> float:
+    """Return bytes that can be had on a device."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    return float(psutil.virtual_memory().available)
 
 
 def aligned_prompts(tokens: torch.Tensor, mask: torch.Tensor) -> Sequences:

@@ -26,6 +26,8 @@ from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
 #: Stands for a padded place in what tells rows apart.
 _PADDED = -1
+#: Rows that fall away are dropped when this share of them is left: it costs a copy of the cache.
+_WORTH_COPYING = 0.75
 #: Stands for all tokens of a row that has ended.
 _ENDED = -2
 
@@ -212,13 +214,21 @@ class SharedForward:
         own = torch.where(alone, self._configuration + 1, 0)
         keys = self._history * (len(self._plans) + 1) + own
         different, row_of = torch.unique(keys, return_inverse=True)
-        everyone = torch.arange(len(keys), device=self._device)
-        chosen = torch.full_like(different, len(keys)).scatter_reduce(0, row_of, everyone, "amin")
-        parents = stage.row_of[chosen]
-        if offset and not torch.equal(parents, torch.arange(stage.rows, device=self._device)):
-            stage.cache.select(parents)
-        stage.row_of, stage.rows = row_of, len(chosen)
+        if offset and len(different) > _WORTH_COPYING * stage.rows:
+            apart = torch.unique(torch.stack([stage.row_of, keys], dim=1), dim=0)
+            if len(apart) == stage.rows:
+                return self._representatives(stage.row_of, stage.rows)
+        chosen = self._representatives(row_of, len(different))
+        if offset:
+            stage.cache.select(stage.row_of[chosen])
+        stage.row_of, stage.rows = row_of, len(different)
         return chosen
+
+    def _representatives(self, row_of: torch.Tensor, rows: int) -> torch.Tensor:
+        """Return the first row of the whole that stands for each of the rows."""
+        everyone = torch.arange(len(row_of), device=self._device)
+        none = torch.full((rows,), len(row_of), device=self._device)
+        return none.scatter_reduce(0, row_of, everyone, "amin")
 
     def _acts(self, step: SteeringStep, offset: int, width: int) -> bool:
         """Tell whether a step changes one of these columns."""

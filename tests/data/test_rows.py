@@ -209,3 +209,25 @@ def test_equal_rows_keep_ids_of_their_own(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(FORMS, "twice", forms.Form("sst2", lambda settings: [dict(row), dict(row)]))
     rows = load_rows("twice", split="full")
     assert len({row["item_id"] for row in rows}) == 2
+
+
+@pytest.mark.parametrize("form", ["truthfulqa_generation", "stereoset_recognition"])
+def test_the_validation_part_meets_neither_test_nor_training(data_dir: Path, form: str) -> None:
+    validation = {str(row["group_id"]) for row in load_rows(form, part="validation")}
+    test = {str(row["group_id"]) for row in load_rows(form)}
+    statements = load_statements(FORMS[form].benchmark)
+    training = {statements.groups[i] for i in statements.partition().train}
+    assert validation
+    assert not validation & (test | training)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"part": "train"}, "Unknown part to evaluate 'train'"),
+        ({"part": "validation", "split": "full"}, "split=full has no validation part"),
+    ],
+)
+def test_parts_that_are_not_evaluated_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_rows("truthfulqa_generation", **settings)
