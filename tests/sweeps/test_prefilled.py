@@ -210,3 +210,44 @@ def test_steering_among_the_arguments_is_refused(
     arguments = {"pretrained": str(tiny_llama()), "vector": str(file), "layer": 1, "scale": "none"}
     with pytest.raises(InputError, match="The sweep does the steering"):
         load_prefilled("amber", {**arguments, "device": "cpu"})
+
+
+def test_an_adapter_is_swept_as_it_is_evaluated(
+    tiny_llama: Callable[..., Path], random_adapter: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    base = tiny_llama()
+    arguments = {"pretrained": str(base), "dtype": "float32", "device": "cpu", "batch_size": 4}
+    plain = load_prefilled("amber", arguments)
+    model = load_prefilled("lora_amber", {**arguments, "adapter": str(random_adapter(base))})
+    alone = []
+    for plan in PLANS[:4]:
+        model.steer_by(plan)
+        plain.steer_by(plan)
+        alone.append(ask(model, "generate_until"))
+        assert alone[-1] != ask(plain, "generate_until")
+    with AnswerStore(tmp_path / "answers.sqlite", model.identity) as answers:
+        model.sweep(PLANS[:4], answers)
+        for plan, expected in zip(PLANS, alone, strict=False):
+            model.steer_by(plan)
+            assert ask(model, "generate_until") == expected
+
+
+def test_a_real_model_gives_the_same_answers(smollm2: Path, tmp_path: Path) -> None:
+    vector = random_vector(576, (12, 20), norm=40.0, seed=2)
+    plans = [
+        Plan.from_vector(vector, [layer], alpha=1.0, positions=positions, scale="none")
+        for layer, positions in ((12, "generated"), (20, "all"))
+    ]
+    arguments = {"pretrained": str(smollm2), "dtype": "float32", "device": "cpu", "batch_size": 2}
+    model = load_prefilled("amber", arguments)
+    wanted = generation_requests(PROMPTS[:2], max_gen_toks=5)
+    alone = []
+    for plan in plans:
+        model.steer_by(plan)
+        alone.append(model.generate_until(wanted, disable_tqdm=True))
+    assert alone[0] != alone[1]
+    with AnswerStore(tmp_path / "answers.sqlite", model.identity) as answers:
+        model.sweep(plans, answers)
+        for plan, expected in zip(plans, alone, strict=True):
+            model.steer_by(plan)
+            assert model.generate_until(wanted, disable_tqdm=True) == expected
