@@ -108,19 +108,18 @@ def describe(found: Estimate) -> str:
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in found.cells.items()) or "none"
     number = sum(found.cells.values())
     basis = "means of finished cells" if found.measured else "assumed speed"
+    workers = f"{found.workers} worker{'s' if found.workers > 1 else ''}"
+    computing = format_seconds(found.compute_seconds / found.workers)
     lines = [
         f"study     {found.study}",
-        f"cells     {number:,} to compute ({kinds}); {found.finished:,} finished",
+        f"cells     {number:,} to compute, {found.finished:,} finished: {kinds}",
         f"jobs      {found.jobs[0]:,}, then {found.jobs[1]:,} that need their results",
         f"download  {format_bytes(found.download_bytes)} in {found.checkpoints:,} checkpoints",
-        f"disk      at most {format_bytes(found.disk_bytes)} at a time for checkpoints",
-        f"time      about {format_seconds(found.wall_seconds)} with {found.workers} "
-        f"worker{'s' if found.workers > 1 else ''}: downloads "
-        f"{format_seconds(found.download_seconds)} at {format_bytes(found.bandwidth)}/s, computing "
-        f"{format_seconds(found.compute_seconds / found.workers)} ({basis})",
+        f"named     {format_bytes(found.named_bytes)} of other models, into the Hub's cache",
+        f"disk      at most {format_bytes(found.disk_bytes)} of checkpoints at a time",
+        f"time      {format_seconds(found.wall_seconds)} with {workers}: downloads "
+        f"{format_seconds(found.download_seconds)}, computing {computing} ({basis})",
     ]
-    if found.named_bytes:
-        lines[3] += f", and {format_bytes(found.named_bytes)} of named models into the Hub's cache"
     if found.missing:
         lines.append(f"missing   {', '.join(found.missing)}: the Hub lacks them; to be skipped")
     return "\n".join(lines)

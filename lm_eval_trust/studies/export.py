@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from lm_eval_trust.analysis.figures import (
     strength_curves,
 )
 from lm_eval_trust.analysis.tables import Measurement
+from lm_eval_trust.dimensions import DIMENSIONS
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.storage import atomic_path
 from lm_eval_trust.studies.analyse import write_analysis
@@ -30,6 +32,8 @@ from lm_eval_trust.studies.figures import score_curves, transfer_heatmap
 from lm_eval_trust.studies.folder import StudyFolder
 from lm_eval_trust.studies.grid import Grid, Study
 
+#: Sources whose transfer a table shows as well as a figure.
+_READ_AT_A_GLANCE = 2
 #: Name of a figure, and the figure.
 Figures = Iterator[tuple[str, Figure]]
 
@@ -43,6 +47,8 @@ def export(study: Study, folder: StudyFolder) -> list[Path]:
         ExternalError: The disk refused to write.
     """
     grid, out = study.grid(folder.skipped()), folder.path / "export"
+    # What an earlier form of the study exported would not be told from this one's.
+    shutil.rmtree(out, ignore_errors=True)
     measured = _analyses(study, grid, folder, out)
     table = evaluation_table(grid, folder)
     tables = [out / f"analysis-seed{seed}" / "measurements.csv" for seed in measured]
@@ -111,7 +117,7 @@ def _figures(table: pd.DataFrame) -> Figures:
 
 def _heatmaps(table: pd.DataFrame) -> Figures:
     for keys, matrix in _transfers(table):
-        if len(matrix.index) > 1:
+        if len(matrix.index) > _READ_AT_A_GLANCE:
             name = "transfer-{evaluation}-{task}-{dimension}-L{layer}-a{alpha:g}".format(**keys)
             label = f"{keys['task']} {keys['metric']}"
             yield _safe(name), transfer_heatmap(matrix, label=label)
@@ -211,12 +217,12 @@ def _correlations(
     points = pd.DataFrame(_points(table, measured))
     if points.empty:
         return
-    keys = ["evaluation", "task", "dimension", "layer", "alpha"]
+    keys = ["evaluation", "task", "dimension", "layer", "alpha", "steered"]
     rows = []
     for values, chosen in points.groupby(keys):
         described = dict(zip(keys, values, strict=True)) | {"checkpoints": len(chosen)}
         rows.append(described | _coefficients(chosen))
-        if len(chosen) > 1:
+        if described["steered"] and len(chosen) > 1:
             figure = correlation_scatter(chosen.to_dict("records"), x="probe", y="score")
             name = "correlation-{evaluation}-{task}-{dimension}-L{layer}-a{alpha:g}"
             save_figure(figure, out / "figures", _safe(name.format(**described)))
@@ -225,24 +231,35 @@ def _correlations(
 
 
 def _points(table: pd.DataFrame, measured: dict[int, list[Measurement]]) -> list[dict[str, Any]]:
-    probes = {
-        (seed, row.checkpoint, row.dimension, str(row.layer)): row.value
-        for seed, rows in measured.items()
-        for row in rows
-        if row.estimator == "probe_accuracy"
-    }
+    probes: dict[tuple[Any, ...], dict[str, float]] = {}
+    for seed, rows in measured.items():
+        for row in rows:
+            if row.estimator == "probe_accuracy":
+                of_layers = probes.setdefault((seed, row.checkpoint, row.dimension), {})
+                of_layers[str(row.layer)] = row.value
     points = []
-    for row in _of_main_metrics(table).itertuples():
-        if pd.isna(row.source):
-            continue
-        probe = probes.get((row.seed, row.source, row.dimension, row.layer))
-        if probe is not None:
-            point = {name: getattr(row, name) for name in _POINT}
-            points.append(point | {"checkpoint": row.source, "probe": probe, "score": row.value})
+    for found in _of_main_metrics(table).to_dict("records"):
+        steered = not pd.isna(found["source"])
+        name, dimension = (
+            (found["source"], found["dimension"])
+            if steered
+            else (found["model"], _dimension_of(found["task"]))
+        )
+        for layer, probe in probes.get((found["seed"], name, dimension), {}).items():
+            if not steered or layer == found["layer"]:
+                described = {key: found[key] for key in _POINT} | {"dimension": dimension}
+                described |= {"layer": layer, "steered": steered, "checkpoint": name}
+                points.append(described | {"probe": probe, "score": found["value"]})
     return points
 
 
-_POINT = ("evaluation", "task", "dimension", "layer", "alpha", "model", "seed")
+def _dimension_of(task: str) -> str | None:
+    """Return the dimension whose benchmark a task is a form of."""
+    names = (d.name for d in DIMENSIONS if d.task and task.startswith(d.task))
+    return next(names, None)
+
+
+_POINT = ("evaluation", "task", "alpha", "model", "seed")
 
 
 def _coefficients(points: pd.DataFrame) -> dict[str, Any]:

@@ -66,7 +66,10 @@ class LoadedModel:
 
     def close(self) -> None:
         """Let go of the weights."""
+        if self._wrapped is None:
+            return
         self._wrapped = self._wrapped_as = None
+        # The harness's model holds itself in circles.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -64,7 +64,7 @@ def test_an_estimate_knows_cells_bytes_disk_and_time(
     # 30 statements of 9 tokens, a million parameters, two operations each.
     assert found.compute_seconds == pytest.approx(4 * 2 * 1e6 * 30 * 9.0 / 1e9)
     assert found.wall_seconds == max(found.download_seconds, found.compute_seconds)
-    assert "4 to compute (4 activations)" in describe(found)
+    assert "4 to compute, 0 finished: 4 activations" in describe(found)
     assert not folder.path.exists()
 
 

@@ -173,7 +173,7 @@ def test_status_and_dry_run_tell_and_do_nothing(
     assert "evaluations        10        0        0" in printed
     new = tmp_path / "new"
     assert main(["study", str(file), "--out", str(new), "--dry-run"]) == 0
-    assert "19 to compute (3 activations, 3 vectors, 10 evaluations, 3 analysis)" in (
+    assert "19 to compute, 0 finished: 3 activations, 3 vectors, 10 evaluations, 3 analysis" in (
         capsys.readouterr().out
     )
     assert not new.exists()
