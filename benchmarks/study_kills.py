@@ -20,7 +20,9 @@ from pathlib import Path
 
 from study_family import exported, write_study
 
-KILLS, CHECKPOINTS = 20, 12
+KILLS, CHECKPOINTS = 20, 24
+#: Share of an undisturbed run's time after which a run is killed at the latest.
+LATEST = 0.35
 _RUN = "import sys; from lm_eval_trust.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -58,7 +60,7 @@ def main() -> None:
             rounds += 1
             while True:
                 run = start(study, out)
-                wait = draw.uniform(0, 0.6 * whole) if kills < KILLS else None
+                wait = draw.uniform(0, LATEST * whole) if kills < KILLS else None
                 try:
                     assert run.wait(wait) == 0
                     break

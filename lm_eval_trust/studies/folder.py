@@ -23,6 +23,7 @@ from lm_eval_trust.storage import atomic_path
 from lm_eval_trust.studies.cells import Cell
 
 RECORD = "cell.json"
+LOCK = ".lock"
 _UNFINISHED = ".unfinished"
 _VERSIONS = ("torch", "transformers", "lm_eval", "numpy")
 
@@ -212,7 +213,7 @@ class StudyFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=0)
+            lock = FileLock(self.path / LOCK, timeout=0)
             lock.acquire()
         except Timeout as error:
             raise InputError(

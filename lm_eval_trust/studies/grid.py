@@ -11,6 +11,7 @@ from lm_eval_trust.analysis.information import InformationSettings
 from lm_eval_trust.analysis.probing import ProbeSettings
 from lm_eval_trust.checkpoints.families import FamilySettings, open_family
 from lm_eval_trust.dimensions import find_dimension
+from lm_eval_trust.harness import check_tasks
 from lm_eval_trust.studies.analyse import AnalysisSettings
 from lm_eval_trust.studies.cells import (
     ActivationCell,
@@ -24,7 +25,6 @@ from lm_eval_trust.studies.cells import (
     VectorCell,
 )
 from lm_eval_trust.studies.document import Document
-from lm_eval_trust.studies.harness import check_tasks
 from lm_eval_trust.studies.models import Identities, StudyModel, find_model, model_of_checkpoint
 from lm_eval_trust.studies.spec import EvaluationSpec, Models, SteeringSpec, StudySpec
 
@@ -109,14 +109,14 @@ class Study:
     def settings(self, seed: int) -> AnalysisSettings:
         """Return what is measured on activations."""
         spec = self.spec
-        information = spec.information.model_dump(exclude={"samples"})
         measures = [name for name in ("probes", "information") if name in spec.compute]
+        # What is not measured stays at its defaults, so that no cell depends on it.
+        probes = spec.probes.model_dump() if "probes" in measures else {}
+        information = (
+            spec.information.model_dump(exclude={"samples"}) if "information" in measures else {}
+        )
         return AnalysisSettings(
-            probes=ProbeSettings(
-                regularisations=spec.probes.regularisations,
-                controls=spec.probes.controls,
-                seed=seed,
-            ),
+            probes=ProbeSettings(**probes, seed=seed),
             information=InformationSettings(**information, seed=seed),
             samples=spec.information.samples,
             layers=spec.layers,

@@ -20,8 +20,7 @@ family: {{folder: {family}, pattern: "ckpt_(?P<step>[0-9]+)"}}
 dimensions: [fairness]
 data: {{source: mini, statements: 40}}
 layers: 0+2
-compute: [probes, information, vectors]
-information: {{permutations: 5}}
+compute: [probes, vectors]
 probes: {{controls: 1}}
 evaluations:
   - {{name: plain, models: checkpoints, tasks: [trust_stereoset_mini], limit: 2}}

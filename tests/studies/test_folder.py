@@ -13,7 +13,7 @@ import pytest
 
 from lm_eval_trust.errors import ExternalError, InputError
 from lm_eval_trust.studies.cells import ActivationCell, StatementChoice
-from lm_eval_trust.studies.folder import RECORD, StudyFolder
+from lm_eval_trust.studies.folder import LOCK, RECORD, StudyFolder
 from lm_eval_trust.studies.models import StudyModel
 
 MODEL = StudyModel("ckpt_001", "m", None, 1, 10, "m@1")
@@ -98,19 +98,21 @@ def test_a_folder_of_another_study_is_refused(folder: StudyFolder, tmp_path: Pat
         StudyFolder(tmp_path / "notes" / "letter.txt").check("first")
 
 
+#: Holds the lock as a run does, without importing all that a run needs.
 _HOLD = """
 import sys, time
-from pathlib import Path
-from lm_eval_trust.studies.folder import StudyFolder
-with StudyFolder(Path(sys.argv[1])).lock():
-    print("held", flush=True)
-    time.sleep(60)
+from filelock import FileLock
+lock = FileLock(sys.argv[1])
+lock.acquire()
+print("held", flush=True)
+time.sleep(60)
 """
 
 
 def test_a_second_run_is_kept_away_until_the_first_is_killed(folder: StudyFolder) -> None:
+    folder.path.mkdir()
     holder = subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(folder.path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _HOLD, str(folder.path / LOCK)], stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
     with pytest.raises(InputError, match="Another run is at work"), folder.lock():

@@ -34,7 +34,7 @@ def cluster() -> Iterator[Any]:
 def test_a_killed_node_changes_nothing(
     cluster: Any, open_study: Callable[..., Study], text: str, folder: StudyFolder, tmp_path: Path
 ) -> None:
-    small = text.replace("[probes, information, vectors]", "[activations]")
+    small = text.replace("[probes, vectors]", "[activations]")
     small = small.replace("layers: [1, 2], alphas: [0, 4]", "layers: [2], alphas: [0, 4]")
     other = StudyFolder(tmp_path / "undisturbed")
     assert run_study(open_study(small), other).exit_code == 0

@@ -138,7 +138,7 @@ def test_a_second_run_computes_nothing_and_exports_the_same(
     assert "0 cells computed, 19 were there" in capsys.readouterr().out
     assert records(study, folder) == before and exported(folder) == tables
     assert {"evaluations.csv", "transfer.csv", "correlation-points.csv"} <= set(tables)
-    assert {"figures/scores-plain.png", "analysis-seed0/figures/nhsic.png"} <= set(tables)
+    assert {"figures/scores-plain.png", "analysis-seed0/figures/probing.png"} <= set(tables)
 
 
 def test_tables_hold_what_cells_hold(
@@ -182,9 +182,7 @@ def test_status_and_dry_run_tell_and_do_nothing(
 def test_a_cell_that_fails_is_told_and_the_rest_goes_on(
     open_study: Open, text: str, folder: StudyFolder
 ) -> None:
-    deep = text.replace("layers: [1, 2]", "layers: [9]").replace(
-        "[probes, information, vectors]", "[]"
-    )
+    deep = text.replace("layers: [1, 2]", "layers: [9]").replace("[probes, vectors]", "[]")
     study = open_study(deep)
     outcome = run_study(study, folder)
     # Activations, vectors and what is steered by them; not the models as they are.
