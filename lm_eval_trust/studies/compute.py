@@ -17,6 +17,7 @@ from lm_eval_trust.activations.models import ModelIdentity
 from lm_eval_trust.activations.sets import ActivationSet, SetInfo, read_set, save_set, set_path
 from lm_eval_trust.data.statements import Statements
 from lm_eval_trust.errors import ExternalError
+from lm_eval_trust.mini.world import world_seed
 from lm_eval_trust.steering.build import _layer_vector as layer_vector
 from lm_eval_trust.steering.build import provenance_of
 from lm_eval_trust.steering.plan import SteeringPlan
@@ -82,8 +83,13 @@ def _finished(cell: Cell, folder: StudyFolder) -> Path:
     return folder.cell(cell)
 
 
-@lru_cache(maxsize=8)
 def _statements(choice: StatementChoice, dimension: str) -> Statements:
+    return _loaded(choice, dimension, world_seed())
+
+
+@lru_cache(maxsize=8)
+def _loaded(choice: StatementChoice, dimension: str, world: int) -> Statements:
+    """Return the statements, which for the embedded world are those of this seed."""
     return choice.load(dimension)
 
 

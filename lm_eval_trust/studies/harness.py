@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from lm_eval_trust.errors import ExternalError, InputError
 from lm_eval_trust.harness import needs_defaults, quick_calls, task_manager
+from lm_eval_trust.mini.world import world_seed
 
 Scores = dict[str, dict[str, Any]]
 #: Resamples of the standard errors that have no closed form; the harness takes its own for others.
@@ -49,7 +50,8 @@ def evaluate(
     from lm_eval.loggers import EvaluationTracker
 
     tracker = EvaluationTracker(output_path=str(out))
-    manager = _manager(json.dumps(dict(settings), sort_keys=True), needs_defaults(task))
+    told = json.dumps(dict(settings), sort_keys=True)
+    manager = _manager(told, needs_defaults(task), world_seed())
     with quick_calls():
         found = lm_eval.simple_evaluate(
             model=model,
@@ -73,7 +75,8 @@ def evaluate(
 
 
 @functools.lru_cache(maxsize=8)
-def _manager(settings: str, with_defaults: bool) -> Any:
+def _manager(settings: str, with_defaults: bool, world: int) -> Any:
+    """Return an index whose tasks, once loaded, hold rows of the embedded world of this seed."""
     return task_manager(json.loads(settings), with_defaults=with_defaults)
 
 
