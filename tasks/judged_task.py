@@ -6,13 +6,21 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from datasets import Dataset, DatasetDict
 from lm_eval.api.filter import Filter, FilterEnsemble
 
+from lm_eval_trust.errors import ExternalError
+from lm_eval_trust.judges.calibrations import stored_calibration
+from lm_eval_trust.judges.interface import Described, judge_fingerprint
 from lm_eval_trust.judges.registry import JudgeChoice
+from lm_eval_trust.judges.rescue import rescue
+from lm_eval_trust.tasks.settings import RowSettings
 from lm_eval_trust.tasks.trust_task import TrustTask
 
-#: What is logged of one answer: its cleaned text and the verdicts on it.
+#: What is logged of one answer: its cleaned text, the verdicts on it, and whose they are.
 Judged = dict[str, Any]
+#: Key of the metadata that holds the rows of a saved run, which is then judged anew.
+SAVED_ROWS = "saved_rows"
 
 
 class JudgeFilter(Filter):  # type: ignore[misc]
@@ -33,18 +41,56 @@ class JudgedTask(TrustTask):
     judges: ClassVar[JudgeChoice[Any]]
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        """Build the task and its judge; the judge's name and version go into the metadata.
+        """Build the task and its judge; what the judge is goes into the metadata.
 
         Raises:
             InputError: The chosen judge is not available.
+            ExternalError: Its files or its server are not to be had.
         """
+        self._again = False
         super().__init__(config)
         metadata = self.config.metadata
         self.judge = self.judges.resolve(metadata, split_seed=self.settings.split_seed)
-        metadata[self.judges.setting] = self.judge.name
-        metadata[f"{self.judges.setting}_version"] = self.judge.version
-        self._filters = [FilterEnsemble("none", [lambda: JudgeFilter(self.judge_answers)])]
+        self.judge_fingerprint = judge_fingerprint(self.judge)
+        metadata.update(self._judge_record())
+        self._filters = [FilterEnsemble("none", [lambda: JudgeFilter(self._judge_or_rescue)])]
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Load the rows; those of a saved run, where the metadata holds them."""
+        rows = self.config.metadata.pop(SAVED_ROWS, None)
+        if rows is None:
+            super().download(dataset_kwargs, **kwargs)
+            return
+        self._again = True
+        self.settings = RowSettings.from_task(dataset_kwargs or {}, self.config.metadata)
+        self.dataset = DatasetDict({"test": Dataset.from_list(rows)})
+        self.data_fingerprint = str(self.config.metadata.get("data_fingerprint", ""))
 
     @abstractmethod
     def judge_answers(self, answers: list[str], docs: list[dict[str, Any]]) -> list[Judged]:
         """Judge all answers of the task, given their rows."""
+
+    def _judge_record(self) -> dict[str, Any]:
+        """Return what results files say of the judge, its measured quality included."""
+        setting, judge = self.judges.setting, self.judge
+        record: dict[str, Any] = {
+            setting: judge.name,
+            f"{setting}_version": judge.version,
+            f"{setting}_fingerprint": self.judge_fingerprint,
+        }
+        if isinstance(judge, Described):
+            record[f"{setting}_description"] = dict(judge.description)
+        calibration = stored_calibration(setting, self.judge_fingerprint)
+        if calibration is not None:
+            record[f"{setting}_calibration"] = calibration
+        return record
+
+    def _judge_or_rescue(self, answers: list[str], docs: list[dict[str, Any]]) -> list[Judged]:
+        """Judge the answers; where the judge fails, keep them for a later judgement."""
+        try:
+            judged = self.judge_answers(answers, docs)
+        except ExternalError as error:
+            if self._again:
+                raise
+            raise rescue(self.config.task, self.dump_config(), answers, docs, error) from None
+        return [{**each, "judge": self.judge_fingerprint} for each in judged]

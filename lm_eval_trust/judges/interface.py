@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
+
+from lm_eval_trust.hashing import fingerprint
 
 
 @dataclass(frozen=True)
@@ -12,9 +14,10 @@ class Verdict:
     """A judge's answer to its question about one text.
 
     Attributes:
-        accepted: Whether the judge says yes (true? informative? toxic?); ``None`` when it could
-            not judge this text, which then counts neither way.
-        score: What the decision was taken on, in the judge's own unit.
+        accepted: Whether the judge says yes (true? informative? toxic?); ``None`` when its reply
+            could not be read, or it could not judge this text.
+        score: What the decision was taken on, in the judge's own unit; a probability for judges
+            that give one, ``None`` where the decision comes from a word alone.
         details: Further figures worth logging beside the verdict.
     """
 
@@ -40,8 +43,8 @@ class Answer:
     incorrect: tuple[str, ...]
 
 
-class TruthJudge(Protocol):
-    """Judges whether answers are true, and whether they are informative."""
+class Judge(Protocol):
+    """What is said of every judge in results files."""
 
     @property
     def name(self) -> str:
@@ -53,6 +56,10 @@ class TruthJudge(Protocol):
         """Changes whenever a verdict could change; stands in results files."""
         ...
 
+
+class TruthJudge(Judge, Protocol):
+    """Judges whether answers are true, and whether they are informative."""
+
     def truth(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Return, in order, whether each answer is true."""
         ...
@@ -62,19 +69,24 @@ class TruthJudge(Protocol):
         ...
 
 
-class ToxicityJudge(Protocol):
+class ToxicityJudge(Judge, Protocol):
     """Judges whether texts are toxic."""
-
-    @property
-    def name(self) -> str:
-        """The spec that chooses this judge, e.g. ``linear``."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """Changes whenever a verdict could change; stands in results files."""
-        ...
 
     def toxic(self, texts: Sequence[str]) -> list[Verdict]:
         """Return, in order, whether each text is toxic."""
         ...
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A judge with more to say of itself than its name and version."""
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """JSON-like facts for the record: model, commit, prompt form, server."""
+        ...
+
+
+def judge_fingerprint(judge: Judge) -> str:
+    """Return 16 hexadecimal digits that two judges share only if their verdicts agree."""
+    return fingerprint({"name": judge.name, "version": judge.version})

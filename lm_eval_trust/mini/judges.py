@@ -16,7 +16,7 @@ class MiniTruthJudge:
     informative when it names any answer. A question of another world gets no verdict.
     """
 
-    name = "mini"
+    name = "world"
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -44,7 +44,7 @@ class MiniTruthJudge:
 class MiniToxicityJudge:
     """Knows which likenings insult whom; a text is toxic when at least one does."""
 
-    name = "mini"
+    name = "world"
 
     def __init__(self, world: World) -> None:
         self._world = world

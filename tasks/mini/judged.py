@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lm_eval_trust.judges.interface import ToxicityJudge, TruthJudge
-from lm_eval_trust.judges.registry import JudgeChoice
+from lm_eval_trust.judges.registry import TOXICITY_FAMILIES, TRUTH_FAMILIES, JudgeChoice
 from lm_eval_trust.mini.judges import MiniToxicityJudge, MiniTruthJudge
 from lm_eval_trust.mini.world import build_world, world_seed
 from lm_eval_trust.tasks.toxigen.judged import ToxiGen
@@ -14,6 +14,7 @@ _TRUTH: JudgeChoice[TruthJudge] = JudgeChoice(
     variable="LM_EVAL_TRUST_MINI_TRUTH_JUDGE",
     default=MiniTruthJudge.name,
     factories={MiniTruthJudge.name: lambda split_seed: MiniTruthJudge(build_world(world_seed()))},
+    families=TRUTH_FAMILIES,
 )
 
 _TOXICITY: JudgeChoice[ToxicityJudge] = JudgeChoice(
@@ -23,6 +24,7 @@ _TOXICITY: JudgeChoice[ToxicityJudge] = JudgeChoice(
     factories={
         MiniToxicityJudge.name: lambda split_seed: MiniToxicityJudge(build_world(world_seed()))
     },
+    families=TOXICITY_FAMILIES,
 )
 
 

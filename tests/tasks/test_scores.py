@@ -7,10 +7,11 @@ from typing import Any
 
 import lm_eval
 import pytest
+from huggingface_hub import constants
 from lm_eval.api.instance import Instance
 from support.harness import Scripted, evaluate, manager
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.errors import ExternalError
 from lm_eval_trust.tasks.stereoset.utils import OPTIONS
 
 pytestmark = pytest.mark.usefixtures("planted")
@@ -247,12 +248,15 @@ def test_icat_scores_per_byte() -> None:
     assert scores["icat"] == pytest.approx(75.0 * 25.0 / 50.0)
 
 
-def test_the_default_judge_is_refused_before_the_model_runs() -> None:
+def test_the_default_judge_is_missed_before_the_model_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def never(request: Instance) -> str:
         raise AssertionError("the model ran")
 
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     for setting, task in (("truth_judge", "trust_truthfulqa"), ("toxicity_judge", "trust_toxigen")):
-        with pytest.raises(InputError, match=rf"--metadata {setting}=\w+.*LM_EVAL_TRUST_"):
+        with pytest.raises(ExternalError, match=rf"--metadata {setting}=\w+.*LM_EVAL_TRUST_"):
             evaluate(Scripted(never), [task], **{setting: None})
 
 

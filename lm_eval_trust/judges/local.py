@@ -1,0 +1,226 @@
+"""What judges on this machine have in common: files, device, dtype, and leaving no trace."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
+
+from lm_eval_trust.activations.models import Source, find_source, hub_errors, resolve_dtype
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.judges.interface import Verdict
+from lm_eval_trust.judges.prompts import Prompt
+from lm_eval_trust.judges.settings import JudgeSettings
+
+logger = logging.getLogger(__name__)
+
+_CONFIGURATION = ("*.json", "*.txt", "*.model")
+_WEIGHTS = ("*.safetensors", "*.bin")
+#: Memory for a judge as a share of its weight files: activations come on top.
+_HEADROOM = 1.25
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A judge's model, whose files lie here.
+
+    Attributes:
+        source: Which model.
+        folder: Its files.
+        settings: How it is run.
+    """
+
+    source: Source
+    folder: Path
+    settings: JudgeSettings
+
+    @classmethod
+    def find(cls, spec: str, settings: JudgeSettings) -> LocalModel:
+        """Find ``MODEL[@REVISION]``, and fetch its files from the Hub where they are missing.
+
+        Raises:
+            InputError: There is no such model.
+            ExternalError: The Hub cannot be reached.
+        """
+        source = find_source(spec)
+        return cls(source, _fetched(source), settings)
+
+    @property
+    def precision(self) -> dict[str, str]:
+        """What changes its figures beside its weights, where it was asked for."""
+        asked = {"dtype": self.settings.dtype, "quantization": self.settings.quantization}
+        return {name: value for name, value in asked.items() if value}
+
+    @property
+    def identity(self) -> str:
+        """Its content and precision."""
+        which = self.source.identity
+        content = which.commit or which.revision
+        return " ".join(["hf", which.name, content, *self.precision.values()])
+
+    def load(self, kind: Any) -> Any:
+        """Return the model, loaded by one of transformers' ``AutoModelFor…`` classes.
+
+        Raises:
+            InputError: It is not of this kind, or the settings do not fit this machine.
+        """
+        device = choose_device(self.settings.device, self._size())
+        arguments: dict[str, Any] = {
+            "dtype": resolve_dtype(self.settings.dtype or None, device),
+            "device_map": {"": device},
+        }
+        if self.settings.quantization:
+            arguments["quantization_config"] = _quantization(self.settings.quantization)
+        return self._loaded(kind, **arguments).eval()
+
+    def tokenizer(self) -> Any:
+        """Return its tokenizer."""
+        from transformers import AutoTokenizer
+
+        return self._loaded(AutoTokenizer)
+
+    def config(self) -> Any:
+        """Return its configuration."""
+        from transformers import AutoConfig
+
+        return self._loaded(AutoConfig)
+
+    def _loaded(self, kind: Any, **arguments: Any) -> Any:
+        try:
+            return kind.from_pretrained(self.folder, **arguments)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"Cannot load the judge {self.source.identity.name} by {kind.__name__}: {reason}"
+            ) from error
+
+    def _size(self) -> int:
+        files = [file for pattern in _WEIGHTS for file in self.folder.glob(pattern)]
+        return sum(file.stat().st_size for file in files)
+
+
+class LocalEngine(ABC):
+    """A model on this machine that judges; it is in memory only while it does.
+
+    Args:
+        model: The model.
+    """
+
+    #: One of transformers' ``AutoModelFor…`` classes.
+    kind: str
+
+    def __init__(self, model: LocalModel) -> None:
+        self.model = model
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """What its verdicts depend on beside the prompt."""
+
+    @property
+    def title(self) -> str:
+        """The model's name."""
+        return self.model.source.identity.name
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self.model.tokenizer()
+
+    def judge(self, prompts: Sequence[Prompt]) -> Iterator[tuple[Prompt, Verdict]]:
+        """Yield prompts with their verdicts, batch by batch.
+
+        Raises:
+            InputError: The model cannot be loaded, or cannot judge.
+        """
+        try:
+            yield from self._judge(prompts)
+        finally:
+            # The model's last holder was the frame of _judge, which is gone by here.
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    @abstractmethod
+    def _judge(self, prompts: Sequence[Prompt]) -> Iterator[tuple[Prompt, Verdict]]: ...
+
+    def _load(self) -> Any:
+        import transformers
+
+        return self.model.load(getattr(transformers, self.kind))
+
+
+def choose_device(asked: str, weights: int) -> str:
+    """Return the device for a judge of so many bytes.
+
+    The model under test still holds its memory while the harness's filters run, so a GPU is taken
+    only where enough is free; else the CPU, with a warning.
+
+    Raises:
+        InputError: ``asked`` is no device of this machine.
+    """
+    if asked:
+        return _existing(asked)
+    if not torch.cuda.is_available():
+        return "cpu"
+    needed = weights * _HEADROOM
+    free = {index: torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())}
+    roomy = max(free, key=lambda index: free[index])
+    if free[roomy] >= needed:
+        return f"cuda:{roomy}"
+    logger.warning(
+        "The judge needs %.1f GB and no GPU has that free beside the model under test: it judges "
+        "on the CPU. judge_quantization=8bit makes it smaller; `lm-eval-trust judge` judges saved "
+        "samples in a process of its own.",
+        needed / 1e9,
+    )
+    return "cpu"
+
+
+def _fetched(source: Source) -> Path:
+    """Return the folder of a model's files, safetensors only where there are such."""
+    if Path(source.location).is_dir():
+        return Path(source.location)
+    identity = source.identity
+    with hub_errors(identity.name, identity.revision):
+        folder = Path("")
+        for weights in _WEIGHTS:
+            folder = Path(
+                snapshot_download(
+                    source.location,
+                    revision=identity.commit,
+                    allow_patterns=[*_CONFIGURATION, weights],
+                )
+            )
+            if any(folder.glob(weights)):
+                return folder
+    raise InputError(f"{identity.name} at {identity.revision} holds no weight files.")
+
+
+def _existing(name: str) -> str:
+    try:
+        torch.empty(0, device=torch.device(name))
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"judge_device={name!r} is no device of this machine: {reason}") from None
+    return name
+
+
+def _quantization(kind: str) -> Any:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise InputError(
+            f"judge_quantization={kind} needs the package bitsandbytes: pip install bitsandbytes."
+        )
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(load_in_8bit=kind == "8bit", load_in_4bit=kind == "4bit")

@@ -1,0 +1,150 @@
+"""Settings of judges that are models: from ``--metadata``, else from the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+from lm_eval_trust.errors import InputError, unknown_name
+
+PREFIX = "judge_"
+FORMS = ("completions", "chat", "moderation")
+QUANTIZATIONS = ("8bit", "4bit")
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """How judges that are models are reached and run.
+
+    Each is the key ``judge_NAME`` of ``--metadata``, or the variable ``LM_EVAL_TRUST_JUDGE_NAME``.
+
+    Attributes:
+        base_url: Address of an OpenAI-compatible server, with its ``/v1``; without one,
+            ``OPENAI_BASE_URL``, else OpenAI's own.
+        form: ``completions`` (fine-tuned judges), ``chat`` (rubric) or ``moderation``; without
+            one, what fits the judge.
+        concurrency: Requests at once.
+        timeout: Seconds that a request may take.
+        tries: Attempts at a request that fails in passing.
+        max_requests: Requests that one judge may send in one run, repeated ones included.
+        max_cost: What they may cost in all, in the currency of the prices.
+        price_input: Price of a million tokens that are sent.
+        price_output: Price of a million tokens that come back.
+        device: Torch device of a local judge; without one, a GPU that has room for it, else the
+            CPU.
+        dtype: Its dtype; without one, float32 on the CPU and the model's own elsewhere.
+        quantization: ``8bit`` or ``4bit``, by bitsandbytes.
+        batch_size: Texts that a local judge reads at once.
+        toxic_label: Name or number of a classifier's toxic label, where its names do not tell.
+    """
+
+    base_url: str = ""
+    form: str = ""
+    concurrency: int = 8
+    timeout: float = 60.0
+    tries: int = 6
+    max_requests: int | None = None
+    max_cost: float | None = None
+    price_input: float | None = None
+    price_output: float | None = None
+    device: str = ""
+    dtype: str = ""
+    quantization: str = ""
+    batch_size: int = 16
+    toxic_label: str = ""
+
+    def __post_init__(self) -> None:
+        _check_choice("form", self.form, FORMS)
+        _check_choice("quantization", self.quantization, QUANTIZATIONS)
+        for name in ("concurrency", "timeout", "tries", "batch_size"):
+            _check_positive(name, getattr(self, name))
+        for name in ("max_requests", "max_cost", "price_input", "price_output"):
+            if getattr(self, name) is not None:
+                _check_not_negative(name, getattr(self, name))
+        if self.max_cost is not None and None in (self.price_input, self.price_output):
+            raise InputError(
+                "judge_max_cost needs judge_price_input and judge_price_output, the prices of a "
+                "million tokens; 0 for a local server."
+            )
+        _check_address(self.base_url)
+
+    @classmethod
+    def from_sources(cls, metadata: Mapping[str, Any]) -> JudgeSettings:
+        """Combine ``metadata`` with the environment; the former goes first.
+
+        Raises:
+            InputError: A value is not allowed, there is no such setting, or a key was given.
+        """
+        known = {field.name for field in fields(cls)}
+        given = {k.removeprefix(PREFIX): v for k, v in metadata.items() if k.startswith(PREFIX)}
+        for name in given:
+            if "key" in name or "token" in name:
+                raise InputError(
+                    f"{PREFIX}{name} is not taken: keys come from the environment "
+                    f"(OPENAI_API_KEY), since metadata stands in results files."
+                )
+            if name not in known:
+                raise unknown_name("judge setting", PREFIX + name, (PREFIX + k for k in known))
+        asked = {**_from_environment(known), **given}
+        return cls(**{name: _converted(name, value) for name, value in asked.items()})
+
+
+def _from_environment(known: set[str]) -> dict[str, str]:
+    names = {name: f"LM_EVAL_TRUST_JUDGE_{name.upper()}" for name in known}
+    found = {name: os.environ[key] for name, key in names.items() if os.environ.get(key)}
+    if os.environ.get("OPENAI_BASE_URL"):
+        found.setdefault("base_url", os.environ["OPENAI_BASE_URL"])
+    return found
+
+
+_NUMBERS: dict[str, type[int] | type[float]] = {
+    **dict.fromkeys(("concurrency", "tries", "max_requests", "batch_size"), int),
+    **dict.fromkeys(("timeout", "max_cost", "price_input", "price_output"), float),
+}
+
+
+def _converted(name: str, value: Any) -> Any:
+    kind = _NUMBERS.get(name)
+    if kind is None:
+        return str(value)
+    try:
+        number = kind(str(value))
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise InputError(f"{PREFIX}{name} is {value!r}, but {what} is needed.") from None
+    return number
+
+
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value and value not in known:
+        raise unknown_name(PREFIX + name, value, known)
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise InputError(f"{PREFIX}{name} is {value!r}, but it has to be above 0.")
+
+
+def _check_not_negative(name: str, value: float) -> None:
+    if not value >= 0:
+        raise InputError(f"{PREFIX}{name} is {value!r}, but it cannot be below 0.")
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address with credentials in it, without repeating them."""
+    if not address:
+        return
+    parts = urlsplit(address)
+    if parts.username or parts.password or parts.query:
+        raise InputError(
+            "judge_base_url holds a user, a password or a query; give the plain address, and the "
+            "key as OPENAI_API_KEY, which is never written down."
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError(
+            f"judge_base_url is {address!r}, but an address such as http://localhost:8000/v1 is "
+            f"needed."
+        )

@@ -1,0 +1,123 @@
+"""Faults of a server: waited for, told of, and never the loss or doubling of a verdict."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+from support.openai_server import ALWAYS, Fault, OpenAI
+
+from lm_eval_trust.errors import ExternalError
+from lm_eval_trust.judges.interface import Answer
+from lm_eval_trust.judges.served import OpenAITruthJudge
+from lm_eval_trust.judges.settings import JudgeSettings
+
+pytestmark = pytest.mark.usefixtures("brisk")
+
+PASSING = {
+    "rate": Fault(status=429),
+    "server error": Fault(status=500),
+    "overloaded": Fault(status=503),
+    "cut": Fault(cut=True),
+    "malformed": Fault(malformed=True),
+    "hollow": Fault(hollow=True),
+    "silent": Fault(silence=1.0),
+}
+
+
+def answers(count: int) -> list[Answer]:
+    return [Answer(f"Question {i}?", f"Answer {i}.", (), ()) for i in range(count)]
+
+
+def judge(server: OpenAI, **settings: object) -> OpenAITruthJudge:
+    fixed = {"form": "completions", "timeout": 0.5} | settings
+    return OpenAITruthJudge("m", JudgeSettings(base_url=server.address, **fixed))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_what_passes_is_tried_again(server: OpenAI, name: str) -> None:
+    server.faults = [Fault(**{**vars(PASSING[name]), "times": 2})]
+    assert [v.accepted for v in judge(server).truth(answers(3))] == [True] * 3
+    assert len(server.bodies) == 5
+
+
+def test_retry_after_is_waited_for_by_all(server: OpenAI) -> None:
+    server.faults = [Fault(status=429, retry_after="1")]
+    began = time.monotonic()
+    judge(server, concurrency=1).truth(answers(3))
+    assert 1.0 <= time.monotonic() - began < 3.0
+
+
+def test_what_does_not_pass_is_told_with_what_is_kept(server: OpenAI) -> None:
+    one = judge(server, concurrency=1, tries=3)
+    one.truth(answers(4))
+    server.faults = [Fault(ALWAYS, status=500)]
+    with pytest.raises(ExternalError, match=r"asked 3 times: .*4 of 9 verdicts are kept"):
+        one.truth(answers(9))
+    server.faults = []
+    before = len(server.bodies)
+    one.truth(answers(9))
+    assert len(server.bodies) - before == 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Fault(ALWAYS, status=404, message="no model m"), "no model m"),
+        (Fault(ALWAYS, status=400, message="too long"), "too long"),
+        (Fault(ALWAYS, status=429, code="insufficient_quota"), "no quota left"),
+    ],
+)
+def test_what_another_try_cannot_change_is_not_tried_again(
+    server: OpenAI, fault: Fault, says: str
+) -> None:
+    server.faults = [fault]
+    with pytest.raises(ExternalError, match=says):
+        judge(server, concurrency=1).truth(answers(1))
+    assert len(server.bodies) == 1
+
+
+def test_each_verdict_is_asked_for_once_whatever_goes_wrong(server: OpenAI) -> None:
+    """1,500 verdicts with one fault in 20 requests; every third answer stands there twice."""
+    draw = random.Random(0)
+    server.yes = lambda prompt: 0.9 if "7" in prompt.split("?")[0] else 0.1
+    kinds = [Fault(status=429), Fault(status=500), Fault(cut=True), Fault(malformed=True)]
+    pattern = [draw.choice(kinds) if draw.random() < 0.05 else Fault() for _ in range(2000)]
+    server.faults = [Fault(**vars(fault)) for fault in pattern]
+    asked = answers(1500)
+    one = judge(server, timeout=20.0)
+    verdicts = one.truth([*asked, *asked[::3]])
+    expected = ["7" in answer.question for answer in asked]
+    assert [v.accepted for v in verdicts] == [*expected, *expected[::3]]
+    assert set(server.answered.values()) == {1} and len(server.answered) == 1500
+    assert server.at_once <= 8
+    before = len(server.bodies)
+    assert one.truth(asked) == verdicts[:1500]
+    assert len(server.bodies) == before
+
+
+def test_a_budget_of_requests_stops_in_order(server: OpenAI) -> None:
+    with pytest.raises(ExternalError, match=r"budget of 10 requests.*10 of 30 verdicts are kept"):
+        judge(server, max_requests=10).truth(answers(30))
+    assert len(server.bodies) == 10
+    judge(server, max_requests=20).truth(answers(30))
+    assert len(server.bodies) == 30
+
+
+def test_a_budget_of_money_is_never_exceeded(server: OpenAI) -> None:
+    """Six words are sent and one comes back: 8 a request at these prices."""
+    prices = {"price_input": 1e6, "price_output": 2e6}
+    server.usage = True
+    with pytest.raises(ExternalError, match=r"budget of 400 .*judge_max_cost") as stopped:
+        judge(server, max_cost=400.0, **prices).truth(answers(100))
+    kept = len(server.answered)
+    assert f"{kept} of 100 verdicts are kept" in str(stopped.value)
+    assert 20 < kept * 8 <= 400
+
+
+def test_repeated_requests_count_as_well(server: OpenAI) -> None:
+    server.faults = [Fault(3, status=500)]
+    with pytest.raises(ExternalError, match="budget of 4 requests"):
+        judge(server, max_requests=4, concurrency=1).truth(answers(2))
+    assert len(server.bodies) == 4
