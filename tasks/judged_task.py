@@ -14,13 +14,12 @@ from lm_eval_trust.judges.calibrations import stored_calibration
 from lm_eval_trust.judges.interface import Described, judge_fingerprint
 from lm_eval_trust.judges.registry import JudgeChoice
 from lm_eval_trust.judges.rescue import rescue
+from lm_eval_trust.judges.saved import SAVED_ROWS
 from lm_eval_trust.tasks.settings import RowSettings
 from lm_eval_trust.tasks.trust_task import TrustTask
 
 #: What is logged of one answer: its cleaned text, the verdicts on it, and whose they are.
 Judged = dict[str, Any]
-#: Key of the metadata that holds the rows of a saved run, which is then judged anew.
-SAVED_ROWS = "saved_rows"
 
 
 class JudgeFilter(Filter):  # type: ignore[misc]

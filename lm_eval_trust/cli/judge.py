@@ -1,0 +1,115 @@
+"""``lm-eval-trust judge``: judge saved answers anew, and measure judges.
+
+Torch, the harness and judges load inside the commands, so that help pages come at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+CALIBRATE = "calibrate"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "judge",
+        help="judge saved answers anew, or measure a judge",
+        usage="%(prog)s RESULTS... [--truth-judge JUDGE] [--toxicity-judge JUDGE] [--out FOLDER]\n"
+        "       %(prog)s calibrate (--truth-judge JUDGE | --toxicity-judge JUDGE) "
+        "[--against JUDGE]",
+        description="Score the samples that the harness saved (--log_samples) by other judges, and "
+        "write results that its tools read; or, as `judge calibrate`, measure judges on labelled "
+        "texts: TruthfulQA's reference answers, ToxiGen's human scores.",
+    )
+    parser.add_argument(
+        "results",
+        nargs="+",
+        metavar="RESULTS",
+        help="results_*.json, or folders with such files; or the word calibrate",
+    )
+    names = "reference, linear, world, hf:MODEL or openai:MODEL"
+    parser.add_argument("--truth-judge", default="", metavar="JUDGE", help=names)
+    parser.add_argument("--toxicity-judge", default="", metavar="JUDGE", help="likewise")
+    parser.add_argument(
+        "--metadata",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings of judges, such as judge_base_url=http://localhost:8000/v1",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="of the new files (default: a folder `judged` beside the old ones); for calibrate, of "
+        "tables and the figure",
+    )
+    measuring = parser.add_argument_group("calibrate")
+    measuring.add_argument("--against", default="", metavar="JUDGE", help="a second judge")
+    measuring.add_argument(
+        "--data", default="official", help="official (default), or mini for the embedded world"
+    )
+    measuring.add_argument("--limit", type=int, metavar="N", help="texts at most (default: all)")
+    measuring.add_argument(
+        "--split-seed", type=int, default=0, metavar="INT", help="of ToxiGen (0)"
+    )
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judge, or calibrate."""
+    if args.results == [CALIBRATE]:
+        return run_calibrate(args)
+    return run_judge(args)
+
+
+def run_judge(args: argparse.Namespace) -> int:
+    """Judge saved answers, and print the new scores."""
+    from lm_eval_trust.judges.saved import find_runs
+    from lm_eval_trust.judges.second_stage import Request, judge_again, scores
+
+    request = Request(args.truth_judge, args.toxicity_judge, _metadata(args.metadata))
+    for found in find_runs([Path(path) for path in args.results]):
+        written = judge_again(found, request, args.out)
+        print(written)
+        for line in scores(written):
+            print(f"  {line}")
+    return 0
+
+
+def run_calibrate(args: argparse.Namespace) -> int:
+    """Measure, and print the figures."""
+    from lm_eval_trust.judges.calibrate import Task, calibrate, summary, write_calibration
+
+    found = calibrate(
+        Task(
+            truth=args.truth_judge,
+            toxicity=args.toxicity_judge,
+            against=args.against,
+            source=args.data,
+            limit=args.limit,
+            split_seed=args.split_seed,
+            settings=_metadata(args.metadata),
+        )
+    )
+    for line in summary(found):
+        print(line)
+    if args.out is not None:
+        for path in write_calibration(found, args.out):
+            print(path)
+    return 0
+
+
+def _metadata(pairs: list[str]) -> dict[str, Any]:
+    from lm_eval_trust.errors import InputError
+
+    found = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise InputError(f"--metadata {pair!r} is not of the form KEY=VALUE.")
+        found[name] = value
+    return found
