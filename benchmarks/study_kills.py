@@ -21,8 +21,8 @@ from pathlib import Path
 from study_family import exported, write_study
 
 KILLS, CHECKPOINTS = 20, 24
-#: Share of an undisturbed run's time after which a run is killed at the latest.
-LATEST = 0.35
+#: Seconds of a start, mostly imports, and new cells, after which a run is killed at the latest.
+STARTING, NEW_CELLS = 15.0, 25
 _RUN = "import sys; from lm_eval_trust.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -43,6 +43,32 @@ def finished(out: Path) -> dict[str, tuple[int, int]]:
     return {str(p): (p.stat().st_ino, p.stat().st_mtime_ns) for p in records}
 
 
+def moment(draw: random.Random, out: Path, run: subprocess.Popen[bytes]) -> str | None:
+    """Wait for a random moment; return which, or ``None`` if the run ends before it comes."""
+    before, kind = len(finished(out)), draw.random()
+    if kind < 0.2:
+        seconds = draw.uniform(0, STARTING)
+        return None if ended_within(run, seconds) else f"{seconds:.1f} s after the start"
+    new, pause = draw.randint(1, NEW_CELLS), draw.uniform(0, 0.5)
+    while run.poll() is None:
+        if len(finished(out)) >= before + new:
+            return None if ended_within(run, pause) else f"{new} new cells and {pause:.2f} s"
+        if (out / "export").exists():
+            pause = draw.uniform(0, 10)
+            return None if ended_within(run, pause) else f"{pause:.1f} s into the export"
+        time.sleep(0.005)
+    return None
+
+
+def ended_within(run: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Tell whether a run ends within some time."""
+    try:
+        run.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
 def main() -> None:
     """Kill, and compare."""
     draw = random.Random(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
@@ -50,28 +76,27 @@ def main() -> None:
         place = Path(name)
         study = write_study(place, CHECKPOINTS)
         undisturbed = place / "undisturbed"
-        before = time.monotonic()
         assert start(study, undisturbed).wait() == 0
-        whole = time.monotonic() - before
-        print(f"undisturbed: {len(finished(undisturbed))} cells in {whole:.0f} s", flush=True)
         expected, kills, rounds = exported(undisturbed), 0, 0
+        print(f"undisturbed: {len(finished(undisturbed))} cells", flush=True)
         while kills < KILLS:
             out, kept = place / f"killed-{rounds}", {}
             rounds += 1
-            while True:
+            while kills < KILLS:
                 run = start(study, out)
-                wait = draw.uniform(0, LATEST * whole) if kills < KILLS else None
-                try:
-                    assert run.wait(wait) == 0
+                when = moment(draw, out, run)
+                if when is None:
                     break
-                except subprocess.TimeoutExpired:
-                    os.killpg(run.pid, signal.SIGKILL)
-                    run.wait()
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
                 kills += 1
                 now = finished(out)
                 assert all(now.get(cell) == record for cell, record in kept.items())
-                print(f"kill {kills} after {wait:.1f} s: {len(now)} cells", flush=True)
+                print(f"kill {kills}, {when}: {len(now)} cells", flush=True)
                 kept = now
+            else:
+                run = start(study, out)
+            assert run.wait() == 0
             last = finished(out)
             assert all(last[cell] == record for cell, record in kept.items())
             assert exported(out) == expected

@@ -11,17 +11,20 @@ from matplotlib.figure import Figure
 
 from lm_eval_trust.analysis.figures import COLOURS, COLUMN, MARKERS
 
+#: Sources whose values and names are legible on a page.
+_LEGIBLE = 40
 _FONT = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7}
 
 
 def transfer_heatmap(matrix: pd.DataFrame, *, label: str) -> Figure:
-    """Return a matrix of sources of vectors × target models, each field with its value.
+    """Return a matrix of sources of vectors × target models, with values where they fit.
 
     Args:
         matrix: Index: sources, in their order; columns: targets.
         label: Of the colours.
     """
-    height = 0.9 + 0.22 * len(matrix.index)
+    legible = len(matrix.index) <= _LEGIBLE
+    height = 0.9 + 0.22 * min(len(matrix.index), _LEGIBLE)
     with mpl.rc_context(_FONT):
         figure = Figure(figsize=(COLUMN, height), layout="constrained")
         axes = figure.subplots()
@@ -29,11 +32,12 @@ def transfer_heatmap(matrix: pd.DataFrame, *, label: str) -> Figure:
         image = axes.imshow(values, aspect="auto", cmap="cividis")
         middle = (np.nanmin(values) + np.nanmax(values)) / 2
         for (row, column), value in np.ndenumerate(values):
-            if np.isfinite(value):
+            if legible and np.isfinite(value):
                 colour = "black" if value > middle else "white"
                 axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour)
         axes.set_xticks(range(len(matrix.columns)), list(matrix.columns))
-        axes.set_yticks(range(len(matrix.index)), list(matrix.index))
+        shown = range(0, len(matrix.index), -(-len(matrix.index) // _LEGIBLE))
+        axes.set_yticks(list(shown), [matrix.index[i] for i in shown])
         axes.set_xlabel("steered model")
         axes.set_ylabel("source of the vector")
         figure.colorbar(image, ax=axes, label=label)
