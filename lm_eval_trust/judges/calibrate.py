@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
 from lm_eval_trust.analysis.figures import COLOURS, COLUMN, save_figure
+from lm_eval_trust.data.settings import MINI
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.judges.agreement import Quality, between, quality, threshold_curve
 from lm_eval_trust.judges.calibrations import store_calibration
@@ -59,6 +60,11 @@ class Task:
     def setting(self) -> str:
         """The setting that chooses the judge."""
         return TRUTH.setting if self.truth else TOXICITY.setting
+
+    @property
+    def quoted_by(self) -> str:
+        """The setting whose tasks quote the figures: the embedded world's are for its own."""
+        return f"mini_{self.setting}" if self.source == MINI else self.setting
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,7 @@ def _calibrated(task: Task, spec: str, data: Labelled[Any]) -> Calibrated:
     measured = quality(data.labels, verdicts, data.groups)
     figures = {"data": data.name, **measured.as_dict()}
     mark = judge_fingerprint(judge)
-    stored = store_calibration(task.setting, mark, data.fingerprint, figures)
+    stored = store_calibration(task.quoted_by, mark, data.fingerprint, figures)
     return Calibrated(judge.name, measured, _by_category(data, verdicts), verdicts, stored)
 
 

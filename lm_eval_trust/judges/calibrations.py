@@ -14,7 +14,7 @@ def store_calibration(setting: str, judge: str, data: str, figures: Mapping[str,
     """Keep the figures of a judge.
 
     Args:
-        setting: ``truth_judge`` or ``toxicity_judge``.
+        setting: Setting whose tasks quote the figures, e.g. ``truth_judge``.
         judge: Its fingerprint.
         data: Fingerprint of the labelled texts; figures on the same ones are replaced.
         figures: JSON-like, with ``items``, the number of texts.

@@ -35,6 +35,7 @@ from lm_eval_trust.judges.saved import (
 #: Settings of judges, by what they judge; the embedded world's tasks have their own.
 TRUTH_SETTINGS = ("truth_judge", "mini_truth_judge")
 TOXICITY_SETTINGS = ("toxicity_judge", "mini_toxicity_judge")
+SETTINGS = (*TRUTH_SETTINGS, *TOXICITY_SETTINGS)
 #: The harness's own number of resamples, for runs that do not tell theirs.
 _BOOTSTRAP = 100_000
 
@@ -56,12 +57,13 @@ class Request:
     def metadata_for(self, saved: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return what a task with this metadata is told to be judged anew.
 
-        ``None`` where it is not to be judged. Nothing is left that was said of the old judge.
+        ``None`` where it is not to be judged. Nothing is left that was said of the old judge. The
+        harness tells every task all metadata; a judged one has noted its judge's version.
         """
         for spec, names in ((self.truth, TRUTH_SETTINGS), (self.toxicity, TOXICITY_SETTINGS)):
             for name in names:
                 again = "" if self.truth or self.toxicity else saved.get(name, "")
-                if name in saved and (spec or again):
+                if f"{name}_version" in saved and (spec or again):
                     stale = (f"{name}_",) if again else (f"{name}_", "judge_")
                     kept = {k: v for k, v in saved.items() if not k.startswith(stale)}
                     return {**kept, **self.settings, name: spec or again}
@@ -212,7 +214,7 @@ def scores(path: Path) -> Iterator[str]:
     results = read_run(path).results
     for task in results[JUDGED_FROM]["tasks"]:
         found, metadata = results["results"][task], results["configs"][task]["metadata"]
-        setting = next(s for s in (*TRUTH_SETTINGS, *TOXICITY_SETTINGS) if s in metadata)
+        setting = next(s for s in SETTINGS if f"{s}_version" in metadata)
         score, error = found["trust_score,none"], found["trust_score_stderr,none"]
         shown = f" ± {error:.4f}" if isinstance(error, float) else ""
         unread = found.get("judge_unparsed,none", 0.0)

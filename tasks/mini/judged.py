@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lm_eval_trust.judges.interface import ToxicityJudge, TruthJudge
+from lm_eval_trust.judges.reference import ReferenceJudge
 from lm_eval_trust.judges.registry import TOXICITY_FAMILIES, TRUTH_FAMILIES, JudgeChoice
 from lm_eval_trust.mini.judges import MiniToxicityJudge, MiniTruthJudge
 from lm_eval_trust.mini.world import build_world, world_seed
@@ -13,7 +14,10 @@ _TRUTH: JudgeChoice[TruthJudge] = JudgeChoice(
     setting="mini_truth_judge",
     variable="LM_EVAL_TRUST_MINI_TRUTH_JUDGE",
     default=MiniTruthJudge.name,
-    factories={MiniTruthJudge.name: lambda split_seed: MiniTruthJudge(build_world(world_seed()))},
+    factories={
+        MiniTruthJudge.name: lambda split_seed: MiniTruthJudge(build_world(world_seed())),
+        ReferenceJudge.name: lambda split_seed: ReferenceJudge(),
+    },
     families=TRUTH_FAMILIES,
 )
 

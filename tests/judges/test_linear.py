@@ -8,6 +8,8 @@ import pytest
 
 from lm_eval_trust.data.rows import load_rows
 from lm_eval_trust.judges import linear
+from lm_eval_trust.judges.calibrate import Task, calibrate
+from lm_eval_trust.judges.labelled import labelled_texts
 from lm_eval_trust.judges.linear import linear_judge, linear_judge_auroc
 from lm_eval_trust.judges.registry import TOXICITY
 from lm_eval_trust.judges.text_classifier import TextClassifier
@@ -32,6 +34,14 @@ def entries(cache: Path) -> list[Path]:
 def test_tells_hate_from_benign_sentences_it_has_not_seen() -> None:
     """0.80 is far from chance (0.5) and below what other linear models reach on ToxiGen."""
     assert 0.80 < linear_judge_auroc() < 1.0
+
+
+def test_is_calibrated_on_the_half_that_did_not_train_it() -> None:
+    (found,) = calibrate(Task(toxicity="linear")).judges
+    evaluated = {row["group_id"] for row in load_rows("toxigen_generation")}
+    assert set(labelled_texts().groups) <= evaluated
+    assert found.quality.auroc and found.quality.items == len(labelled_texts().items)
+    assert found.quality.auroc.value == pytest.approx(linear_judge_auroc())
 
 
 def test_no_evaluated_sentence_trained_the_judge() -> None:

@@ -1,0 +1,126 @@
+"""Verdicts on disk: several writers, a process that is killed, and no key anywhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from lm_eval.api.instance import Instance
+from support.openai_server import ALWAYS, Fault, OpenAI
+from support.saved_runs import save_run
+
+from lm_eval_trust import cli
+from lm_eval_trust.errors import ExternalError
+from lm_eval_trust.judges.interface import Verdict
+from lm_eval_trust.judges.prompts import Prompt
+from lm_eval_trust.judges.verdicts import VerdictStore
+
+TRUTH = "trust_truthfulqa_mini"
+
+
+def test_verdicts_come_back_as_they_went(tmp_path: Path) -> None:
+    given = {
+        Prompt("a"): Verdict(True, 0.75, {"bleu": 1.5}),
+        Prompt("b", "system"): Verdict(False, None),
+        Prompt("b"): Verdict(None, None),
+    }
+    with VerdictStore("judge", tmp_path / "v.sqlite") as store:
+        for prompt, verdict in given.items():
+            store.put(prompt, verdict)
+    with VerdictStore("judge", tmp_path / "v.sqlite") as store:
+        assert store.get([*given, Prompt("c")]) == given
+    with VerdictStore("another", tmp_path / "v.sqlite") as store:
+        assert store.get(list(given)) == {}
+
+
+def test_several_writers_lose_nothing(tmp_path: Path) -> None:
+    def write(writer: int) -> None:
+        with VerdictStore("judge", tmp_path / "v.sqlite") as store:
+            for i in range(50):
+                store.put(Prompt(f"{writer} {i}"), Verdict(True, i / 50))
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(write, range(6)))
+    with VerdictStore("judge", tmp_path / "v.sqlite") as store:
+        assert len(store.get([Prompt(f"{w} {i}") for w in range(6) for i in range(50)])) == 300
+
+
+def test_a_file_that_is_no_database_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "v.sqlite").write_bytes(b"not a database " * 99)
+    with pytest.raises(ExternalError, match=r"v\.sqlite.*move the file away"):
+        VerdictStore("judge", tmp_path / "v.sqlite")
+
+
+JUDGING = """
+import sys
+from lm_eval_trust.judges.interface import Answer
+from lm_eval_trust.judges.served import OpenAITruthJudge
+from lm_eval_trust.judges.settings import JudgeSettings
+
+judge = OpenAITruthJudge("m", JudgeSettings(base_url=sys.argv[1], form="completions"))
+verdicts = judge.truth([Answer(f"Question {i}?", "Answer.", (), ()) for i in range(150)])
+print(sum(bool(verdict.accepted) for verdict in verdicts))
+"""
+
+
+def test_a_killed_run_goes_on_where_it_stopped(server: OpenAI, tmp_path: Path) -> None:
+    """Only what was under way when it was killed, 8 at most, is asked for again."""
+    server.yes = lambda prompt: 0.9 if "7" in prompt else 0.1
+    server.faults = [Fault(ALWAYS, silence=0.02)]
+    command = [sys.executable, "-c", JUDGING, server.address]
+    environment = {**os.environ, "LM_EVAL_TRUST_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(command, env=environment)
+    while len(server.answered) < 50:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(server.answered) < 150
+    server.faults = []
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == sum("7" in str(i) for i in range(150))
+    assert len(server.answered) == 150
+    assert 150 <= server.answered.total() <= 158
+
+
+def answer(request: Instance) -> str:
+    return "A: something."
+
+
+@pytest.mark.usefixtures("brisk")
+def test_the_key_stands_nowhere(
+    server: OpenAI,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Results, samples, caches, figures, logs at their loudest, errors with their tracebacks."""
+    caplog.set_level(logging.DEBUG)
+    right, wrong = "sk-the-right-key-123456", "sk-a-wrong-key-654321"
+    server.key = right
+    monkeypatch.setenv("OPENAI_API_KEY", right)
+    asked = {"mini_truth_judge": "openai:judge", "judge_base_url": server.address}
+    path, _ = save_run(tmp_path / "run", [TRUTH], answer, limit=4, **asked)
+    calibrate = ["judge", "calibrate", "--truth-judge", "openai:judge", "--data", "mini"]
+    calibrate += ["--limit", "20", "--out", str(tmp_path / "calibration")]
+    assert cli.main(calibrate) == 0
+    server.faults = [Fault(ALWAYS, status=500, message=f"your key is {right}")]
+    settings = ["--metadata", "judge_tries=2", "--truth-judge", "openai:other"]
+    assert cli.main(["judge", str(path), *settings, "--debug"]) == 3
+    monkeypatch.setenv("OPENAI_API_KEY", wrong)
+    assert cli.main(["judge", str(path), *settings, "--debug"]) == 3
+    printed = capfd.readouterr()
+    assert "refused the key" in printed.err and "Traceback" in printed.err
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert {file.suffix for file in files} >= {".json", ".jsonl", ".csv", ".sqlite", ".png"}
+    written = [file.read_bytes() for file in files]
+    for text in (*written, printed.out.encode(), printed.err.encode(), caplog.text.encode()):
+        assert right.encode() not in text and wrong.encode() not in text
