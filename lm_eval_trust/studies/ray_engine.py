@@ -24,7 +24,8 @@ _NOT_INSTALLED = (
 )
 #: Beginnings of the environment variables that workers are given; tokens are left to the nodes.
 _PASSED_ON = ("LM_EVAL_TRUST_", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME")
-_NODE_SECONDS = 60.0
+#: A worker that has room still has to import torch, on a busy machine for minutes.
+_NODE_SECONDS = 600.0
 _CONNECTION_SECONDS = 10.0
 
 
@@ -104,8 +105,8 @@ class RayPool:
         ready, _ = self._ray.wait([*streams, *beginnings], num_returns=1, timeout=patience)
         if not ready:
             raise ExternalError(
-                f"No node of the Ray cluster has room for a worker within {_NODE_SECONDS:.0f} s; "
-                f"lower engine.cpus or engine.gpus, or add nodes."
+                f"No worker could be started on the Ray cluster within {_NODE_SECONDS:.0f} s; is "
+                f"it busy with other work?"
             )
         for found in ready:
             if found in beginnings:
@@ -178,9 +179,14 @@ def open_ray_pool(spec: StudySpec, folder: StudyFolder) -> RayPool:
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ExternalError(f"No Ray cluster at {address}: {reason}") from error
-    workers = engine.workers or 1
-    sharing = min(workers, _most_on_a_node(ray.nodes(), engine))
-    return RayPool(ray, worker_settings(spec, folder, sharing), engine)
+    workers, most = engine.workers or 1, most_on_a_node(ray.nodes(), engine)
+    if not most:
+        ray.shutdown()
+        raise ExternalError(
+            f"No node of the Ray cluster at {address} has {engine.cpus:g} CPUs and "
+            f"{engine.gpus or 0:g} GPUs for a worker; lower engine.cpus or engine.gpus."
+        )
+    return RayPool(ray, worker_settings(spec, folder, min(workers, most)), engine)
 
 
 def _check_reachable(address: str) -> None:
@@ -210,10 +216,15 @@ def _cpus_for(engine: EngineSpec) -> int:
     return max(os.cpu_count() or 1, int(-(-asked // 1)))
 
 
-def _most_on_a_node(nodes: Iterable[Mapping[str, Any]], engine: EngineSpec) -> int:
+def most_on_a_node(nodes: Iterable[Mapping[str, Any]], engine: EngineSpec) -> int:
     """Return how many workers may meet on a node, now or after a loss: they share its disk."""
     alive = [node["Resources"] for node in nodes if node["Alive"]]
-    return max((int(found.get("CPU", 0) // engine.cpus) for found in alive), default=1) or 1
+    asked = {"CPU": engine.cpus, "GPU": engine.gpus or 0}
+    rooms = [
+        min(int(found.get(kind, 0) // each) for kind, each in asked.items() if each)
+        for found in alive
+    ]
+    return max(rooms, default=0)
 
 
 def _a_gpu_where_there_are(ray: Any) -> float:

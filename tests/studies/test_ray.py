@@ -14,7 +14,9 @@ from lm_eval_trust.errors import ExternalError
 from lm_eval_trust.studies.evaluations import evaluation_table
 from lm_eval_trust.studies.folder import StudyFolder
 from lm_eval_trust.studies.grid import Study
+from lm_eval_trust.studies.ray_engine import most_on_a_node
 from lm_eval_trust.studies.run import run_study
+from lm_eval_trust.studies.spec import EngineSpec
 
 pytest.importorskip("ray")
 
@@ -54,6 +56,19 @@ def test_a_killed_node_changes_nothing(
     assert outcome.failed == {} and outcome.exit_code == 0
     tables = [evaluation_table(study.grid(), f).to_csv() for f in (folder, other)]
     assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize(
+    ("engine", "most"),
+    [({}, 8), ({"cpus": 3}, 2), ({"gpus": 1}, 2), ({"gpus": 0.5}, 4), ({"gpus": 4}, 0)],
+)
+def test_so_many_workers_may_meet_on_a_node(engine: dict[str, float], most: int) -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 2.0}},
+        {"Alive": True, "Resources": {"CPU": 4.0}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+    ]
+    assert most_on_a_node(nodes, EngineSpec(name="ray", **engine)) == most
 
 
 def test_a_cluster_that_is_not_there_is_told(
