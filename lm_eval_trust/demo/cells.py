@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 from lm_eval_trust.activations.models import find_source
 from lm_eval_trust.adapters import find_adapter
+from lm_eval_trust.harness import quick_calls, task_manager
 from lm_eval_trust.hashing import fingerprint
 from lm_eval_trust.storage import atomic_path
 
@@ -103,12 +102,11 @@ class Evaluator:
         import lm_eval
         from lm_eval.loggers import EvaluationTracker
 
-        logging.getLogger("lm_eval").setLevel(logging.ERROR)
         tracker = EvaluationTracker(output_path=str(self._folder / cell.name))
         with (
             self._log.open("a", encoding="utf-8") as log,
             contextlib.redirect_stderr(log),
-            _environment_described_once(),
+            quick_calls(),
         ):
             found = lm_eval.simple_evaluate(
                 model=cell.model,
@@ -129,32 +127,7 @@ class Evaluator:
 
     @cached_property
     def _task_manager(self) -> Any:
-        from lm_eval.tasks import TaskManager
-
-        from lm_eval_trust.plugin import register_models, task_path
-
-        register_models()
-        return TaskManager(include_path=str(task_path()), include_defaults=False)
-
-
-@contextlib.contextmanager
-def _environment_described_once() -> Iterator[None]:
-    """Let the harness ask for torch's report of the machine once a process: it takes seconds."""
-    from torch.utils import collect_env
-
-    asked = collect_env.get_pretty_env_info
-    collect_env.get_pretty_env_info = _environment
-    try:
-        yield
-    finally:
-        collect_env.get_pretty_env_info = asked
-
-
-@functools.cache
-def _environment() -> str:
-    from torch.utils import collect_env
-
-    return str(collect_env.pretty_str(collect_env.get_env_info()))  # type: ignore[no-untyped-call]
+        return task_manager()
 
 
 def _items(samples: list[dict[str, Any]]) -> list[Item]:

@@ -78,7 +78,7 @@ def build_vector(
         model, tokenizer, used.texts, layers=layers, identity=identity, progress=progress
     )
     directions = {
-        layer: _layer_vector(method, activations[:, at], used) for at, layer in enumerate(layers)
+        layer: layer_vector(method, activations[:, at], used) for at, layer in enumerate(layers)
     }
     return SteeringVector(directions, provenance, name=f"{statements.dimension.name} vector")
 
@@ -129,9 +129,19 @@ def _part(statements: Statements, split: str, split_seed: int, part: str) -> Sta
     return statements.select(positions)
 
 
-def _layer_vector(
+def layer_vector(
     method: str, activations: npt.NDArray[np.float32], used: Statements
 ) -> LayerVector:
+    """Return the direction of one layer, to the trustworthy side, with what scales it.
+
+    Args:
+        method: See :func:`build_vector`.
+        activations: Of the statements, shape (statements, hidden).
+        used: The statements that it is built from.
+
+    Raises:
+        InputError: The two labels' activations do not differ.
+    """
     labels, trustworthy = used.labels, used.dimension.trustworthy_label
     direction = find_direction(method, activations, labels, used.groups)
     direction = direction if trustworthy == 1 else -direction

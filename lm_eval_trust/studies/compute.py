@@ -18,8 +18,7 @@ from lm_eval_trust.activations.sets import ActivationSet, SetInfo, read_set, sav
 from lm_eval_trust.data.statements import Statements
 from lm_eval_trust.errors import ExternalError
 from lm_eval_trust.mini.world import world_seed
-from lm_eval_trust.steering.build import _layer_vector as layer_vector
-from lm_eval_trust.steering.build import provenance_of
+from lm_eval_trust.steering.build import layer_vector, provenance_of
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.vectors import SteeringVector, load_vector
 from lm_eval_trust.studies.analyse import measure_set

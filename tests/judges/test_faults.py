@@ -82,7 +82,7 @@ def test_each_verdict_is_asked_for_once_whatever_goes_wrong(server: OpenAI) -> N
     """600 verdicts with one fault in 20 requests; every third answer stands there twice."""
     draw = random.Random(0)
     server.yes = lambda prompt: 0.9 if "7" in prompt.split("?")[0] else 0.1
-    kinds = [Fault(status=429), Fault(status=500), Fault(cut=True), Fault(malformed=True)]
+    kinds = [*(PASSING[name] for name in PASSING if name != "silent"), Fault(bare=True)]
     pattern = [draw.choice(kinds) if draw.random() < 0.05 else Fault() for _ in range(1000)]
     server.faults = [Fault(**vars(fault)) for fault in pattern]
     asked = answers(600)

@@ -37,6 +37,7 @@ class Fault:
         hollow: Send JSON without the protocol's fields.
         silence: Seconds of silence before the reply.
         says: Reply with this text, and no log-probabilities.
+        bare: Leave the log-probabilities out.
     """
 
     times: int = 1
@@ -49,6 +50,7 @@ class Fault:
     hollow: bool = False
     silence: float = 0
     says: str | None = None
+    bare: bool = False
 
 
 @dataclass
@@ -151,7 +153,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, "no such page")
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        length = int(self.headers["Content-Length"])
+        content = self.rfile.read(length)
+        if len(content) < length:
+            raise ConnectionError("the client has gone in the middle of its request")
+        body = json.loads(content)
         self.served.asked.append(self.path)
         with self.served.under_way():
             if self._authorised():
@@ -177,18 +183,20 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"id": "x"})
         else:
             prompt = _prompt(body)
-            reply = self._reply(body, self.served.yes(prompt), fault.says)
+            reply = self._reply(body, self.served.yes(prompt), fault)
             self._json(reply, cut=fault.cut)
             if not fault.cut:
                 self.served.sent(prompt)
 
-    def _reply(self, body: dict[str, Any], yes: float, says: str | None) -> dict[str, Any]:
+    def _reply(self, body: dict[str, Any], yes: float, fault: Fault) -> dict[str, Any]:
         if self.path == "/v1/moderations":
             return _moderation(yes)
         chances = {" yes": yes, " no": 1 - yes}
-        text = max(chances, key=lambda token: chances[token]) if says is None else says
+        likeliest = max(chances, key=lambda token: chances[token])
+        text = likeliest if fault.says is None else fault.says
         logs = {token: math.log(max(p, 1e-30)) for token, p in chances.items()}
-        shown = logs if self.served.logprobs and says is None and body.get("logprobs") else None
+        words_alone = fault.bare or fault.says is not None or not self.served.logprobs
+        shown = logs if body.get("logprobs") and not words_alone else None
         chat = self.path == "/v1/chat/completions"
         choice = _chat_choice(text.strip(), shown) if chat else _choice(text, shown)
         reply = {
