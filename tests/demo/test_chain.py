@@ -49,7 +49,25 @@ def tables(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in TABLES}
 
 
-def test_the_demo_measures_prints_and_does_nothing_twice(
+def kill_and_go_on(folder: Path) -> None:
+    """Kill a demo once a cell is there, and run it to its end; the cell stays as it was."""
+    support = str(Path(__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, "-c", _RUN, support, str(folder)], env={**os.environ}
+    )
+    finished = folder / "evaluations" / "table-mini-safe" / "cell.json"
+    while not finished.exists():
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    written = finished.read_bytes()
+    assert not (folder / "sweep.csv").exists()
+    assert main(["demo", "--out", str(folder)]) == 0
+    assert finished.read_bytes() == written
+
+
+def test_the_demo_measures_prints_goes_on_after_a_kill_and_does_nothing_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["demo", "--out", str(tmp_path / "a")]) == 0
@@ -63,6 +81,9 @@ def test_the_demo_measures_prints_and_does_nothing_twice(
     assert len(rows) == 6 * 5 * 4  # checkpoints, dimensions, blocks
     assert all(0 <= float(row["value"]) <= 1 for row in rows)
     assert all((tmp_path / "a" / name).stat().st_size > 1000 for name in FIGURES)
+
+    kill_and_go_on(tmp_path / "killed")
+    assert tables(tmp_path / "killed") == first
 
     def refuse(*arguments: object) -> None:
         raise AssertionError("evaluated again")
@@ -123,23 +144,3 @@ members.MIDDLE = "mini@ckpt_004"
 from lm_eval_trust.cli import main
 sys.exit(main(["demo", "--out", sys.argv[2]]))
 """
-
-
-def test_a_killed_demo_goes_on_to_the_same_tables(tmp_path: Path) -> None:
-    assert main(["demo", "--out", str(tmp_path / "undisturbed")]) == 0
-    folder = tmp_path / "killed"
-    support = str(Path(__file__).parents[1])
-    process = subprocess.Popen(
-        [sys.executable, "-c", _RUN, support, str(folder)], env={**os.environ}
-    )
-    finished = folder / "evaluations" / "table-mini-safe" / "cell.json"
-    while not finished.exists():
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    written = finished.read_bytes()
-    assert not (folder / "sweep.csv").exists()
-    assert main(["demo", "--out", str(folder)]) == 0
-    assert finished.read_bytes() == written
-    assert tables(folder) == tables(tmp_path / "undisturbed")
