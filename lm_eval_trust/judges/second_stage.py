@@ -124,11 +124,11 @@ class SavedAnswers(LM):  # type: ignore[misc]
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
         """Refuse: no judged task asks for it."""
-        raise NotImplementedError
+        raise NotImplementedError("Saved answers hold no log-likelihoods.")
 
     def loglikelihood_rolling(self, requests: Sequence[Instance]) -> list[float]:
         """Refuse: no judged task asks for it."""
-        raise NotImplementedError
+        raise NotImplementedError("Saved answers hold no log-likelihoods.")
 
 
 def _told(run: SavedRun, task: str, request: Request) -> dict[str, Any] | None:
