@@ -14,7 +14,7 @@ from lm_eval_trust.judges.calibrations import stored_calibration
 from lm_eval_trust.judges.interface import Described, judge_fingerprint
 from lm_eval_trust.judges.registry import JudgeChoice
 from lm_eval_trust.judges.rescue import rescue
-from lm_eval_trust.judges.saved import SAVED_ROWS
+from lm_eval_trust.saved_runs import SAVED_ROWS
 from lm_eval_trust.tasks.settings import RowSettings
 from lm_eval_trust.tasks.trust_task import TrustTask
 

@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
 
 def run_judge(args: argparse.Namespace) -> int:
     """Judge saved answers, and print the new scores."""
-    from lm_eval_trust.judges.saved import find_runs
     from lm_eval_trust.judges.second_stage import Request, judge_again, scores
+    from lm_eval_trust.saved_runs import find_runs
 
     request = Request(args.truth_judge, args.toxicity_judge, _metadata(args.metadata))
     for found in find_runs([Path(path) for path in args.results]):

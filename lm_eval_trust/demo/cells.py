@@ -14,10 +14,10 @@ from lm_eval_trust.activations.models import find_source
 from lm_eval_trust.adapters import find_adapter
 from lm_eval_trust.harness import quick_calls, task_manager
 from lm_eval_trust.hashing import fingerprint
+from lm_eval_trust.items import Item, items_of
 from lm_eval_trust.storage import atomic_path
 
 Scores = dict[str, dict[str, Any]]
-Item = dict[str, Any]
 #: The embedded models are so small that a batch costs little more than a row.
 _BATCH_SIZE = 256
 
@@ -45,7 +45,7 @@ class Outcome:
 
     Attributes:
         scores: Task or group → the harness's aggregated metrics.
-        items: Task → its items in the order of their ids: ``group``, and each numeric metric.
+        items: Task → its items in the order of their ids.
     """
 
     scores: Scores
@@ -123,21 +123,8 @@ class Evaluator:
             for task in found["configs"]:
                 tracker.save_results_samples(task_name=task, samples=samples[task])
         scores = {**found["results"], **found.get("groups", {})}
-        return Outcome(scores, {task: _items(of_task) for task, of_task in samples.items()})
+        return Outcome(scores, {task: items_of(of_task) for task, of_task in samples.items()})
 
     @cached_property
     def _task_manager(self) -> Any:
         return task_manager()
-
-
-def _items(samples: list[dict[str, Any]]) -> list[Item]:
-    ordered = sorted(samples, key=lambda sample: int(sample["doc_id"]))
-    return [
-        {"group": sample["doc"].get("group_id")}
-        | {name: sample[name] for name in sample["metrics"] if _is_number(sample.get(name))}
-        for sample in ordered
-    ]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

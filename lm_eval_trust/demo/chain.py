@@ -13,7 +13,6 @@ from lm_eval_trust.analysis.figures import correlation_scatter, save_figure, str
 from lm_eval_trust.data.load import load_statements
 from lm_eval_trust.data.settings import MINI
 from lm_eval_trust.demo.cells import Cell, Evaluator, Outcome
-from lm_eval_trust.demo.differences import paired_difference
 from lm_eval_trust.demo.plan import (
     CORRELATED,
     PERPLEXITY_LIMIT,
@@ -46,6 +45,7 @@ from lm_eval_trust.demo.report import (
     write_csv,
 )
 from lm_eval_trust.dimensions import find_dimension
+from lm_eval_trust.items import compare_items
 from lm_eval_trust.mini.family import MiniFamily
 from lm_eval_trust.mini.members import BASE, CHAT, MIDDLE_LAYER, SAFE
 from lm_eval_trust.steering.build import build_vector
@@ -169,7 +169,8 @@ class Demo:
         task = f"{vector.dimension.task}_mini"
         rows = []
         for alpha, outcome in zip(SWEPT_ALPHAS, outcomes, strict=True):
-            change = paired_difference(unsteered.items[task], outcome.items[task], of_task)
+            compared = compare_items(unsteered.items[task], outcome.items[task], of_task)
+            change = compared.difference
             rows.append(
                 {
                     "vector": name,

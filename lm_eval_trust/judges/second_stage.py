@@ -23,7 +23,7 @@ from lm_eval.utils import sanitize_list
 
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.harness import own_tasks, task_manager
-from lm_eval_trust.judges.saved import (
+from lm_eval_trust.saved_runs import (
     JUDGED_FROM,
     SAVED_ROWS,
     Sample,

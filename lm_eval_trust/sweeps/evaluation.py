@@ -11,6 +11,7 @@ from typing import Any
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.harness import needs_defaults, quick_calls, task_manager
 from lm_eval_trust.hashing import fingerprint
+from lm_eval_trust.items import Item, items_of
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.storage import atomic_path
 from lm_eval_trust.sweeps.prefilled import PrefilledLM
@@ -45,13 +46,13 @@ class Outcome:
 
     Attributes:
         scores: Task or group → the harness's aggregated metrics.
-        items: Task → its items by id: ``group``, and each numeric metric.
+        items: Task → its items by id.
         examples: Task → the first items' prompts and answers.
         divergence: Mean KL(unsteered ‖ steered) per scored token, in nats.
     """
 
     scores: dict[str, dict[str, Any]]
-    items: dict[str, list[dict[str, Any]]]
+    items: dict[str, list[Item]]
     examples: dict[str, list[dict[str, str]]]
     divergence: float
 
@@ -114,7 +115,7 @@ class SweepEvaluator:
             # The tracker rewrites the samples' arguments.
             outcome = Outcome(
                 {**found["results"], **found.get("groups", {})},
-                {task: _items(rows) for task, rows in answered.items()},
+                {task: items_of(rows) for task, rows in answered.items()},
                 {task: _examples(rows) for task, rows in answered.items()},
                 self._model.take_divergence(),
             )
@@ -147,15 +148,6 @@ def _chosen(tasks: Mapping[str, Any], items: Items) -> dict[str, list[int]]:
     return chosen
 
 
-def _items(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    ordered = sorted(samples, key=lambda sample: int(sample["doc_id"]))
-    return [
-        {"group": sample["doc"].get("group_id") or str(sample["doc_id"])}
-        | {name: sample[name] for name in sample["metrics"] if _is_number(sample.get(name))}
-        for sample in ordered
-    ]
-
-
 def _examples(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     ordered = sorted(samples, key=lambda sample: int(sample["doc_id"]))[:EXAMPLES]
     return [
@@ -163,10 +155,6 @@ def _examples(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         for sample in ordered
         if isinstance(sample["resps"][0][0], str)
     ]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lm_eval_trust.analysis.figures import configuration_heatmap, save_figure, strength_curves
-from lm_eval_trust.demo.differences import Difference, paired_difference
+from lm_eval_trust.items import compare_items
 from lm_eval_trust.storage import atomic_path
 from lm_eval_trust.sweeps.grid import Configuration
 from lm_eval_trust.sweeps.search import Found, Trial
@@ -51,7 +51,7 @@ def test_rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]
         after = found.after.items[task]
         if not items or settings.metric not in items[0]:
             continue
-        change: Difference = paired_difference(items, after, settings.metric)
+        change = compare_items(items, after, settings.metric).difference
         values = [[item[settings.metric] for item in rows] for rows in (items, after)]
         unsteered, steered = (sum(v) / len(v) for v in values)
         yield {

@@ -18,8 +18,8 @@ from support.saved_runs import save_run
 
 from lm_eval_trust import cli
 from lm_eval_trust.errors import ExternalError, InputError
-from lm_eval_trust.judges.saved import find_runs, read_run
 from lm_eval_trust.judges.second_stage import Request, judge_again
+from lm_eval_trust.saved_runs import find_runs, read_run
 
 MINI = ["trust_suite_mini"]
 TRUTH = "trust_truthfulqa_mini"
