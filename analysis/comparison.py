@@ -102,9 +102,9 @@ class PairedDifferences:
             raise InputError("Paired values have to be finite numbers; some are not.")
         if groups is None:
             return cls(differences, np.ones(len(first), dtype=np.int64))
-        numbers: dict[Hashable, int] = {}
-        index = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
-        return cls(np.bincount(index, weights=differences), np.bincount(index))
+        index = np.unique([str(group) for group in groups], return_inverse=True)[1]
+        sums = np.bincount(index, weights=differences).astype(np.float64)
+        return cls(sums, np.bincount(index))
 
     @property
     def mean(self) -> float:
