@@ -1,0 +1,1 @@
+"""Leaderboard: results of evaluations read, compared with statistics, and set as tables."""

@@ -1,0 +1,188 @@
+"""What a leaderboard consists of: columns, rows, paired comparisons, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lm_eval_trust.analysis.comparison import Comparison, Interval
+from lm_eval_trust.saved_runs import SavedRun
+
+#: Dimension of columns that measure general ability.
+GENERAL = "general"
+#: Dimension of the column that averages a suite's dimensions.
+SUITE = "suite"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric of one task or group.
+
+    Attributes:
+        task: Name of the task or group.
+        metric: Name of the metric.
+        filter: The harness's filter that the answers went through.
+        title: Shown, without an arrow.
+        higher_is_better: Direction.
+        dimension: One of the five, ``general``, ``suite``, or empty.
+    """
+
+    task: str
+    metric: str
+    filter: str
+    title: str
+    higher_is_better: bool
+    dimension: str = ""
+
+    @property
+    def key(self) -> str:
+        """Identity of the column."""
+        return f"{self.task}/{self.metric},{self.filter}"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A row's value in a column.
+
+    Attributes:
+        value: Mean over seeds.
+        stderr: Standard error of one seed's value (root mean square over seeds); ``None`` where
+            the harness gives none.
+        items: How many items one seed's value is over; ``None`` where it is not told.
+        seeds: How many seeds.
+        spread: Standard deviation between seeds; ``None`` for a single one.
+    """
+
+    value: float
+    stderr: float | None
+    items: int | None
+    seeds: int = 1
+    spread: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model as it was evaluated, its seeds together.
+
+    Attributes:
+        name: Shown; unique in a board.
+        scores: Column's key → score.
+        runs: The runs behind it: one a seed, or several with different tasks.
+        provenance: Model, arguments, steering, fingerprint, date, versions, judges, seeds, limit.
+        reported: Whether a paper reports it; such a row is never ranked.
+    """
+
+    name: str
+    scores: Mapping[str, Score]
+    runs: tuple[SavedRun, ...]
+    provenance: Mapping[str, Any]
+    reported: bool = False
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows on the samples that they share, in one column.
+
+    Attributes:
+        first: Name of a row.
+        second: Name of the other.
+        column: Column's key.
+        comparison: Second minus first.
+        adjusted_p: After Holm's correction over all tests of the board.
+    """
+
+    first: str
+    second: str
+    column: str
+    comparison: Comparison
+    adjusted_p: float
+
+
+@dataclass(frozen=True)
+class Category:
+    """A column's scores on the items of one category.
+
+    Attributes:
+        kind: What the categories are, such as ``target group``.
+        name: The category.
+        scores: Row's name → score.
+    """
+
+    kind: str
+    name: str
+    scores: Mapping[str, Score]
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How changes in two dimensions go together over rows.
+
+    Attributes:
+        first: A dimension.
+        second: Another.
+        value: Pearson's r.
+        low: Lower end of its interval.
+        high: Upper end.
+        p: Two-sided.
+        rows: How many rows it is over.
+    """
+
+    first: str
+    second: str
+    value: float
+    low: float
+    high: float
+    p: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class Tradeoffs:
+    """What rows gain and lose against the reference, dimension by dimension.
+
+    Attributes:
+        dimensions: The matrix's columns.
+        changes: Row's name → dimension → paired change against the reference, positive is better.
+        correlations: Between dimensions, over rows; empty below four rows.
+    """
+
+    dimensions: tuple[str, ...] = ()
+    changes: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    correlations: tuple[Correlation, ...] = ()
+
+
+@dataclass(frozen=True)
+class Board:
+    """Rows that can be compared with each other.
+
+    Attributes:
+        columns: In the paper's order.
+        rows: Measured ones, then reported ones.
+        pairs: Paired comparisons, all that samples allow.
+        reference: Name of the row that others are compared with; ``None`` where there is none.
+        win_rates: Name of each measured row → mean share of other rows that it beats, 0 to 1.
+        front: Names of the rows that no other one beats in both trust and general ability.
+        categories: Column's key → its categories.
+        tradeoffs: Changes against the reference by dimension.
+        kept_apart: Why rows of other boards are not here.
+        notes: What a reader has to know: judges' calibration, what could not be tested and why.
+        confidence: Of all intervals.
+    """
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    pairs: tuple[Pair, ...] = ()
+    reference: str | None = None
+    win_rates: Mapping[str, float] = field(default_factory=dict)
+    front: tuple[str, ...] = ()
+    categories: Mapping[str, tuple[Category, ...]] = field(default_factory=dict)
+    tradeoffs: Tradeoffs = field(default_factory=Tradeoffs)
+    kept_apart: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    confidence: float = 0.95
+
+    @property
+    def measured(self) -> tuple[Row, ...]:
+        """The rows that are ranked."""
+        return tuple(row for row in self.rows if not row.reported)
