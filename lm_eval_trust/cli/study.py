@@ -35,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run, or tell about, a study."""
-    from lm_eval_trust.studies.document import read_document
+    from lm_eval_trust.document import read_document
     from lm_eval_trust.studies.folder import StudyFolder
     from lm_eval_trust.studies.grid import Study
     from lm_eval_trust.studies.models import Identities

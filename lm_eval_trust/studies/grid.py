@@ -11,6 +11,7 @@ from lm_eval_trust.analysis.information import InformationSettings
 from lm_eval_trust.analysis.probing import ProbeSettings
 from lm_eval_trust.checkpoints.families import FamilySettings, open_family
 from lm_eval_trust.dimensions import find_dimension
+from lm_eval_trust.document import Document
 from lm_eval_trust.harness import check_tasks
 from lm_eval_trust.studies.analyse import AnalysisSettings
 from lm_eval_trust.studies.cells import (
@@ -24,7 +25,6 @@ from lm_eval_trust.studies.cells import (
     SteeringPoint,
     VectorCell,
 )
-from lm_eval_trust.studies.document import Document
 from lm_eval_trust.studies.models import Identities, StudyModel, find_model, model_of_checkpoint
 from lm_eval_trust.studies.spec import EvaluationSpec, Models, SteeringSpec, StudySpec
 

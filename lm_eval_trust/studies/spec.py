@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -14,17 +13,16 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
 from lm_eval_trust.activations.layers import parse_layers
 from lm_eval_trust.activations.models import DTYPES
 from lm_eval_trust.dimensions import DIMENSIONS, find_dimension
+from lm_eval_trust.document import Document
 from lm_eval_trust.errors import InputError, unknown_name
 from lm_eval_trust.steering.plan import ACTIONS, POSITIONS
 from lm_eval_trust.steering.vectors import SCALES
-from lm_eval_trust.studies.document import Document
 from lm_eval_trust.studies.units import parse_bytes, parse_rate
 
 #: Names of a study and of its evaluations become folders and columns.
@@ -233,14 +231,7 @@ def read_spec(document: Document) -> StudySpec:
         InputError: With file, line and key of the first thing that is wrong, and the number of
             others.
     """
-    try:
-        return StudySpec.model_validate(document.content)
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-        first = found[0]
-        others = f" ({len(found) - 1} more like this.)" if len(found) > 1 else ""
-        where = document.where(first["loc"])
-        raise InputError(f"{where}: {_explain(first)}{others}") from error
+    return document.parse(StudySpec)
 
 
 def with_engine(
@@ -259,33 +250,3 @@ def with_engine(
     if engine.address is not None and engine.name != "ray":
         raise InputError(f"An address belongs to the engine ray, not to {engine.name}.")
     return spec.model_copy(update={"engine": engine})
-
-
-def _explain(error: Any) -> str:
-    if error["type"] == "extra_forbidden":
-        known = list(_keys_at(error["loc"][:-1]))
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"unknown key; known here are {', '.join(known)}.{hint}"
-    if error["type"] == "missing":
-        return "this key is missing."
-    message = str(error["msg"]).removeprefix("Value error, ")
-    given = error.get("input")
-    shown = "" if isinstance(given, dict) or error["type"] == "value_error" else f"; got {given!r}"
-    return f"{message}{shown}"
-
-
-def _keys_at(place: Sequence[str | int]) -> Iterator[str]:
-    """Return the keys that are known at a place."""
-    model: type[BaseModel] = StudySpec
-    for part in place:
-        if isinstance(part, str) and part in model.model_fields:
-            model = next(_models_in(model.model_fields[part].annotation), model)
-    yield from model.model_fields
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)

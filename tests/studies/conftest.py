@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_trust.studies.document import read_document
+from lm_eval_trust.document import read_document
 from lm_eval_trust.studies.folder import StudyFolder
 from lm_eval_trust.studies.grid import Study
 from lm_eval_trust.studies.models import Identities

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lm_eval_trust.document import read_document
 from lm_eval_trust.errors import InputError
-from lm_eval_trust.studies.document import read_document
 from lm_eval_trust.studies.spec import read_spec, with_engine
 
 BASE = """study: s

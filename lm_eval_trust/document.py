@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from lm_eval_trust.errors import ExternalError, InputError
 
 Place = Sequence[str | int]
+Declared = TypeVar("Declared", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,26 @@ class Document:
         key = ".".join(str(part) for part in place)
         return f"{self.path}, line {line}, {key}" if key else f"{self.path}, line {line}"
 
+    def parse(self, model: type[Declared]) -> Declared:
+        """Return what the file declares.
+
+        Args:
+            model: The keys that there are.
+
+        Raises:
+            InputError: With file, line and key of the first thing that is wrong, and the number of
+                others.
+        """
+        try:
+            return model.model_validate(self.content)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+            first = found[0]
+            others = f" ({len(found) - 1} more like this.)" if len(found) > 1 else ""
+            raise InputError(
+                f"{self.where(first['loc'])}: {_explain(model, first)}{others}"
+            ) from error
+
     @contextmanager
     def at(self, *place: str | int) -> Iterator[None]:
         """Say of input errors and failures inside where in the file they come from."""
@@ -52,8 +75,12 @@ class Document:
             raise type(error)(f"{self.where(place)}: {error}") from error
 
 
-def read_document(path: Path) -> Document:
+def read_document(path: Path, kind: str = "study") -> Document:
     """Read a YAML file that holds a mapping.
+
+    Args:
+        path: The file.
+        kind: What it describes, for messages.
 
     Raises:
         InputError: It cannot be read, is not YAML, holds a key twice, or holds something else.
@@ -61,14 +88,16 @@ def read_document(path: Path) -> Document:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"Cannot read the study {path}: {error}.") from error
+        raise InputError(f"Cannot read the {kind} {path}: {error}.") from error
     try:
         root = yaml.compose(text, yaml.SafeLoader)
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if root is None or not isinstance(content, dict):
-        raise InputError(f"{path} holds no mapping; expected keys such as `study:` and `family:`.")
+        raise InputError(
+            f"{path} holds no mapping; expected the keys of a {kind}, each with a value."
+        )
     document = Document(path, content, root)
     _refuse_doubles(document, root)
     return document
@@ -101,3 +130,32 @@ def _refuse_doubles(document: Document, node: yaml.Node) -> None:
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
             _refuse_doubles(document, value)
+
+
+def _explain(declared: type[BaseModel], error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        known = list(_keys_at(declared, error["loc"][:-1]))
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"unknown key; known here are {', '.join(known)}.{hint}"
+    if error["type"] == "missing":
+        return "this key is missing."
+    message = str(error["msg"]).removeprefix("Value error, ")
+    given = error.get("input")
+    shown = "" if isinstance(given, dict) or error["type"] == "value_error" else f"; got {given!r}"
+    return f"{message}{shown}"
+
+
+def _keys_at(model: type[BaseModel], place: Place) -> Iterator[str]:
+    """Return the keys that are known at a place."""
+    for part in place:
+        if isinstance(part, str) and part in model.model_fields:
+            model = next(_models_in(model.model_fields[part].annotation), model)
+    yield from model.model_fields
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
