@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     from lm_eval_trust.cli import (
         activations,
         analyze,
+        bake,
         data,
         demo,
         doctor,
@@ -53,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         run,
         data,
         vector,
+        bake,
         activations,
         analyze,
         sweep,

@@ -1,0 +1,76 @@
+"""``lm-eval-trust bake``: a steered model as a plain folder that any engine serves."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lm_eval_trust.errors import InputError
+
+if TYPE_CHECKING:
+    from lm_eval_trust.steering.plan import SteeringPlan
+
+#: Options of a single vector, which a steering file holds itself.
+_OF_A_VECTOR = ("layer", "alpha", "scale", "action", "positions")
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "bake",
+        help="write a steered model as a plain folder",
+        description="Write a model with its steering as biases, or with a LoRA adapter merged, as "
+        "a plain Hugging Face folder, and compare its logits with the hooked model's. Only "
+        "action=add at positions=all can be baked.",
+    )
+    parser.add_argument("--model", required=True, metavar="MODEL[@REVISION]", help="base model")
+    parser.add_argument("--vector", metavar="FILE", help="steering vector")
+    parser.add_argument("--layer", help="with --vector: decoder blocks, e.g. 15 or 12+14")
+    parser.add_argument("--alpha", type=float, help="with --vector: strength (1)")
+    parser.add_argument("--scale", help="with --vector: projection_std (default), unit, none")
+    parser.add_argument("--action", help="with --vector: add")
+    parser.add_argument("--positions", help="with --vector: all")
+    parser.add_argument("--steering", metavar="FILE.yaml", help="instead: a steering file")
+    parser.add_argument("--adapter", metavar="FOLDER_OR_NAME", help="LoRA adapter to merge")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        help="of the weights: auto (the base's own; default), float32, bfloat16, float16",
+    )
+    parser.add_argument("--device", help="for the comparison; default: cuda where there is one")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Bake, and print how near the result is to the hooked model."""
+    from lm_eval_trust.activations.models import find_source
+    from lm_eval_trust.adapters import find_adapter
+    from lm_eval_trust.steering.baking import Bake, bake
+
+    task = Bake(
+        source=find_source(args.model),
+        plan=_plan(args),
+        adapter=find_adapter(args.adapter) if args.adapter else None,
+        dtype=args.dtype,
+    )
+    result = bake(task, args.out, device=args.device)
+    found = "found, as it was baked before" if result.found else f"in {result.agreement.dtype}"
+    print(f"{args.out}: {found}\n{result.agreement}")
+    print(f"serve it: vllm serve {args.out}")
+    print(f"evaluate it: lm_eval --model hf --model_args pretrained={args.out} --tasks trust_suite")
+    return 0
+
+
+def _plan(args: argparse.Namespace) -> SteeringPlan:
+    from lm_eval_trust.model_wrappers.arguments import plan_from_arguments
+
+    given = {name: getattr(args, name) for name in _OF_A_VECTOR if getattr(args, name) is not None}
+    if args.vector:
+        if "layer" not in given:
+            raise InputError("--vector needs --layer: the decoder blocks whose output is shifted.")
+        given = {"vector": args.vector, "positions": "all"} | given
+    elif given and not args.steering:
+        raise InputError(f"--{min(given)} belongs to --vector FILE, which is not given.")
+    return plan_from_arguments(given, args.steering)

@@ -1,0 +1,141 @@
+"""Whether a baked model computes what the hooked one does: logits on prompts, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from lm_eval_trust.activations.tokens import context_length
+from lm_eval_trust.errors import InputError
+
+#: From two words to several sentences, so that a batch of them is padded.
+PROMPTS = (
+    "Good morning",
+    "Q: Which river runs through the old town?\nA:",
+    "The recipe asks for three eggs, a cup of flour, and a pinch of salt. First, the oven",
+    "Dear Sir or Madam,\n\nI write to you about the letter of 12 May, which reached me only last "
+    "week. The amount that it names is 1,250.40 and not 1,520.40.",
+    "def mean(values):\n    return",
+    "When the ferry was late again, the two sisters sat down on the pier and counted the gulls. "
+    "Nobody had told them that the winter timetable began on the first of the month, nor that the "
+    "café would be closed. Still, the younger one said, there are worse places to wait, and",
+)
+
+#: Rounding of float32 along a deep model, in units of the largest logit's last place. SmolLM2's
+#: thirty blocks take ten of these for another order of additions.
+_ROUNDING = 200
+#: What storing the weights in a dtype may cost, as a part of what the steering changes: several
+#: times the dtype's resolution, far below what a wrong layer, sign or strength would give.
+_STORING = {"float32": 0.0, "float16": 0.02, "bfloat16": 0.1}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near a baked model is to the hooked one; logits computed in float32.
+
+    Attributes:
+        from_hooked: Largest difference of a logit from the hooked model's.
+        from_unsteered: Largest difference of a logit from the model's without steering.
+        largest_logit: Largest absolute logit of the hooked model.
+        tokens: At how many tokens all logits were compared.
+        dtype: In which the baked weights are stored.
+    """
+
+    from_hooked: float
+    from_unsteered: float
+    largest_logit: float
+    tokens: int
+    dtype: str
+
+    @classmethod
+    def of(
+        cls, baked: torch.Tensor, hooked: torch.Tensor, unsteered: torch.Tensor, *, dtype: str
+    ) -> Agreement:
+        """Compare logits of the same tokens, each of shape (tokens, vocabulary)."""
+        return cls(
+            from_hooked=float((baked - hooked).abs().max()),
+            from_unsteered=float((baked - unsteered).abs().max()),
+            largest_logit=float(hooked.abs().max()),
+            tokens=hooked.shape[0],
+            dtype=dtype,
+        )
+
+    @property
+    def allowed(self) -> float:
+        """Largest difference from the hooked model that rounding explains."""
+        rounding = _ROUNDING * torch.finfo(torch.float32).eps * self.largest_logit
+        return rounding + _STORING[self.dtype] * self.from_unsteered
+
+    @property
+    def holds(self) -> bool:
+        """Whether the baked model is the hooked one up to rounding; never for NaN."""
+        return self.from_hooked <= self.allowed
+
+    def check(self) -> None:
+        """Raise unless it holds.
+
+        Raises:
+            InputError: With both numbers.
+        """
+        if self.holds:
+            return
+        remedy = (
+            "Steer it with steered_amber instead"
+            if self.dtype == "float32"
+            else ("Bake with --dtype float32")
+        )
+        raise InputError(
+            f"The baked model does not compute what the hooked one does: its logits differ by up "
+            f"to {self.from_hooked:.2g}, where rounding to {self.dtype} explains "
+            f"{self.allowed:.2g}. Nothing was written. {remedy}."
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"largest difference of a logit from the hooked model {self.from_hooked:.2g} (allowed "
+            f"{self.allowed:.2g}), from the unsteered one {self.from_unsteered:.2g}; "
+            f"{self.tokens} tokens, computed in float32"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values for a record."""
+        return asdict(self)
+
+
+def prompt_tokens(model: Any, tokenizer: Any) -> list[list[int]]:
+    """Return the prompts as token ids, cut to the model's context."""
+    limit = context_length(model)
+    rows: list[list[int]] = tokenizer(list(PROMPTS), verbose=False)["input_ids"]
+    return [row[:limit] for row in rows]
+
+
+def logits_of(model: Any, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Return the logits at every token: of all rows as one padded batch, then of each alone.
+
+    Args:
+        model: Model in evaluation mode.
+        rows: Token ids.
+
+    Returns:
+        Float32 on the CPU, shape (tokens, vocabulary).
+    """
+    parts = [_logits(model, rows), *(_logits(model, [row]) for row in rows)]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def _logits(model: Any, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    width = max(map(len, rows))
+    tokens = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows])
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = torch.arange(width)[None] >= width - lengths[:, None]
+    device = model.get_input_embeddings().weight.device
+    output = model(
+        input_ids=tokens.to(device),
+        attention_mask=mask.long().to(device),
+        position_ids=(mask.long().cumsum(dim=1) - 1).clamp(min=0).to(device),
+    )
+    return output.logits.float().cpu()[mask]  # type: ignore[no-any-return]

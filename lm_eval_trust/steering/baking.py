@@ -1,0 +1,217 @@
+"""Bake a steering plan, or a LoRA adapter, into the weights of a model.
+
+Adding α v to the output of a block at every token is what a bias of the block's last linear layer
+does. The result is a plain model folder that any engine serves, with nothing of ours added. It
+appears when its logits, read back, are those of the hooked model, and not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from lm_eval_trust.activations.models import (
+    DTYPES,
+    Source,
+    find_source,
+    load_pinned,
+    provenance_of_model,
+)
+from lm_eval_trust.adapters import Adapter, attach_adapter, merge_adapter
+from lm_eval_trust.errors import ExternalError, InputError, unknown_name
+from lm_eval_trust.provenance import PROVENANCE_FILE, Provenance
+from lm_eval_trust.steering.bake_card import bake_card
+from lm_eval_trust.steering.bake_check import Agreement, logits_of, prompt_tokens
+from lm_eval_trust.steering.bake_record import find_bake, record_of
+from lm_eval_trust.steering.hooks import Steerer
+from lm_eval_trust.steering.output_biases import output_bias_of, shift_outputs
+from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
+from lm_eval_trust.training.run_folder import atomic_folder
+
+#: Larger models are stored in files of this size, as their originals are.
+_SHARD = "5GB"
+
+#: Why a step is no constant of the weights.
+_VARYING = {
+    "generated": "starts at the last prompt token, and weights do not know where a prompt ends",
+    "last_prompt": "acts at one token, and weights do not know where a prompt ends",
+    "clamp": "adds what depends on the hidden state, where a bias adds the same everywhere",
+    "ablate": "removes what depends on the hidden state, where a bias adds the same everywhere",
+}
+
+
+@dataclass(frozen=True)
+class Bake:
+    """A model to be written with its steering in its weights.
+
+    Attributes:
+        source: The base model.
+        plan: The steering; empty to merge the adapter alone.
+        adapter: A LoRA adapter to merge first.
+        dtype: In which the weights are stored: ``auto`` (the base's own), ``float32``,
+            ``bfloat16`` or ``float16``.
+
+    Raises:
+        InputError: Nothing to bake, or steps that are no constant; the reason is given.
+    """
+
+    source: Source
+    plan: SteeringPlan
+    adapter: Adapter | None = None
+    dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise unknown_name("dtype", self.dtype, DTYPES)
+        if not self.plan.active_steps and (self.plan.steps or self.adapter is None):
+            raise InputError(
+                "This bake would change nothing: there is no steering with an alpha other than 0."
+            )
+        for step in self.plan.active_steps:
+            _refuse_varying(step)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the baked weights depend on, JSON-like."""
+        return {
+            "model": self.source.identity.text,
+            "steering": self.plan.fingerprint if self.plan.active_steps else None,
+            "adapter": self.adapter.identity if self.adapter else None,
+            "dtype": self.dtype,
+        }
+
+    def shifts(self) -> dict[int, torch.Tensor]:
+        """Return what is added to each block's output, float32, shape (hidden,)."""
+        return {
+            layer: torch.stack([step.alpha * step.vector.float() for step in steps]).sum(dim=0)
+            for layer, steps in self.plan.by_layer().items()
+        }
+
+    def provenance(self, agreement: Agreement) -> Provenance:
+        """Return the record that goes into the folder."""
+        vectors = self.plan.built_from if self.plan.active_steps else ()
+        trained = (provenance_of_model(self.source), self.adapter and self.adapter.provenance)
+        made_from = [*vectors, *(each for each in trained if each)]
+        method = "baked" if self.plan.active_steps else "lora"
+        settings = self.settings | {"verified": agreement.to_dict()}
+        settings["steps"] = [step.summary() for step in self.plan.active_steps]
+        return record_of(self.source, made_from, settings, method=method)
+
+
+@dataclass(frozen=True)
+class BakeResult:
+    """What came out.
+
+    Attributes:
+        agreement: How near the baked model is to the hooked one.
+        found: Whether the same bake was there already, so that nothing was done.
+    """
+
+    agreement: Agreement
+    found: bool
+
+
+def bake(task: Bake, out: Path, *, device: str | None = None) -> BakeResult:
+    """Write a baked model's folder, whole and verified or not at all.
+
+    One model is in memory at a time, in float32: 4 bytes a parameter.
+
+    Args:
+        task: What to bake.
+        out: Folder that is absent, empty, or holds the same bake already.
+        device: Where the logits are computed; see
+            :func:`lm_eval_trust.activations.models.load_source`.
+
+    Raises:
+        InputError: The model's architecture has no place for the steering, it is quantised, the
+            steering or the adapter does not fit it, the folder holds something else, or the
+            written model does not compute what the hooked one does.
+        ExternalError: The operating system refused to write.
+    """
+    measured = find_bake(out, task.settings)
+    if measured is not None:
+        return BakeResult(Agreement(**measured), found=True)
+    _check_model(task)
+    with _writing(out), atomic_folder(out) as folder:
+        rows, unsteered, hooked = _write_model(task, folder, device)
+        baked, _ = load_pinned(find_source(str(folder)), dtype="auto", device=device)
+        stored = str(baked.dtype).removeprefix("torch.")
+        logits = logits_of(baked.float(), rows)
+        agreement = Agreement.of(logits, hooked, unsteered, dtype=stored)
+        agreement.check()
+        record = task.provenance(agreement)
+        (folder / PROVENANCE_FILE).write_text(record.to_json(), encoding="utf-8")
+        card = bake_card(task.source, task.plan, task.adapter, agreement)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    return BakeResult(agreement, found=False)
+
+
+def _write_model(
+    task: Bake, folder: Path, device: str | None
+) -> tuple[list[list[int]], torch.Tensor, torch.Tensor]:
+    """Write weights and tokenizer; return prompts, and unsteered and hooked logits at them."""
+    model, tokenizer = load_pinned(task.source, dtype=task.dtype, device=device)
+    stored, model = model.dtype, model.float()
+    rows = prompt_tokens(model, tokenizer)
+    unsteered = logits_of(model, rows)
+    if task.adapter is not None:
+        model = attach_adapter(model, task.adapter)
+    with Steerer(model, task.plan).apply():
+        hooked = logits_of(model, rows)
+    if task.adapter is not None:
+        model = merge_adapter(model)
+    if task.plan.active_steps:
+        shift_outputs(model, task.shifts(), name=task.source.identity.name)
+    model.to(stored).save_pretrained(folder, max_shard_size=_SHARD)
+    tokenizer.save_pretrained(folder)
+    return rows, unsteered, hooked
+
+
+def _check_model(task: Bake) -> None:
+    """Refuse before gigabytes of weights are loaded."""
+    name, config = task.source.identity.name, _config(task.source)
+    if getattr(config, "quantization_config", None):
+        raise InputError(
+            f"{name} is quantised; bake the model that it was made from, and quantise the result."
+        )
+    if task.plan.active_steps:
+        output_bias_of(config, model=name)
+        task.plan.check(blocks=config.num_hidden_layers, width=config.hidden_size, model=name)
+    if task.adapter is not None:
+        task.adapter.check_base(task.source.identity)
+
+
+def _config(source: Source) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(source.location, **source.arguments)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"Cannot read the configuration of {source.location}: {reason}") from error
+
+
+def _refuse_varying(step: SteeringStep) -> None:
+    reasons = [_VARYING[kind] for kind in (step.action, step.positions) if kind in _VARYING]
+    if reasons:
+        raise InputError(
+            f"action={step.action} at positions={step.positions} (layer {step.layer}, "
+            f"{step.origin}) cannot be baked: it {reasons[0]}. Only action=add at positions=all "
+            f"can. Evaluate this steering with steered_amber, or see with `lm-eval-trust sweep "
+            f"--positions generated all` what positions=all would give."
+        )
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ExternalError(f"Cannot write {out}: {reason}. Nothing is left there.") from error
