@@ -81,11 +81,16 @@ def find_runs(paths: Iterable[Path]) -> list[SavedRun]:
         if path.is_file():
             found[path.resolve()] = read_run(path)
             continue
-        runs = (read_run(file) for file in sorted(path.rglob("*.json")) if _DATE.search(file.name))
+        runs = (read_run(file) for file in results_files(path))
         found.update({run.path.resolve(): run for run in runs if JUDGED_FROM not in run.results})
     if not found:
         raise InputError("No results_*.json of the harness there; did the run have --output_path?")
     return list(found.values())
+
+
+def results_files(folder: Path) -> list[Path]:
+    """Return the files in a folder, at any depth, that are named as results of the harness."""
+    return [file for file in sorted(folder.rglob("*.json")) if _DATE.search(file.name)]
 
 
 def read_run(path: Path) -> SavedRun:

@@ -26,6 +26,7 @@ class Column:
         title: Shown, without an arrow.
         higher_is_better: Direction.
         dimension: One of the five, ``general``, ``suite``, or empty.
+        headline: Whether it counts in win rates; parts and means of other columns do not.
     """
 
     task: str
@@ -34,6 +35,7 @@ class Column:
     title: str
     higher_is_better: bool
     dimension: str = ""
+    headline: bool = True
 
     @property
     def key(self) -> str:

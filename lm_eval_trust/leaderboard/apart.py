@@ -1,0 +1,53 @@
+"""Which rows can be compared: those whose tasks were evaluated with the same settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from lm_eval_trust.leaderboard.rows import Group
+from lm_eval_trust.leaderboard.settings import RowSettings, conflicts
+
+
+@dataclass
+class Comparable:
+    """Rows without a conflict between any two of them.
+
+    Attributes:
+        groups: The rows.
+    """
+
+    groups: list[Group] = field(default_factory=list)
+
+    @property
+    def settings(self) -> RowSettings:
+        """Task → settings, which all rows with that task share."""
+        return {task: found for group in self.groups for task, found in group.settings.items()}
+
+
+def divide(groups: Iterable[Group]) -> list[Comparable]:
+    """Return the rows in as few sets as first fit finds, each without a conflict."""
+    sets: list[Comparable] = []
+    for group in groups:
+        fitting = (s for s in sets if not any(conflicts(s.settings, group.settings)))
+        chosen = next(fitting, None)
+        if chosen is None:
+            chosen = Comparable()
+            sets.append(chosen)
+        chosen.groups.append(group)
+    return sets
+
+
+def reasons(ours: Comparable, others: Sequence[tuple[str, Group]]) -> tuple[str, ...]:
+    """Return for each row of other boards why it is not here.
+
+    Args:
+        ours: The board's rows.
+        others: Name and runs of the other boards' rows.
+    """
+    found = []
+    for name, group in others:
+        why = list(conflicts(ours.settings, group.settings))
+        if why:
+            found.append(f"{name} is kept apart: {'; '.join(why)}.")
+    return tuple(found)

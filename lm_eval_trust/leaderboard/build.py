@@ -1,0 +1,261 @@
+"""Boards from runs: grouped, kept apart where they do not compare, tested, ranked."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from lm_eval_trust.analysis.comparison import Comparison, holm
+from lm_eval_trust.errors import InputError, unknown_name
+from lm_eval_trust.leaderboard.apart import Comparable, divide, reasons
+from lm_eval_trust.leaderboard.board import Board, Column, Pair, Row
+from lm_eval_trust.leaderboard.categories import categories_of
+from lm_eval_trust.leaderboard.identity import arguments_of
+from lm_eval_trust.leaderboard.layout import columns_of
+from lm_eval_trust.leaderboard.names import chosen_name, unique_names
+from lm_eval_trust.leaderboard.paper import reported_rows, stands_in_paper, with_reported
+from lm_eval_trust.leaderboard.provenance import judge_notes, provenance_of
+from lm_eval_trust.leaderboard.ranking import (
+    general_columns,
+    pareto_front,
+    trust_columns,
+    win_rates,
+)
+from lm_eval_trust.leaderboard.resampling import compare_rows
+from lm_eval_trust.leaderboard.rows import Group, group_runs, score_of
+from lm_eval_trust.leaderboard.samples import Samples, Strata, averaged
+from lm_eval_trust.leaderboard.tradeoffs import tradeoffs
+from lm_eval_trust.saved_runs import SavedRun
+
+Names = Mapping[str, str]
+#: Arguments by which a model is no plain one.
+_CHANGES = ("adapter", "expert", "antiexpert", "peft", "delta")
+
+
+@dataclass(frozen=True)
+class BoardSettings:
+    """What is asked of a leaderboard.
+
+    Attributes:
+        names: Fingerprint or path → name of a row.
+        reference: Name of the row that others are compared with; by default the first plain one
+            of each board.
+        pairs: Which rows are tested against each other: each with the ``reference``, or ``all``.
+            More tests leave each with less power, since p is corrected for all of them.
+        with_paper: Whether the paper's reported rows are shown.
+        confidence: Of intervals, between 0 and 1.
+        seed: Of the bootstrap.
+    """
+
+    names: Names = field(default_factory=dict)
+    reference: str = ""
+    pairs: Literal["reference", "all"] = "reference"
+    with_paper: bool = False
+    confidence: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise InputError(f"confidence is {self.confidence}, but lies between 0 and 1.")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}, but is a whole number of at least 0.")
+
+
+def build_boards(
+    runs: Iterable[SavedRun], *, settings: BoardSettings | None = None
+) -> tuple[Board, ...]:
+    """Return boards of runs, each of rows that can be compared with each other.
+
+    Raises:
+        InputError: Two runs of one model and settings have different figures, samples are damaged,
+            a name fits no run, or there is no row called as the reference.
+    """
+    settings = settings or BoardSettings()
+    sets = divide(group_runs(runs))
+    names = [_names(rows, settings.names) for rows in sets]
+    _refuse_unused_names(sets, settings.names)
+    known = {name for of_set in names for name in of_set}
+    if settings.reference and settings.reference not in known:
+        raise unknown_name("reference row", settings.reference, known)
+    samples, boards = Samples(), []
+    for i, rows in enumerate(sets):
+        others = [
+            (name, group)
+            for j, other in enumerate(sets)
+            if j != i
+            for name, group in zip(names[j], other.groups, strict=True)
+        ]
+        board = _board(rows, names[i], samples, settings)
+        boards.append(replace(board, kept_apart=reasons(rows, others)))
+    return _with_paper(boards) if settings.with_paper else tuple(boards)
+
+
+def _names(rows: Comparable, given: Names) -> list[str]:
+    chosen = [chosen_name(group.runs, given)[0] for group in rows.groups]
+    return unique_names([(n, g.runs) for n, g in zip(chosen, rows.groups, strict=True)])
+
+
+def _refuse_unused_names(sets: Iterable[Comparable], given: Names) -> None:
+    groups = [group for rows in sets for group in rows.groups]
+    used = {place for group in groups for place in chosen_name(group.runs, given)[1]}
+    for place in given:
+        if place not in used:
+            raise InputError(
+                f"--names {place}={given[place]} fits no run; give the beginning of a "
+                f"trust_fingerprint (6 characters or more), a results file or its folder."
+            )
+
+
+def _board(
+    comparable: Comparable, names: Sequence[str], samples: Samples, settings: BoardSettings
+) -> Board:
+    runs = [run for group in comparable.groups for run in group.runs]
+    columns = columns_of(runs)
+    rows = tuple(_row(g, n, columns) for g, n in zip(comparable.groups, names, strict=True))
+    items = {column.key: _items(column, rows, samples) for column in columns}
+    reference = _reference(rows, settings)
+    compared = {
+        column.key: compare_rows(
+            items[column.key],
+            _wanted(list(items[column.key]), reference, settings),
+            confidence=settings.confidence,
+            seed=settings.seed,
+        )
+        for column in columns
+    }
+    board = Board(
+        columns=columns,
+        rows=rows,
+        pairs=_pairs(compared),
+        reference=reference,
+        win_rates=win_rates(columns, rows),
+        front=pareto_front(columns, rows),
+        categories={
+            column.key: found for column in columns if (found := categories_of(items[column.key]))
+        },
+        notes=(*_judges(rows), *_untested(columns, rows, items)),
+        confidence=settings.confidence,
+    )
+    if reference is not None:
+        board = _with_tradeoffs(board, reference, compared, items, settings)
+    return board
+
+
+def _row(group: Group, name: str, columns: Iterable[Column]) -> Row:
+    scores = {c.key: score for c in columns if (score := score_of(group.runs, c)) is not None}
+    return Row(name, scores, group.runs, provenance_of(group.runs))
+
+
+def _items(column: Column, rows: Iterable[Row], samples: Samples) -> dict[str, Strata]:
+    found = {row.name: samples.strata(row.runs, column) for row in rows if column.key in row.scores}
+    return {name: strata for name, strata in found.items() if strata is not None}
+
+
+def _reference(rows: Sequence[Row], settings: BoardSettings) -> str | None:
+    if settings.reference in [row.name for row in rows]:
+        return settings.reference
+    plain = (row.name for row in rows if _is_plain(row))
+    return next(plain, None) if len(rows) > 1 else None
+
+
+def _is_plain(row: Row) -> bool:
+    arguments = arguments_of(row.runs[0])
+    changed = row.provenance["steering"] or row.provenance["trained_on"]
+    return not changed and not any(name in arguments for name in _CHANGES)
+
+
+def _wanted(
+    names: Sequence[str], reference: str | None, settings: BoardSettings
+) -> list[tuple[str, str]]:
+    if settings.pairs == "all" or reference is None:
+        first = [name for name in names if name == reference]
+        return list(itertools.combinations([*first, *(n for n in names if n != reference)], 2))
+    return [(reference, name) for name in names if name != reference and reference in names]
+
+
+def _pairs(compared: Mapping[str, Mapping[tuple[str, str], Comparison]]) -> tuple[Pair, ...]:
+    flat = [(key, pair, c) for key, found in compared.items() for pair, c in found.items()]
+    adjusted = holm([comparison.p for _, _, comparison in flat])
+    return tuple(
+        Pair(first, second, key, comparison, p)
+        for (key, (first, second), comparison), p in zip(flat, adjusted, strict=True)
+    )
+
+
+def _with_tradeoffs(
+    board: Board,
+    reference: str,
+    compared: Mapping[str, Mapping[tuple[str, str], Comparison]],
+    items: Mapping[str, Mapping[str, Strata]],
+    settings: BoardSettings,
+) -> Board:
+    columns = [c for c in general_columns(board.columns) if reference in items[c.key]]
+    general = {
+        row.name: averaged([items[c.key][row.name] for c in columns])
+        for row in board.rows
+        if columns and all(row.name in items[c.key] for c in columns)
+    }
+    changes = compare_rows(
+        general,
+        [(reference, name) for name in general if name != reference],
+        confidence=settings.confidence,
+        seed=settings.seed,
+    )
+    return replace(
+        board,
+        tradeoffs=tradeoffs(
+            trust_columns(board.columns),
+            {key: _of_reference(found, reference) for key, found in compared.items()},
+            _of_reference(changes, reference),
+            seed=settings.seed,
+        ),
+    )
+
+
+def _of_reference(
+    found: Mapping[tuple[str, str], Comparison], reference: str
+) -> dict[str, Comparison]:
+    return {second: c for (first, second), c in found.items() if first == reference}
+
+
+def _judges(rows: Iterable[Row]) -> list[str]:
+    notes = (note for row in rows for note in judge_notes(row.provenance["judges"]))
+    return list(dict.fromkeys(notes))
+
+
+def _untested(
+    columns: Iterable[Column], rows: Sequence[Row], items: Mapping[str, Mapping[str, Strata]]
+) -> list[str]:
+    if len(rows) < 2:
+        return []
+    found = []
+    for column in columns:
+        having = [row.name for row in rows if column.key in row.scores]
+        missing = [name for name in having if name not in items[column.key]]
+        if missing:
+            found.append(
+                f"{column.title} is not tested for {', '.join(missing)}: samples were not saved "
+                f"(--log_samples), or the figure is no mean over them."
+            )
+    return found
+
+
+def _with_paper(boards: Sequence[Board]) -> tuple[Board, ...]:
+    """Return the boards with the paper's rows, which get one of their own if none is of its tasks.
+
+    The embedded world's figures are no neighbours of a paper's on real benchmarks.
+    """
+    real = [any(stands_in_paper(column) for column in board.columns) for board in boards]
+    found = [_with_reported(b) if is_real else b for b, is_real in zip(boards, real, strict=True)]
+    return tuple(found if any(real) else [*found, _with_reported(Board((), ()))])
+
+
+def _with_reported(board: Board) -> Board:
+    columns = with_reported(board.columns)
+    reported = reported_rows(columns)
+    note = f"{reported[0].provenance['source']} reports the rows marked so; they are not ranked."
+    return replace(
+        board, columns=columns, rows=(*board.rows, *reported), notes=(*board.notes, note)
+    )

@@ -1,0 +1,199 @@
+"""Columns in the paper's order (Qian et al. 2024, Tables 1 and 2), and those of further tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lm_eval_trust.leaderboard.board import GENERAL, SUITE, Column
+from lm_eval_trust.saved_runs import SavedRun
+
+_PLAIN = "none"
+#: What the harness writes where it was told to score nothing.
+_NO_METRIC = "bypass"
+_NOT_METRICS = frozenset(("alias", "name", "sample_len", "sample_count", _NO_METRIC))
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in the table that several tasks can fill.
+
+    Attributes:
+        title: Of the column.
+        tasks: Names of the tasks or groups, the paper's own first.
+        metric: Name of the metric in all of them.
+        dimension: As :class:`Column` has it.
+        higher_is_better: Direction.
+        headline: Whether it counts in win rates.
+        reported: Whether the paper's tables have it.
+    """
+
+    title: str
+    tasks: tuple[str, ...]
+    metric: str
+    dimension: str
+    higher_is_better: bool = True
+    headline: bool = True
+    reported: bool = True
+
+    def column(self, task: str, filter_name: str = _PLAIN, title: str = "") -> Column:
+        """Return the column of one of the tasks."""
+        return Column(
+            task,
+            self.metric,
+            filter_name,
+            title or self.title,
+            self.higher_is_better,
+            self.dimension,
+            self.headline,
+        )
+
+
+_TRUTH = ("trust_truthfulqa", "trust_truthfulqa_mini")
+SLOTS: tuple[Slot, ...] = (
+    Slot("Truth", _TRUTH, "truth", "reliability", headline=False),
+    Slot("Info", _TRUTH, "info", "reliability", headline=False),
+    Slot("Truth*Info", _TRUTH, "truth_info", "reliability"),
+    Slot("ARC", ("arc_challenge", "trust_arc_challenge_local"), "acc", GENERAL),
+    Slot("MMLU", ("mmlu", "trust_mmlu_local"), "acc", GENERAL),
+    Slot("MathQA", ("mathqa", "trust_mathqa_local"), "acc", GENERAL),
+    Slot("RACE", ("race", "trust_race_local"), "acc", GENERAL),
+    Slot("Choice", ("trust_world_choice_mini",), "acc", GENERAL, reported=False),
+    Slot(
+        "ToxiGen",
+        ("trust_toxigen", "trust_toxigen_mini"),
+        "toxic_ratio",
+        "toxicity",
+        higher_is_better=False,
+    ),
+    Slot("ConfAIde", ("trust_confaide", "trust_confaide_mini"), "acc", "privacy"),
+    Slot("StereoSet", ("trust_stereoset", "trust_stereoset_mini"), "acc", "fairness"),
+    Slot("SST-2", ("trust_sst2", "trust_sst2_mini"), "acc", "robustness"),
+    Slot(
+        "Suite",
+        ("trust_suite", "trust_suite_mini"),
+        "trust_score",
+        SUITE,
+        headline=False,
+        reported=False,
+    ),
+    Slot(
+        "PPL",
+        ("lambada_openai", "trust_lambada_openai_local"),
+        "perplexity",
+        GENERAL,
+        higher_is_better=False,
+        reported=False,
+    ),
+    Slot(
+        "PPL",
+        ("trust_world_text_mini",),
+        "word_perplexity",
+        GENERAL,
+        higher_is_better=False,
+        reported=False,
+    ),
+)
+
+
+def figures(run: SavedRun, task: str) -> Mapping[str, Any]:
+    """Return what the harness wrote of a task or group."""
+    groups = run.results.get("groups") or {}
+    found: Mapping[str, Any] = run.results["results"].get(task) or groups.get(task) or {}
+    return found
+
+
+def numbers(run: SavedRun, task: str) -> dict[tuple[str, str], float]:
+    """Return a task's or group's finite metrics: (metric, filter) → value, in the file's order."""
+    found = {}
+    for name, value in figures(run, task).items():
+        metric, _, filter_name = name.partition(",")
+        if metric in _NOT_METRICS or metric.endswith("_stderr") or isinstance(value, bool):
+            continue
+        if isinstance(value, (int, float)) and math.isfinite(value):
+            found[metric, filter_name] = float(value)
+    return found
+
+
+def stderr(run: SavedRun, column: Column) -> float | None:
+    """Return the harness's standard error; ``None`` where it gives none (``N/A``)."""
+    value = figures(run, column.task).get(f"{column.metric}_stderr,{column.filter}")
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def leaves(run: SavedRun, name: str) -> tuple[str, ...]:
+    """Return the tasks of a group, of its groups too; of a task, itself."""
+    members = (run.results.get("group_subtasks") or {}).get(name) or ()
+    if not members:
+        return (name,)
+    return tuple(dict.fromkeys(task for member in members for task in leaves(run, member)))
+
+
+def columns_of(runs: Iterable[SavedRun]) -> tuple[Column, ...]:
+    """Return the columns that these runs fill: the paper's, then each further task's first metric.
+
+    Tasks of a group that has a figure of its own stand for nothing but the group's.
+    """
+    runs = tuple(runs)
+    known = [column for slot in SLOTS for column in _filled(slot, runs)]
+    taken = {column.task for column in known}
+    others: dict[str, Column] = {}
+    for run in runs:
+        hidden = _descendants(run) | taken
+        for task in run.results["results"]:
+            if task not in hidden:
+                others.update((c.key, c) for c in _first_metric(run, task))
+    return _told_apart([*known, *others.values()])
+
+
+def _filled(slot: Slot, runs: Sequence[SavedRun]) -> Iterator[Column]:
+    for task in slot.tasks:
+        filters = [
+            filter_name
+            for run in runs
+            for metric, filter_name in numbers(run, task)
+            if metric == slot.metric
+        ]
+        for filter_name in dict.fromkeys(filters):
+            named = "" if filter_name == _PLAIN else f"{slot.title} ({filter_name})"
+            yield slot.column(task, filter_name, named)
+
+
+def _descendants(run: SavedRun) -> set[str]:
+    groups: Mapping[str, Any] = run.results.get("group_subtasks") or {}
+    scored = [name for name, members in groups.items() if members and numbers(run, name)]
+    found: set[str] = set()
+    waiting = [member for name in scored for member in groups[name]]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(groups.get(name) or ())
+    return found
+
+
+def _first_metric(run: SavedRun, task: str) -> Iterator[Column]:
+    found = numbers(run, task)
+    listed = (run.results.get("configs", {}).get(task) or {}).get("metric_list") or ()
+    wanted = [entry.get("metric") for entry in listed if isinstance(entry, Mapping)]
+    measured = [metric for metric, _ in found]
+    metric = next((m for m in (*wanted, *measured) if m in measured), None)
+    directions = (run.results.get("higher_is_better") or {}).get(task) or {}
+    for name, filter_name in found:
+        if name == metric:
+            title = task if filter_name == _PLAIN else f"{task} ({filter_name})"
+            higher = directions.get(name) is not False
+            yield Column(task, name, filter_name, title, higher)
+
+
+def _told_apart(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """Return the columns, those of one title named by their tasks."""
+    titles = [column.title for column in columns]
+    return tuple(
+        replace(column, title=f"{column.title} ({column.task})")
+        if titles.count(column.title) > 1
+        else column
+        for column in columns
+    )

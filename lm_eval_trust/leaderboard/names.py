@@ -1,0 +1,142 @@
+"""What rows are called: the model, and what was done to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.leaderboard.identity import EXECUTION_ARGUMENTS, arguments_of
+from lm_eval_trust.saved_runs import SavedRun
+
+#: Models of ours, which are told by what they do and need no further word.
+_OWN = frozenset(("amber", "steered_amber", "lora_amber", "finetuned_amber", "proxy_amber"))
+#: Shortest beginning of a fingerprint that is taken for one.
+_SHORTEST = 6
+
+
+def default_name(run: SavedRun) -> str:
+    """Return a short name from a run's model and arguments."""
+    config = run.results.get("config") or {}
+    arguments = arguments_of(run)
+    parts = [_model(run, arguments)]
+    parts.extend(_changes(arguments, config))
+    parts.extend(_steering(config.get("steering") or {}))
+    notes = []
+    if (kind := str(config.get("model"))) not in _OWN:
+        notes.append(kind)
+    if run.results.get("chat_template_sha"):
+        notes.append("chat template")
+    if run.results.get("system_instruction_sha"):
+        notes.append("system instruction")
+    return " + ".join(parts) + (f" ({', '.join(notes)})" if notes else "")
+
+
+def unique_names(rows: Sequence[tuple[str, Sequence[SavedRun]]]) -> list[str]:
+    """Return names; those that several rows share are told apart.
+
+    By the arguments that differ, else by number.
+
+    Args:
+        rows: Wanted name and runs of each row.
+    """
+    names = [name for name, _ in rows]
+    for name in {name for name in names if names.count(name) > 1}:
+        places = [i for i, other in enumerate(names) if other == name]
+        told = _differing([rows[i][1][0] for i in places])
+        if len(set(told)) < len(told):
+            told = [f"#{number}" for number in range(1, len(places) + 1)]
+        for i, text in zip(places, told, strict=True):
+            names[i] = f"{name} [{text}]"
+    return (
+        names
+        if len(set(names)) == len(names)
+        else unique_names(list(zip(names, (r for _, r in rows), strict=True)))
+    )
+
+
+def given_names(pairs: Iterable[str]) -> dict[str, str]:
+    """Read ``fingerprint-or-path=NAME``.
+
+    Raises:
+        InputError: A pair has another form, or gives one thing two names.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        place, _, name = pair.rpartition("=")
+        if not place or not name.strip():
+            raise InputError(f"--names {pair!r} is not of the form FINGERPRINT-OR-PATH=NAME.")
+        if found.setdefault(place, name.strip()) != name.strip():
+            raise InputError(f"--names gives {place} two names, {found[place]} and {name.strip()}.")
+    return found
+
+
+def chosen_name(runs: Sequence[SavedRun], given: Mapping[str, str]) -> tuple[str, set[str]]:
+    """Return a row's name, and which of the given pairs it is by.
+
+    Raises:
+        InputError: Two pairs give it two names.
+    """
+    by = {place for place in given if any(_is(run, place) for run in runs)}
+    names = {given[place] for place in by}
+    if len(names) > 1:
+        raise InputError(f"--names gives the row of {runs[0].path} several names: {sorted(names)}.")
+    return (names.pop() if names else default_name(runs[0])), by
+
+
+def _is(run: SavedRun, place: str) -> bool:
+    mark = str((run.results.get("config") or {}).get("trust_fingerprint") or "")
+    if len(place) >= _SHORTEST and mark.startswith(place):
+        return True
+    path = Path(place)
+    return path.exists() and (
+        path.resolve() == run.path.resolve() or path.resolve() in run.path.resolve().parents
+    )
+
+
+def _model(run: SavedRun, arguments: Mapping[str, Any]) -> str:
+    given = arguments.get("pretrained") or arguments.get("model") or run.results.get("model_name")
+    name = PurePath(str(given)).name if given else str(run.results.get("model_source") or "model")
+    at = arguments.get("revision") or (
+        f"ckpt_{int(arguments['checkpoint']):03d}" if "checkpoint" in arguments else None
+    )
+    return f"{name}@{at}" if at and at != "main" else name
+
+
+def _changes(arguments: Mapping[str, Any], config: Mapping[str, Any]) -> Iterable[str]:
+    dimensions = [str(made.get("dimension")) for made in config.get("trained_on") or ()]
+    if adapter := arguments.get("adapter") or arguments.get("peft"):
+        yield f"LoRA({', '.join(dimensions) or PurePath(str(adapter)).name})"
+    if "expert" in arguments or "antiexpert" in arguments:
+        sides = (PurePath(str(arguments.get(s, "default"))).name for s in ("expert", "antiexpert"))
+        alpha = float(arguments.get("proxy_alpha", 1))
+        yield f"proxy({' − '.join(sides)}, α {alpha:g})"
+
+
+def _steering(steering: Mapping[str, Any]) -> Iterable[str]:
+    """Yield a text for each vector with all its layers."""
+    made = [str(built.get("dimension")) for built in steering.get("built_from") or ()]
+    by_vector: dict[tuple[Any, ...], list[str]] = {}
+    for step in steering.get("steps") or ():
+        settings = (
+            step.get("origin"),
+            step.get("alpha"),
+            step.get("action"),
+            step.get("positions"),
+        )
+        by_vector.setdefault(settings, []).append(str(step.get("layer")))
+    for (origin, alpha, action, positions), layers in by_vector.items():
+        only = made[0] if len(set(made)) == 1 else PurePath(str(origin)).stem
+        words = [only, f"layer {'+'.join(layers)}", f"α {float(alpha):g}"]
+        words.extend(word for word in (action, positions) if word not in ("add", "generated"))
+        yield f"v({', '.join(words)})"
+
+
+def _differing(runs: Sequence[SavedRun]) -> list[str]:
+    arguments = [
+        {k: v for k, v in arguments_of(run).items() if k not in EXECUTION_ARGUMENTS} for run in runs
+    ]
+    names = sorted({name for each in arguments for name in each})
+    other = [name for name in names if len({str(each.get(name)) for each in arguments}) > 1]
+    return [", ".join(f"{name} {each.get(name, '–')}" for name in other) for each in arguments]

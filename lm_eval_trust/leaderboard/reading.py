@@ -1,0 +1,73 @@
+"""The runs that a leaderboard is made of, read from files and folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.leaderboard.layout import numbers
+from lm_eval_trust.saved_runs import SavedRun, read_run, results_files
+
+
+def read_runs(
+    paths: Iterable[Path], *, skip_damaged: bool = False
+) -> tuple[list[SavedRun], list[str]]:
+    """Return the runs in files and folders, each once, second judgements too.
+
+    Args:
+        paths: ``results_*.json``, or folders with such files, at any depth.
+        skip_damaged: Go on without a run that cannot be used; why is then returned.
+
+    Returns:
+        The runs, and why others were skipped.
+
+    Raises:
+        InputError: A path is missing, holds no results, or a run cannot be used: its results or
+            samples are damaged, or a task has no numeric metric.
+    """
+    found: dict[Path, SavedRun] = {}
+    skipped = []
+    for file in _files(paths):
+        try:
+            found[file.resolve()] = _usable(read_run(file))
+        except InputError as error:
+            if not skip_damaged:
+                raise InputError(f"{error} Use --skip-damaged to go on without it.") from error
+            skipped.append(f"Skipped: {error}")
+    if not found:
+        raise InputError(" ".join(["No run is left to show.", *skipped]))
+    return list(found.values()), skipped
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    files = []
+    for path in paths:
+        if not path.exists():
+            raise InputError(
+                f"There is no {path}; give results_*.json or a folder with such files."
+            )
+        of_path = [path] if path.is_file() else results_files(path)
+        if not of_path:
+            raise InputError(
+                f"{path} holds no results_*.json of the harness; did the run have --output_path?"
+            )
+        files.extend(of_path)
+    return files
+
+
+def _usable(run: SavedRun) -> SavedRun:
+    """Return the run if all of it can be read.
+
+    Raises:
+        InputError: Otherwise.
+    """
+    if not isinstance(run.results.get("results"), dict):
+        raise InputError(f"{run.path} is no results file of the harness: it has no results.")
+    for task in run.results["configs"]:
+        if not numbers(run, task):
+            raise InputError(
+                f"{run.path} holds no numeric metric of {task}; a run with --predict_only has "
+                f"none, so evaluate it without."
+            )
+    return run

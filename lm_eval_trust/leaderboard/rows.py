@@ -1,0 +1,159 @@
+"""Runs grouped to rows: the seeds of one model together, and the tasks that it ran one by one."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.leaderboard.board import Column, Score
+from lm_eval_trust.leaderboard.identity import Identity, identity_of
+from lm_eval_trust.leaderboard.layout import leaves, numbers, stderr
+from lm_eval_trust.leaderboard.settings import RowSettings, Settings, settings_of, without_seeds
+from lm_eval_trust.saved_runs import JUDGED_FROM, SavedRun
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A run with what is told of its model and of its tasks.
+
+    Attributes:
+        run: The run.
+        identity: Which model.
+        settings: Task → what it was evaluated with.
+    """
+
+    run: SavedRun
+    identity: Identity
+    settings: Mapping[str, Settings]
+
+    @classmethod
+    def of(cls, run: SavedRun) -> Evaluation:
+        """Read a run."""
+        return cls(run, identity_of(run), settings_of(run))
+
+
+@dataclass
+class Group:
+    """Runs of one row: the same model but for seeds, on tasks with the same settings.
+
+    Attributes:
+        evaluations: The runs.
+    """
+
+    evaluations: list[Evaluation] = field(default_factory=list)
+
+    @property
+    def runs(self) -> tuple[SavedRun, ...]:
+        """The runs themselves."""
+        return tuple(each.run for each in self.evaluations)
+
+    @property
+    def settings(self) -> RowSettings:
+        """Task → the settings of all runs."""
+        found: dict[str, list[Settings]] = {}
+        for each in self.evaluations:
+            for task, settings in each.settings.items():
+                of_task = found.setdefault(task, [])
+                if settings not in of_task:
+                    of_task.append(settings)
+        return {task: tuple(of_task) for task, of_task in found.items()}
+
+    def takes(self, new: Evaluation) -> bool:
+        """Tell whether a run belongs to this row."""
+        return all(_same_row(old, new) for old in self.evaluations)
+
+    def add(self, new: Evaluation) -> None:
+        """Take a run in; one whose tasks are all there with the same figures changes nothing.
+
+        Raises:
+            InputError: The same model gave other figures under the same settings and seeds.
+        """
+        repeated = set()
+        for old in self.evaluations:
+            if _same_seeds(old, new):
+                shared = set(old.settings) & set(new.settings)
+                same = {task for task in shared if old.settings[task] == new.settings[task]}
+                _refuse_other_figures(old.run, new.run, same)
+                repeated |= same
+        if repeated < set(new.settings):
+            self.evaluations.append(new)
+
+
+def group_runs(runs: Iterable[SavedRun]) -> list[Group]:
+    """Return rows in the order of their first runs.
+
+    Raises:
+        InputError: Two runs of the same model and settings have different figures.
+    """
+    groups: list[Group] = []
+    for run in runs:
+        evaluation = Evaluation.of(run)
+        group = next((group for group in groups if group.takes(evaluation)), None)
+        if group is None:
+            group = Group()
+            groups.append(group)
+        group.add(evaluation)
+    return groups
+
+
+def score_of(runs: Sequence[SavedRun], column: Column) -> Score | None:
+    """Return a row's score: the mean of its runs' figures; ``None`` where no run has one."""
+    place = (column.metric, column.filter)
+    having = [run for run in runs if place in numbers(run, column.task)]
+    if not having:
+        return None
+    values = [numbers(run, column.task)[place] for run in having]
+    errors = [error for run in having if (error := stderr(run, column)) is not None]
+    whole = len(errors) == len(values)
+    return Score(
+        value=statistics.fmean(values),
+        stderr=math.sqrt(statistics.fmean(e * e for e in errors)) if whole else None,
+        items=_items(having[0], column.task),
+        seeds=len(values),
+        spread=statistics.stdev(values) if len(values) > 1 else None,
+    )
+
+
+def _items(run: SavedRun, task: str) -> int | None:
+    counts: Mapping[str, Any] = run.results.get("n-samples") or {}
+    of_tasks = [(counts.get(leaf) or {}).get("effective") for leaf in leaves(run, task)]
+    known = [int(count) for count in of_tasks if isinstance(count, int)]
+    return sum(known) if len(known) == len(of_tasks) else None
+
+
+def _same_row(old: Evaluation, new: Evaluation) -> bool:
+    if old.identity.seedless != new.identity.seedless:
+        return False
+    other_model = old.identity.whole != new.identity.whole
+    if other_model and old.identity.seeds == new.identity.seeds:
+        return False  # what differs is no seed: weights that changed under one name
+    if _judged(old.run) != _judged(new.run):
+        return False
+    shared = set(old.settings) & set(new.settings)
+    return all(
+        without_seeds(old.settings[task]) == without_seeds(new.settings[task]) for task in shared
+    )
+
+
+def _judged(run: SavedRun) -> bool:
+    return JUDGED_FROM in run.results
+
+
+def _same_seeds(old: Evaluation, new: Evaluation) -> bool:
+    return old.identity.whole == new.identity.whole
+
+
+def _refuse_other_figures(old: SavedRun, new: SavedRun, tasks: Iterable[str]) -> None:
+    for task in sorted(tasks):
+        before, after = numbers(old, task), numbers(new, task)
+        for place in before:
+            if place in after and not math.isclose(before[place], after[place], abs_tol=1e-9):
+                raise InputError(
+                    f"{old.path} and {new.path} are runs of the same model with the same settings, "
+                    f"but {task} has {place[0]} {before[place]:g} in the one and "
+                    f"{after[place]:g} in the other; leave one of them out."
+                )
