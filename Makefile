@@ -11,7 +11,7 @@ MODEL ?= $(shell $(BIN)/python -c "from lm_eval_trust.storage import cache_dir; 
 PACKAGES := lm_eval_trust tasks model_wrappers analysis
 SOURCES := $(shell find $(PACKAGES) -name __pycache__ -prune -o -print) README.md LICENSE
 
-.PHONY: help setup dev model test lint format typecheck bench demo smollm2 clean
+.PHONY: help setup dev model test lint format typecheck bench demo smollm2 docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -79,5 +79,8 @@ demo: setup  ## the whole chain on the embedded models: trains them, then needs 
 smollm2: setup model  ## a first real evaluation: unsteered against steered, on SmolLM2
 	LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" $(BIN)/python scripts/smollm2.py
 
+docs: setup  ## the documentation's site in site/, every link of it checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:  ## remove what was built, not .venv
-	rm -rf build dist demo-out smollm2-out *.egg-info
+	rm -rf build dist site demo-out smollm2-out *.egg-info
