@@ -10,7 +10,7 @@ from typing import Literal
 from lm_eval_trust.analysis.comparison import Comparison, holm
 from lm_eval_trust.errors import InputError, unknown_name
 from lm_eval_trust.leaderboard.apart import Comparable, divide, reasons
-from lm_eval_trust.leaderboard.board import Board, Column, Pair, Row
+from lm_eval_trust.leaderboard.board import SUITE, Board, Column, Pair, Row
 from lm_eval_trust.leaderboard.categories import categories_of
 from lm_eval_trust.leaderboard.identity import arguments_of
 from lm_eval_trust.leaderboard.layout import columns_of
@@ -64,22 +64,30 @@ class BoardSettings:
 
 
 def build_boards(
-    runs: Iterable[SavedRun], *, settings: BoardSettings | None = None
+    runs: Iterable[SavedRun],
+    *,
+    settings: BoardSettings | None = None,
+    samples: Samples | None = None,
 ) -> tuple[Board, ...]:
     """Return boards of runs, each of rows that can be compared with each other.
+
+    Args:
+        runs: Results of the harness.
+        settings: What is asked.
+        samples: Those that are read already.
 
     Raises:
         InputError: Two runs of one model and settings have different figures, samples are damaged,
             a name fits no run, or there is no row called as the reference.
     """
-    settings = settings or BoardSettings()
+    settings, samples = settings or BoardSettings(), samples or Samples()
     sets = divide(group_runs(runs))
     names = [_names(rows, settings.names) for rows in sets]
     _refuse_unused_names(sets, settings.names)
     known = {name for of_set in names for name in of_set}
     if settings.reference and settings.reference not in known:
         raise unknown_name("reference row", settings.reference, known)
-    samples, boards = Samples(), []
+    boards = []
     for i, rows in enumerate(sets):
         others = [
             (name, group)
@@ -133,7 +141,9 @@ def _board(
         win_rates=win_rates(columns, rows),
         front=pareto_front(columns, rows),
         categories={
-            column.key: found for column in columns if (found := categories_of(items[column.key]))
+            column.key: found
+            for column in columns
+            if column.dimension != SUITE and (found := categories_of(items[column.key]))
         },
         notes=(*_judges(rows), *_untested(columns, rows, items)),
         confidence=settings.confidence,

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from lm_eval_trust.dimensions import DIMENSIONS
-from lm_eval_trust.leaderboard.board import GENERAL, Column, Row
+from lm_eval_trust.leaderboard.board import GENERAL, Column, Row, Score
 
 _TRUST = frozenset(dimension.name for dimension in DIMENSIONS)
 
@@ -19,17 +19,17 @@ def oriented(column: Column, value: float) -> float:
 def ranks(column: Column, rows: Iterable[Row]) -> tuple[frozenset[str], frozenset[str]]:
     """Return the names of the best rows and of the runners-up; rows of one value share a rank.
 
-    A single row is neither.
+    Where all rows are equal, none is either.
     """
     values = {
         row.name: oriented(column, row.scores[column.key].value)
         for row in rows
         if not row.reported and column.key in row.scores
     }
-    if len(values) < 2:
-        return frozenset(), frozenset()
     order = sorted(set(values.values()), reverse=True)
-    best, second = order[0], order[1] if len(order) > 1 else None
+    if len(order) < 2:
+        return frozenset(), frozenset()
+    best, second = order[:2]
     return (
         frozenset(name for name, value in values.items() if value == best),
         frozenset(name for name, value in values.items() if value == second),
@@ -97,9 +97,9 @@ def _mean(columns: Iterable[Column], row: Row, rows: Iterable[Row]) -> float | N
     return statistics.fmean(_share(c, row.scores) for c in shared)
 
 
-def _share(column: Column, scores: Mapping[str, object]) -> float:
-    value = scores[column.key].value  # type: ignore[attr-defined]
-    return float(value if column.higher_is_better else 1 - value)
+def _share(column: Column, scores: Mapping[str, Score]) -> float:
+    value = scores[column.key].value
+    return value if column.higher_is_better else 1 - value
 
 
 def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:

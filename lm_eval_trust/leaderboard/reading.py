@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from tqdm import tqdm
+
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.leaderboard.layout import numbers
+from lm_eval_trust.leaderboard.samples import Samples
 from lm_eval_trust.saved_runs import SavedRun, read_run, results_files
 
 
 def read_runs(
-    paths: Iterable[Path], *, skip_damaged: bool = False
+    paths: Iterable[Path], samples: Samples, *, skip_damaged: bool = False
 ) -> tuple[list[SavedRun], list[str]]:
     """Return the runs in files and folders, each once, second judgements too.
 
     Args:
         paths: ``results_*.json``, or folders with such files, at any depth.
+        samples: Take up the runs' samples.
         skip_damaged: Go on without a run that cannot be used; why is then returned.
 
     Returns:
@@ -28,9 +32,11 @@ def read_runs(
     """
     found: dict[Path, SavedRun] = {}
     skipped = []
-    for file in _files(paths):
+    for file in tqdm(_files(paths), desc="runs", unit="run", disable=None):
         try:
-            found[file.resolve()] = _usable(read_run(file))
+            run = _usable(read_run(file))
+            samples.read(run)
+            found[file.resolve()] = run
         except InputError as error:
             if not skip_damaged:
                 raise InputError(f"{error} Use --skip-damaged to go on without it.") from error

@@ -72,6 +72,16 @@ class Samples:
 
     _read: dict[tuple[str, str, str], list[_Item]] = field(default_factory=dict)
 
+    def read(self, run: SavedRun) -> None:
+        """Read all samples of a run.
+
+        Raises:
+            InputError: Samples are damaged, or others than were evaluated.
+        """
+        for task in run.tasks:
+            if not any(path == str(run.path) and of == task for path, of, _ in self._read):
+                self._read.update(self._load(run, task))
+
     def strata(self, runs: Iterable[SavedRun], column: Column) -> Strata | None:
         """Return the items behind a row's figure, values averaged over its seeds.
 

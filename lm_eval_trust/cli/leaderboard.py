@@ -1,0 +1,113 @@
+"""``lm-eval-trust leaderboard``: compare evaluations, with statistics."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+#: As `lm_eval_trust.leaderboard.write` has them, and the page.
+FORMATS = ("md", "csv", "tex", "json", "html")
+PAGE = "leaderboard.html"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "leaderboard",
+        help="compare evaluations: tables, tests, trade-offs and the page",
+        description="Read results and samples of the harness (any model: ours, hf, vllm, an API), "
+        "group seeds, and show what compares side by side: standard errors, paired tests on "
+        "shared samples with Holm's correction, win rates, trade-offs, Pareto front. What does "
+        "not compare stands on a board of its own, with the reason.",
+    )
+    parser.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="RESULTS",
+        help="results_*.json, or folders with such files",
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write files there")
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=FORMATS,
+        default=list(FORMATS),
+        help="which files --out gets (default: all)",
+    )
+    parser.add_argument(
+        "--names",
+        nargs="+",
+        default=[],
+        metavar="PLACE=NAME",
+        help="name of a row, by the beginning of its trust_fingerprint, its file or its folder",
+    )
+    parser.add_argument(
+        "--reference",
+        default="",
+        metavar="NAME",
+        help="row that others are compared with (default: the first plain model)",
+    )
+    parser.add_argument(
+        "--pairs",
+        choices=("reference", "all"),
+        default="reference",
+        help="test each row against the reference (default), or all against all",
+    )
+    parser.add_argument(
+        "--with-paper", action="store_true", help="show the paper's reported rows, never ranked"
+    )
+    parser.add_argument(
+        "--confidence", type=float, default=0.95, metavar="SHARE", help="of intervals (0.95)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="INT", help="of the bootstrap (0)")
+    parser.add_argument(
+        "--skip-damaged", action="store_true", help="go on without runs that cannot be read"
+    )
+    parser.add_argument(
+        "--sweep", nargs="+", type=Path, default=[], metavar="FOLDER", help="sweeps for the page"
+    )
+    parser.add_argument(
+        "--analysis", nargs="+", type=Path, default=[], metavar="FOLDER", help="analyses likewise"
+    )
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the boards, and write what is asked for."""
+    from rich.console import Console
+
+    from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
+    from lm_eval_trust.leaderboard.formats.terminal import print_boards
+    from lm_eval_trust.leaderboard.names import given_names
+    from lm_eval_trust.leaderboard.reading import read_runs
+    from lm_eval_trust.leaderboard.samples import Samples
+    from lm_eval_trust.leaderboard.write import write_tables
+
+    settings = BoardSettings(
+        names=given_names(args.names),
+        reference=args.reference,
+        pairs=args.pairs,
+        with_paper=args.with_paper,
+        confidence=args.confidence,
+        seed=args.seed,
+    )
+    samples = Samples()
+    runs, skipped = read_runs(args.results, samples, skip_damaged=args.skip_damaged)
+    boards = build_boards(runs, settings=settings, samples=samples)
+    console = Console()
+    print_boards(boards, console)
+    for reason in skipped:
+        console.print(reason, markup=False, highlight=False)
+    if args.out is None:
+        return 0
+    written = write_tables(args.out, boards, [name for name in args.format if name != "html"])
+    if "html" in args.format:
+        from lm_eval_trust.leaderboard.page import write_page
+
+        write_page(args.out / PAGE, boards, sweeps=args.sweep, analyses=args.analysis)
+        written.append(args.out / PAGE)
+    for path in written:
+        print(path)
+    return 0

@@ -1,0 +1,1 @@
+"""Formats of a leaderboard: a function each, from boards to text."""

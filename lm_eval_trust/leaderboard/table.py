@@ -1,0 +1,210 @@
+"""A board as tables of text, before any format: the same cells for terminal, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lm_eval_trust.analysis.comparison import Interval
+from lm_eval_trust.leaderboard.board import Board, Column, Pair, Row, Score
+from lm_eval_trust.leaderboard.ranking import ranks
+
+Rank = Literal["", "best", "second"]
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A text and how it stands out.
+
+    Attributes:
+        text: What is shown.
+        rank: ``best``, ``second`` or nothing.
+        detail: Uncertainty, shown less prominently.
+    """
+
+    text: str
+    rank: Rank = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells under a header; the first column names the lines.
+
+    Attributes:
+        title: What it shows.
+        header: Of all columns.
+        lines: As many cells each as the header has.
+        notes: How it is read.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    lines: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def heading(column: Column) -> str:
+    """Return a column's title with an arrow where lower is better, as the paper has it."""
+    return column.title if column.higher_is_better else f"{column.title} ↓"
+
+
+def number(column: Column, value: float) -> str:
+    """Return a value as printed: shares with four decimals, perplexities and the like with two."""
+    return f"{value:.2f}" if "perplexity" in column.metric or abs(value) >= 10 else f"{value:.4f}"
+
+
+def score_table(board: Board) -> Table:
+    """Return the board itself: scores, standard errors, win rates, front."""
+    lines = tuple(tuple(_line(board, row)) for row in board.rows)
+    header = ("Model", *(heading(column) for column in board.columns), "Win rate", "Pareto")
+    return Table("Scores", header, lines, tuple(_legend(board)))
+
+
+def difference_table(board: Board, *, of_reference_alone: bool = False) -> Table | None:
+    """Return the paired differences; ``None`` where there are none.
+
+    Args:
+        board: What is shown.
+        of_reference_alone: Leave out pairs without the reference.
+    """
+    pairs = {
+        (pair.first, pair.second, pair.column): pair
+        for pair in board.pairs
+        if not of_reference_alone or board.reference in (None, pair.first, pair.second)
+    }
+    if not pairs:
+        return None
+    compared = dict.fromkeys((first, second) for first, second, _ in pairs)
+    columns = [c for c in board.columns if any(key == c.key for *_, key in pairs)]
+    one = {first for first, _ in compared}
+    lines = tuple(
+        (
+            Cell(second if len(one) == 1 else f"{second} − {first}"),
+            *(_difference(c, pairs.get((first, second, c.key)), board) for c in columns),
+        )
+        for first, second in compared
+    )
+    title = f"Paired differences from {one.pop()}" if len(one) == 1 else "Paired differences"
+    note = (
+        f"* p < {1 - board.confidence:.2g} after Holm's correction over all {len(board.pairs)} "
+        f"tests of the board (McNemar for yes-or-no metrics, else paired bootstrap over groups of "
+        f"items); intervals are single {board.confidence:.0%} ones."
+    )
+    return Table(title, ("Model", *(heading(c) for c in columns)), lines, (note,))
+
+
+def tradeoff_table(board: Board) -> Table | None:
+    """Return the changes against the reference by dimension; ``None`` where there are none."""
+    found = board.tradeoffs
+    if not found.changes:
+        return None
+    lines = tuple(
+        (
+            Cell(name),
+            *(_change(changes[d]) if d in changes else Cell(NONE) for d in found.dimensions),
+        )
+        for name, changes in found.changes.items()
+    )
+    note = "Positive is better in every dimension; general is the mean accuracy."
+    title = f"Trade-offs: change from {board.reference}"
+    return Table(title, ("Model", *found.dimensions), lines, (note,))
+
+
+def correlation_table(board: Board) -> Table | None:
+    """Return how changes go together over rows; ``None`` below four rows."""
+    found = board.tradeoffs.correlations
+    if not found:
+        return None
+    by_pair = {frozenset((c.first, c.second)): c for c in found}
+    dimensions = board.tradeoffs.dimensions
+    lines = []
+    for one in dimensions:
+        cells = [Cell(one)]
+        for other in dimensions:
+            c = by_pair.get(frozenset((one, other))) if one != other else None
+            detail = f"{c.low:+.2f} to {c.high:+.2f}" if c else ""
+            cells.append(Cell(f"{c.value:+.2f}" if c else NONE, detail=detail))
+        lines.append(tuple(cells))
+    rows = max(c.rows for c in found)
+    note = f"Pearson's r of the changes over {rows} rows with its 95% interval."
+    return Table("Trade-offs: correlation of changes", ("", *dimensions), tuple(lines), (note,))
+
+
+def category_tables(board: Board) -> Iterator[Table]:
+    """Yield a table for each headline column whose benchmark has categories."""
+    for column in board.columns:
+        categories = board.categories.get(column.key, ())
+        if not categories or not column.headline:
+            continue
+        names = [row.name for row in board.measured]
+        lines = tuple(
+            (
+                Cell(category.name),
+                *(_score(column, category.scores.get(name)) for name in names),
+                Cell(str(max((s.items or 0 for s in category.scores.values()), default=0))),
+            )
+            for category in categories
+        )
+        title = f"{heading(column)} by {categories[0].kind}"
+        yield Table(title, (categories[0].kind, *names, "items"), lines)
+
+
+def all_tables(board: Board) -> list[Table]:
+    """Return every table of a board."""
+    optional = (difference_table(board), tradeoff_table(board), correlation_table(board))
+    found = [table for table in optional if table is not None]
+    return [score_table(board), *found, *category_tables(board)]
+
+
+def _line(board: Board, row: Row) -> Iterator[Cell]:
+    yield Cell(row.name)
+    for column in board.columns:
+        best, second = ranks(column, board.rows)
+        rank: Rank = "best" if row.name in best else "second" if row.name in second else ""
+        yield _score(column, row.scores.get(column.key), rank)
+    rate = board.win_rates.get(row.name)
+    yield Cell(NONE if rate is None else f"{rate:.2f}")
+    yield Cell("yes" if row.name in board.front else "")
+
+
+def _score(column: Column, score: Score | None, rank: Rank = "") -> Cell:
+    if score is None:
+        return Cell(NONE)
+    detail = "" if score.stderr is None else f"±{number(column, score.stderr)}"
+    if score.spread is not None:
+        detail = f"{detail} sd {number(column, score.spread)}".strip()
+    return Cell(number(column, score.value), rank, detail)
+
+
+def _difference(column: Column, pair: Pair | None, board: Board) -> Cell:
+    if pair is None:
+        return Cell(NONE)
+    star = "*" if pair.adjusted_p < 1 - board.confidence else ""
+    difference = pair.comparison.difference
+    return Cell(f"{difference.mean:+.4f}{star}", detail=_range(difference))
+
+
+def _change(change: Interval) -> Cell:
+    return Cell(f"{change.mean:+.4f}", detail=_range(change))
+
+
+def _range(interval: Interval) -> str:
+    return f"{interval.low:+.3f} to {interval.high:+.3f}"
+
+
+def _legend(board: Board) -> Iterator[str]:
+    yield (
+        "Bold: best; underlined: runner-up; ↓: lower is better; ±: standard error of one run. "
+        "Win rate: mean share of the other rows that a row beats. "
+        "Pareto: no other row is better in both trust and general ability."
+    )
+    seeds = _most_seeds(board.rows)
+    if seeds > 1:
+        yield f"sd: standard deviation between seeds ({seeds} at most)."
+
+
+def _most_seeds(rows: Sequence[Row]) -> int:
+    return max((score.seeds for row in rows for score in row.scores.values()), default=1)
