@@ -15,8 +15,9 @@ from lm_eval_trust.leaderboard.categories import categories_of
 from lm_eval_trust.leaderboard.identity import arguments_of
 from lm_eval_trust.leaderboard.layout import columns_of
 from lm_eval_trust.leaderboard.names import chosen_name, unique_names
-from lm_eval_trust.leaderboard.paper import reported_rows, stands_in_paper, with_reported
-from lm_eval_trust.leaderboard.provenance import judge_notes, provenance_of
+from lm_eval_trust.leaderboard.notes import judge_notes, untested_notes
+from lm_eval_trust.leaderboard.paper import with_reported
+from lm_eval_trust.leaderboard.provenance import provenance_of
 from lm_eval_trust.leaderboard.ranking import (
     general_columns,
     pareto_front,
@@ -97,7 +98,7 @@ def build_boards(
         ]
         board = _board(rows, names[i], samples, settings)
         boards.append(replace(board, kept_apart=reasons(rows, others)))
-    return _with_paper(boards) if settings.with_paper else tuple(boards)
+    return with_reported(boards) if settings.with_paper else tuple(boards)
 
 
 def _names(rows: Comparable, given: Names) -> list[str]:
@@ -145,7 +146,7 @@ def _board(
             for column in columns
             if column.dimension != SUITE and (found := categories_of(items[column.key]))
         },
-        notes=(*_judges(rows), *_untested(columns, rows, items)),
+        notes=(*judge_notes(rows), *untested_notes(columns, rows, items)),
         confidence=settings.confidence,
     )
     if reference is not None:
@@ -228,44 +229,3 @@ def _of_reference(
     found: Mapping[tuple[str, str], Comparison], reference: str
 ) -> dict[str, Comparison]:
     return {second: c for (first, second), c in found.items() if first == reference}
-
-
-def _judges(rows: Iterable[Row]) -> list[str]:
-    notes = (note for row in rows for note in judge_notes(row.provenance["judges"]))
-    return list(dict.fromkeys(notes))
-
-
-def _untested(
-    columns: Iterable[Column], rows: Sequence[Row], items: Mapping[str, Mapping[str, Strata]]
-) -> list[str]:
-    if len(rows) < 2:
-        return []
-    found = []
-    for column in columns:
-        having = [row.name for row in rows if column.key in row.scores]
-        missing = [name for name in having if name not in items[column.key]]
-        if missing:
-            found.append(
-                f"{column.title} is not tested for {', '.join(missing)}: samples were not saved "
-                f"(--log_samples), or the figure is no mean over them."
-            )
-    return found
-
-
-def _with_paper(boards: Sequence[Board]) -> tuple[Board, ...]:
-    """Return the boards with the paper's rows, which get one of their own if none is of its tasks.
-
-    The embedded world's figures are no neighbours of a paper's on real benchmarks.
-    """
-    real = [any(stands_in_paper(column) for column in board.columns) for board in boards]
-    found = [_with_reported(b) if is_real else b for b, is_real in zip(boards, real, strict=True)]
-    return tuple(found if any(real) else [*found, _with_reported(Board((), ()))])
-
-
-def _with_reported(board: Board) -> Board:
-    columns = with_reported(board.columns)
-    reported = reported_rows(columns)
-    note = f"{reported[0].provenance['source']} reports the rows marked so; they are not ranked."
-    return replace(
-        board, columns=columns, rows=(*board.rows, *reported), notes=(*board.notes, note)
-    )

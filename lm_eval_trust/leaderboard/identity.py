@@ -44,6 +44,7 @@ STEERING_ARGUMENTS = frozenset(
 )
 #: What a model was trained into; the first one given is it.
 _TRAINED_ARGUMENTS = ("adapter", "expert", "pretrained")
+_SECRETS = frozenset(("token", "api_key", "auth_token", "header", "use_auth_token"))
 _HARNESS_SEEDS = ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")
 _SEEDS = frozenset(("seed", "split_seed", "data_seed", "perturbation_seed", *_HARNESS_SEEDS))
 #: Follow from seeds, data and libraries.
@@ -108,9 +109,10 @@ def identity_of(run: SavedRun) -> Identity:
 
 
 def arguments_of(run: SavedRun) -> dict[str, Any]:
-    """Return the model's arguments, however the harness was given them."""
+    """Return the model's arguments, however the harness was given them; keys are left out."""
     given = (run.results.get("config") or {}).get("model_args") or {}
-    return dict(given) if isinstance(given, Mapping) else dict(simple_parse_args_string(given))
+    told = given if isinstance(given, Mapping) else simple_parse_args_string(given)
+    return {name: value for name, value in told.items() if name not in _SECRETS}
 
 
 def _seedless_steps(steering: Mapping[str, Any]) -> list[Any]:

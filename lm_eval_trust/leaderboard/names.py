@@ -8,7 +8,7 @@ from typing import Any
 
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.leaderboard.identity import EXECUTION_ARGUMENTS, arguments_of
-from lm_eval_trust.saved_runs import SavedRun
+from lm_eval_trust.saved_runs import JUDGED_FROM, SavedRun
 
 #: Models of ours, which are told by what they do and need no further word.
 _OWN = frozenset(("amber", "steered_amber", "lora_amber", "finetuned_amber", "proxy_amber"))
@@ -28,6 +28,8 @@ def default_name(run: SavedRun) -> str:
         notes.append(kind)
     if run.results.get("chat_template_sha"):
         notes.append("chat template")
+    if JUDGED_FROM in run.results:
+        notes.append("judged again")
     if run.results.get("system_instruction_sha"):
         notes.append("system instruction")
     return " + ".join(parts) + (f" ({', '.join(notes)})" if notes else "")

@@ -7,8 +7,9 @@ SST-2 were asked otherwise than here, so these figures are reference, never riva
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from lm_eval_trust.leaderboard.board import Column, Row, Score
+from lm_eval_trust.leaderboard.board import Board, Column, Row, Score
 from lm_eval_trust.leaderboard.layout import SLOTS, Slot
 
 SOURCE = "Qian et al. 2024, arXiv 2402.19465"
@@ -54,7 +55,27 @@ _TABLE_2: dict[str, tuple[float, ...]] = {
 }
 
 
-def with_reported(columns: Sequence[Column]) -> tuple[Column, ...]:
+def with_reported(boards: Sequence[Board]) -> tuple[Board, ...]:
+    """Return the boards with the paper's rows, which get one of their own if none is of its tasks.
+
+    The embedded world's figures are no neighbours of a paper's on real benchmarks.
+    """
+    real = [any(_slot_of(column) for column in board.columns) for board in boards]
+    found = [_with_rows(b) if is_real else b for b, is_real in zip(boards, real, strict=True)]
+    return tuple(found if any(real) else [*found, _with_rows(Board((), ()))])
+
+
+def _with_rows(board: Board) -> Board:
+    columns = _with_places(board.columns)
+    return replace(
+        board,
+        columns=columns,
+        rows=(*board.rows, *_rows(columns)),
+        notes=(*board.notes, f"{SOURCE} reports the rows marked so; they are not ranked."),
+    )
+
+
+def _with_places(columns: Sequence[Column]) -> tuple[Column, ...]:
     """Return the columns with those that only the paper fills, in the paper's order."""
     filled = {_slot_of(column) for column in columns}
     order = {id(slot): i for i, slot in enumerate(SLOTS)}
@@ -68,7 +89,7 @@ def with_reported(columns: Sequence[Column]) -> tuple[Column, ...]:
     return tuple(sorted((*columns, *added), key=place))
 
 
-def reported_rows(columns: Iterable[Column]) -> tuple[Row, ...]:
+def _rows(columns: Iterable[Column]) -> tuple[Row, ...]:
     """Return the paper's rows, with a score in each of these columns that it has."""
     by_title = {slot.title: column for column in columns if (slot := _slot_of(column)) is not None}
     rows = []
@@ -85,11 +106,6 @@ def reported_rows(columns: Iterable[Column]) -> tuple[Row, ...]:
             told = {"source": SOURCE, "table": number}
             rows.append(Row(f"{name} (reported)", scores, (), told, reported=True))
     return tuple(rows)
-
-
-def stands_in_paper(column: Column) -> bool:
-    """Tell whether the paper's tables have the column."""
-    return _slot_of(column) is not None
 
 
 def _slot_of(column: Column) -> Slot | None:

@@ -64,27 +64,6 @@ def seeds_of(run: SavedRun) -> dict[str, Any]:
     return {**identity_of(run).seeds, **data}
 
 
-def judge_notes(judges: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return a footnote for each judge: who judged, and how well it does on labelled texts."""
-    return [
-        f"{setting.removeprefix('mini_').replace('_judge', '').capitalize()} is judged by "
-        f"{judge['judge']} (version {judge['version']}); {measured(judge['calibration'])}."
-        for setting, judge in sorted(judges.items())
-    ]
-
-
-def measured(calibration: Mapping[str, Any] | None) -> str:
-    """Return what was measured of a judge as text."""
-    if calibration is None:
-        return "not calibrated (`lm-eval-trust judge calibrate`)"
-    figures = (
-        f"{name} {calibration[name]['value']:.3f}"
-        for name in ("accuracy", "kappa", "auroc")
-        if (calibration.get(name) or {}).get("value") is not None
-    )
-    return f"calibrated on {calibration['items']} of {calibration['data']}: {', '.join(figures)}"
-
-
 def _versions(results: Mapping[str, Any]) -> dict[str, Any]:
     lines = str(results.get("pretty_env_info") or "").splitlines()
     torch = next((line.removeprefix(_TORCH) for line in lines if line.startswith(_TORCH)), None)

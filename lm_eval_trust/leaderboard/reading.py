@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.leaderboard.layout import numbers
+from lm_eval_trust.leaderboard.rows import Evaluation
 from lm_eval_trust.leaderboard.samples import Samples
 from lm_eval_trust.saved_runs import SavedRun, read_run, results_files
 
@@ -68,12 +69,14 @@ def _usable(run: SavedRun) -> SavedRun:
     Raises:
         InputError: Otherwise.
     """
-    if not isinstance(run.results.get("results"), dict):
-        raise InputError(f"{run.path} is no results file of the harness: it has no results.")
-    for task in run.results["configs"]:
-        if not numbers(run, task):
-            raise InputError(
-                f"{run.path} holds no numeric metric of {task}; a run with --predict_only has "
-                f"none, so evaluate it without."
-            )
+    try:
+        Evaluation.of(run)
+        unscored = [task for task in run.results["configs"] if not numbers(run, task)]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{run.path} is damaged: {type(error).__name__}: {error}.") from error
+    if unscored:
+        raise InputError(
+            f"{run.path} holds no numeric metric of {', '.join(unscored)}; a run with "
+            f"--predict_only has none, so evaluate it without."
+        )
     return run

@@ -134,6 +134,7 @@ class Samples:
 
     def _load(self, run: SavedRun, task: str) -> dict[tuple[str, str, str], list[_Item]]:
         samples, settings = run.samples(task), settings_of(run).get(task, {})
+        file = run.samples_file(task)
         seeds = fingerprint({name: settings.get(name) for name in DATA_SEEDS})
         by_filter: dict[str, list[Sample]] = {}
         for sample in samples:
@@ -142,13 +143,16 @@ class Samples:
         for of_filter in by_filter.values() or [[]]:
             if expected is not None and len(of_filter) != expected:
                 raise InputError(
-                    f"{run.samples_file(task)} holds {len(of_filter)} samples where the results "
+                    f"{file} holds {len(of_filter)} samples where the results "
                     f"tell of {expected}; it is damaged or of another run."
                 )
-        return {
-            (str(run.path), task, name): _items(of_filter, f"{task}/{seeds}")
-            for name, of_filter in by_filter.items()
-        }
+        try:
+            return {
+                (str(run.path), task, name): _items(of_filter, f"{task}/{seeds}")
+                for name, of_filter in by_filter.items()
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{file} is not a file of the harness's samples: {error}") from error
 
 
 def averaged(columns: Sequence[Strata]) -> Strata:

@@ -125,7 +125,7 @@ def correlation_table(board: Board) -> Table | None:
         cells = [Cell(one)]
         for other in dimensions:
             c = by_pair.get(frozenset((one, other))) if one != other else None
-            detail = f"{c.low:+.2f} to {c.high:+.2f}" if c else ""
+            detail = f"({c.low:+.2f} to {c.high:+.2f})" if c else ""
             cells.append(Cell(f"{c.value:+.2f}" if c else NONE, detail=detail))
         lines.append(tuple(cells))
     rows = max(c.rows for c in found)
@@ -192,7 +192,7 @@ def _change(change: Interval) -> Cell:
 
 
 def _range(interval: Interval) -> str:
-    return f"{interval.low:+.3f} to {interval.high:+.3f}"
+    return f"({interval.low:+.3f} to {interval.high:+.3f})"
 
 
 def _legend(board: Board) -> Iterator[str]:

@@ -1,0 +1,63 @@
+"""What a reader of a board has to know beside its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lm_eval_trust.leaderboard.board import Column, Row
+from lm_eval_trust.leaderboard.layout import leaves
+from lm_eval_trust.leaderboard.samples import Strata
+
+
+def judge_notes(rows: Iterable[Row]) -> list[str]:
+    """Return a note for each judge: who judged, and how well it does on labelled texts."""
+    judges = (found for row in rows for found in sorted(row.provenance["judges"].items()))
+    notes = (
+        f"{setting.removeprefix('mini_').replace('_judge', '').capitalize()} is judged by "
+        f"{judge['judge']} (version {judge['version']}); {measured(judge['calibration'])}."
+        for setting, judge in judges
+    )
+    return list(dict.fromkeys(notes))
+
+
+def measured(calibration: Mapping[str, Any] | None) -> str:
+    """Return what was measured of a judge as text."""
+    if calibration is None:
+        return "not calibrated (lm-eval-trust judge calibrate)"
+    figures = (
+        f"{name} {calibration[name]['value']:.3f}"
+        for name in ("accuracy", "kappa", "auroc")
+        if (calibration.get(name) or {}).get("value") is not None
+    )
+    return f"calibrated on {calibration['items']} of {calibration['data']}: {', '.join(figures)}"
+
+
+def untested_notes(
+    columns: Iterable[Column], rows: Sequence[Row], items: Mapping[str, Mapping[str, Strata]]
+) -> list[str]:
+    """Return which rows have figures that no test goes over, and why.
+
+    Args:
+        columns: Of the board.
+        rows: Likewise.
+        items: Column's key → row's name → its items.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for column in columns if len(rows) > 1 else ():
+        for row in rows:
+            if column.key in row.scores and row.name not in items[column.key]:
+                found.setdefault((column.title, _why(row, column)), []).append(row.name)
+    return [
+        f"{title} is not tested for {', '.join(names)}: {why}."
+        for (title, why), names in found.items()
+    ]
+
+
+def _why(row: Row, column: Column) -> str:
+    saved = (
+        run.samples_file(task).exists() for run in row.runs for task in leaves(run, column.task)
+    )
+    if all(saved):
+        return "the figure is no mean over items"
+    return "samples were not saved (--log_samples)"
