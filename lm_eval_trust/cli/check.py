@@ -1,0 +1,57 @@
+"""``lm-eval-trust check``: the gate for steering configurations."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "check",
+        help="hold steering configurations to rules, for CI",
+        description="Evaluate what a check's file names, as far as that is not done yet, and "
+        "decide by paired statistics whether its rules hold. Exit code 1 means that they do not.",
+    )
+    parser.add_argument("checks", nargs="+", type=Path, metavar="CHECK.yaml")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--validate", action="store_true", help="look at the files only; nothing is run"
+    )
+    instead.add_argument(
+        "--dry-run", action="store_true", help="tell what would be run and what it could show"
+    )
+    instead.add_argument(
+        "--update-baseline",
+        action="store_true",
+        help="measure, and keep the scores beside the check as CHECK.baseline.json",
+    )
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="of measurements")
+    reports = parser.add_argument_group("reports")
+    reports.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML")
+    reports.add_argument(
+        "--markdown",
+        nargs="?",
+        const=Path("-"),
+        type=Path,
+        metavar="FILE",
+        help="Markdown; without FILE it goes to the job summary of GitHub Actions",
+    )
+    reports.add_argument("--json", type=Path, metavar="FILE", help="all figures")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the checks, one after the other; the worst exit code counts."""
+    from lm_eval_trust.regression import command
+
+    if args.validate:
+        return command.validate_all(args.checks)
+    if args.dry_run:
+        return command.plan_all(args.checks, args.cache)
+    if args.update_baseline:
+        return command.update_all(args.checks, args.cache)
+    reports = command.Reports(args.junit, args.markdown, args.json)
+    return command.check_all(args.checks, args.cache, reports)

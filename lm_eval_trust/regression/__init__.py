@@ -1,0 +1,1 @@
+"""The gate for steering configurations: measure, compare with statistics, decide, report."""

@@ -1,0 +1,172 @@
+"""A rule's comparison in one direction: gains are positive, whatever the metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import optimize
+
+from lm_eval_trust.analysis.comparison import Interval, PairedDifferences
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.regression.intervals import Contrast
+from lm_eval_trust.regression.measurements import Measurement
+from lm_eval_trust.regression.rules import Rule
+from lm_eval_trust.regression.scales import SCALES, Items, items_of, paired_contrast
+from lm_eval_trust.regression.spec import RATIOS
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on one metric, as a rule looks at them.
+
+    Attributes:
+        gain: What is tested; where the two agree on all items it is ``gain.agreement``.
+        threshold: The gain that the rule asks for; below zero where a loss is allowed.
+        possible: Largest loss that there can be.
+        items: How many items both have a value of.
+        change: Confidence → difference or ratio of the metric, with its interval.
+        display: Size of a loss or gain → the same in the units of the rule's bound.
+        size: A bound in its units → size of the loss that it stands for.
+    """
+
+    gain: Contrast
+    threshold: float
+    possible: float
+    items: int
+    change: Callable[[float], Interval]
+    display: Callable[[float], float]
+    size: Callable[[float], float]
+
+    def wanted(self, rule: Rule) -> float:
+        """Return the loss that the items have to be able to show; infinite if none is asked for.
+
+        By default it is twice the allowed one.
+        """
+        if rule.detect is not None:
+            return self.size(rule.detect)
+        allowed = self.gain.agreement - self.threshold
+        return 2 * allowed if allowed > 0 else math.inf
+
+
+def compare(rule: Rule, metric: str, before: Measurement, after: Measurement) -> Comparison:
+    """Return the comparison that a rule asks for.
+
+    Args:
+        rule: It compares.
+        metric: Full name of the metric.
+        before: The reference.
+        after: The checked model.
+
+    Raises:
+        InputError: The metric cannot be compared in this way, or the items differ.
+    """
+    items = _common_items(metric, before, after)
+    better = after.higher_is_better[metric]
+    if SCALES[after.aggregations[metric]].multiplicative:
+        return _by_perplexity(rule, metric, *items)
+    if rule.kind in RATIOS:
+        return _by_ratio(rule, metric, *items, better)
+    return _by_difference(rule, *items, better)
+
+
+def _common_items(metric: str, before: Measurement, after: Measurement) -> tuple[Items, Items]:
+    first, second = items_of(before, metric), items_of(after, metric)
+    if first is None or second is None:
+        raise InputError(
+            f"{metric} of {after.task} is no mean over items, so it cannot be compared item by "
+            f"item; use min or max."
+        )
+    common = frozenset(first.ids) & frozenset(second.ids)
+    if not common:
+        raise InputError(f"No item of {after.task} has a value of {metric} from both models.")
+    return first.only(common), second.only(common)
+
+
+def _by_difference(rule: Rule, before: Items, after: Items, higher_is_better: bool) -> Comparison:
+    raw = paired_contrast(before, after)
+    return Comparison(
+        gain=raw if higher_is_better else _flipped(raw),
+        threshold=rule.bound if rule.kind == "min_gain" else -rule.bound,
+        possible=_possible(before, after, higher_is_better),
+        items=len(before.ids),
+        change=raw.interval,
+        display=float,
+        size=float,
+    )
+
+
+def _by_ratio(
+    rule: Rule, metric: str, before: Items, after: Items, higher_is_better: bool
+) -> Comparison:
+    """Test ``after − ratio · before``: the way of Fieller (1954), which needs no logarithm."""
+    fitting = "min_ratio" if higher_is_better else "max_ratio"
+    if rule.kind != fitting:
+        which = "higher" if higher_is_better else "lower"
+        raise InputError(f"{metric} is better when {which}; its ratio is held by {fitting}.")
+    if before.mean <= 0:
+        raise InputError(f"{metric} of the reference is {before.mean:g}, so there is no ratio.")
+    raw = paired_contrast(before, after, ratio=rule.bound)
+    sign = -1 if higher_is_better else 1
+    return Comparison(
+        gain=raw if higher_is_better else _flipped(raw),
+        threshold=0.0,
+        possible=_possible(before, after, higher_is_better),
+        items=len(before.ids),
+        change=lambda confidence: _ratio_interval(before, after, confidence),
+        display=lambda loss: 1 + sign * loss / before.mean,
+        size=lambda ratio: sign * (ratio - 1) * before.mean,
+    )
+
+
+def _by_perplexity(rule: Rule, metric: str, before: Items, after: Items) -> Comparison:
+    if rule.kind != "max_ratio":
+        raise InputError(f"{metric} is compared by its ratio; use max_ratio, or max.")
+    gain = paired_contrast(before, after)
+
+    def change(confidence: float) -> Interval:
+        found = gain.interval(confidence)
+        return Interval(math.exp(-found.mean), math.exp(-found.high), math.exp(-found.low))
+
+    return Comparison(
+        gain=gain,
+        threshold=-math.log(rule.bound),
+        possible=math.inf,
+        items=len(before.ids),
+        change=change,
+        display=math.exp,
+        size=math.log,
+    )
+
+
+def _flipped(contrast: Contrast) -> Contrast:
+    sums = PairedDifferences(-contrast.sums.sums, contrast.sums.sizes)
+    return replace(contrast, sums=sums, agreement=-contrast.agreement)
+
+
+def _possible(before: Items, after: Items, higher_is_better: bool) -> float:
+    """Return the largest loss of a metric between 0 and 1; infinite for others."""
+    values = np.concatenate([before.values, after.values])
+    if values.min() < 0 or values.max() > 1:
+        return math.inf
+    return before.mean if higher_is_better else 1 - before.mean
+
+
+def _ratio_interval(before: Items, after: Items, confidence: float) -> Interval:
+    """Return the ratio with all ratios that are not excluded: the tests turned round."""
+
+    def end(name: str) -> Callable[[float], float]:
+        def of(ratio: float) -> float:
+            found = paired_contrast(before, after, ratio=ratio).interval(confidence)
+            return float(getattr(found, name))
+
+        return of
+
+    ratio = after.mean / before.mean
+    beyond = (max(ratio, 1.0) * 4**k for k in range(1, 8))
+    outside = next((each for each in beyond if end("high")(each) < 0), None)
+    low = optimize.brentq(end("low"), 0.0, ratio) if end("low")(0.0) > 0 else 0.0
+    high = math.inf if outside is None else optimize.brentq(end("high"), ratio, outside)
+    return Interval(ratio, float(low), float(high))

@@ -1,0 +1,73 @@
+"""What so many items can show: the smallest change, and the items that a change needs.
+
+A change that is shown comes out of items that differ, so it adds variance of its own: at most
+``reach·x − x²`` an item for a mean change x, where whole groups change together. The power rests on
+the variance under the change, not on the one that was seen without it; else two models that agree
+on every item would seem to have been told apart with certainty.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lm_eval_trust.regression.intervals import Contrast
+
+#: How often a change that a check calls detectable is to be shown.
+POWER = 0.975
+
+
+@dataclass(frozen=True)
+class Design:
+    """Items, and how much their differences vary while nothing is lost or won.
+
+    Attributes:
+        variance: Of the paired mean.
+        items: Effective ones, see :class:`Contrast`.
+        groups: Groups of items, whose number is what the test reckons with.
+        reach: Largest amount by which one item is expected to differ.
+        quantiles: Student's of the test and of the power, added.
+    """
+
+    variance: float
+    items: float
+    groups: int
+    reach: float
+    quantiles: float
+
+    @classmethod
+    def of(cls, contrast: Contrast, confidence: float, power: float = POWER) -> Design:
+        """Take the variance from what was observed."""
+        quantiles = contrast.quantile((1 + confidence) / 2) + contrast.quantile(power)
+        return cls(
+            contrast.standard_error**2,
+            contrast.effective_items,
+            contrast.groups,
+            contrast.reach,
+            quantiles,
+        )
+
+    def smallest_shown(self, beyond: float = 0.0) -> float:
+        """Return the smallest true change that is shown to lie beyond an amount, nearly always.
+
+        It solves (x − beyond)² = quantiles² (variance + (reach·x − x²) / items) for x; infinite
+        for a single group.
+        """
+        if not math.isfinite(self.variance):
+            return math.inf
+        extra = self.quantiles**2 / self.items if self.reach else 0.0
+        middle = 2 * beyond + extra * self.reach
+        square = beyond**2 - self.quantiles**2 * self.variance
+        root = math.sqrt(max(0.0, middle**2 - 4 * (1 + extra) * square))
+        return (middle + root) / (2 * (1 + extra))
+
+    def groups_needed(self, change: float, beyond: float = 0.0) -> int | None:
+        """Return how many groups like these would show a change beyond an amount.
+
+        ``None`` where no number would: the change is not beyond it, or there is one group only.
+        """
+        if change <= beyond or not math.isfinite(self.variance):
+            return None
+        extra = max(0.0, self.reach * change - change**2) / self.items if self.reach else 0.0
+        variance = self.groups * (self.variance + extra)
+        return max(2, math.ceil(self.quantiles**2 * variance / (change - beyond) ** 2))
