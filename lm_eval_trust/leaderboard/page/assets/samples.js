@@ -1,0 +1,71 @@
+// Which samples are shown, and their texts. Filters read the small index; search reads chunks.
+
+/** Samples of a row beside those of another row, which may be `null`. */
+class SampleView {
+  constructor(set, other, metric, higherIsBetter) {
+    Object.assign(this, { set, other, way: higherIsBetter ? 1 : -1 });
+    this.metric = metric in set.metrics ? metric : null;
+    this.size = set.ids.length;
+  }
+
+  /** Where the other row has the same item; `undefined` where it has none. */
+  partner(place) {
+    return this.other?.places.get(this.set.ids[place]);
+  }
+
+  /** How much better the sample is than the other row's; 0 where that cannot be told. */
+  gain(place) {
+    const there = this.partner(place);
+    if (there === undefined || !this.metric) return 0;
+    const [mine, theirs] = [this.set.metrics[this.metric][place], this.other.metrics[this.metric]?.[there]];
+    return mine == null || theirs == null ? 0 : this.way * (mine - theirs);
+  }
+
+  changed(place) {
+    const there = this.partner(place);
+    return there !== undefined && this.set.hashes[place] !== this.other.hashes[there];
+  }
+
+  /** Places of the samples that a filter keeps. */
+  keep(filter) {
+    const keeps = {
+      all: () => true,
+      changed: (place) => this.changed(place),
+      worse: (place) => this.gain(place) < 0,
+      better: (place) => this.gain(place) > 0,
+    }[filter];
+    const kept = [];
+    for (let place = 0; place < this.size; place++) if (keeps(place)) kept.push(place);
+    return kept;
+  }
+
+  /** A sample with its texts: `{place, prompt, target, answer, read, other}`. */
+  async text(place) {
+    const [prompt, target] = await entry(this.set, "prompts", place);
+    const [answer, read] = await entry(this.set, "answers", place);
+    const there = this.partner(place);
+    const other = there === undefined ? null : await entry(this.other, "answers", there);
+    return { place, prompt, target, answer, read, other };
+  }
+
+  /** Yield places whose texts hold a phrase, some at a time, with how many were read. */
+  async *search(phrase, places) {
+    const wanted = phrase.toLowerCase();
+    let [found, rested] = [[], performance.now()];
+    for (const [read, place] of places.entries()) {
+      const sample = await this.text(place);
+      const texts = [sample.prompt, sample.answer, ...(sample.other ?? [])];
+      if (texts.some((text) => text.toLowerCase().includes(wanted))) found.push(place);
+      if (performance.now() - rested < 30) continue;
+      yield { found, read: read + 1 };
+      [found, rested] = [[], performance.now()];
+    }
+    yield { found, read: places.length };
+  }
+}
+
+/** One entry of a set's chunked texts. */
+async function entry(set, kind, place) {
+  const values = await chunk(set[kind][Math.floor(place / set.chunk)]);
+  return values[place % set.chunk];
+}

@@ -1,0 +1,39 @@
+// What a board says of two rows, and which scores are the best.
+
+/** The comparison of a row with another in a column, as row minus other; `null` if there is none. */
+function comparisonOf(board, row, other, column) {
+  const found = board.byPair.get(pairKey(other, row, column));
+  if (found) return { ...found.difference, adjusted: found.adjusted, test: found.test, items: found.items };
+  const turned = board.byPair.get(pairKey(row, other, column));
+  if (!turned) return null;
+  const { mean, low, high } = turned.difference;
+  return { mean: -mean, low: -high, high: -low, adjusted: turned.adjusted, test: turned.test, items: turned.items };
+}
+
+const pairKey = (first, second, column) => JSON.stringify([first, second, column]);
+
+/** Give a board's pairs and rows their lookups. */
+function prepared(board) {
+  board.byPair = new Map(board.pairs.map((p) => [pairKey(p.first, p.second, p.column), p]));
+  board.byName = new Map(board.rows.map((row) => [row.name, row]));
+  return board;
+}
+
+/** 1 for the best measured score of a column, 2 for the next one, by row's name; ties share. */
+function places(board, column) {
+  const scored = board.rows
+    .filter((row) => !row.reported && row.scores[column.key])
+    .map((row) => [row.name, row.scores[column.key].value]);
+  const ordered = [...new Set(scored.map(([, value]) => value))].sort((a, b) =>
+    column.higher_is_better ? b - a : a - b,
+  );
+  return scored.length < 2
+    ? new Map()
+    : new Map(scored.map(([name, value]) => [name, ordered.indexOf(value) + 1]));
+}
+
+/** Whether a change is for the better: 1, −1, or 0 where chance could explain it. */
+function verdict(comparison, column, confidence) {
+  if (!comparison || comparison.adjusted == null || comparison.adjusted > 1 - confidence) return 0;
+  return Math.sign(comparison.mean) * (column.higher_is_better ? 1 : -1);
+}

@@ -1,0 +1,85 @@
+"""A run's samples as the page holds them: a small index, and texts in compressed chunks."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lm_eval_trust.leaderboard.page.chunks import CHUNK, Chunks
+from lm_eval_trust.leaderboard.page.texts import answer_of, prompt_of, read_as, target_of
+from lm_eval_trust.saved_runs import Sample, SavedRun
+
+Index = dict[str, Any]
+
+
+class SampleSets:
+    """Sets of samples: those of one run, task and filter, each once.
+
+    Attributes:
+        indices: Id of a set → ids of its items, metrics of each, where the texts are.
+        chunks: The texts.
+    """
+
+    def __init__(self) -> None:
+        self.indices: dict[str, Index] = {}
+        self.chunks = Chunks()
+        self._known: dict[tuple[str, str], dict[str, str]] = {}
+
+    def add(self, run: SavedRun) -> dict[str, dict[str, str]]:
+        """Keep a run's samples; return task → filter → id of the set.
+
+        Raises:
+            InputError: A file of samples is damaged.
+        """
+        return {task: self._task(run, task) for task in run.tasks}
+
+    def _task(self, run: SavedRun, task: str) -> dict[str, str]:
+        key = (str(run.path.resolve()), task)
+        if key not in self._known:
+            of_filter: dict[str, list[Sample]] = {}
+            for sample in run.samples(task):
+                of_filter.setdefault(str(sample.get("filter", "none")), []).append(sample)
+            self._known[key] = {name: self._keep(rows) for name, rows in of_filter.items()}
+        return self._known[key]
+
+    def _keep(self, samples: Sequence[Sample]) -> str:
+        name = f"set-{len(self.indices)}"
+        answers = [(answer_of(sample), read_as(sample)) for sample in samples]
+        self.indices[name] = {
+            "chunk": CHUNK,
+            "ids": [sample["doc_id"] for sample in samples],
+            "metrics": _metrics(samples),
+            "hashes": [zlib.crc32(answer.encode()) for answer, _ in answers],
+            "prompts": self.chunks.add([(prompt_of(s), target_of(s)) for s in samples]),
+            "answers": self.chunks.add(answers),
+        }
+        return name
+
+
+def _metrics(samples: Sequence[Sample]) -> dict[str, list[float | None]]:
+    """Return each numeric metric's values, ``None`` where a sample has none."""
+    names = dict.fromkeys(name for sample in samples for name in sample.get("metrics", ()))
+    columns = {name: [_number(sample.get(name)) for sample in samples] for name in names}
+    return {name: values for name, values in columns.items() if any(v is not None for v in values)}
+
+
+def _number(value: object) -> float | None:
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return int(value) if float(value).is_integer() else round(float(value), 6)
+
+
+def tasks_under(name: str, runs: Iterable[SavedRun]) -> list[str]:
+    """Return the tasks that a group consists of, or the task itself.
+
+    Args:
+        name: Of a task or group.
+        runs: Whose results tell of groups.
+    """
+    parts: Mapping[str, Sequence[str]] = {}
+    for run in runs:
+        parts = {**parts, **run.results.get("group_subtasks", {})}
+    members = [member for member in parts.get(name, ()) if member != name]
+    return [task for m in members for task in tasks_under(m, runs)] if members else [name]

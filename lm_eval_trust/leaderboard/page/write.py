@@ -1,0 +1,122 @@
+"""One HTML file out of boards, tables, samples and the page's own script and style."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.leaderboard.board import Board
+from lm_eval_trust.leaderboard.page.analyses import analysis_payload
+from lm_eval_trust.leaderboard.page.chunks import encode
+from lm_eval_trust.leaderboard.page.payload import board_payload
+from lm_eval_trust.leaderboard.page.samples import SampleSets
+from lm_eval_trust.leaderboard.page.sweeps import sweep_payload
+from lm_eval_trust.storage import atomic_path
+
+TITLE = "Trustworthiness leaderboard"
+#: The page's script in the order of its parts; each uses only what stands before it.
+SCRIPTS = (
+    "elements.js",
+    "data.js",
+    "statistics.js",
+    "table.js",
+    "samples.js",
+    "drilldown.js",
+    "charts.js",
+    "board.js",
+    "page.js",
+)
+
+
+def write_page(
+    path: Path,
+    boards: Sequence[Board],
+    *,
+    sweeps: Sequence[Path] = (),
+    analyses: Sequence[Path] = (),
+    title: str = TITLE,
+) -> None:
+    """Write boards, with the samples behind them, as one file that opens from disk.
+
+    Args:
+        path: The HTML file; it is whole or as it was.
+        boards: What is shown; samples are read from their rows' runs.
+        sweeps: Folders with the tables of sweeps, for the curves over α.
+        analyses: Folders with measurements of checkpoints.
+        title: Of the page.
+
+    Raises:
+        InputError: No boards, a damaged file of samples, or a folder without its table.
+        ExternalError: The file cannot be written.
+    """
+    if not boards:
+        raise InputError("A page needs at least one board; give results that can be shown.")
+    sets = SampleSets()
+    data = {
+        "title": title,
+        "boards": [board_payload(board, sets) for board in boards],
+        "sweeps": [sweep_payload(folder) for folder in sweeps],
+        "analyses": [analysis_payload(folder) for folder in analyses],
+    }
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(_document(title, data, sets))
+
+
+def _document(title: str, data: dict[str, Any], sets: SampleSets) -> Iterator[str]:
+    """Yield the file's parts; the data stand before the script that reads them."""
+    script, charts = _script(), _plotly()
+    head, foot = _asset("page.html").split("<!-- data -->")
+    yield Template(head).substitute(
+        title=html.escape(title),
+        policy=html.escape(_policy(script, charts)),
+        style=_asset("page.css"),
+    )
+    yield _json_element("data", data)
+    for name, index in sets.indices.items():
+        yield _json_element(name, index)
+    for name, text in sets.chunks.items():
+        yield f'<script type="text/plain" id="c-{name}">{text}</script>\n'
+    packed = encode(json.dumps(charts).encode())
+    yield f'<script type="text/plain" id="c-plotly">{packed}</script>\n'
+    yield Template(foot).substitute(script=script)
+
+
+def _script() -> str:
+    parts = "\n".join(_asset(name) for name in SCRIPTS)
+    return f'(() => {{\n"use strict";\n{parts}\n}})();'
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
+
+
+def _policy(*scripts: str) -> str:
+    """Return a policy under which nothing but these scripts runs and nothing is loaded."""
+    hashes = (base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _json_element(name: str, value: Any) -> str:
+    """Return JSON that no HTML parser can take for markup, whatever a model has answered."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for mark in "<>&\u2028\u2029":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return f'<script type="application/json" id="{name}">{text}</script>\n'
+
+
+def _asset(name: str) -> str:
+    return (files(__package__) / "assets" / name).read_text(encoding="utf-8")
