@@ -1,4 +1,4 @@
-"""The shared pass as a model of transformers, so that ``generate`` itself does the decoding."""
+"""The shared pass as a model of transformers, so that ``generate`` prepares the decoding."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import copy
 from typing import Any
 
 import torch
+from lm_eval.models.utils_hf import MultiTokenEOSCriteria
 from torch import nn
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import (
+    GenerationConfig,
+    GenerationMixin,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteriaList,
+)
 from transformers.cache_utils import Cache
-from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from lm_eval_trust.sweeps.shared import SharedForward
 
@@ -49,8 +55,6 @@ class SharedCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         # Not a sub-module: the weights belong to the model that lends them.
         self._lent = (model,)
         self.generation_config = copy.deepcopy(model.generation_config)
-        ends = self.generation_config.eos_token_id
-        self._ends = None if ends is None else torch.tensor(ends).reshape(-1)
 
     @property
     def device(self) -> torch.device:
@@ -78,22 +82,63 @@ class SharedCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         cache: SharedCache,
         attention_mask: torch.Tensor | None = None,
         **settings: Any,
-    ) -> CausalLMOutputWithPast:
-        """Return the logits of the last column, shape (rows, 1, vocabulary).
+    ) -> None:
+        """Say to ``generate`` what a pass takes; :func:`decode_greedily` reads by itself."""
+        raise RuntimeError("A shared pass decodes by custom_generate=decode_greedily only.")
 
-        Args:
-            input_ids: The columns after those that were read, shape (rows, columns).
-            cache: Holds the pass.
-            attention_mask: Of all columns, shape (rows, columns read and these); ``None`` where
-                nothing is padded.
-            **settings: What else ``generate`` passes; the pass counts positions by the mask.
-        """
-        mask = (
-            torch.ones_like(input_ids)
-            if attention_mask is None
-            else attention_mask[:, -input_ids.shape[1] :]
-        )
-        if cache.shared.length and self._ends is not None:
-            cache.shared.end(torch.isin(input_ids[:, -1], self._ends.to(input_ids.device)))
-        output = cache.shared.read(input_ids, mask, keep=1)
-        return CausalLMOutputWithPast(logits=output.logits[output.row_of], cache=cache)
+
+def decode_greedily(
+    model: SharedCausalLM,
+    input_ids: torch.Tensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    **settings: Any,
+) -> torch.Tensor:
+    """Decode greedily, as ``generate`` does, with what ``generate`` has prepared.
+
+    The best token is looked for once in rows that do not differ; their logits are never copied,
+    since at a large vocabulary that takes as long as some blocks.
+
+    Args:
+        model: The model of ``generate``.
+        input_ids: Prompts, shape (rows, columns).
+        logits_processor: Applied to the logits of every row, where there is any.
+        stopping_criteria: Of ``generate`` and of the harness.
+        generation_config: Holds the padding token.
+        **settings: ``cache``, the pass, and ``attention_mask`` of the prompts, which ``generate``
+            leaves out where nothing is padded; it hands on more.
+
+    Returns:
+        Prompts and new tokens, shape (rows, columns and new ones).
+    """
+    shared: SharedForward = settings["cache"].shared
+    padding = generation_config._pad_token_tensor
+    ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+    given = settings.get("attention_mask")
+    tokens, mask = input_ids, torch.ones_like(input_ids) if given is None else given
+    while not ended.all():
+        output = shared.read(tokens, mask, keep=1)
+        logits = output.logits[:, -1]
+        if logits_processor:
+            scores = logits_processor(input_ids, logits[output.row_of].to(torch.float32, copy=True))
+            chosen = scores.argmax(dim=-1)
+        else:
+            chosen = logits.argmax(dim=-1)[output.row_of]
+        if padding is not None:
+            chosen = torch.where(ended, padding.to(chosen), chosen)
+        input_ids = torch.cat([input_ids, chosen[:, None]], dim=1)
+        ended = ended | stopping_criteria(input_ids, None)
+        shared.end(ended | _stopped(stopping_criteria, ended))
+        tokens = chosen[:, None]
+        mask = torch.ones_like(tokens)
+    return input_ids
+
+
+def _stopped(criteria: StoppingCriteriaList, ended: torch.Tensor) -> torch.Tensor:
+    """Return which rows hold a stop sequence of the harness, which cuts what comes after."""
+    found = torch.zeros_like(ended)
+    for criterion in criteria:
+        if isinstance(criterion, MultiTokenEOSCriteria):
+            found |= torch.tensor(criterion.done_tracker, device=ended.device)
+    return found

@@ -22,7 +22,7 @@ from lm_eval_trust.model_wrappers.prompt_ends import TokenRequest, model_input, 
 from lm_eval_trust.model_wrappers.tuned import FinetunedAmber, LoraAmber
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.sweeps.answers import AnswerStore, Key
-from lm_eval_trust.sweeps.causal import SharedCache, SharedCausalLM
+from lm_eval_trust.sweeps.causal import SharedCache, SharedCausalLM, decode_greedily
 from lm_eval_trust.sweeps.passes import (
     Scored,
     aligned_prompts,
@@ -35,6 +35,8 @@ from lm_eval_trust.sweeps.shared import SharedForward
 #: Harness models that can be swept: those with one decoder.
 MODELS = {"amber": Amber, "lora_amber": LoraAmber, "finetuned_amber": FinetunedAmber}
 _UNSTEERED = SteeringPlan()
+#: Rows, prompts times configurations, that fill a pass; more of them gain little.
+_FULL_PASS = 256
 
 
 class PrefilledLM(Amber):
@@ -53,6 +55,14 @@ class PrefilledLM(Amber):
             answers: Where they are kept.
         """
         self._plans, self._answers = plans, answers
+
+    @property
+    def batch_size(self) -> Any:
+        """Prompts at once; in a sweep as many as fill a pass, if that is more."""
+        own = super().batch_size
+        if not self._plans or not isinstance(own, int):
+            return own
+        return max(own, _FULL_PASS // len(self._plans))
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -115,6 +125,7 @@ class PrefilledLM(Amber):
                     stop=stop,
                     attention_mask=prompts.mask.repeat_interleave(len(part), dim=0),
                     cache=SharedCache(shared),
+                    custom_generate=decode_greedily,
                     **settings,
                 )
             new = tokens[:, context.shape[1] :].tolist()

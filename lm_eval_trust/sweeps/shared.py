@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from lm_eval_trust.activations.blocks import decoder_blocks, decoder_of, hidden_size
 from lm_eval_trust.steering.hooks import steer
@@ -30,6 +30,49 @@ _PADDED = -1
 _WORTH_COPYING = 0.75
 #: Stands for all tokens of a row that has ended.
 _ENDED = -2
+#: Columns that keys and values have room for when they are moved to a larger place.
+_SPARE_COLUMNS = 16
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of one block with room for some more columns, which then cost no copy."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append columns; return all, shape (rows, heads, columns, width)."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._room = (key_states[:, :, :0], value_states[:, :, :0])
+        before, after = self._length(), self._length() + key_states.shape[-2]
+        if after > self._room[0].shape[-2]:
+            self._room = (
+                _roomier(self._room[0], before, after),
+                _roomier(self._room[1], before, after),
+            )
+        for room, states in zip(self._room, (key_states, value_states), strict=True):
+            room[:, :, before:after] = states
+        self._show(after)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep these rows, in this order."""
+        length = self._length()
+        self._room = (self._room[0][indices], self._room[1][indices])
+        self._show(length)
+
+    def _length(self) -> int:
+        return int(self.keys.shape[-2]) if self.keys.numel() else 0
+
+    def _show(self, columns: int) -> None:
+        self.keys, self.values = (room[:, :, :columns] for room in self._room)
+
+
+def _roomier(room: torch.Tensor, filled: int, needed: int) -> torch.Tensor:
+    rows, heads, _, width = room.shape
+    larger = room.new_empty((rows, heads, needed + _SPARE_COLUMNS, width))
+    larger[:, :, :filled] = room[:, :, :filled]
+    return larger
 
 
 class StageCache(DynamicCache):  # type: ignore[misc]
@@ -41,6 +84,7 @@ class StageCache(DynamicCache):  # type: ignore[misc]
 
     def __init__(self, first: int) -> None:
         super().__init__()
+        self.layer_class_to_replicate = RoomyLayer
         self._first = first
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

@@ -13,7 +13,7 @@ from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import ACTIONS, POSITIONS, Action, Positions
 from lm_eval_trust.steering.plan import SteeringPlan as Plan
 from lm_eval_trust.steering.plan import SteeringStep as Step
-from lm_eval_trust.sweeps.causal import SharedCache, SharedCausalLM
+from lm_eval_trust.sweeps.causal import SharedCache, SharedCausalLM, decode_greedily
 from lm_eval_trust.sweeps.shared import SharedForward
 
 LAYERS, WIDTH, COLUMNS, END = 4, 32, 11, 7
@@ -98,9 +98,10 @@ def test_what_configurations_have_in_common_runs_once(model: LlamaForCausalLM) -
     assert seen[3] == [(1, 3), (3, COLUMNS - 4), (12, 1)]
 
 
-def test_generation_ends_as_alone(model: LlamaForCausalLM) -> None:
+@pytest.mark.parametrize("processors", [{}, {"repetition_penalty": 1.5, "no_repeat_ngram_size": 2}])
+def test_generation_ends_as_alone(model: LlamaForCausalLM, processors: dict[str, float]) -> None:
     tokens, mask = rows()
-    settings = {"do_sample": False, "max_length": COLUMNS + 24, "pad_token_id": 0}
+    settings = {"do_sample": False, "max_length": COLUMNS + 24, "pad_token_id": 0, **processors}
     prompts, real = (t.repeat_interleave(len(PLANS), dim=0) for t in (tokens, mask))
     alone = []
     # Every other token ends an answer, so that rows end at different places.
@@ -110,7 +111,11 @@ def test_generation_ends_as_alone(model: LlamaForCausalLM) -> None:
             alone.append(model.generate(input_ids=tokens, attention_mask=mask, **settings))
     shared = SharedForward(model, PLANS, prompts=3, prompt_end=COLUMNS - 1)
     found = SharedCausalLM(model).generate(
-        input_ids=prompts, attention_mask=real, cache=SharedCache(shared), **settings
+        input_ids=prompts,
+        attention_mask=real,
+        cache=SharedCache(shared),
+        custom_generate=decode_greedily,
+        **settings,
     )
     lengths = set()
     for i, expected in enumerate(alone):
