@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     result = bake(task, args.out, device=args.device)
     found = "found, as it was baked before" if result.found else f"in {result.agreement.dtype}"
     print(f"{args.out}: {found}\n{result.agreement}")
+    if result.merge is not None:
+        print(f"merge of the adapter, before rounding: {result.merge}")
     print(f"serve it: vllm serve {args.out}")
     print(f"evaluate it: lm_eval --model hf --model_args pretrained={args.out} --tasks trust_suite")
     return 0

@@ -61,22 +61,25 @@ def _add_export(commands: _Commands) -> None:
     parser.add_argument("vector", type=Path, metavar="FILE")
     parser.add_argument(
         "--format",
-        choices=["lm_eval"],
         default="lm_eval",
-        help="lm_eval: the .pt of its model `steered`, which adds at every position",
+        help="lm_eval (default): the .pt of its model `steered`; gguf: llama.cpp's control "
+        "vector; repeng: the same for repeng, block 0 included. All add at every position",
     )
     parser.add_argument("--layer", required=True, help="layers to steer, e.g. 15 or 12+14")
     parser.add_argument("--alpha", type=float, default=1.0, help="strength (default: 1)")
     parser.add_argument(
         "--scale", default="projection_std", help="projection_std (default), unit, none"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE.pt")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE.pt|FILE.gguf")
     parser.set_defaults(func=run_export)
 
 
 def _add_import(commands: _Commands) -> None:
-    parser = commands.add_parser("import", help="read a .pt of lm-eval or of the paper's release")
-    parser.add_argument("vector", type=Path, metavar="FILE.pt")
+    parser = commands.add_parser(
+        "import",
+        help="read a .pt of lm-eval or of the paper's release, or a .gguf of llama.cpp or repeng",
+    )
+    parser.add_argument("vector", type=Path, metavar="FILE.pt|FILE.gguf")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.safetensors")
     parser.set_defaults(func=run_import)
 
@@ -117,23 +120,24 @@ def run_show(args: argparse.Namespace) -> int:
 
 
 def run_export(args: argparse.Namespace) -> int:
-    """Write a vector in lm-eval's layout."""
+    """Write a vector in another tool's format."""
     from lm_eval_trust.activations.layers import parse_layers
-    from lm_eval_trust.steering.formats import write_lm_eval
+    from lm_eval_trust.steering.exports import find_format
     from lm_eval_trust.steering.vectors import load_vector
 
+    chosen = find_format(args.format)
     layers = parse_layers(args.layer)
     vector = load_vector(args.vector)
-    write_lm_eval(vector, args.out, layers=layers, alpha=args.alpha, scale=args.scale)
-    print(f"{args.out}: run it with `--model steered --model_args …,steer_path={args.out}`")
+    chosen.write(vector, args.out, layers=layers, alpha=args.alpha, scale=args.scale)
+    print(f"{args.out}: {chosen.usage.format(file=args.out)}")
     return 0
 
 
 def run_import(args: argparse.Namespace) -> int:
-    """Write a ``.pt`` file's vector in our own format."""
-    from lm_eval_trust.steering.formats import read_pt
+    """Write another tool's vector in our own format."""
+    from lm_eval_trust.steering.vectors import load_vector
 
-    vector = read_pt(args.vector)
+    vector = load_vector(args.vector)
     vector.save(args.out)
     print(f"{args.out}: layers {', '.join(map(str, sorted(vector.layers)))}; apply with scale=none")
     return 0

@@ -24,7 +24,7 @@ def bake_card(
     """Return the card: what was baked into what, how it was verified, how to serve it."""
     licence = licence_of(source)
     metadata = {
-        "base_model": source.location,
+        "base_model": source.location if source.identity.commit else source.identity.name,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["lm_eval_trust", *(["steering"] if plan.active_steps else []), "baked"],
@@ -87,7 +87,7 @@ def _adapter_part(adapter: Adapter | None) -> str:
     if adapter is None:
         return ""
     data = f", trained on {adapter.provenance.dimension}" if adapter.provenance else ""
-    return f"## Adapter\n\n`{adapter.spec}`{data}, merged into the weights.\n\n"
+    return f"## Adapter\n\n`{Path(adapter.spec).name}`{data}, merged into the weights.\n\n"
 
 
 def _steering_part(plan: SteeringPlan) -> str:
@@ -107,8 +107,8 @@ def _steering_part(plan: SteeringPlan) -> str:
 
 def _step_line(step: SteeringStep) -> str:
     return (
-        f"- block {step.layer}: {step.alpha:g} × `{step.origin}`, a vector of length "
-        f"{float(step.vector.norm()):.4g}"
+        f"- block {step.layer}: {step.alpha:g} × `{Path(step.origin).name}`, a vector of length "
+        f"{float(step.vector.norm()):.4g} after scaling"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,12 +24,12 @@ PROMPTS = (
     "café would be closed. Still, the younger one said, there are worse places to wait, and",
 )
 
-#: Rounding of float32 along a deep model, in units of the largest logit's last place. SmolLM2's
-#: thirty blocks take ten of these for another order of additions.
-_ROUNDING = 200
-#: What storing the weights in a dtype may cost, as a part of what the steering changes: several
-#: times the dtype's resolution, far below what a wrong layer, sign or strength would give.
-_STORING = {"float32": 0.0, "float16": 0.02, "bfloat16": 0.1}
+#: Rounding of float32 along a deep model, in units of the largest logit's last place: a hundred
+#: times what another order of additions costs SmolLM2's thirty blocks.
+_ROUNDING = 1000
+#: What rounding biases to the dtype of the weights may cost, as a part of what the steering
+#: changes: several times the dtype's resolution, below what a wrong layer, sign or strength gives.
+_STORING = {"float32": 0.0, "float16": 0.01, "bfloat16": 0.05}
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,6 @@ class Agreement:
             f"{self.allowed:.2g}), from the unsteered one {self.from_unsteered:.2g}; "
             f"{self.tokens} tokens, computed in float32"
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the values for a record."""
-        return asdict(self)
 
 
 def prompt_tokens(model: Any, tokenizer: Any) -> list[list[int]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +93,17 @@ class Bake:
             for layer, steps in self.plan.by_layer().items()
         }
 
-    def provenance(self, agreement: Agreement) -> Provenance:
+    def provenance(self, result: BakeResult) -> Provenance:
         """Return the record that goes into the folder."""
         vectors = self.plan.built_from if self.plan.active_steps else ()
         trained = (provenance_of_model(self.source), self.adapter and self.adapter.provenance)
         made_from = [*vectors, *(each for each in trained if each)]
         method = "baked" if self.plan.active_steps else "lora"
-        settings = self.settings | {"verified": agreement.to_dict()}
+        verified = {
+            "baked": asdict(result.agreement),
+            "merge": asdict(result.merge) if result.merge else None,
+        }
+        settings = self.settings | {"verified": verified}
         settings["steps"] = [step.summary() for step in self.plan.active_steps]
         return record_of(self.source, made_from, settings, method=method)
 
@@ -110,17 +114,20 @@ class BakeResult:
 
     Attributes:
         agreement: How near the baked model is to the hooked one.
+        merge: How near the merged weights are to the adapter beside them, before they are rounded
+            to their dtype; ``None`` without adapter.
         found: Whether the same bake was there already, so that nothing was done.
     """
 
     agreement: Agreement
+    merge: Agreement | None
     found: bool
 
 
 def bake(task: Bake, out: Path, *, device: str | None = None) -> BakeResult:
     """Write a baked model's folder, whole and verified or not at all.
 
-    One model is in memory at a time, in float32: 4 bytes a parameter.
+    One model is in memory at a time, in float32: 4 bytes a parameter, and the adapter's.
 
     Args:
         task: What to bake.
@@ -136,41 +143,68 @@ def bake(task: Bake, out: Path, *, device: str | None = None) -> BakeResult:
     """
     measured = find_bake(out, task.settings)
     if measured is not None:
-        return BakeResult(Agreement(**measured), found=True)
+        merge = measured["merge"] and Agreement(**measured["merge"])
+        return BakeResult(Agreement(**measured["baked"]), merge, found=True)
     _check_model(task)
     with _writing(out), atomic_folder(out) as folder:
-        rows, unsteered, hooked = _write_model(task, folder, device)
+        before = _write_model(task, folder, device)
         baked, _ = load_pinned(find_source(str(folder)), dtype="auto", device=device)
         stored = str(baked.dtype).removeprefix("torch.")
-        logits = logits_of(baked.float(), rows)
-        agreement = Agreement.of(logits, hooked, unsteered, dtype=stored)
+        logits = logits_of(baked.float(), before.rows)
+        agreement = Agreement.of(logits, before.hooked, before.unsteered, dtype=stored)
         agreement.check()
-        record = task.provenance(agreement)
+        result = BakeResult(agreement, before.merge, found=False)
+        record = task.provenance(result)
         (folder / PROVENANCE_FILE).write_text(record.to_json(), encoding="utf-8")
         card = bake_card(task.source, task.plan, task.adapter, agreement)
         (folder / "README.md").write_text(card, encoding="utf-8")
-    return BakeResult(agreement, found=False)
+    return result
 
 
-def _write_model(
-    task: Bake, folder: Path, device: str | None
-) -> tuple[list[list[int]], torch.Tensor, torch.Tensor]:
-    """Write weights and tokenizer; return prompts, and unsteered and hooked logits at them."""
+@dataclass(frozen=True)
+class _Before:
+    """What the base model computed before it was baked.
+
+    Attributes:
+        rows: Prompts, as token ids.
+        unsteered: The base model's logits at them.
+        hooked: The hooked model's, with the adapter merged.
+        merge: How near the merged model is to the one with the adapter beside it.
+    """
+
+    rows: list[list[int]]
+    unsteered: torch.Tensor
+    hooked: torch.Tensor
+    merge: Agreement | None
+
+
+def _write_model(task: Bake, folder: Path, device: str | None) -> _Before:
+    """Write weights and tokenizer."""
     model, tokenizer = load_pinned(task.source, dtype=task.dtype, device=device)
     stored, model = model.dtype, model.float()
     rows = prompt_tokens(model, tokenizer)
-    unsteered = logits_of(model, rows)
+    unsteered, merge = logits_of(model, rows), None
     if task.adapter is not None:
-        model = attach_adapter(model, task.adapter)
+        model, merge = _merged(model, task.adapter, rows, unsteered)
+        model = model.to(stored).float()  # Hooked below are the weights that will be stored.
     with Steerer(model, task.plan).apply():
         hooked = logits_of(model, rows)
-    if task.adapter is not None:
-        model = merge_adapter(model)
     if task.plan.active_steps:
         shift_outputs(model, task.shifts(), name=task.source.identity.name)
     model.to(stored).save_pretrained(folder, max_shard_size=_SHARD)
     tokenizer.save_pretrained(folder)
-    return rows, unsteered, hooked
+    return _Before(rows, unsteered, hooked, merge)
+
+
+def _merged(
+    model: Any, adapter: Adapter, rows: list[list[int]], unsteered: torch.Tensor
+) -> tuple[Any, Agreement]:
+    adapted = attach_adapter(model, adapter)
+    beside = logits_of(adapted, rows)
+    merged = merge_adapter(adapted)
+    agreement = Agreement.of(logits_of(merged, rows), beside, unsteered, dtype="float32")
+    agreement.check()
+    return merged, agreement
 
 
 def _check_model(task: Bake) -> None:

@@ -138,15 +138,17 @@ class SteeringVector:
 
 
 def load_vector(path: str | Path) -> SteeringVector:
-    """Read a steering vector: what :meth:`SteeringVector.save` wrote, or a ``.pt`` file.
+    """Read a steering vector: what :meth:`SteeringVector.save` wrote, or another tool's file.
 
     ``.pt`` files of lm-eval's ``steered`` model and bare tensors are read as
-    :func:`lm_eval_trust.steering.formats.read_pt` describes; such vectors carry no standard
-    deviation, so they are applied with ``scale=none`` or ``scale=unit``.
+    :func:`lm_eval_trust.steering.formats.read_pt` describes, ``.gguf`` files of llama.cpp and
+    repeng as :func:`lm_eval_trust.steering.control_vectors.read_gguf` does; such vectors carry no
+    standard deviation, so they are applied with ``scale=none`` or ``scale=unit``.
 
     Raises:
         InputError: The file is missing, damaged, of another layout, or would run code.
     """
+    from lm_eval_trust.steering.control_vectors import read_gguf
     from lm_eval_trust.steering.files import read_vector
     from lm_eval_trust.steering.formats import read_pt
 
@@ -155,4 +157,5 @@ def load_vector(path: str | Path) -> SteeringVector:
         raise InputError(
             f"There is no vector file {path}; build one with `lm-eval-trust vector build`."
         )
-    return read_pt(path) if path.suffix in (".pt", ".pth") else read_vector(path)
+    readers = {".pt": read_pt, ".pth": read_pt, ".gguf": read_gguf}
+    return readers.get(path.suffix, read_vector)(path)

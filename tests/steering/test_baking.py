@@ -284,9 +284,28 @@ def test_an_adapter_is_merged(
     unmerged = PeftModel.from_pretrained(load(folder), str(adapter))
     hooked = logits(unmerged, shifts)
     assert distance(logits(load(out)), hooked) < 1e-4 < 0.5 < result.agreement.from_unsteered
+    assert result.merge is not None and result.merge.from_hooked < 1e-4 < 0.5
+    assert bake(Bake(find_source(str(folder)), plan, find_adapter(str(adapter))), out).found
     assert not (out / "adapter_config.json").exists()
-    assert f"`{adapter}`, merged" in (out / "README.md").read_text()
+    assert f"`{adapter.name}`, merged" in (out / "README.md").read_text()
     assert load(out).config.mlp_bias is steered
+
+
+def test_merged_weights_are_rounded_before_they_are_compared(
+    tiny_llama: Callable[..., Path], random_adapter: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    adapter = random_adapter(tiny_llama())
+    task = Bake(
+        find_source(str(tiny_llama())), some_plan(), find_adapter(str(adapter)), dtype="bfloat16"
+    )
+    agreement = bake(task, tmp_path / "baked").agreement
+    assert agreement.from_hooked < 0.02 * agreement.from_unsteered
+    base = load(tiny_llama()).to(torch.bfloat16).float()
+    merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload().to(torch.bfloat16)
+    weight = "model.layers.1.self_attn.q_proj.weight"
+    assert torch.equal(
+        load(tmp_path / "baked").state_dict()[weight], merged.state_dict()[weight].float()
+    )
 
 
 def test_an_adapter_of_another_base_is_refused(
@@ -295,6 +314,19 @@ def test_an_adapter_of_another_base_is_refused(
     adapter = find_adapter(str(random_adapter(tiny_llama())))
     with pytest.raises(InputError, match="was trained on"):
         bake(Bake(find_source(str(tiny_llama(seed=1))), some_plan(), adapter), tmp_path / "baked")
+
+
+def test_a_merge_that_is_not_the_adapter_is_refused(
+    tiny_llama: Callable[..., Path],
+    random_adapter: Callable[[Path], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(baking, "merge_adapter", lambda wrapped: wrapped.unload())
+    adapter = find_adapter(str(random_adapter(tiny_llama())))
+    with pytest.raises(InputError, match="does not compute"):
+        bake(Bake(find_source(str(tiny_llama())), some_plan(), adapter), tmp_path / "baked")
+    assert list(tmp_path.iterdir()) == []
 
 
 WRONG: dict[str, Callable[[dict[int, torch.Tensor]], dict[int, torch.Tensor]]] = {
@@ -324,11 +356,11 @@ def test_a_model_that_is_not_the_hooked_one_is_not_left_behind(
 def test_agreement_by_hand() -> None:
     hooked = torch.tensor([[1.0, -8.0]])
     near = Agreement.of(hooked + 1e-5, hooked, hooked + 2, dtype="float32")
-    assert near.allowed == pytest.approx(200 * 2**-23 * 8)
+    assert near.allowed == pytest.approx(1000 * 2**-23 * 8)
     assert near.holds and near.from_unsteered == pytest.approx(2, abs=1e-4) and near.tokens == 1
-    far = Agreement.of(hooked + 0.1, hooked, hooked + 2, dtype="float32")
+    far = Agreement.of(hooked + 0.05, hooked, hooked + 2, dtype="float32")
     assert not far.holds
-    assert Agreement.of(hooked + 0.1, hooked, hooked + 2, dtype="bfloat16").holds
+    assert Agreement.of(hooked + 0.05, hooked, hooked + 2, dtype="bfloat16").holds
     with pytest.raises(InputError, match="steered_amber instead"):
         far.check()
     with pytest.raises(InputError, match="--dtype float32"):
