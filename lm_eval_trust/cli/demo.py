@@ -15,8 +15,8 @@ def add_parser(subparsers: Any) -> None:
         help="the paper's chain on the embedded models, offline",
         description="Train the MiniAmber family on first use, probe its checkpoints and measure "
         "their mutual information, build steering vectors, evaluate the chat model as it is, "
-        "steered and fine-tuned, show what steering costs, and proxy-tune checkpoints. Needs "
-        "neither network nor GPU. What is there already is not done again, so a run that was "
+        "steered and fine-tuned, show what steering costs, proxy-tune checkpoints, and write it "
+        "all on one page. Needs neither network nor GPU. What is there already is not done again, so a run that was "
         "interrupted goes on where it stopped.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         demo.proxy(),
     )
     print(f"\nTables, figures, vectors and the harness's results files are in {args.out}/")
+    print(f"All of it on one page, with the samples: {demo.page()}")
     return 0
 
 

@@ -64,9 +64,13 @@ class Evaluator:
     def __init__(self, folder: Path, log: Path, context: Mapping[str, Any]) -> None:
         self._folder, self._log, self._context = folder, log, dict(context)
 
+    def folder(self, name: str) -> Path:
+        """Return where the cell of that name is."""
+        return self._folder / name
+
     def done(self, cell: Cell) -> Outcome | None:
         """Return what a finished cell gave; ``None`` if it is not, or if it was another one."""
-        file = self._folder / cell.name / "cell.json"
+        file = self.folder(cell.name) / "cell.json"
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -82,7 +86,7 @@ class Evaluator:
             return finished
         outcome = self._evaluate(cell)
         record = {"cell": asdict(cell), "fingerprint": self._fingerprint(cell), **asdict(outcome)}
-        with atomic_path(self._folder / cell.name / "cell.json") as temporary:
+        with atomic_path(self.folder(cell.name) / "cell.json") as temporary:
             temporary.write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
         return outcome
 
@@ -102,7 +106,7 @@ class Evaluator:
         import lm_eval
         from lm_eval.loggers import EvaluationTracker
 
-        tracker = EvaluationTracker(output_path=str(self._folder / cell.name))
+        tracker = EvaluationTracker(output_path=str(self.folder(cell.name)))
         with (
             self._log.open("a", encoding="utf-8") as log,
             contextlib.redirect_stderr(log),

@@ -46,8 +46,11 @@ from lm_eval_trust.demo.report import (
 )
 from lm_eval_trust.dimensions import find_dimension
 from lm_eval_trust.items import compare_items
+from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
+from lm_eval_trust.leaderboard.page import write_page
 from lm_eval_trust.mini.family import MiniFamily
 from lm_eval_trust.mini.members import BASE, CHAT, MIDDLE_LAYER, SAFE
+from lm_eval_trust.saved_runs import find_runs
 from lm_eval_trust.steering.build import build_vector
 from lm_eval_trust.studies.analyse import Analysis
 from lm_eval_trust.training.conversations import trustworthy_conversations
@@ -55,6 +58,7 @@ from lm_eval_trust.training.finetune import Finetuning
 from lm_eval_trust.training.finetune_config import preset_config
 
 Table = Sequence[Mapping[str, Any]]
+PAGE_TITLE = "Trustworthiness of the MiniAmber family"
 
 
 class Demo:
@@ -71,6 +75,7 @@ class Demo:
         self._vectors = folder / "vectors"
         self._vectors.mkdir(parents=True, exist_ok=True)
         self._analysis: Analysis
+        self._titles: dict[str, str] = {}
         self._evaluator = Evaluator(
             folder / "evaluations", folder / "harness.log", {"world": family.seed}
         )
@@ -121,20 +126,17 @@ class Demo:
 
     def compare(self) -> Table:
         """Evaluate the models as they are, and Chat steered as strongly as its text allows."""
-        table = [
-            suite_row(title, 0.0, self._evaluator.run(cell).scores)
-            for title, cell in tqdm(unsteered_cells().items(), "Evaluating models", unit="model")
-        ]
+        cells = tqdm(unsteered_cells().items(), "Evaluating models", unit="model")
+        table = [self._table_row(title, 0.0, cell) for title, cell in cells]
         for vector in tqdm(table_vectors(self._middle), "Evaluating steered models", unit="model"):
             self._build(vector)
             alpha = self._strength(vector)
-            outcome = self._evaluator.run(steered_cell(vector, alpha, self._vectors))
             source = vector.source.removeprefix(f"{BASE}@")
             title = f"{CHAT} + v({vector.dimension.name}, {source})"
-            table.append(suite_row(title, alpha, outcome.scores))
+            table.append(self._table_row(title, alpha, steered_cell(vector, alpha, self._vectors)))
         for method in TUNED:
-            outcome = self._evaluator.run(tuned_cell(method, self._finetune(method)))
-            table.append(suite_row(f"{CHAT}, {method} fine-tuning", 0.0, outcome.scores))
+            cell = tuned_cell(method, self._finetune(method))
+            table.append(self._table_row(f"{CHAT}, {method} fine-tuning", 0.0, cell))
         write_csv(self._folder / "suite.csv", table)
         save_figure(suite_radar(table), self._folder / "figures", "abilities")
         return table
@@ -185,6 +187,23 @@ class Demo:
                 }
             )
         return rows
+
+    def page(self) -> Path:
+        """Write the page: the table's rows with their samples, α curves, and checkpoints.
+
+        After :meth:`compare`, :meth:`sweep` and :meth:`analyse`.
+        """
+        folders = {self._evaluator.folder(name): title for name, title in self._titles.items()}
+        names = {str(folder): title for folder, title in folders.items()}
+        boards = build_boards(find_runs(folders), settings=BoardSettings(names=names))
+        path = self._folder / "index.html"
+        analyses = [self._folder / "analysis"]
+        write_page(path, boards, sweeps=[self._folder], analyses=analyses, title=PAGE_TITLE)
+        return path
+
+    def _table_row(self, title: str, alpha: float, cell: Cell) -> dict[str, Any]:
+        self._titles[cell.name] = title
+        return suite_row(title, alpha, self._evaluator.run(cell).scores)
 
     def _strength(self, vector: VectorPlan) -> float:
         """Return the largest strength before the perplexity of held-out text leaves its limit."""

@@ -88,10 +88,15 @@ def pareto_front(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[str, .
     )
 
 
-def _mean(columns: Iterable[Column], row: Row, rows: Iterable[Row]) -> float | None:
+def shared_columns(columns: Iterable[Column], rows: Iterable[Row]) -> list[Column]:
+    """Return the columns that all measured rows with a score in any of them have."""
     columns = list(columns)
     having = [r.scores for r in rows if not r.reported and any(c.key in r.scores for c in columns)]
-    shared = [c for c in columns if all(c.key in scores for scores in having)]
+    return [c for c in columns if all(c.key in scores for scores in having)]
+
+
+def _mean(columns: Iterable[Column], row: Row, rows: Iterable[Row]) -> float | None:
+    shared = shared_columns(columns, rows)
     if not shared or shared[0].key not in row.scores:
         return None
     return statistics.fmean(_share(c, row.scores) for c in shared)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.boards import embedded
 
 from lm_eval_trust.cli import main
 from lm_eval_trust.demo import chain, plan
@@ -67,6 +68,18 @@ def kill_and_go_on(folder: Path) -> None:
     assert finished.read_bytes() == written
 
 
+def assert_page(path: Path) -> None:
+    """The page holds the table's rows with samples, the swept strengths and the checkpoints."""
+    data = embedded(path.read_text(encoding="utf-8"), "data")
+    (board,) = data["boards"]
+    names = {row["name"] for row in board["rows"]}
+    assert {"mini-chat", "mini-safe", "mini-chat, lora fine-tuning"} < names
+    assert board["reference"] == "mini-chat" and board["pairs"]
+    assert all(row["samples"]["trust_truthfulqa_mini"] for row in board["rows"])
+    assert [curve["alpha"] for curve in data["sweeps"][0]["curves"]] == [[0, 2], [0, 2]]
+    assert len(data["analyses"][0]["value"]) >= 6 * 5 * 4
+
+
 def test_the_demo_measures_prints_goes_on_after_a_kill_and_does_nothing_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +94,8 @@ def test_the_demo_measures_prints_goes_on_after_a_kill_and_does_nothing_twice(
     assert len(rows) == 6 * 5 * 4  # checkpoints, dimensions, blocks
     assert all(0 <= float(row["value"]) <= 1 for row in rows)
     assert all((tmp_path / "a" / name).stat().st_size > 1000 for name in FIGURES)
+
+    assert_page(tmp_path / "a" / "index.html")
 
     kill_and_go_on(tmp_path / "killed")
     assert tables(tmp_path / "killed") == first

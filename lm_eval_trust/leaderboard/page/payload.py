@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.leaderboard.board import GENERAL, SUITE, Board, Column, Pair, Row, Score
+from lm_eval_trust.leaderboard.board import Board, Column, Pair, Row
 from lm_eval_trust.leaderboard.page.samples import SampleSets, tasks_under
+from lm_eval_trust.leaderboard.ranking import general_columns, shared_columns, trust_columns
 
 Plain = dict[str, Any]
 
@@ -45,25 +47,28 @@ def _row(row: Row, board: Board, sets: SampleSets) -> Plain:
         "provenance": plain(row.provenance),
         "samples": samples,
         "tasks": {name: [t for t in found if t in samples] for name, found in tasks.items()},
-        "trust": _mean_of(row, board.columns, SUITE),
-        "ability": _mean_of(row, board.columns, GENERAL),
+        "trust": _place(row, trust_columns(board.columns), board.rows),
+        "ability": _place(row, general_columns(board.columns), board.rows),
     }
 
 
-def _mean_of(row: Row, columns: Sequence[Column], dimension: str) -> Plain | None:
-    """Return a row's mean over the accuracies of a dimension, ``None`` where one is missing.
+def _place(row: Row, columns: Iterable[Column], rows: Sequence[Row]) -> Plain | None:
+    """Return where a measured row stands on an axis of the front, with its standard error.
 
-    Perplexities, which lie beyond 1 and are better when lower, are left out.
+    As :func:`lm_eval_trust.leaderboard.ranking.pareto_front` has it; dimensions are evaluated on
+    items of their own, so the variances add up.
     """
-    chosen = [c for c in columns if c.dimension == dimension and c.higher_is_better]
-    scores = [row.scores.get(column.key) for column in chosen]
-    found = [score for score in scores if score is not None]
-    if not found or len(found) < len(chosen):
+    shared = shared_columns(columns, rows)
+    scores = [row.scores[column.key] for column in shared if column.key in row.scores]
+    if row.reported or not scores or len(scores) < len(shared):
         return None
-    errors = [score.stderr for score in found]
-    known = [error for error in errors if error is not None]
-    stderr = math.sqrt(sum(e * e for e in known)) / len(known) if len(known) == len(found) else None
-    return {"value": sum(score.value for score in found) / len(found), "stderr": stderr}
+    values = [
+        s.value if c.higher_is_better else 1 - s.value for c, s in zip(shared, scores, strict=True)
+    ]
+    errors = [score.stderr for score in scores if score.stderr is not None]
+    known = len(errors) == len(scores)
+    stderr = math.sqrt(sum(error**2 for error in errors)) / len(errors) if known else None
+    return {"value": statistics.fmean(values), "stderr": stderr}
 
 
 def _pair(pair: Pair) -> Plain:
@@ -86,7 +91,7 @@ def plain(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, int)):
         return value
-    if isinstance(value, Score) or (is_dataclass(value) and not isinstance(value, type)):
+    if is_dataclass(value) and not isinstance(value, type):
         return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, Mapping):
         return {str(key): plain(each) for key, each in value.items()}
