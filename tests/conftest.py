@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import support  # noqa: F401  # isort: skip  # before peft imports what reads HF_HUB_OFFLINE
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from huggingface_hub import constants
 from support.openai_server import OpenAI, openai_server
 
 from lm_eval_trust.checkpoints import patience
@@ -17,12 +16,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAI]:
     with openai_server() as served:
         monkeypatch.setenv("OPENAI_BASE_URL", served.address)
         yield served
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Hub's client takes no time to find that there is no Hub."""
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture(autouse=True)
