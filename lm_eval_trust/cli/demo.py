@@ -16,8 +16,8 @@ def add_parser(subparsers: Any) -> None:
         description="Train the MiniAmber family on first use, probe its checkpoints and measure "
         "their mutual information, build steering vectors, evaluate the chat model as it is, "
         "steered and fine-tuned, show what steering costs, proxy-tune checkpoints, and write it "
-        "all on one page. Needs neither network nor GPU. What is there already is not done again, so a run that was "
-        "interrupted goes on where it stopped.",
+        "all on one page. Needs neither network nor GPU. What is there already is not done again, "
+        "so a run that was interrupted goes on where it stopped.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="FOLDER")
