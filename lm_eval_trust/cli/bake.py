@@ -33,6 +33,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--positions", help="with --vector: all")
     parser.add_argument("--steering", metavar="FILE.yaml", help="instead: a steering file")
     parser.add_argument("--adapter", metavar="FOLDER_OR_NAME", help="LoRA adapter to merge")
+    parser.add_argument(
+        "--any-base", action="store_true", help="merge it also into another base than its own"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
     parser.add_argument(
         "--dtype",
@@ -54,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         plan=_plan(args),
         adapter=find_adapter(args.adapter) if args.adapter else None,
         dtype=args.dtype,
+        any_base=args.any_base,
     )
     result = bake(task, args.out, device=args.device)
     found = "found, as it was baked before" if result.found else f"in {result.agreement.dtype}"

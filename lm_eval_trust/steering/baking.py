@@ -56,6 +56,7 @@ class Bake:
         adapter: A LoRA adapter to merge first.
         dtype: In which the weights are stored: ``auto`` (the base's own), ``float32``,
             ``bfloat16`` or ``float16``.
+        any_base: Merge the adapter also into another model than the one it was trained on.
 
     Raises:
         InputError: Nothing to bake, or steps that are no constant; the reason is given.
@@ -65,6 +66,7 @@ class Bake:
     plan: SteeringPlan
     adapter: Adapter | None = None
     dtype: str = "auto"
+    any_base: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -217,7 +219,7 @@ def _check_model(task: Bake) -> None:
     if task.plan.active_steps:
         output_bias_of(config, model=name)
         task.plan.check(blocks=config.num_hidden_layers, width=config.hidden_size, model=name)
-    if task.adapter is not None:
+    if task.adapter is not None and not task.any_base:
         task.adapter.check_base(task.source.identity)
 
 

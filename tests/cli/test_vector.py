@@ -79,6 +79,23 @@ def test_an_export_can_be_imported(build: Callable[..., tuple[int, Path]], tmp_p
     torch.testing.assert_close(load_vector(imported).layer(1).direction, expected)
 
 
+def test_a_control_vector_can_be_exported_and_imported(
+    build: Callable[..., tuple[int, Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out = build()
+    exported, imported = tmp_path / "c.gguf", tmp_path / "back.safetensors"
+    options = ["--format", "gguf", "--layer", "1+2", "--alpha", "2", "--scale", "unit"]
+    assert cli.main(["vector", "export", str(out), *options, "--out", str(exported)]) == 0
+    assert f"--control-vector {exported}" in capsys.readouterr().out
+    assert cli.main(["vector", "import", str(exported), "--out", str(imported)]) == 0
+    back = load_vector(imported)
+    torch.testing.assert_close(back.layer(2).direction, 2 * load_vector(out).layer(2).unit)
+    assert back.provenance == load_vector(out).provenance
+    wrong = ["--format", "ggfu", "--layer", "1", "--out", str(exported)]
+    assert cli.main(["vector", "export", str(out), *wrong]) == 2
+    assert "Did you mean 'gguf'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
