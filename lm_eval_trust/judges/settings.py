@@ -71,6 +71,12 @@ class JudgeSettings:
             )
         _check_address(self.base_url)
 
+    @property
+    def of_verdicts(self) -> dict[str, str]:
+        """Those that verdicts may depend on, where they are set."""
+        names = ("base_url", "form", "dtype", "quantization", "toxic_label")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
+
     @classmethod
     def from_sources(cls, metadata: Mapping[str, Any]) -> JudgeSettings:
         """Combine ``metadata`` with the environment; the former goes first.

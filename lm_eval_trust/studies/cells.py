@@ -18,6 +18,7 @@ from lm_eval_trust.data.settings import MINI
 from lm_eval_trust.data.statements import Statements
 from lm_eval_trust.hashing import fingerprint
 from lm_eval_trust.judges.registry import TOXICITY, TRUTH
+from lm_eval_trust.judges.settings import JudgeSettings
 from lm_eval_trust.mini.members import is_mini
 from lm_eval_trust.mini.world import world_seed
 from lm_eval_trust.studies.analyse import AnalysisSettings
@@ -352,6 +353,8 @@ def _environment(cell: EvaluationCell) -> Mapping[str, Any]:
         chosen = os.environ.get(judge.variable)
         if chosen and judge.setting not in dict(cell.metadata):
             found[judge.setting] = chosen
+    if settings := JudgeSettings.from_sources({}).of_verdicts:
+        found["judge_settings"] = settings
     if cell.task.endswith("_mini") or is_mini(cell.model.location):
         found["world"] = world_seed()
     return found

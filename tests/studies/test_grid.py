@@ -95,6 +95,20 @@ def test_another_world_is_another_study(
     assert not before & names(open_study(text))
 
 
+def test_a_setting_of_judges_in_the_environment_is_part_of_evaluations(
+    open_study: Open, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def evaluations(study: Study) -> set[str]:
+        return {c.name for c in study.grid().cells if isinstance(c, EvaluationCell)}
+
+    before, others = evaluations(open_study(text)), names(open_study(text))
+    monkeypatch.setenv("LM_EVAL_TRUST_JUDGE_CONCURRENCY", "2")
+    assert evaluations(open_study(text)) == before
+    monkeypatch.setenv("LM_EVAL_TRUST_JUDGE_QUANTIZATION", "8bit")
+    assert not before & evaluations(open_study(text))
+    assert others - before == names(open_study(text)) - evaluations(open_study(text))
+
+
 def test_what_a_skipped_checkpoint_is_needed_for_is_left_out(open_study: Open, text: str) -> None:
     grid = open_study(text).grid({"ckpt_002"})
     assert {cell.model.name for cell in grid.activations} == {"ckpt_000", "ckpt_001"}
