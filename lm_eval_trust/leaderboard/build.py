@@ -26,7 +26,8 @@ from lm_eval_trust.leaderboard.ranking import (
 )
 from lm_eval_trust.leaderboard.resampling import compare_rows
 from lm_eval_trust.leaderboard.rows import Group, group_runs, score_of
-from lm_eval_trust.leaderboard.samples import Samples, Strata, averaged
+from lm_eval_trust.leaderboard.samples import Samples
+from lm_eval_trust.leaderboard.strata import Strata, averaged, strata_of
 from lm_eval_trust.leaderboard.tradeoffs import tradeoffs
 from lm_eval_trust.saved_runs import SavedRun
 
@@ -123,7 +124,8 @@ def _board(
     runs = [run for group in comparable.groups for run in group.runs]
     columns = columns_of(runs)
     rows = tuple(_row(g, n, columns) for g, n in zip(comparable.groups, names, strict=True))
-    items = {column.key: _items(column, rows, samples) for column in columns}
+    by_name = {row.name: row.runs for row in rows}
+    items = {column.key: strata_of(by_name, column, samples) for column in columns}
     reference = _reference(rows, settings)
     compared = {
         column.key: compare_rows(
@@ -157,11 +159,6 @@ def _board(
 def _row(group: Group, name: str, columns: Iterable[Column]) -> Row:
     scores = {c.key: score for c in columns if (score := score_of(group.runs, c)) is not None}
     return Row(name, scores, group.runs, provenance_of(group.runs))
-
-
-def _items(column: Column, rows: Iterable[Row], samples: Samples) -> dict[str, Strata]:
-    found = {row.name: samples.strata(row.runs, column) for row in rows if column.key in row.scores}
-    return {name: strata for name, strata in found.items() if strata is not None}
 
 
 def _reference(rows: Sequence[Row], settings: BoardSettings) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lm_eval_trust.leaderboard.board import Column, Row
 from lm_eval_trust.leaderboard.layout import leaves
-from lm_eval_trust.leaderboard.samples import Strata
+from lm_eval_trust.leaderboard.strata import Strata
 
 
 def judge_notes(rows: Iterable[Row]) -> list[str]:

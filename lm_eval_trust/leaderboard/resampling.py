@@ -20,7 +20,7 @@ from lm_eval_trust.analysis.comparison import (
     Interval,
     mcnemar,
 )
-from lm_eval_trust.leaderboard.samples import Strata, Stratum
+from lm_eval_trust.leaderboard.strata import Strata, Stratum
 
 Floats = npt.NDArray[np.float64]
 #: Draws times groups held in memory at once; the same as a single comparison's, so that both

@@ -1,9 +1,9 @@
-"""What each item scored: a run's samples as the strata of a column."""
+"""What each item scored, from the samples of runs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,7 +11,6 @@ from lm_eval_trust.errors import InputError
 from lm_eval_trust.hashing import fingerprint
 from lm_eval_trust.items import items_of
 from lm_eval_trust.leaderboard.board import Column
-from lm_eval_trust.leaderboard.layout import leaves, numbers
 from lm_eval_trust.leaderboard.settings import DATA_SEEDS, settings_of
 from lm_eval_trust.saved_runs import Sample, SavedRun
 
@@ -22,8 +21,6 @@ CATEGORIES: Mapping[str, str] = {
     "category": "category",
     "subject": "subject",
 }
-#: The harness rounds nothing; only the order of adding up may differ.
-_SAME = 1e-6
 
 
 class Value(NamedTuple):
@@ -50,22 +47,6 @@ class _Item(NamedTuple):
     values: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Stratum:
-    """Items of a column that are averaged plainly.
-
-    Attributes:
-        weight: Of their mean in the column's figure; a column's weights add up to 1.
-        items: Identity of an item → its value.
-    """
-
-    weight: float
-    items: Mapping[str, Value]
-
-
-Strata = tuple[Stratum, ...]
-
-
 @dataclass
 class Samples:
     """Reads the samples of runs, each file once."""
@@ -82,40 +63,12 @@ class Samples:
             if not any(path == str(run.path) and of == task for path, of, _ in self._read):
                 self._read.update(self._load(run, task))
 
-    def strata(self, runs: Iterable[SavedRun], column: Column) -> Strata | None:
-        """Return the items behind a row's figure, values averaged over its seeds.
-
-        ``None`` where samples were not saved, or the figure is no mean over them (a perplexity,
-        an F1 score).
+    def values(self, run: SavedRun, task: str, column: Column) -> dict[str, Value]:
+        """Return identity of an item → its value of a column's metric; empty without samples.
 
         Raises:
-            InputError: Samples are damaged, or fewer than were evaluated.
+            InputError: As :meth:`read`.
         """
-        having = [
-            run for run in runs if (column.metric, column.filter) in numbers(run, column.task)
-        ]
-        found = [self._of_run(run, column) for run in having]
-        whole = [strata for strata in found if strata is not None]
-        if not whole or len(whole) < len(found):
-            return None
-        return _merged(whole)
-
-    def _of_run(self, run: SavedRun, column: Column) -> Strata | None:
-        tasks = leaves(run, column.task)
-        by_task = [self._values(run, task, column) for task in tasks]
-        present = [values for values in by_task if values]
-        if len(present) < len(tasks):
-            return None
-        figure = numbers(run, column.task)[column.metric, column.filter]
-        pooled = {key: value for values in present for key, value in values.items()}
-        if _agree(_mean(pooled.values()), figure):
-            return (Stratum(1.0, pooled),)
-        means = [_mean(values.values()) for values in present]
-        if _agree(sum(means) / len(means), figure):
-            return tuple(Stratum(1 / len(present), values) for values in present)
-        return None
-
-    def _values(self, run: SavedRun, task: str, column: Column) -> dict[str, Value]:
         return {
             item.key: Value(
                 float(item.values[column.metric]), item.group, item.kind, item.categories
@@ -155,12 +108,6 @@ class Samples:
             raise InputError(f"{file} is not a file of the harness's samples: {error}") from error
 
 
-def averaged(columns: Sequence[Strata]) -> Strata:
-    """Return the strata of the plain mean of several columns."""
-    share = 1 / len(columns)
-    return tuple(Stratum(s.weight * share, s.items) for strata in columns for s in strata)
-
-
 def _items(samples: Sequence[Sample], where: str) -> list[_Item]:
     found = []
     for sample, item in zip(samples, items_of(samples), strict=True):
@@ -188,33 +135,6 @@ def _categories(document: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         if told:
             return kind, told
     return "", ()
-
-
-def _merged(runs: Sequence[Strata]) -> Strata | None:
-    """Return strata whose items are averaged over runs; ``None`` if runs have other strata."""
-    if len({len(strata) for strata in runs}) > 1:
-        return None
-    merged = []
-    for same in zip(*runs, strict=True):
-        by_key: dict[str, list[Value]] = {}
-        for stratum in same:
-            for key, value in stratum.items.items():
-                by_key.setdefault(key, []).append(value)
-        items = {
-            key: values[0]._replace(value=_mean(values)) if len(values) > 1 else values[0]
-            for key, values in by_key.items()
-        }
-        merged.append(Stratum(same[0].weight, items))
-    return tuple(merged)
-
-
-def _mean(values: Iterable[Value]) -> float:
-    numbers = [value.value for value in values]
-    return sum(numbers) / len(numbers)
-
-
-def _agree(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=_SAME, abs_tol=_SAME)
 
 
 def _finite(value: object) -> bool:

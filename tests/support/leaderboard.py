@@ -73,8 +73,9 @@ def plant(
             _sample(i, value, names, groups, categories) for i, value in enumerate(values)
         ]
     for name, value in top.items():
-        known = results.get(name.replace("_", "-"), results.get(name))
-        results[name] = {**known, **value} if isinstance(known, dict) else value
+        key = name.replace("_", "-") if name.startswith("n_") else name
+        known = results.get(key)
+        results[key] = {**known, **value} if isinstance(known, dict) else value
     date = _DATE.format(second)
     return read_run(write_run(folder, date, results, samples if save_samples else {}))
 

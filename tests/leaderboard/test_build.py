@@ -1,0 +1,257 @@
+"""Boards of planted runs: every figure is known beforehand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.leaderboard import plant
+
+from lm_eval_trust.analysis.comparison import BOOTSTRAP, MCNEMAR
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
+from lm_eval_trust.saved_runs import SavedRun
+
+CONFAIDE = "trust_confaide/acc,none"
+TOXIGEN = "trust_toxigen/toxic_ratio,none"
+RACE = "race/acc,none"
+
+
+def run(
+    folder: Path, name: str, confaide: str, toxigen: str = "", race: str = "", **more: Any
+) -> SavedRun:
+    """A run whose items are written as ones and zeros."""
+    digits = {"trust_confaide": confaide, "trust_toxigen": toxigen, "race": race}
+    tasks = {task: [float(d) for d in found] for task, found in digits.items() if found}
+    return plant(folder / name, tasks, arguments=f"pretrained=o/{name}", **more)
+
+
+def steered(folder: Path, name: str, *values: str) -> SavedRun:
+    steps = [{"layer": 3, "alpha": 2.0, "action": "add", "positions": "generated", "origin": name}]
+    config = {"steering": {"steps": steps}, "trust_fingerprint": f"mark-{name}"}
+    return run(folder, name, *values, model="steered_amber", config=config)
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> list[SavedRun]:
+    """A steered run first: it gains 6 of 8 in privacy, and loses in the two others."""
+    return [
+        steered(tmp_path, "s", "11111110", "1110", "1000"),
+        run(tmp_path, "p", "10000000", "1000", "1111"),
+        run(tmp_path, "q", "10000000", "0000", "1111"),
+    ]
+
+
+def test_the_first_plain_row_is_the_reference(three: list[SavedRun]) -> None:
+    (board,) = build_boards(three)
+    assert board.reference == "p (hf)"
+    assert {(pair.first, pair.second) for pair in board.pairs} == {
+        ("p (hf)", "s + v(s, layer 3, α 2)"),
+        ("p (hf)", "q (hf)"),
+    }
+
+
+def test_paired_differences_and_holm_by_hand(three: list[SavedRun]) -> None:
+    (board,) = build_boards(three)
+    found = {(pair.second[0], pair.column): pair for pair in board.pairs}
+    # 6 gained, none lost: p = 2 / 2^6. Two lost or gained: 2 / 4. One: 1. None: 1.
+    wanted = {
+        ("s", CONFAIDE): (0.75, 2 / 64),
+        ("s", TOXIGEN): (0.5, 0.5),
+        ("s", RACE): (-0.75, 0.25),
+        ("q", CONFAIDE): (0.0, 1.0),
+        ("q", TOXIGEN): (-0.25, 1.0),
+        ("q", RACE): (0.0, 1.0),
+    }
+    got = {
+        key: (pair.comparison.difference.mean, pytest.approx(pair.comparison.p))
+        for key, pair in found.items()
+    }
+    assert got == wanted
+    assert {pair.comparison.test for pair in board.pairs} == {MCNEMAR}
+    # Holm: 6 p_1, 5 p_2, 4 p_3, … capped at 1.
+    adjusted = [pair.adjusted_p for pair in found.values()]
+    assert min(adjusted) == pytest.approx(6 * 2 / 64)
+    assert sorted(adjusted)[1:] == [1.0] * 5
+
+
+def test_all_pairs_when_asked_for(three: list[SavedRun]) -> None:
+    (board,) = build_boards(three, settings=BoardSettings(pairs="all"))
+    assert len(board.pairs) == 9
+    assert {pair.first for pair in board.pairs if "p (hf)" in (pair.first, pair.second)} == {
+        "p (hf)"
+    }
+
+
+def test_all_pairs_where_no_row_is_plain(tmp_path: Path) -> None:
+    (board,) = build_boards([steered(tmp_path, name, "10") for name in "abc"])
+    assert board.reference is None and len(board.pairs) == 3
+    assert not board.tradeoffs.changes
+
+
+def test_a_named_reference(three: list[SavedRun]) -> None:
+    (board,) = build_boards(three, settings=BoardSettings(reference="q (hf)"))
+    assert board.reference == "q (hf)" and {pair.first for pair in board.pairs} == {"q (hf)"}
+
+
+def test_tradeoffs_are_oriented_so_that_positive_is_better(three: list[SavedRun]) -> None:
+    (board,) = build_boards(three)
+    changes = board.tradeoffs.changes["s + v(s, layer 3, α 2)"]
+    assert {d: c.mean for d, c in changes.items()} == {
+        "privacy": 0.75,
+        "toxicity": -0.5,
+        "general": -0.75,
+    }
+    assert all(c.low <= c.mean <= c.high for c in changes.values())
+    assert board.tradeoffs.correlations == ()
+
+
+def test_correlations_of_planted_changes(tmp_path: Path) -> None:
+    """Each run gains in privacy what it loses in race; toxicity does not vary."""
+    runs = [run(tmp_path, "p", "00000000", "1000", "11111111")]
+    runs += [
+        steered(tmp_path, f"s{k}", "1" * k + "0" * (8 - k), "1000", "1" * (8 - k) + "0" * k)
+        for k in range(1, 6)
+    ]
+    (board,) = build_boards(runs)
+    (found,) = board.tradeoffs.correlations
+    assert {found.first, found.second} == {"privacy", "general"}
+    assert found.value == pytest.approx(-1) and found.rows == 5
+
+
+def test_categories_by_hand(tmp_path: Path) -> None:
+    runs = [
+        run(tmp_path, "a", "1100", categories=["hill", "hill", "lake", "lake"]),
+        run(tmp_path, "b", "0101", categories=["hill", "hill", "lake", "lake"]),
+    ]
+    (board,) = build_boards(runs)
+    hill, lake = board.categories[CONFAIDE]
+    assert (hill.kind, hill.name, lake.name) == ("category", "hill", "lake")
+    assert {name: s.value for name, s in hill.scores.items()} == {"a (hf)": 1.0, "b (hf)": 0.5}
+    assert {name: s.value for name, s in lake.scores.items()} == {"a (hf)": 0.0, "b (hf)": 0.5}
+    assert lake.scores["b (hf)"].stderr == pytest.approx(0.5)  # sd of 0, 1 over sqrt(2)
+    assert lake.scores["b (hf)"].items == 2
+
+
+def test_items_of_one_group_are_drawn_together(tmp_path: Path) -> None:
+    groups = ["x", "x", "y", "y"]
+    runs = [run(tmp_path, "a", "1100", groups=groups), run(tmp_path, "b", "0101", groups=groups)]
+    (board,) = build_boards(runs)
+    (pair,) = board.pairs
+    assert (pair.comparison.test, pair.comparison.groups) == (BOOTSTRAP, 2)
+
+
+def test_a_suite_of_unequal_tasks_is_tested_over_its_strata(tmp_path: Path) -> None:
+    def with_suite(name: str, confaide: str, stereoset: str) -> SavedRun:
+        tasks = {
+            "trust_confaide": [float(d) for d in confaide],
+            "trust_stereoset": [float(d) for d in stereoset],
+        }
+        means = [sum(values) / len(values) for values in tasks.values()]
+        return plant(
+            tmp_path / name,
+            tasks,
+            arguments=f"pretrained=o/{name}",
+            results={"trust_suite": {"trust_score,none": sum(means) / 2}},
+            group_subtasks={"trust_suite": list(tasks)},
+        )
+
+    (board,) = build_boards([with_suite("a", "0000", "01"), with_suite("b", "1100", "01")])
+    (pair,) = [pair for pair in board.pairs if pair.column == "trust_suite/trust_score,none"]
+    # A half of one of two tasks that weigh the same; pooled it would be a third.
+    assert pair.comparison.difference.mean == 0.25
+    assert pair.comparison.items == 6
+
+
+def test_figures_that_are_no_mean_over_items_are_not_tested(tmp_path: Path) -> None:
+    figures = {"trust_confaide": {"acc,none": 0.123}}
+    runs = [run(tmp_path, n, "1100", results=figures) for n in "ab"]
+    (board,) = build_boards(runs)
+    assert board.pairs == ()
+    assert (
+        "ConfAIde is not tested for a (hf), b (hf): the figure is no mean over items."
+        in board.notes
+    )
+
+
+def test_results_without_samples_are_shown_and_not_tested(tmp_path: Path) -> None:
+    runs = [run(tmp_path, "a", "1100"), run(tmp_path, "b", "0000", save_samples=False)]
+    (board,) = build_boards(runs)
+    assert [row.scores[CONFAIDE].value for row in board.rows] == [0.5, 0.0]
+    assert board.pairs == ()
+    assert any("b (hf): samples were not saved (--log_samples)" in note for note in board.notes)
+
+
+def test_judges_are_told_with_their_calibration(tmp_path: Path) -> None:
+    calibration = {
+        "items": 200,
+        "data": "toxigen",
+        "accuracy": {"value": 0.8125},
+        "kappa": {"value": None},
+        "auroc": None,
+    }
+    metadata = {
+        "toxicity_judge": "linear",
+        "toxicity_judge_version": "linear-1",
+        "toxicity_judge_calibration": calibration,
+    }
+    (board,) = build_boards([run(tmp_path, "a", "", "10", metadata=metadata)])
+    assert board.notes == (
+        "Toxicity is judged by linear (version linear-1); calibrated on 200 of toxigen: "
+        "accuracy 0.812.",
+    )
+    assert board.rows[0].provenance["judges"]["toxicity_judge"]["judge"] == "linear"
+
+
+def test_provenance_of_a_row(tmp_path: Path) -> None:
+    (board,) = build_boards([steered(tmp_path, "s", "10")])
+    told = board.rows[0].provenance
+    assert told["model"] == "steered_amber" and told["fingerprints"] == ["mark-s"]
+    assert told["versions"] == {"lm_eval": "0.4.13", "transformers": "5.24.0", "torch": "2.13.0"}
+    assert told["git_hash"] == "abc1234" and told["dates"] == ["2026-01-02T03:04:05+00:00"]
+    assert told["steering"][0]["layer"] == 3
+
+
+def test_reported_rows_are_shown_and_count_nowhere(three: list[SavedRun]) -> None:
+    (plain,) = build_boards(three)
+    (board,) = build_boards(three, settings=BoardSettings(with_paper=True))
+    assert (board.pairs, board.win_rates, board.front) == (
+        plain.pairs,
+        plain.win_rates,
+        plain.front,
+    )
+    assert [row.reported for row in board.rows] == [False] * 3 + [True] * 7
+    assert [column.title for column in board.columns] == [
+        *("Truth", "Info", "Truth*Info", "ARC", "MMLU", "MathQA", "RACE"),
+        *("ToxiGen", "ConfAIde", "StereoSet", "SST-2"),
+    ]
+    reported = {row.name: row for row in board.rows if row.reported}
+    first = reported["AmberChat + v(TruthfulQA, ckpt_179) (reported)"]
+    assert first.scores["trust_truthfulqa/truth_info,none"].value == 0.6837
+    last = reported["AmberChat + v(StereoSet, AmberChat) (reported)"]
+    assert last.scores["trust_stereoset/acc,none"].value == 0.5830
+    assert last.scores[TOXIGEN].value == 0.0820
+    assert "trust_truthfulqa/truth,none" not in last.scores
+
+
+def test_the_papers_rows_are_no_neighbours_of_the_embedded_world(tmp_path: Path) -> None:
+    mini = plant(tmp_path, {"trust_confaide_mini": [1.0, 0.0]})
+    boards = build_boards([mini], settings=BoardSettings(with_paper=True))
+    assert [[row.reported for row in board.rows] for board in boards] == [[False], [True] * 7]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"reference": "p (fh)"}, r"Unknown reference row 'p \(fh\)'.*Did you mean 'p \(hf\)'"),
+        ({"names": {"no-such-mark": "x"}}, "--names no-such-mark=x fits no run"),
+        ({"confidence": 1.0}, "confidence is 1.0"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_wrong_settings_are_told(
+    three: list[SavedRun], settings: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(InputError, match=told):
+        build_boards(three, settings=BoardSettings(**settings))

@@ -1,0 +1,225 @@
+"""What the formats say, read back by parsers of their own."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+from rich.console import Console
+from support.leaderboard import plant
+
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.leaderboard.board import Board
+from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
+from lm_eval_trust.leaderboard.formats.latex import escape as escape_latex
+from lm_eval_trust.leaderboard.formats.latex import to_latex
+from lm_eval_trust.leaderboard.formats.markdown import escape as escape_markdown
+from lm_eval_trust.leaderboard.formats.markdown import to_markdown
+from lm_eval_trust.leaderboard.formats.terminal import print_boards
+from lm_eval_trust.leaderboard.write import FORMATS, texts, write_tables
+
+#: A name with everything that a format could take for its own.
+NASTY = r"a|b_c*d* & 50% #1 {x} $y$ ~^\z <b>`q`</b> [l](u) α−↓"
+
+PLANTED = (("p", "1000", "0110"), ("q", "1110", "0100"), ("r", "1100", "0000"))
+
+
+@pytest.fixture
+def boards(tmp_path: Path) -> tuple[Board, ...]:
+    runs = [
+        plant(
+            tmp_path / name,
+            {
+                "trust_confaide": [float(d) for d in confaide],
+                "trust_toxigen": [float(d) for d in toxigen],
+                "race": [1.0, 0.0, 1.0],
+            },
+            arguments=f"pretrained=o/{name}",
+            categories=["hill | folk", "lake", "lake", "lake"],
+        )
+        for name, confaide, toxigen in (
+            ("p", "1000", "0110"),
+            ("q", "1110", "0100"),
+            ("r", "1100", "0000"),
+        )
+    ]
+    names = {str(tmp_path / "q"): NASTY}
+    return build_boards(runs, settings=BoardSettings(names=names, with_paper=True))
+
+
+def tables_of(markdown: str) -> list[list[list[str]]]:
+    """The tables as GitHub would show them: text of every cell, marks as HTML."""
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
+    found = []
+    for table in re.findall(r"<table>(.*?)</table>", html, re.DOTALL):
+        rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+        found.append([re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows])
+    return found
+
+
+def shown(html: str) -> str:
+    for entity, sign in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&amp;", "&")):
+        html = html.replace(entity, sign)
+    return html
+
+
+def test_markdown_shows_names_as_they_are_and_marks_ranks(boards: tuple[Board, ...]) -> None:
+    tables = tables_of(to_markdown(boards))
+    header, *lines = tables[0]
+    assert all(
+        len(line) == len(header) for table in tables for line in table for header in table[:1]
+    )
+    cells = {shown(line[0]): dict(zip(header, line, strict=True)) for line in lines}
+    assert cells[NASTY]["ConfAIde"] == "<strong>0.7500</strong> ±0.2500"
+    assert cells["r (hf)"]["ConfAIde"] == "<u>0.5000</u> ±0.2887"
+    assert cells["p (hf)"]["ConfAIde"] == "0.2500 ±0.2500"
+    # The lowest share of toxic texts is the best.
+    assert cells["r (hf)"]["ToxiGen ↓"] == "<strong>0.0000</strong> ±0.0000"
+    assert cells["AmberChat (reported)"]["ToxiGen ↓"] == "0.0920"
+    assert cells["AmberChat (reported)"]["Win rate"] == "–"
+
+
+def test_markdown_has_all_sections(boards: tuple[Board, ...]) -> None:
+    text = to_markdown(boards)
+    for title in ("Scores", "Paired differences from p (hf)", "Trade-offs", "Notes", "Provenance"):
+        assert f"### {title}" in text
+    assert "by category" in text and "Holm" in text
+
+
+def test_markdown_leaves_no_sign_a_meaning() -> None:
+    html = MarkdownIt("commonmark", {"html": True}).render(escape_markdown(NASTY))
+    assert shown(html) == f"<p>{NASTY}</p>\n"
+
+
+def unescaped_latex(text: str) -> str:
+    """Read what LaTeX would set, by an independent table of its commands."""
+    commands = {
+        r"\textbackslash{}": "\\",
+        r"\textasciicircum{}": "^",
+        r"\textasciitilde{}": "~",
+        r"\textless{}": "<",
+        r"\textgreater{}": ">",
+        r"\textbar{}": "|",
+        r"\textasciigrave{}": "`",
+        r"\textquotedbl{}": '"',
+        r"$\alpha$": "α",
+        r"$\downarrow$": "↓",
+        r"$\pm$": "±",
+        r"$-$": "−",
+        "{*}": "*",
+        "{[}": "[",
+        "{]}": "]",
+        "--": "–",
+    }
+    pattern = "|".join(re.escape(command) for command in sorted(commands, key=len, reverse=True))
+    found = re.sub(
+        rf"({pattern})|\\([{{}}$&#%_])", lambda m: commands[m[1]] if m[1] else m[2], text
+    )
+    return found
+
+
+def test_latex_sets_names_as_they_are() -> None:
+    assert unescaped_latex(escape_latex(NASTY)) == NASTY
+
+
+def test_latex_is_balanced_and_every_line_has_all_cells(boards: tuple[Board, ...]) -> None:
+    text = to_latex(boards)
+    depth = 0
+    for sign in re.sub(r"\\[\\{}$&#%_]", "", text):
+        depth += {"{": 1, "}": -1}.get(sign, 0)
+        assert depth >= 0
+    assert depth == 0
+    opened: list[str] = []
+    for what, name in re.findall(r"\\(begin|end)\{([a-z*]+)\}", text):
+        if what == "begin":
+            opened.append(name)
+        else:
+            assert opened.pop() == name
+    assert not opened
+    bare = re.sub(r"\\[\\{}$&#%_]", lambda m: "" if m[0] != r"\\" else m[0], text)
+    assert bare.count("$") % 2 == 0
+    assert "%" not in bare.partition("\n")[2]
+    for table in re.findall(r"\\begin\{tabular\}\{(l[r]*)\}(.*?)\\end\{tabular\}", bare, re.DOTALL):
+        lines = [line for line in table[1].splitlines() if line.endswith(r"\\")]
+        assert len(lines) > 1
+        assert {line.count("&") + 1 for line in lines} == {len(table[0])}
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
+        assert rule in text
+    assert r"\textbf{0.7500}" in text and r"\underline{0.5000}" in text
+
+
+def read_csv(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_csv_holds_all_digits(boards: tuple[Board, ...]) -> None:
+    files = texts(boards, ["csv"])
+    scores = {line["model"]: line for line in read_csv(files["leaderboard.csv"])}
+    (board,) = boards
+    for row in board.rows:
+        for column in board.columns:
+            told = scores[row.name][column.key]
+            assert (float(told) if told else None) == (
+                row.scores[column.key].value if column.key in row.scores else None
+            )
+    assert scores[NASTY]["reported"] == "False"
+    pairs = read_csv(files["pairs.csv"])
+    assert [float(line["p"]) for line in pairs] == [pair.comparison.p for pair in board.pairs]
+    categories = read_csv(files["categories.csv"])
+    assert {line["category"] for line in categories} == {"hill | folk", "lake"}
+    changes = read_csv(files["tradeoffs.csv"])
+    assert {line["dimension"] for line in changes} == {"toxicity", "privacy", "general"}
+
+
+def test_json_holds_the_whole_board(boards: tuple[Board, ...]) -> None:
+    (told,) = json.loads(texts(boards, ["json"])["leaderboard.json"])["boards"]
+    (board,) = boards
+    assert [row["name"] for row in told["rows"]] == [row.name for row in board.rows]
+    assert told["rows"][1]["scores"]["trust_confaide/acc,none"]["value"] == 0.75
+    assert told["columns"][0]["key"] == board.columns[0].key
+    assert len(told["pairs"]) == len(board.pairs)
+    assert told["pairs"][0]["comparison"]["difference"].keys() == {"mean", "low", "high"}
+    assert told["rows"][0]["provenance"]["files"]
+
+
+@pytest.mark.parametrize("width", [60, 100, 300])
+def test_the_terminal_shows_every_number_at_any_width(
+    boards: tuple[Board, ...], width: int
+) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    print_boards(boards, console)
+    text = console.export_text()
+    assert all(len(line) <= width for line in text.splitlines())
+    (board,) = boards
+    for column in board.columns:
+        assert column.title in text
+    for figure in ("0.7500", "±0.2500", "0.5379", "+0.5000"):
+        assert figure in text
+
+
+def test_the_terminal_marks_ranks(boards: tuple[Board, ...]) -> None:
+    out = io.StringIO()
+    print_boards(boards, Console(width=300, file=out, force_terminal=True, color_system="standard"))
+    assert re.search(r"\x1b\[1m *0\.7500", out.getvalue())
+    assert re.search(r"\x1b\[4m *0\.5000", out.getvalue())
+
+
+def test_an_unknown_format_is_refused_before_anything_is_written(
+    boards: tuple[Board, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="Unknown format 'xls'"):
+        write_tables(tmp_path / "out", boards, ["md", "xls"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_formats_are_written(boards: tuple[Board, ...], tmp_path: Path) -> None:
+    written = write_tables(tmp_path / "out", boards, FORMATS)
+    assert sorted(path.name for path in written) == sorted(
+        path.name for path in (tmp_path / "out").iterdir()
+    )
+    assert len(written) == 8

@@ -1,0 +1,106 @@
+"""What can be wrong with results, each told with its file; and going on without them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.leaderboard import plant
+
+from lm_eval_trust.errors import InputError
+from lm_eval_trust.leaderboard.reading import read_runs
+from lm_eval_trust.leaderboard.samples import Samples
+from lm_eval_trust.saved_runs import SavedRun
+
+VALUES = {"race": [1.0, 0.0, 1.0]}
+
+
+def no_json(run: SavedRun) -> None:
+    run.path.write_text('{"results": {', encoding="utf-8")
+
+
+def other_json(run: SavedRun) -> None:
+    run.path.write_text('{"loss": 1}', encoding="utf-8")
+
+
+def configs_are_a_list(run: SavedRun) -> None:
+    run.path.write_text('{"results": {}, "configs": ["race"]}', encoding="utf-8")
+
+
+def no_results(run: SavedRun) -> None:
+    run.path.write_text('{"configs": {"race": {}}}', encoding="utf-8")
+
+
+def no_metric(run: SavedRun) -> None:
+    results = run.results | {"results": {"race": {"alias": "race", "bypass,none": 999}}}
+    run.path.write_text(json.dumps(results), encoding="utf-8")
+
+
+def cut_samples(run: SavedRun) -> None:
+    file = run.samples_file("race")
+    file.write_text(file.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+
+
+def fewer_samples(run: SavedRun) -> None:
+    file = run.samples_file("race")
+    file.write_text("".join(file.open(encoding="utf-8").readlines()[:2]), encoding="utf-8")
+
+
+def samples_without_metrics(run: SavedRun) -> None:
+    lines = [json.dumps({"doc_id": i, "race": 1}) for i in range(3)]
+    run.samples_file("race").write_text("\n".join(lines), encoding="utf-8")
+
+
+DAMAGES = [
+    (no_json, "cannot be read as results"),
+    (other_json, "is no results file"),
+    (configs_are_a_list, "is damaged"),
+    (no_results, "is damaged"),
+    (no_metric, "no numeric metric of race"),
+    (cut_samples, "is not a file of the harness's samples"),
+    (fewer_samples, "holds 2 samples where the results tell of 3"),
+    (samples_without_metrics, "is not a file of the harness's samples"),
+]
+
+
+@pytest.mark.parametrize(("damage", "told"), DAMAGES)
+def test_a_damaged_run_is_refused_by_name_or_skipped_and_told(
+    tmp_path: Path, damage: Callable[[SavedRun], None], told: str
+) -> None:
+    good, bad = plant(tmp_path / "good", VALUES), plant(tmp_path / "bad", VALUES)
+    damage(bad)
+    with pytest.raises(InputError, match=told) as caught:
+        read_runs([tmp_path], Samples())
+    assert str(tmp_path / "bad") in str(caught.value) and "--skip-damaged" in str(caught.value)
+    runs, skipped = read_runs([tmp_path], Samples(), skip_damaged=True)
+    assert [run.path for run in runs] == [good.path]
+    assert len(skipped) == 1 and told in skipped[0] and str(tmp_path / "bad") in skipped[0]
+
+
+def test_where_nothing_is_left_it_is_an_error_all_the_same(tmp_path: Path) -> None:
+    no_json(plant(tmp_path, VALUES))
+    with pytest.raises(InputError, match="No run is left to show"):
+        read_runs([tmp_path], Samples(), skip_damaged=True)
+
+
+@pytest.mark.parametrize("skip_damaged", [False, True])
+def test_a_missing_path_and_an_empty_folder_are_refused(tmp_path: Path, skip_damaged: bool) -> None:
+    plant(tmp_path / "runs", VALUES)
+    (tmp_path / "empty").mkdir()
+    for name, told in (("nowhere", "There is no"), ("empty", "holds no results")):
+        with pytest.raises(InputError, match=told):
+            read_runs([tmp_path / "runs", tmp_path / name], Samples(), skip_damaged=skip_damaged)
+
+
+def test_a_run_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
+    run = plant(tmp_path / "deep" / "er", VALUES)
+    runs, _ = read_runs([tmp_path, run.path, tmp_path / "deep"], Samples())
+    assert len(runs) == 1
+
+
+def test_a_second_judgement_in_a_folder_is_read_too(tmp_path: Path) -> None:
+    plant(tmp_path, VALUES)
+    plant(tmp_path / "judged", VALUES, judged_from={"results": "results.json", "tasks": []})
+    assert len(read_runs([tmp_path], Samples())[0]) == 2
