@@ -70,12 +70,7 @@ def test_real_runs_plain_and_steered(
     # And differences are those of the figures.
     rows = {row["name"]: row for row in board["rows"]}
     for pair in board["pairs"]:
-        first, second = (
-            next(row for row in board["rows"] if row["name"] == pair[side])["scores"][
-                pair["column"]
-            ]
-            for side in ("first", "second")
-        )
+        first, second = (rows[pair[side]]["scores"][pair["column"]] for side in ("first", "second"))
         difference = second["value"] - first["value"]
         assert pair["comparison"]["difference"]["mean"] == pytest.approx(difference)
 
