@@ -30,6 +30,7 @@ class Comparison:
         change: Confidence → difference or ratio of the metric, with its interval.
         display: Size of a loss or gain → the same in the units of the rule's bound.
         size: A bound in its units → size of the loss that it stands for.
+        is_ratio: Whether changes are told as ratios.
     """
 
     gain: Contrast
@@ -39,6 +40,7 @@ class Comparison:
     change: Callable[[float], Interval]
     display: Callable[[float], float]
     size: Callable[[float], float]
+    is_ratio: bool = False
 
     def wanted(self, rule: Rule) -> float:
         """Return the loss that the items have to be able to show; infinite if none is asked for.
@@ -106,11 +108,9 @@ def _by_ratio(
     if rule.kind != fitting:
         which = "higher" if higher_is_better else "lower"
         raise InputError(f"{metric} is better when {which}; its ratio is held by {fitting}.")
-    if before.mean <= 0:
-        raise InputError(f"{metric} of the reference is {before.mean:g}, so there is no ratio.")
     raw = paired_contrast(before, after, ratio=rule.bound)
     sign = -1 if higher_is_better else 1
-    return Comparison(
+    found = Comparison(
         gain=raw if higher_is_better else _flipped(raw),
         threshold=0.0,
         possible=_possible(before, after, higher_is_better),
@@ -118,6 +118,18 @@ def _by_ratio(
         change=lambda confidence: _ratio_interval(before, after, confidence),
         display=lambda loss: 1 + sign * loss / before.mean,
         size=lambda ratio: sign * (ratio - 1) * before.mean,
+        is_ratio=True,
+    )
+    if before.mean > 0:
+        return found
+    # Nothing is a multiple of zero, but that a rate was zero and no longer is can be tested.
+    plain = paired_contrast(before, after)
+    return replace(
+        found,
+        change=plain.interval,
+        display=float,
+        size=lambda ratio: math.inf,
+        is_ratio=False,
     )
 
 
@@ -138,6 +150,7 @@ def _by_perplexity(rule: Rule, metric: str, before: Items, after: Items) -> Comp
         change=change,
         display=math.exp,
         size=math.log,
+        is_ratio=True,
     )
 
 

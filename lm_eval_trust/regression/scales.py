@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +87,11 @@ class Items:
     values: Array
     weights: Array
 
+    @cached_property
+    def group_numbers(self) -> npt.NDArray[np.int64]:
+        """Number of each item's group, shape (items,)."""
+        return np.unique(self.groups, return_inverse=True)[1]
+
     @property
     def mean(self) -> float:
         """The weighted mean."""
@@ -147,7 +153,7 @@ def paired_contrast(before: Items, after: Items, *, ratio: float = 1.0) -> Contr
 
 
 def _grouped(values: Array, items: Items) -> PairedDifferences:
-    index = np.unique(items.groups, return_inverse=True)[1]
+    index = items.group_numbers
     sums, sizes = np.bincount(index, weights=values), np.bincount(index, weights=items.weights)
     return PairedDifferences(sums.astype(np.float64), sizes.astype(np.int64))
 

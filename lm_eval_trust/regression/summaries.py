@@ -49,7 +49,7 @@ def _rows(outcome: Outcome) -> Iterator[str]:
             verdict.rule.text,
             value(verdict),
             "" if verdict.reference is None else number(verdict.reference),
-            f"{change_name(verdict.rule)} {amount(verdict)}" if verdict.change else "",
+            f"{change_name(verdict)} {amount(verdict)}" if verdict.change else "",
             ends(verdict.change) if verdict.change else "",
             power(verdict),
         )

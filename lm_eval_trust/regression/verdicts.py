@@ -46,6 +46,7 @@ class Verdict:
         interval: Its own interval; ``None`` where its items do not tell it.
         reference: The metric of the model that is compared with.
         change: Its difference, or ratio, to that, with the interval that decides.
+        is_ratio: Whether it is a ratio.
         power: What the items can show; ``None`` for bounds on the metric itself.
         items: How many items decide.
         groups: How many groups of them.
@@ -58,6 +59,7 @@ class Verdict:
     interval: Interval | None = None
     reference: float | None = None
     change: Interval | None = None
+    is_ratio: bool = False
     power: Power | None = None
     items: int = 0
     groups: int = 0
@@ -115,6 +117,7 @@ def _judge_change(
         after.scores[metric],
         reference=before.scores[metric],
         change=found.change(rule.confidence),
+        is_ratio=found.is_ratio,
         power=power,
         items=found.items,
         groups=found.gain.groups,
@@ -124,9 +127,10 @@ def _judge_change(
 def _outcome(rule: Rule, gain: Interval, threshold: float, power: Power) -> str:
     if gain.high < threshold:
         return FAILED
-    if rule.kind in ("min_gain", "non_inferiority"):
-        return PASSED if gain.low >= threshold else INCONCLUSIVE
-    return PASSED if power.suffices else INCONCLUSIVE
+    if gain.low >= threshold:
+        return PASSED
+    to_be_shown = rule.kind in ("min_gain", "non_inferiority")
+    return PASSED if power.suffices and not to_be_shown else INCONCLUSIVE
 
 
 def _power(rule: Rule, found: Comparison) -> Power:

@@ -7,16 +7,14 @@ from collections.abc import Iterator
 from lm_eval_trust.analysis.comparison import Interval
 from lm_eval_trust.regression.check import Outcome
 from lm_eval_trust.regression.rules import Rule
-from lm_eval_trust.regression.spec import RATIOS
 from lm_eval_trust.regression.verdicts import INCONCLUSIVE, Power, Verdict
 
 _SHOWN = {
     "max_drop": "a drop of {} or more",
     "min_gain": "a gain of {} or more",
     "non_inferiority": "a margin of {} or more",
-    "min_ratio": "a ratio of {} or less",
-    "max_ratio": "a ratio of {} or more",
 }
+_SHOWN_RATIO = {"min_ratio": "a ratio of {} or less", "max_ratio": "a ratio of {} or more"}
 _COMPARED = {"unsteered": "unsteered", "baseline": "in the baseline"}
 
 
@@ -36,12 +34,12 @@ def change(verdict: Verdict) -> str:
     """Return difference or ratio with its interval; nothing for bounds on the metric itself."""
     if verdict.change is None:
         return ""
-    return f"{change_name(verdict.rule)} {amount(verdict)} {ends(verdict.change)}"
+    return f"{change_name(verdict)} {amount(verdict)} {ends(verdict.change)}"
 
 
-def change_name(rule: Rule) -> str:
-    """Return what the rule looks at."""
-    return "ratio" if rule.kind in RATIOS else "difference"
+def change_name(verdict: Verdict) -> str:
+    """Return what the change is."""
+    return "ratio" if verdict.is_ratio else "difference"
 
 
 def amount(verdict: Verdict) -> str:
@@ -49,7 +47,7 @@ def amount(verdict: Verdict) -> str:
     if verdict.change is None:
         return ""
     mean = verdict.change.mean
-    return number(mean) if verdict.rule.kind in RATIOS else f"{mean:+.4g}"
+    return number(mean) if verdict.is_ratio else f"{mean:+.4g}"
 
 
 def power(verdict: Verdict) -> str:
@@ -61,15 +59,20 @@ def power(verdict: Verdict) -> str:
     if found.smallest is None:
         could = f"{counted} could have shown no {_kind(verdict.rule)} that is possible"
     else:
-        could = f"{counted} show {_SHOWN[verdict.rule.kind].format(number(found.smallest))}"
+        shown = _SHOWN_RATIO[verdict.rule.kind] if verdict.is_ratio else _shown(verdict.rule)
+        could = f"{counted} show {shown.format(number(found.smallest))}"
     return could + _needed(found, verdict)
+
+
+def _shown(rule: Rule) -> str:
+    return _SHOWN.get(rule.kind, _SHOWN["max_drop"])
 
 
 def _needed(found: Power, verdict: Verdict) -> str:
     if found.suffices or found.wanted is None:
         return ""
     if found.needed is None:
-        return f"; {number(found.wanted)} is wanted"
+        return ""
     unit = "items" if verdict.groups == verdict.items else "groups of items"
     return f"; {number(found.wanted)} needs about {found.needed} {unit}"
 
