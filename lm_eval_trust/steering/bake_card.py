@@ -12,6 +12,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntr
 from lm_eval_trust.activations.models import Source
 from lm_eval_trust.adapters import Adapter
 from lm_eval_trust.steering.bake_check import Agreement
+from lm_eval_trust.steering.bake_probe import Probe
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
 #: Keys of a card under which the base's terms stand.
@@ -19,7 +20,11 @@ _LICENCE = ("license", "license_name", "license_link")
 
 
 def bake_card(
-    source: Source, plan: SteeringPlan, adapter: Adapter | None, agreement: Agreement
+    source: Source,
+    plan: SteeringPlan,
+    adapter: Adapter | None,
+    agreement: Agreement,
+    probe: Probe,
 ) -> str:
     """Return the card: what was baked into what, how it was verified, how to serve it."""
     licence = licence_of(source)
@@ -53,6 +58,11 @@ Read back after writing, on prompts of several lengths, alone and as a padded ba
 `lm_eval_trust.json` lists the items that vectors and adapters were built from. `--model amber` and
 `--model finetuned_amber` refuse to evaluate on them; `hf`, `vllm` and servers know nothing of it
 and will.
+
+## Is it what is served?
+
+An engine whose code knows no biases there may leave them out while loading, without an error, and
+serve the base model. {probe}
 
 ## Licence
 

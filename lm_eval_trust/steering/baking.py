@@ -28,6 +28,7 @@ from lm_eval_trust.errors import ExternalError, InputError, unknown_name
 from lm_eval_trust.provenance import PROVENANCE_FILE, Provenance
 from lm_eval_trust.steering.bake_card import bake_card
 from lm_eval_trust.steering.bake_check import Agreement, logits_of, prompt_tokens
+from lm_eval_trust.steering.bake_probe import find_probe
 from lm_eval_trust.steering.bake_record import find_bake, record_of
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.output_biases import output_bias_of, shift_outputs
@@ -150,7 +151,7 @@ def bake(task: Bake, out: Path, *, device: str | None = None) -> BakeResult:
     _check_model(task)
     with _writing(out), atomic_folder(out) as folder:
         before = _write_model(task, folder, device)
-        baked, _ = load_pinned(find_source(str(folder)), dtype="auto", device=device)
+        baked, tokenizer = load_pinned(find_source(str(folder)), dtype="auto", device=device)
         stored = str(baked.dtype).removeprefix("torch.")
         logits = logits_of(baked.float(), before.rows)
         agreement = Agreement.of(logits, before.hooked, before.unsteered, dtype=stored)
@@ -158,7 +159,8 @@ def bake(task: Bake, out: Path, *, device: str | None = None) -> BakeResult:
         result = BakeResult(agreement, before.merge, found=False)
         record = task.provenance(result)
         (folder / PROVENANCE_FILE).write_text(record.to_json(), encoding="utf-8")
-        card = bake_card(task.source, task.plan, task.adapter, agreement)
+        probe = find_probe(tokenizer, before.rows, before.hooked, before.unsteered)
+        card = bake_card(task.source, task.plan, task.adapter, agreement, probe)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -475,6 +476,32 @@ def test_the_card_carries_steering_and_licence(
     assert words in written
     assert "- block 1: 2 × `fair.safetensors`" in written and "vllm serve FOLDER" in written
     assert "split with seed 3" in written and "largest difference of a logit" in written
+
+
+def test_the_card_tells_how_to_see_what_is_served(
+    tiny_llama: Callable[..., Path], tmp_path: Path
+) -> None:
+    bake(Bake(find_source(str(tiny_llama())), some_plan()), tmp_path / "baked")
+    written = (tmp_path / "baked" / "README.md").read_text()
+    found = re.search(
+        r'After the prompt (".*") the likeliest token is (".*") with log-probability (\S+); the '
+        r"base model gives it (\S+)\.\n",
+        written,
+    )
+    assert found is not None
+    prompt, token = json.loads(found[1]), json.loads(found[2])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "baked")
+    tokens = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        baked, base = (
+            load(folder)(tokens).logits[0, -1].log_softmax(dim=-1)
+            for folder in (tmp_path / "baked", tiny_llama())
+        )
+    likeliest = int(baked.argmax())
+    assert tokenizer.decode([likeliest]) == token
+    assert float(baked[likeliest]) == pytest.approx(float(found[3]), abs=0.006)
+    assert float(base[likeliest]) == pytest.approx(float(found[4]), abs=0.006)
+    assert float(found[3]) > float(found[4])
 
 
 def test_big_models_are_stored_in_parts(
