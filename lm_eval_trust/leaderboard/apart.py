@@ -24,13 +24,17 @@ class Comparable:
         """Task → settings, which all rows with that task share."""
         return {task: found for group in self.groups for task, found in group.settings.items()}
 
+    def takes(self, group: Group) -> bool:
+        """Tell whether a row has a task in common with these, and no conflict with any of them."""
+        ours, theirs = self.settings, group.settings
+        return bool(set(ours) & set(theirs)) and not any(conflicts(ours, theirs))
+
 
 def divide(groups: Iterable[Group]) -> list[Comparable]:
     """Return the rows in as few sets as first fit finds, each without a conflict."""
     sets: list[Comparable] = []
     for group in groups:
-        fitting = (s for s in sets if not any(conflicts(s.settings, group.settings)))
-        chosen = next(fitting, None)
+        chosen = next((found for found in sets if found.takes(group)), None)
         if chosen is None:
             chosen = Comparable()
             sets.append(chosen)
@@ -47,7 +51,8 @@ def reasons(ours: Comparable, others: Sequence[tuple[str, Group]]) -> tuple[str,
     """
     found = []
     for name, group in others:
-        why = list(conflicts(ours.settings, group.settings))
+        shared = set(ours.settings) & set(group.settings)
+        why = list(conflicts(ours.settings, group.settings)) if shared else ["no task in common"]
         if why:
             found.append(f"{name} is kept apart: {'; '.join(why)}.")
     return tuple(found)

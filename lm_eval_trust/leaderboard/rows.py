@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lm_eval_trust.errors import InputError
@@ -34,6 +34,17 @@ class Evaluation:
     def of(cls, run: SavedRun) -> Evaluation:
         """Read a run."""
         return cls(run, identity_of(run), settings_of(run))
+
+    def without(self, tasks: Set[str]) -> Evaluation:
+        """Return the evaluation without these tasks, and without groups of nothing else."""
+        groups = self.run.results.get("group_subtasks") or {}
+        dropped = tasks | {name for name in groups if set(leaves(self.run, name)) <= tasks}
+        parts: dict[str, Any] = {
+            part: {name: v for name, v in self.run.results[part].items() if name not in dropped}
+            for part in ("results", "groups", "configs")
+            if part in self.run.results
+        }
+        return Evaluation.of(replace(self.run, results={**self.run.results, **parts}))
 
 
 @dataclass
@@ -67,12 +78,12 @@ class Group:
         return all(_same_row(old, new) for old in self.evaluations)
 
     def add(self, new: Evaluation) -> None:
-        """Take a run in; one whose tasks are all there with the same figures changes nothing.
+        """Take a run in; tasks that are there already with the same figures count once.
 
         Raises:
             InputError: The same model gave other figures under the same settings and seeds.
         """
-        repeated = set()
+        repeated: set[str] = set()
         for old in self.evaluations:
             if _same_seeds(old, new):
                 shared = set(old.settings) & set(new.settings)
@@ -80,7 +91,7 @@ class Group:
                 _refuse_other_figures(old.run, new.run, same)
                 repeated |= same
         if repeated < set(new.settings):
-            self.evaluations.append(new)
+            self.evaluations.append(new.without(repeated))
 
 
 def group_runs(runs: Iterable[SavedRun]) -> list[Group]:

@@ -23,7 +23,7 @@ def tradeoffs(
     """Return the paired changes against the reference by dimension, and their correlations.
 
     Args:
-        columns: Those that stand for the dimensions of trust, at most one each.
+        columns: Those that stand for the dimensions of trust; a row's first of each counts.
         compared: Column's key → row's name → the row less the reference.
         general: Row's name → its mean accuracy in general ability less the reference's.
         seed: Of the correlations' bootstrap.
@@ -31,11 +31,13 @@ def tradeoffs(
     changes: dict[str, dict[str, Interval]] = {}
     for column in columns:
         for name, comparison in compared.get(column.key, {}).items():
-            changes.setdefault(name, {})[column.dimension] = _better(column, comparison.difference)
+            change = _better(column, comparison.difference)
+            changes.setdefault(name, {}).setdefault(column.dimension, change)
     for name, comparison in general.items():
         changes.setdefault(name, {})[GENERAL] = comparison.difference
     present = {dimension for found in changes.values() for dimension in found}
-    order = tuple(d for d in (*(c.dimension for c in columns), GENERAL) if d in present)
+    named = dict.fromkeys((*(column.dimension for column in columns), GENERAL))
+    order = tuple(dimension for dimension in named if dimension in present)
     found = (_correlation(a, b, changes, seed) for a, b in itertools.combinations(order, 2))
     return Tradeoffs(order, changes, tuple(c for c in found if c is not None))
 

@@ -90,10 +90,18 @@ def test_a_judge_of_another_task_keeps_nothing_apart(tmp_path: Path) -> None:
     assert len(board.rows) == 2 and not board.kept_apart
 
 
-def test_other_tasks_keep_nothing_apart(tmp_path: Path) -> None:
-    runs = [plant(tmp_path / "a", VALUES), other(tmp_path, values={"race": [1.0, 0.0]})]
-    (board,) = build_boards(runs)
+def test_more_or_fewer_tasks_keep_nothing_apart(tmp_path: Path) -> None:
+    more = VALUES | {"race": [1.0, 0.0]}
+    (board,) = build_boards([plant(tmp_path / "a", VALUES), other(tmp_path, values=more)])
     assert len(board.rows) == 2
+
+
+def test_rows_without_a_task_in_common_stand_apart(tmp_path: Path) -> None:
+    runs = [plant(tmp_path / "a", VALUES), other(tmp_path, values={"race": [1.0, 0.0]})]
+    assert [board.kept_apart for board in build_boards(runs)] == [
+        ("other (hf) is kept apart: no task in common.",),
+        ("plain (hf) is kept apart: no task in common.",),
+    ]
 
 
 def test_rows_over_other_seeds_of_the_data_are_kept_apart(tmp_path: Path) -> None:

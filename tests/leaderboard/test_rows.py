@@ -100,6 +100,17 @@ def test_the_same_run_twice_counts_once(tmp_path: Path) -> None:
     assert sizes(plant(tmp_path / "1", GOOD), plant(tmp_path / "2", GOOD, second=5)) == [1]
 
 
+def test_a_task_that_two_runs_share_counts_once(tmp_path: Path) -> None:
+    suite = {"group_subtasks": {"trust_suite": ["trust_confaide"]}}
+    figure = {"results": {"trust_suite": {"trust_score,none": 0.75}}}
+    first = plant(tmp_path / "1", GOOD, **suite, **figure)
+    second = plant(tmp_path / "2", GOOD | {"race": [1.0, 0.0]}, **suite, **figure)
+    (group,) = group_runs([first, second])
+    scores = {c.title: score_of(group.runs, c) for c in columns_of(group.runs)}
+    told = {title: (s.value, s.seeds) for title, s in scores.items() if s is not None}
+    assert told == {"ConfAIde": (0.75, 1), "RACE": (0.5, 1), "Suite": (0.75, 1)}
+
+
 def test_other_figures_of_the_same_model_and_settings_are_refused(tmp_path: Path) -> None:
     one, other = plant(tmp_path / "1", GOOD), plant(tmp_path / "2", BAD)
     told = f"{one.path} and {other.path} are runs of the same model"
