@@ -10,9 +10,12 @@ import lm_eval
 import pytest
 from lm_eval.loggers import EvaluationTracker
 from support.leaderboard import plant
+from support.saved_runs import save_run
 
 from lm_eval_trust import cli
 from lm_eval_trust.harness import quick_calls, task_manager
+from lm_eval_trust.judges.second_stage import Request, judge_again
+from lm_eval_trust.saved_runs import read_run
 
 VALUES = {"race": [1.0, 0.0, 1.0]}
 
@@ -73,6 +76,18 @@ def test_real_runs_plain_and_steered(
         first, second = (rows[pair[side]]["scores"][pair["column"]] for side in ("first", "second"))
         difference = second["value"] - first["value"]
         assert pair["comparison"]["difference"]["mean"] == pytest.approx(difference)
+
+
+def test_a_real_second_judgement_stands_beside_its_source(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = save_run(tmp_path, ["trust_truthfulqa_mini"], lambda request: "A: No.", limit=6)
+    judge_again(read_run(path), Request(truth="reference"))
+    assert cli.main(["leaderboard", str(tmp_path)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Board 1 of 2" in printed and "judged again" in printed
+    assert "Truth is judged by world" in printed and "Truth is judged by reference" in printed
+    assert "mini truth judge reference, here world" in printed
 
 
 def test_the_page_is_written_with_what_it_is_given(

@@ -176,6 +176,12 @@ def test_csv_holds_all_digits(boards: tuple[Board, ...]) -> None:
     assert {line["dimension"] for line in changes} == {"toxicity", "privacy", "general"}
 
 
+def test_csv_without_a_line_has_its_header(tmp_path: Path) -> None:
+    files = texts(build_boards([plant(tmp_path, {"race": [1.0, 0.0]})]), ["csv"])
+    assert files["pairs.csv"] == "board,first,second,column,difference,low,high,p\n"
+    assert len(read_csv(files["leaderboard.csv"])) == 1
+
+
 def test_json_holds_the_whole_board(boards: tuple[Board, ...]) -> None:
     (told,) = json.loads(texts(boards, ["json"])["leaderboard.json"])["boards"]
     (board,) = boards

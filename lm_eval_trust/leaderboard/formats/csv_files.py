@@ -14,18 +14,12 @@ Line = Mapping[str, Any]
 
 def to_csv(boards: Sequence[Board]) -> dict[str, str]:
     """Return name of a file → its text; the board's number stands in the first column."""
-    writers: dict[str, Callable[[Board], Iterable[Line]]] = {
-        "leaderboard.csv": _scores,
-        "pairs.csv": _pairs,
-        "categories.csv": _categories,
-        "tradeoffs.csv": _tradeoffs,
-        "correlations.csv": _correlations,
-    }
     return {
         name: _text(
-            [{"board": i, **line} for i, board in enumerate(boards, 1) for line in lines(board)]
+            header,
+            [{"board": i, **line} for i, board in enumerate(boards, 1) for line in lines(board)],
         )
-        for name, lines in writers.items()
+        for name, (header, lines) in _WRITERS.items()
     }
 
 
@@ -104,8 +98,18 @@ def _correlations(board: Board) -> Iterator[Line]:
         }
 
 
-def _text(lines: Sequence[Line]) -> str:
-    names = dict.fromkeys(name for line in lines for name in line)
+#: Name of a file → columns that it has even without a line, and what yields its lines.
+_WRITERS: Mapping[str, tuple[str, Callable[[Board], Iterable[Line]]]] = {
+    "leaderboard.csv": ("model reported", _scores),
+    "pairs.csv": ("first second column difference low high p", _pairs),
+    "categories.csv": ("column kind category model value stderr items", _categories),
+    "tradeoffs.csv": ("reference model dimension change low high", _tradeoffs),
+    "correlations.csv": ("first second pearson low high p rows", _correlations),
+}
+
+
+def _text(header: str, lines: Sequence[Line]) -> str:
+    names = dict.fromkeys(["board", *header.split(), *(name for line in lines for name in line)])
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(names), lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-r"""Boards as LaTeX tables for ``\usepackage{booktabs}``; a line to ``\input``."""
+r"""Boards as LaTeX tables for ``\usepackage{booktabs,graphicx}``, to be ``\input``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def to_latex(boards: Sequence[Board]) -> str:
         if table is not None
     )
     parts = ["\n".join(_table(table, board)) for table, board in tables]
-    return "\n\n".join(["% Needs \\usepackage{booktabs}", *parts]) + "\n"
+    return "\n\n".join(["% Needs \\usepackage{booktabs,graphicx}", *parts]) + "\n"
 
 
 def escape(text: str) -> str:
@@ -63,7 +63,7 @@ def _table(table: Table, board: Board) -> Iterator[str]:
     yield r"\begin{table*}"
     yield r"\centering\small"
     yield rf"\caption{{{escape(table.title)}}}"
-    yield rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}"
+    yield rf"\resizebox{{\textwidth}}{{!}}{{\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}"
     yield r"\toprule"
     yield _line(escape(title) for title in table.header)
     yield r"\midrule"
@@ -75,7 +75,7 @@ def _table(table: Table, board: Board) -> Iterator[str]:
             yield r"\midrule"
         yield _line(map(_cell, cells))
     yield r"\bottomrule"
-    yield r"\end{tabular}"
+    yield r"\end{tabular}}"
     notes = (*table.notes, *board.notes) if table.title == "Scores" else table.notes
     for note in notes:
         yield rf"\par\footnotesize {escape(note)}"
