@@ -15,7 +15,7 @@ from lm_eval_trust.leaderboard.categories import categories_of
 from lm_eval_trust.leaderboard.identity import arguments_of
 from lm_eval_trust.leaderboard.layout import columns_of
 from lm_eval_trust.leaderboard.names import chosen_name, unique_names
-from lm_eval_trust.leaderboard.notes import judge_notes, untested_notes
+from lm_eval_trust.leaderboard.notes import judge_notes, shared_notes, untested_notes
 from lm_eval_trust.leaderboard.paper import with_reported
 from lm_eval_trust.leaderboard.provenance import provenance_of
 from lm_eval_trust.leaderboard.ranking import (
@@ -127,15 +127,12 @@ def _board(
     by_name = {row.name: row.runs for row in rows}
     items = {column.key: strata_of(by_name, column, samples) for column in columns}
     reference = _reference(rows, settings)
+    wanted = {key: _wanted(list(found), reference, settings) for key, found in items.items()}
     compared = {
-        column.key: compare_rows(
-            items[column.key],
-            _wanted(list(items[column.key]), reference, settings),
-            confidence=settings.confidence,
-            seed=settings.seed,
-        )
-        for column in columns
+        key: compare_rows(found, wanted[key], confidence=settings.confidence, seed=settings.seed)
+        for key, found in items.items()
     }
+    shared = (shared_notes(c, items[c.key], wanted[c.key], compared[c.key]) for c in columns)
     board = Board(
         columns=columns,
         rows=rows,
@@ -148,7 +145,11 @@ def _board(
             for column in columns
             if column.dimension != SUITE and (found := categories_of(items[column.key]))
         },
-        notes=(*judge_notes(rows), *untested_notes(columns, rows, items)),
+        notes=(
+            *judge_notes(rows),
+            *untested_notes(columns, rows, items),
+            *(note for notes in shared for note in notes),
+        ),
         confidence=settings.confidence,
     )
     if reference is not None:

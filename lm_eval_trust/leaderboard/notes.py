@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lm_eval_trust.analysis.comparison import Comparison
 from lm_eval_trust.leaderboard.board import Column, Row
 from lm_eval_trust.leaderboard.layout import leaves
 from lm_eval_trust.leaderboard.strata import Strata
@@ -52,6 +53,29 @@ def untested_notes(
         f"{title} is not tested for {', '.join(names)}: {why}."
         for (title, why), names in found.items()
     ]
+
+
+def shared_notes(
+    column: Column,
+    items: Mapping[str, Strata],
+    pairs: Iterable[tuple[str, str]],
+    compared: Mapping[tuple[str, str], Comparison],
+) -> list[str]:
+    """Return which pairs were compared on fewer items than they have, or on none.
+
+    Args:
+        column: Of the figures.
+        items: Name of a row → its items.
+        pairs: That were to be compared.
+        compared: Those that were.
+    """
+    found = []
+    for pair in pairs:
+        shared = compared[pair].items if pair in compared else 0
+        most = max(sum(len(stratum.items) for stratum in items[name]) for name in pair)
+        if shared < most:
+            found.append(f"{pair[0]} and {pair[1]} share {shared} of {most} items")
+    return [f"{column.title}: {', '.join(found)}; only these are compared."] if found else []
 
 
 def _why(row: Row, column: Column) -> str:

@@ -183,6 +183,25 @@ def test_results_without_samples_are_shown_and_not_tested(tmp_path: Path) -> Non
     assert any("b (hf): samples were not saved (--log_samples)" in note for note in board.notes)
 
 
+def test_items_that_only_one_row_has_are_left_out_and_told(tmp_path: Path) -> None:
+    runs = [run(tmp_path, "a", "1100"), run(tmp_path, "b", "0000")]
+    file = runs[1].samples_file("trust_confaide")
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("hash0", "other"), encoding="utf-8")
+    (board,) = build_boards(runs)
+    # Of the items that both have, the first row is right on one of three.
+    (pair,) = board.pairs
+    assert (pair.comparison.items, pair.comparison.difference.mean) == (3, pytest.approx(-1 / 3))
+    told = "ConfAIde: a (hf) and b (hf) share 3 of 4 items; only these are compared."
+    assert told in board.notes
+    for position in range(1, 4):
+        text = text.replace(f"hash{position}", f"other{position}")
+    file.write_text(text.replace("hash0", "other0"), encoding="utf-8")
+    (board,) = build_boards(runs)
+    assert board.pairs == ()
+    assert any("a (hf) and b (hf) share 0 of 4 items" in note for note in board.notes)
+
+
 def test_judges_are_told_with_their_calibration(tmp_path: Path) -> None:
     calibration = {
         "items": 200,
