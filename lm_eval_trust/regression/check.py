@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -21,9 +22,11 @@ from lm_eval_trust.regression.evaluation import Evaluator, LoadedTask, Tasks
 from lm_eval_trust.regression.measurements import Measurement
 from lm_eval_trust.regression.rules import Rule, rules_of
 from lm_eval_trust.regression.spec import CheckSpec
-from lm_eval_trust.regression.subjects import Subject, reference_subject, steered_subject
 from lm_eval_trust.regression.verdicts import Verdict, check_comparable, judge
 from lm_eval_trust.storage import cache_dir
+
+if TYPE_CHECKING:  # it loads torch, which looking at a file can do without
+    from lm_eval_trust.regression.subjects import Subject
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Check:
             InputError: With file and line.
             ExternalError: A model cannot be fetched.
         """
+        from lm_eval_trust.regression.subjects import reference_subject, steered_subject
+
         with self.document.at("model_args" if self.spec.steering is None else "steering"):
             steered = steered_subject(self.spec, self.path.parent)
         if not self.needs("unsteered"):
@@ -202,6 +207,8 @@ def _check_pair(before: Measurement, after: Measurement, baseline: Baseline | No
 
 def _check_files(check: Check) -> None:
     """Raise unless files of steering exist; models and vectors themselves are not loaded."""
+    if check.spec.steering is None:
+        return
     from lm_eval_trust.regression.subjects import requests_of
 
     with check.document.at("steering"):

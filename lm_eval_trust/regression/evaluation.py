@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust import __version__
 from lm_eval_trust.harness import needs_defaults, quick_calls, task_manager
 from lm_eval_trust.hashing import content_id, fingerprint
 from lm_eval_trust.regression.measurements import Measurement, measurement_of
-from lm_eval_trust.regression.subjects import Subject
 from lm_eval_trust.storage import atomic_path
+
+if TYPE_CHECKING:
+    from lm_eval_trust.regression.subjects import Subject
 
 #: Libraries whose releases may change what a model answers.
 _LIBRARIES = ("lm_eval", "torch", "transformers", "peft")

@@ -130,10 +130,19 @@ def items_of(measurement: Measurement, metric: str) -> Items | None:
     )
 
 
-def own_contrast(items: Items) -> Contrast:
-    """Return the mean of one model's items, as what is tested."""
-    step, reach = steps_of(items.values) if (items.weights == 1).all() else (0.0, 0.0)
-    return Contrast(_grouped(items.values, items), step, reach)
+def own_interval(items: Items, confidence: float) -> Interval:
+    """Return the mean of one model's items with its interval.
+
+    Shares stay between 0 and 1, and are never certain: of yes-or-no items it is at least Wilson's.
+    """
+    sums = _grouped(items.values, items)
+    if (items.weights != 1).any() or items.values.min() < 0 or items.values.max() > 1:
+        return Contrast(sums).interval(confidence)
+    step, reach = steps_of(items.values)
+    none, all_of_them = (
+        Contrast(sums, step, reach, end).interval(confidence) for end in (0.0, 1.0)
+    )
+    return Interval(none.mean, max(0.0, all_of_them.low), min(1.0, none.high))
 
 
 def paired_contrast(before: Items, after: Items, *, ratio: float = 1.0) -> Contrast:

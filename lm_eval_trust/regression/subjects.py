@@ -75,7 +75,8 @@ class Subject:
             InputError: As the wrapper raises, or the plan does not fit.
             ExternalError: The model cannot be fetched.
         """
-        loaded = _wrapper(self.model)(**self.arguments)
+        # The device that the harness's own command asks for; without CUDA it is the CPU.
+        loaded = _wrapper(self.model)(**{"device": "cuda:0", **self.arguments})
         loaded.steer_by(self.plan)
         return loaded
 

@@ -11,7 +11,7 @@ from lm_eval_trust.regression.comparisons import Comparison, compare
 from lm_eval_trust.regression.measurements import Measurement
 from lm_eval_trust.regression.power import Design
 from lm_eval_trust.regression.rules import Rule
-from lm_eval_trust.regression.scales import SCALES, items_of, own_contrast
+from lm_eval_trust.regression.scales import SCALES, items_of, own_interval
 
 PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
 
@@ -91,9 +91,8 @@ def judge(rule: Rule, after: Measurement, before: Measurement | None) -> Verdict
     items = items_of(after, metric)
     interval, groups = None, len(set(after.groups))
     if items is not None:
-        contrast = own_contrast(items)
         scale = SCALES[after.aggregations[metric]]
-        interval = scale.interval(contrast.interval(rule.confidence))
+        interval = scale.interval(own_interval(items, rule.confidence))
     return Verdict(
         rule,
         after.task,
