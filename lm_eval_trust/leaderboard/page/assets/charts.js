@@ -35,7 +35,7 @@ function look(index, { colours }) {
   const at = index % colours.length;
   return {
     line: { color: colours[at], dash: DASHES[at], width: 2 },
-    marker: { color: colours[at], symbol: SYMBOLS[at], size: 7 },
+    marker: { color: colours[at], symbol: SYMBOLS[(at + Math.floor(index / colours.length)) % SYMBOLS.length], size: 7 },
   };
 }
 
@@ -89,9 +89,22 @@ const baseLayout = (look, height = 340) => ({
   paper_bgcolor: "rgba(0,0,0,0)",
   plot_bgcolor: "rgba(0,0,0,0)",
   font: { family: look.font, size: 13, color: look.ink },
-  legend: { orientation: "h", y: -0.22, yanchor: "top", x: 0, itemclick: false, itemdoubleclick: false },
+  legend: legend(-0.22),
   dragmode: false,
 });
+
+const legend = (y, yanchor = "top") => ({
+  orientation: "h",
+  traceorder: "normal",
+  x: 0,
+  y,
+  yanchor,
+  itemclick: false,
+  itemdoubleclick: false,
+});
+
+/** Room for a legend of so many names, which stand under each other where the page is narrow. */
+const legendRoom = (names) => 22 * (innerWidth < 640 ? names : Math.ceil(names / 2));
 
 function whenSeen(element, act) {
   const watch = new IntersectionObserver(
@@ -112,7 +125,7 @@ function band(x, low, high, colour, axes) {
   const common = { x, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false, ...axes };
   return [
     { ...common, y: low },
-    { ...common, y: high, fill: "tonexty", fillcolor: `${colour}33` },
+    { ...common, y: high, fill: "tonexty", fillcolor: `${colour}26` },
   ];
 }
 
@@ -146,52 +159,63 @@ function radar(board, chosen) {
       ...look(index, look_),
     })),
     layout: {
-      margin: { l: 70, r: 70, t: 30, b: 30 },
+      margin: { l: 84, r: 84, t: 30, b: 30 },
+      legend: legend(-0.12),
       polar: {
         bgcolor: "rgba(0,0,0,0)",
-        radialaxis: { range: [0, 1], gridcolor: look_.rule, linecolor: look_.rule, tickfont: { size: 11, color: look_.muted }, angle: 90, tickangle: 90 },
-        angularaxis: { gridcolor: look_.rule, linecolor: look_.rule },
+        radialaxis: { range: [0, 1], gridcolor: look_.rule, linecolor: look_.rule, tickfont: { size: 11, color: look_.muted }, angle: 90, tickangle: 90, nticks: 4 },
+        angularaxis: { gridcolor: look_.rule, linecolor: look_.rule, rotation: 90, direction: "clockwise" },
       },
       showlegend: true,
     },
-    height: 440,
+    height: 380 + legendRoom(chosen.size),
     header: ["Model", ...axes.map((each) => each.title)],
     rows: rows().map((row) => [row.name, ...axes.map((each) => each.of(row))]),
   }));
 }
 
-// Trust against general ability; the rows that no other beats in both are joined.
+// Trust against general ability; a line joins the rows that no other beats in both.
 function frontChart(board) {
   const rows = board.rows.filter((row) => row.trust && row.ability);
-  const series = [
-    ["on the front", rows.filter((row) => board.front.includes(row.name)), 0],
-    ["beaten in both", rows.filter((row) => !row.reported && !board.front.includes(row.name)), 1],
-    ["reported", rows.filter((row) => row.reported), 6],
-  ].filter(([, members]) => members.length > 0);
-  const errors = (members, key) => ({ type: "data", array: members.map((row) => row[key].stderr ?? 0), thickness: 1, width: 0 });
-  return chart("Trust against general ability", "Bars are standard errors. Rows on the front are not beaten in both at once.", (colours) => ({
-    traces: series.map(([name, members, index]) => ({
-      name,
-      x: members.map((row) => row.ability.value),
-      y: members.map((row) => row.trust.value),
-      text: members.map((row) => literal(row.name)),
-      error_x: errors(members, "ability"),
-      error_y: errors(members, "trust"),
-      mode: "markers",
-      hoverinfo: "text+x+y",
-      marker: { ...look(index, colours).marker, size: 10 },
-    })),
-    layout: { xaxis: axis(colours, { title: "general ability" }), yaxis: axis(colours, { title: "trust" }), showlegend: true },
+  const front = rows.filter((row) => board.front.includes(row.name)).sort((a, b) => a.ability.value - b.ability.value);
+  const error = (row, key) => ({ type: "data", array: [row[key].stderr ?? 0], thickness: 1, width: 0 });
+  const caption = "Bars are standard errors. The dotted line joins the rows that no other one beats in both.";
+  return chart("Trust against general ability", caption, (colours) => ({
+    traces: [
+      {
+        name: "front",
+        x: front.map((row) => row.ability.value),
+        y: front.map((row) => row.trust.value),
+        mode: "lines",
+        line: { color: colours.muted, dash: "dot", width: 1.5 },
+        hoverinfo: "skip",
+      },
+      ...rows.map((row, index) => ({
+        name: literal(row.name),
+        x: [row.ability.value],
+        y: [row.trust.value],
+        error_x: error(row, "ability"),
+        error_y: error(row, "trust"),
+        mode: "markers",
+        hoverinfo: "name+x+y",
+        marker: { ...look(index, colours).marker, size: 10 },
+      })),
+    ],
+    layout: {
+      xaxis: axis(colours, { title: "general ability" }),
+      yaxis: axis(colours, { title: "trust" }),
+      showlegend: true,
+    },
+    height: 340 + legendRoom(rows.length + 1),
     header: ["Model", "General ability", "Trust", "Front"],
-    rows: rows.map((row) => [row.name, row.ability.value, row.trust.value, board.front.includes(row.name) ? "yes" : "no"]),
+    rows: rows.map((row) => [row.name, row.ability.value, row.trust.value, front.includes(row) ? "yes" : "no"]),
   }));
 }
 
 // Figure 4: a metric and perplexity against α.
 function strength(sweep, state) {
   const curves = () => sweep.curves.filter((curve) => curve.metric === state.metric);
-  const title = `Strength of steering: ${sweep.name}`;
-  return chart(title, "Above the metric with its 95 % interval, below the perplexity of held-out text, on a logarithmic scale.", (colours) => ({
+  return chart("Score and perplexity against \u03B1", "Above the metric with its 95 % interval, below the perplexity of held-out text, on a logarithmic scale.", (colours) => ({
     traces: curves().flatMap((curve, index) => {
       const shown = look(index, colours);
       const common = { x: curve.alpha, mode: "lines+markers", name: literal(curve.name), ...shown };
@@ -207,9 +231,9 @@ function strength(sweep, state) {
       yaxis: axis(colours, { title: state.metric.replaceAll("_", " "), domain: [0.48, 1] }),
       yaxis2: axis(colours, { title: "perplexity", type: "log", domain: [0, 0.42] }),
       showlegend: true,
-      legend: { orientation: "h", y: -0.16, yanchor: "top", x: 0 },
+      legend: legend(-0.16),
     },
-    height: 520,
+    height: 480 + legendRoom(curves().length),
     header: ["Steering", "\u03B1", state.metric, "low", "high", "perplexity"],
     rows: curves().flatMap((c) => c.alpha.map((alpha, i) => [c.name, alpha, c.value[i], c.low[i], c.high[i], c.perplexity[i]])),
   }));
@@ -238,8 +262,8 @@ function someLayers(rows) {
 // Figures 2, 7–17: probes and dependence over checkpoints, a line a layer.
 function checkpointCurves(analysis, state) {
   const caption =
-    "A line a block. Bands are 95 % intervals of probes, and the spread of chance (mean to 95 % quantile of shuffled labels) for dependence.";
-  return chart(`Checkpoints: ${analysis.name}`, caption, (colours) => {
+    "A line a block. Coloured bands are 95 % intervals of probes; grey ones reach from the mean to the 95 % quantile of what shuffled labels give, so that dependence below their upper end may be chance.";
+  return chart("Over checkpoints", caption, (colours) => {
     const panels = Object.entries(analysis.estimators)
       .map(([key, name]) => [name, measured(analysis, state.dimension, key)])
       .filter(([name, rows]) => rows.length && /accuracy|I\(T/.test(name));
@@ -254,16 +278,17 @@ function checkpointCurves(analysis, state) {
         const shown = look(index, colours);
         const x = line.map((row) => row.checkpoint);
         const [low, high] = [line.map((row) => row.low), line.map((row) => row.high)];
-        const banded = index === 0 && low.every((value) => value != null);
+        const banded = low.every((value) => value != null);
+        const tone = name.startsWith("I(") ? colours.muted : shown.line.color;
         return [
-          ...(banded ? band(x, low, high, shown.line.color, axes) : []),
+          ...(banded ? band(x, low, high, tone, axes) : []),
           { x, y: line.map((row) => row.value), name: `block ${layer}`, mode: "lines+markers", showlegend: panel === 0, ...axes, ...shown },
         ];
       });
     });
     return {
       traces,
-      layout: { ...layout, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, showlegend: true, margin: { l: 56, r: 16, t: 40, b: 60 } },
+      layout: { ...layout, legend: legend(1.02, "bottom"), showlegend: true, margin: { l: 56, r: 16, t: 40, b: 60 } },
       height: 120 + 200 * panels.length,
       header: ["Checkpoint", "measure", "block", "value", "low", "high"],
       rows: panels.flatMap(([name, rows]) => rows.map((r) => [r.checkpoint, name, String(r.layer), r.value, r.low, r.high])),
@@ -272,7 +297,7 @@ function checkpointCurves(analysis, state) {
 }
 
 function checkpointHeat(analysis, state) {
-  return chart(`Blocks and checkpoints: ${analysis.name}`, "Lighter is higher.", (colours) => {
+  return chart("Blocks and checkpoints", "Lighter is higher.", (colours) => {
     const rows = measured(analysis, state.dimension, state.estimator);
     const x = distinct(rows.map((row) => row.checkpoint));
     const y = distinct(rows.map((row) => row.layer)).sort((a, b) => a - b);

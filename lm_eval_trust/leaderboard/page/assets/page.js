@@ -8,7 +8,7 @@ function sweepSection(sweep, index) {
     state.metric = value;
     made.refresh();
   });
-  return topic(`sweep-${index + 1}`, `Sweep ${sweep.name}`, [labelled("Metric", select)], [made.figure]);
+  return topic(`sweep-${index + 1}`, `Strength of steering, ${sweep.name}`, [labelled("Metric", select)], [made.figure]);
 }
 
 function analysisSection(analysis, index) {
@@ -24,7 +24,7 @@ function analysisSection(analysis, index) {
     labelled("Dimension", selectOf(dimensions.map((name) => [name, name]), state.dimension, change("dimension"))),
     labelled("Measure of the map", selectOf(estimators, state.estimator, change("estimator"))),
   ];
-  return topic(`analysis-${index + 1}`, `Checkpoints of ${analysis.name}`, controls, made.map((each) => each.figure));
+  return topic(`analysis-${index + 1}`, `Checkpoints, ${analysis.name}`, controls, made.map((each) => each.figure));
 }
 
 const topic = (id, title, controls, figures) =>

@@ -19,7 +19,7 @@ function prepared(board) {
   return board;
 }
 
-/** 1 for the best measured score of a column, 2 for the next one, by row's name; ties share. */
+/** 1 for the best measured score of a column, 2 for the next one; ties share, all equal is none. */
 function places(board, column) {
   const scored = board.rows
     .filter((row) => !row.reported && row.scores[column.key])
@@ -27,7 +27,7 @@ function places(board, column) {
   const ordered = [...new Set(scored.map(([, value]) => value))].sort((a, b) =>
     column.higher_is_better ? b - a : a - b,
   );
-  return scored.length < 2
+  return ordered.length < 2
     ? new Map()
     : new Map(scored.map(([name, value]) => [name, ordered.indexOf(value) + 1]));
 }
