@@ -104,3 +104,11 @@ def test_a_second_judgement_in_a_folder_is_read_too(tmp_path: Path) -> None:
     plant(tmp_path, VALUES)
     plant(tmp_path / "judged", VALUES, judged_from={"results": "results.json", "tasks": []})
     assert len(read_runs([tmp_path], Samples())[0]) == 2
+
+
+def test_files_named_by_the_user_are_found_with_their_samples(tmp_path: Path) -> None:
+    """``--output_path name.json`` makes the harness write name_DATE.json."""
+    run = plant(tmp_path, VALUES)
+    run.path.rename(run.path.with_name(run.path.name.replace("results", "mine")))
+    ((found,), _) = read_runs([tmp_path], Samples())
+    assert found.path.name.startswith("mine_") and found.tasks == ["race"]
