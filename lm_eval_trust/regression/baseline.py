@@ -132,7 +132,7 @@ def _record(measured: Measurement, metrics: Sequence[str]) -> dict[str, Any]:
         "metrics": {
             metric: {
                 "score": measured.scores[metric],
-                "higher_is_better": measured.higher_is_better[metric],
+                "higher_is_better": measured.higher_is_better.get(metric),
                 "aggregation": measured.aggregations[metric],
             }
             for metric in sorted(metrics)
@@ -147,7 +147,11 @@ def _measurement(name: str, task: Mapping[str, Any]) -> Measurement:
         task=name,
         version=task["version"],
         meaning=dict(task["meaning"]),
-        higher_is_better={m: each["higher_is_better"] for m, each in metrics.items()},
+        higher_is_better={
+            m: each["higher_is_better"]
+            for m, each in metrics.items()
+            if each["higher_is_better"] is not None
+        },
         aggregations={m: each["aggregation"] for m, each in metrics.items()},
         scores={m: float(each["score"]) for m, each in metrics.items()},
         ids=list(items),

@@ -66,7 +66,9 @@ def compare(rule: Rule, metric: str, before: Measurement, after: Measurement) ->
         InputError: The metric cannot be compared in this way, or the items differ.
     """
     items = _common_items(metric, before, after)
-    better = after.higher_is_better[metric]
+    better = after.higher_is_better.get(metric)
+    if better is None:
+        raise InputError(f"{after.task} does not tell whether {metric} is better when higher.")
     if SCALES[after.aggregations[metric]].multiplicative:
         return _by_perplexity(rule, metric, *items)
     if rule.kind in RATIOS:

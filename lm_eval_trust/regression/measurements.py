@@ -25,7 +25,7 @@ class Measurement:
         task: Name.
         version: Of the task.
         meaning: Further settings that have to agree before two are compared: data, judge, shots.
-        higher_is_better: Metric → direction.
+        higher_is_better: Metric → direction, where the task tells it.
         aggregations: Metric → name of the harness's aggregation.
         scores: Metric → the harness's aggregated value.
         ids: Of the items: hashes of their documents.
@@ -102,7 +102,9 @@ def measurement_of(
         task=task,
         version=str(found["versions"][task]),
         meaning=_meaning(found["configs"][task], found["n-shot"].get(task)),
-        higher_is_better={k: bool(directions.get(m, True)) for k, (m, _) in metrics.items()},
+        higher_is_better={
+            k: bool(directions[m]) for k, (m, _) in metrics.items() if directions.get(m) is not None
+        },
         aggregations={k: aggregations.get(m, "") for k, (m, _) in metrics.items()},
         scores={k: float(found["results"][task][f"{m},{n}"]) for k, (m, n) in metrics.items()},
         ids=list(_distinct(str(row["doc_hash"])[:16] for row in rows)),

@@ -163,6 +163,7 @@ def test_items_without_a_value_are_left_out_of_both() -> None:
         ("max_drop", {"aggregation": "perplexity"}, "compared by its ratio; use max_ratio"),
         ("max_ratio", {}, "better when higher; its ratio is held by min_ratio"),
         ("min_ratio", {"higher_is_better": False}, "better when lower.*max_ratio"),
+        ("max_drop", {"higher_is_better": None}, "does not tell whether acc is better when higher"),
         ("max_drop", {"metric": "akk"}, "Unknown metric of made_up 'akk'; known are acc"),
     ],
 )

@@ -20,7 +20,7 @@ def measurement(
     groups: Sequence[object] | None = None,
     *,
     score: float = 0.0,
-    higher_is_better: bool = True,
+    higher_is_better: bool | None = True,
     aggregation: str = "mean",
     **changed: Any,
 ) -> Measurement:
@@ -30,7 +30,7 @@ def measurement(
         "task": "made_up",
         "version": "1",
         "meaning": {"data_fingerprint": "d"},
-        "higher_is_better": {"acc": higher_is_better},
+        "higher_is_better": {} if higher_is_better is None else {"acc": higher_is_better},
         "aggregations": {"acc": aggregation},
         "scores": {"acc": score},
         "ids": ids,
