@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from lm_eval_trust.analysis.comparison import Interval, PairedDifferences
 
@@ -59,7 +59,7 @@ class Contrast:
 
     def quantile(self, probability: float) -> float:
         """Return Student's quantile for so many groups."""
-        return float(stats.t.ppf(probability, max(self.groups - 1, 1)))
+        return float(special.stdtrit(max(self.groups - 1, 1), probability))
 
     def interval(self, confidence: float) -> Interval:
         """Return the mean with its two-sided interval."""

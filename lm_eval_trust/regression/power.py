@@ -19,6 +19,8 @@ from lm_eval_trust.regression.intervals import Contrast
 POWER = 0.975
 #: How surely the variance is below the one that is reckoned with.
 _BOUND = 0.9
+#: Items that may differ another time though none did, at 95 % confidence.
+_MISSED = 3
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,16 @@ class Design:
         """Take the variance from what was observed.
 
         A variance that is as often too small as too large would promise too much in half of the
-        cases, so it is the upper end of its 90 % bound for normal differences, and has one more
-        item that differs: of few items, those that would another time may all agree.
+        cases, so it is the upper end of its 90 % bound for normal differences, and has three more
+        items that differ: so many may have been missed (the rule of three, Hanley and
+        Lippman-Hand 1983).
         """
         quantiles = contrast.quantile((1 + confidence) / 2) + contrast.quantile(power)
         freedom = max(contrast.groups - 1, 1)
         larger = freedom / float(stats.chi2.ppf(1 - _BOUND, freedom))
-        one_more = (contrast.reach / contrast.effective_items) ** 2
+        missed = _MISSED * (contrast.reach / contrast.effective_items) ** 2
         return cls(
-            contrast.standard_error**2 * larger + one_more,
+            contrast.standard_error**2 * larger + missed,
             contrast.effective_items,
             contrast.groups,
             contrast.reach,
