@@ -37,8 +37,8 @@ from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 from lm_eval_trust.steering.vectors import load_vector
 from lm_eval_trust.storage import cache_dir
 
-#: Least cosine of the two changes, at the last token of a prompt.
-NEAR = 0.95
+#: Least cosine of the two changes, at the last token of a prompt; what quantisation leaves of 1.
+NEAR = 0.8
 NEW_TOKENS = 24
 
 Logits = list["np.ndarray[Any, np.dtype[np.float32]]"]
@@ -70,7 +70,7 @@ def main() -> int:
     good = compare(theirs, plain, hooked, options.layer)
     changed = show_texts(theirs, len(rows))
     if baked:
-        compare_baked(baked, hooked[options.layer], plain)
+        compare_baked(baked, theirs, hooked[options.layer], plain)
     return 0 if good and changed else 1
 
 
@@ -145,16 +145,18 @@ def show_texts(theirs: Any, rows: int) -> bool:
     return changed > 0
 
 
-def compare_baked(baked: Any, hooked: Logits, plain: Logits) -> None:
-    """Print how near a baked model in llama.cpp is to our hooked one."""
-    from_hooked, from_plain = (
-        max(float(np.abs(baked[f"plain_{i}"] - row).max()) for i, row in enumerate(rows))
-        for rows in (hooked, plain)
-    )
+def compare_baked(baked: Any, theirs: Any, hooked: Logits, plain: Logits) -> None:
+    """Print how near a baked model in llama.cpp is to our hooked one, and the base to the base."""
     print(
         f"baked model in llama.cpp: largest difference of a logit from our hooked model "
-        f"{from_hooked:.4f}, from the unsteered one {from_plain:.4f}"
+        f"{largest(baked, hooked):.4f}, from the unsteered one {largest(baked, plain):.4f}; of the "
+        f"base in llama.cpp from the base here {largest(theirs, plain):.4f}"
     )
+
+
+def largest(theirs: Any, ours: Logits) -> float:
+    """Return the largest difference of a logit over all rows."""
+    return max(float(np.abs(theirs[f"plain_{i}"] - row).max()) for i, row in enumerate(ours))
 
 
 if __name__ == "__main__":
