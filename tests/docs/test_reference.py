@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from lm_eval.api.registry import get_model
 from lm_eval.tasks import TaskManager
 from scipy import integrate, stats
@@ -20,6 +21,7 @@ from lm_eval_trust.data.rows import load_rows
 from lm_eval_trust.dimensions import DIMENSIONS
 from lm_eval_trust.judges.registry import TOXICITY, TRUTH
 from lm_eval_trust.plugin import MODELS, task_path
+from lm_eval_trust.regression.spec import CheckSpec
 from lm_eval_trust.steering.requests import REQUEST_KEYS
 from lm_eval_trust.tasks.settings import RowSettings
 
@@ -145,6 +147,15 @@ def test_every_variable_is_on_the_page_of_the_environment() -> None:
     }
     assert len(names) >= 6
     assert [name for name in sorted(names) if f"`{name}`" not in page] == []
+
+
+@pytest.mark.parametrize("page", ["guides/gate.md", "tutorial.md"])
+def test_checks_on_the_pages_are_checks(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    (check,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    spec = CheckSpec(**yaml.safe_load(check))
+    known = TaskManager(include_path=str(task_path()), include_defaults=False).all_tasks
+    assert set(spec.rules) <= set(known) and len(spec.rules) >= 2
 
 
 def test_detectable_differences_are_those_of_the_formula() -> None:

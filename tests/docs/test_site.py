@@ -38,9 +38,21 @@ class _Addresses(HTMLParser):
             self.linked.append(values.get("href") or "")
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
+def test_the_site_builds_strictly_and_is_whole(tmp_path: Path) -> None:
+    # One test, so that parallel workers build it once.
+    build(tmp_path)
+    pages = {
+        str(path.relative_to(tmp_path)): path.read_text(encoding="utf-8")
+        for path in tmp_path.rglob("*.html")
+    }
+    check_nothing_is_fetched_from_elsewhere(tmp_path, pages)
+    check_links_to_other_sites(pages)
+    check_generated_parts(pages)
+    check_search(tmp_path)
+    check_formulas(pages)
+
+
+def build(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
         cwd=ROOT,
@@ -49,40 +61,32 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder
 
 
-@pytest.fixture(scope="module")
-def pages(site: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(site)): path.read_text(encoding="utf-8")
-        for path in site.rglob("*.html")
-    }
+def addresses(text: str) -> _Addresses:
+    found = _Addresses()
+    found.feed(text)
+    return found
 
 
-def test_nothing_is_fetched_from_elsewhere(site: Path, pages: dict[str, str]) -> None:
+def check_nothing_is_fetched_from_elsewhere(site: Path, pages: dict[str, str]) -> None:
     for name, text in pages.items():
-        found = _Addresses()
-        found.feed(text)
-        for address in filter(None, found.fetched):
+        for address in filter(None, addresses(text).fetched):
             assert not urlsplit(address).netloc, f"{name} fetches {address}"
     for sheet in site.rglob("*.css"):
         assert not re.search(r"url\([\"']?(?:https?:)?//", sheet.read_text(encoding="utf-8")), sheet
 
 
-def test_links_to_other_sites_are_well_formed(pages: dict[str, str]) -> None:
-    links = []
-    for text in pages.values():
-        found = _Addresses()
-        found.feed(text)
-        links += [link for link in found.linked if ":" in link.split("/")[0]]
-    assert any("arxiv.org" in link for link in links)
-    for link in links:
+def check_links_to_other_sites(pages: dict[str, str]) -> None:
+    linked = [link for text in pages.values() for link in addresses(text).linked]
+    elsewhere = [link for link in linked if ":" in link.split("/")[0]]
+    assert any("arxiv.org" in link for link in elsewhere)
+    for link in elsewhere:
         parts = urlsplit(link)
         assert parts.scheme == "https" and "." in parts.netloc and " " not in link, link
 
 
-def test_generated_parts_are_there(pages: dict[str, str]) -> None:
+def check_generated_parts(pages: dict[str, str]) -> None:
     assert not any("&lt;!-- insert" in text or "<!-- insert" in text for text in pages.values())
     for page, words in {
         "reference/commands.html": ("lm-eval-trust vector build", "Exit codes"),
@@ -94,12 +98,12 @@ def test_generated_parts_are_there(pages: dict[str, str]) -> None:
             assert word in pages[page], f"{word} is not in {page}"
 
 
-def test_the_search_index_holds_the_pages(site: Path) -> None:
+def check_search(site: Path) -> None:
     index = (site / "search" / "search_index.json").read_text(encoding="utf-8")
     for word in ("non-inferiority", "lm-eval-trust sweep", "Could these items have shown it?"):
         assert word in index
 
 
-def test_formulas_are_mathml(pages: dict[str, str]) -> None:
+def check_formulas(pages: dict[str, str]) -> None:
     assert pages["statistics.html"].count("<math") >= 10
     assert not any("```math" in text for text in pages.values())
