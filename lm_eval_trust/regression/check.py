@@ -1,77 +1,17 @@
-"""A whole check: read its file, measure what is needed, judge every rule."""
+"""A whole check: measure what is needed, judge every rule."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from lm_eval_trust.document import Document, read_document
 from lm_eval_trust.errors import InputError
-from lm_eval_trust.regression.baseline import (
-    Baseline,
-    baseline_path,
-    read_baseline,
-    write_baseline,
-)
-from lm_eval_trust.regression.catalogue import Catalogue
-from lm_eval_trust.regression.evaluation import Evaluator, LoadedTask, Tasks
+from lm_eval_trust.regression.baseline import Baseline, read_baseline, write_baseline
+from lm_eval_trust.regression.declaration import Check
 from lm_eval_trust.regression.measurements import Measurement
-from lm_eval_trust.regression.rules import Rule, rules_of
-from lm_eval_trust.regression.spec import CheckSpec
+from lm_eval_trust.regression.measuring import Measured, measure
 from lm_eval_trust.regression.verdicts import Verdict, check_comparable, judge
-from lm_eval_trust.storage import cache_dir
-
-if TYPE_CHECKING:  # it loads torch, which looking at a file can do without
-    from lm_eval_trust.regression.subjects import Subject
-
-
-@dataclass(frozen=True)
-class Check:
-    """A check as its file declares it.
-
-    Attributes:
-        document: The file.
-        spec: What it says.
-        rules: Its rules, in order.
-    """
-
-    document: Document
-    spec: CheckSpec
-    rules: tuple[Rule, ...]
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.document.path
-
-    @property
-    def baseline(self) -> Path:
-        """Where its baseline lies, or would."""
-        return baseline_path(self.path)
-
-    def needs(self, reference: str) -> bool:
-        """Tell whether a rule compares with ``unsteered`` or ``baseline``."""
-        return any(rule.compares and rule.against == reference for rule in self.rules)
-
-    def subjects(self) -> tuple[Subject, Subject | None]:
-        """Return the checked model and, where a rule compares with it, the unsteered one.
-
-        Raises:
-            InputError: With file and line.
-            ExternalError: A model cannot be fetched.
-        """
-        from lm_eval_trust.regression.subjects import reference_subject, steered_subject
-
-        with self.document.at("model_args" if self.spec.steering is None else "steering"):
-            steered = steered_subject(self.spec, self.path.parent)
-        if not self.needs("unsteered"):
-            return steered, None
-        with self.document.at("reference" if self.spec.reference else "model"):
-            return steered, reference_subject(self.spec, steered)
 
 
 @dataclass(frozen=True)
@@ -92,33 +32,6 @@ class Outcome:
         return not any(verdict.fails_check for verdict in self.verdicts)
 
 
-def read_check(path: Path) -> Check:
-    """Read a check's file.
-
-    Raises:
-        InputError: With file, line and key of what is wrong.
-    """
-    document = read_document(path, "check")
-    spec = document.parse(CheckSpec)
-    return Check(document, spec, tuple(rules_of(spec)))
-
-
-def validate(check: Check) -> None:
-    """Raise unless everything that a check names exists, as far as can be told without running.
-
-    Raises:
-        InputError: With file, line and key of what is wrong.
-    """
-    catalogue = Catalogue()
-    for rule in check.rules:
-        with check.document.at("rules", rule.task, rule.metric):
-            catalogue.check(rule.task, rule.metric)
-    _check_files(check)
-    if check.needs("baseline"):
-        with check.document.at("rules"):
-            read_baseline(check.baseline)
-
-
 def run_check(check: Check, cache: Path | None = None) -> Outcome:
     """Measure what is not measured yet, and judge every rule.
 
@@ -131,7 +44,7 @@ def run_check(check: Check, cache: Path | None = None) -> Outcome:
         ExternalError: A model, data or a judge cannot be fetched.
     """
     baseline = read_baseline(check.baseline) if check.needs("baseline") else None
-    found = _Measured(check, cache, against_unsteered=True)
+    found = measure(check, cache)
     return Outcome(check.path, tuple(_verdicts(check, found, baseline)))
 
 
@@ -145,7 +58,7 @@ def update_baseline(check: Check, cache: Path | None = None) -> bool:
         InputError: As :func:`run_check`.
         ExternalError: Likewise, or the file cannot be written.
     """
-    found = _Measured(check, cache, against_unsteered=False)
+    found = measure(check, cache, reference=False)
     kept: dict[str, tuple[Measurement, list[str]]] = {}
     for rule in check.rules:
         for measured in found.steered[rule.task]:
@@ -157,29 +70,7 @@ def update_baseline(check: Check, cache: Path | None = None) -> bool:
     return write_baseline(check.baseline, found.subject.identity, kept)
 
 
-class _Measured:
-    """All measurements of a check: name in the rules → a measurement of each of its tasks."""
-
-    def __init__(self, check: Check, cache: Path | None, *, against_unsteered: bool) -> None:
-        self.subject, self.reference = check.subjects()
-        tasks = Tasks(check.spec.metadata)
-        evaluator = Evaluator(cache or cache_dir() / "checks")
-        members: dict[str, list[LoadedTask]] = {}
-        for name in check.spec.rules:
-            with check.document.at("rules", name):
-                members[name] = tasks.members(name, check.spec.limit_of(name))
-        subjects = [self.subject]
-        if against_unsteered and self.reference is not None:
-            subjects.append(self.reference)
-        wanted = [(s, n, task) for s in subjects for n, found in members.items() for task in found]
-        measured: dict[int, dict[str, list[Measurement]]] = {id(s): {} for s in subjects}
-        for subject, name, task in tqdm(wanted, desc=check.path.name, unit="task"):
-            measured[id(subject)].setdefault(name, []).append(evaluator.measure(subject, task))
-        self.steered: Mapping[str, list[Measurement]] = measured[id(self.subject)]
-        self.unsteered: Mapping[str, list[Measurement]] = measured.get(id(self.reference), {})
-
-
-def _verdicts(check: Check, found: _Measured, baseline: Baseline | None) -> Iterator[Verdict]:
+def _verdicts(check: Check, found: Measured, baseline: Baseline | None) -> Iterator[Verdict]:
     for rule in check.rules:
         for number, after in enumerate(found.steered[rule.task]):
             with check.document.at(*rule.place):
@@ -203,15 +94,3 @@ def _check_pair(before: Measurement, after: Measurement, baseline: Baseline | No
             f"{baseline.path} does not fit: {error} Run `lm-eval-trust check --update-baseline` "
             f"and review the file."
         ) from error
-
-
-def _check_files(check: Check) -> None:
-    """Raise unless files of steering exist; models and vectors themselves are not loaded."""
-    if check.spec.steering is None:
-        return
-    from lm_eval_trust.regression.subjects import requests_of
-
-    with check.document.at("steering"):
-        for request in requests_of(check.spec, check.path.parent):
-            if request.vector is not None and not Path(request.vector).is_file():
-                raise InputError(f"there is no vector file {request.vector}.")

@@ -7,10 +7,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lm_eval_trust.errors import InputError, TrustError
-from lm_eval_trust.regression.check import Check, Outcome, read_check
+from lm_eval_trust.regression.declaration import Check, read_check
 from lm_eval_trust.storage import atomic_path
+
+if TYPE_CHECKING:
+    from lm_eval_trust.regression.check import Outcome
 
 #: Where GitHub Actions takes a job's summary from.
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
@@ -83,7 +87,7 @@ def check_all(paths: Sequence[Path], cache: Path | None, reports: Reports) -> in
 
 def validate_all(paths: Sequence[Path]) -> int:
     """Look at the files only; return 0 or 2."""
-    from lm_eval_trust.regression.check import validate
+    from lm_eval_trust.regression.declaration import validate
 
     def run(check: Check) -> int:
         validate(check)

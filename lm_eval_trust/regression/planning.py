@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from lm_eval_trust.analysis.comparison import PairedDifferences
-from lm_eval_trust.regression.check import Check
-from lm_eval_trust.regression.evaluation import Evaluator, Tasks
+from lm_eval_trust.regression.declaration import Check
+from lm_eval_trust.regression.evaluation import Tasks
 from lm_eval_trust.regression.intervals import Contrast
+from lm_eval_trust.regression.measuring import evaluator_of
 from lm_eval_trust.regression.power import Design
 from lm_eval_trust.regression.rules import Rule
 from lm_eval_trust.regression.spec import DIFFERENCES
 from lm_eval_trust.regression.wording import number
-from lm_eval_trust.storage import cache_dir
 
 
 def plan(check: Check, cache: Path | None = None) -> Iterator[str]:
@@ -35,7 +35,7 @@ def plan(check: Check, cache: Path | None = None) -> Iterator[str]:
     """
     steered, reference = check.subjects()
     tasks = Tasks(check.spec.metadata)
-    evaluator = Evaluator(cache or cache_dir() / "checks")
+    evaluator = evaluator_of(cache)
     subjects = {"steered": steered, "unsteered": reference}
     yield f"{check.path}:"
     for name in check.spec.rules:

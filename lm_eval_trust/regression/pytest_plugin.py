@@ -24,7 +24,8 @@ def assert_steering(request: pytest.FixtureRequest) -> AssertSteering:
     """
 
     def run(path: str | Path, *, cache: str | Path | None = None) -> None:
-        from lm_eval_trust.regression.check import read_check, run_check
+        from lm_eval_trust.regression.check import run_check
+        from lm_eval_trust.regression.declaration import read_check
         from lm_eval_trust.regression.wording import lines
 
         check = read_check(request.path.parent / path)

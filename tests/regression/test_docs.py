@@ -14,7 +14,7 @@ import yaml
 import lm_eval_trust.regression.pytest_plugin as plugin
 from lm_eval_trust.cli import main
 from lm_eval_trust.cli.parser import build_parser
-from lm_eval_trust.regression.check import read_check
+from lm_eval_trust.regression.declaration import read_check
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = ("github-actions.yml", "gitlab-ci.yml")

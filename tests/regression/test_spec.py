@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lm_eval_trust.cli import main
-from lm_eval_trust.regression.check import read_check
+from lm_eval_trust.regression.declaration import read_check
 
 BASE = """model: amber
 model_args: {pretrained: mini-chat}
