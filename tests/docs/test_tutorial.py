@@ -17,7 +17,8 @@ from lm_eval.tasks._index import TaskIndex
 
 from lm_eval_trust.cli import main
 
-TEXT = (Path(__file__).resolve().parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+TEXT = (DOCS / "tutorial.md").read_text(encoding="utf-8")
 #: The quick family has fewer checkpoints and needs fewer items.
 IN_PLACE_OF = {
     "mini@ckpt_014": "mini@ckpt_005",
@@ -74,3 +75,13 @@ def test_the_tutorial_runs(
     assert [name for name in made if not Path(name).exists()] == []
     assert (Path("baked") / "config.json").is_file()
     assert "<testsuite" in Path("report.xml").read_text(encoding="utf-8")
+
+
+def test_the_example_of_the_python_pages_runs(
+    quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (DOCS / "api" / "index.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert "mini@ckpt_014" in block
+    exec(block.replace("mini@ckpt_014", "mini@ckpt_005"), {})
+    assert "brem" in capsys.readouterr().out
