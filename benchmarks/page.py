@@ -43,8 +43,13 @@ TIMED = """async ([act, done]) => {
   } while (!holds());
   return performance.now() - start;
 }"""
-ROW = "document.querySelector('table.board tbody tr:nth-child(2) button.score').click()"
-FIRST = "document.querySelector('#samples .sample h3')?.textContent"
+ROW = (
+    "[...document.querySelectorAll('table.board tbody tr')]"
+    ".find((row) => row.querySelector('th button').textContent === 'steered')"
+    ".querySelector('button.score').click()"
+)
+FIRST = "document.querySelector('#samples .sample h3')?.firstChild.textContent"
+GAIN = "document.querySelector('#samples .sample h3')?.textContent"
 STATUS = "document.querySelector('#samples [role=status]').textContent"
 
 
@@ -101,8 +106,8 @@ def interactions(page: Page, count: int) -> dict[str, float]:
             choose.format("changed"),
             f"!{STATUS}.startsWith('1–10 of {count:,}')",
         ),
-        "only regressions": (choose.format("worse"), f"{FIRST}?.includes('worse')"),
-        "only gains": (choose.format("better"), f"{FIRST}?.includes('better')"),
+        "only regressions": (choose.format("worse"), f"{GAIN}?.includes('worse')"),
+        "only gains": (choose.format("better"), f"{GAIN}?.includes('better')"),
         "all samples": (choose.format("all"), f"{FIRST} === 'Item 0'"),
         "search, first results": (
             find.format("amber"),

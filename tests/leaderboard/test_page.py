@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from support.boards import (
     SUITE,
+    TRUTH,
     planted_board,
     planted_row,
     planted_run,
@@ -17,6 +18,7 @@ from support.boards import (
 )
 from support.browser import Watched, chromium, open_page
 
+from lm_eval_trust.leaderboard.board import Board, Row, Score
 from lm_eval_trust.leaderboard.page import write_page
 
 HOSTILE = (
@@ -300,6 +302,40 @@ def test_motion_is_left_out_where_it_is_not_wanted(page: Page) -> None:
     page.emulate_media(reduced_motion="reduce")
     assert page.evaluate(smooth) == "auto"
     page.emulate_media(reduced_motion="no-preference")
+
+
+def test_a_hundred_thousand_samples_are_paged_filtered_and_searched(
+    browser: Browser, tmp_path: Path
+) -> None:
+    count = 50_000
+    rows = []
+    for name in ("plain", "steered"):
+
+        def answer(task: str, item: int, name: str = name) -> tuple[str, float]:
+            changed = name == "steered" and item % 1000 == 999
+            return (f"answer {'moved' if changed else ''} to {item}", float(not changed))
+
+        run = planted_run(tmp_path / name, answer, count, [TRUTH])
+        rows.append(Row(name, {TRUTH.key: Score(0.9, 0.01, count)}, (run,), {}))
+    path = tmp_path / "page.html"
+    write_page(path, [Board((TRUTH,), tuple(rows), (), "plain")])
+    assert path.stat().st_size < 10_000_000
+    page = open_page(browser, path).page
+    open_samples(page)
+    page.get_by_role("button", name="Last").click()
+    page.locator("#samples .sample", has_text="Item 49999").wait_for()
+    page.get_by_label("Show").select_option("worse")
+    expect(page.locator("#samples h3")).to_have_text(
+        [f"Item {thousand}999▼ worse" for thousand in ["", *range(1, 10)]]
+    )
+    status = page.locator("#samples [role=status]")
+    assert status.inner_text() == "1–10 of 50 shown, 50,000 in all"
+    page.get_by_label("Show").select_option("all")
+    page.get_by_label("Find text").fill("to 4999")
+    page.get_by_label("Find text").fill("question 49998?")
+    page.locator("#samples .sample", has_text="Item 49998").wait_for()
+    expect(status).to_have_text("1–1 of 1 shown, 50,000 in all")
+    page.context.close()
 
 
 #: [contrast, text] of every element that holds text, over the nearest opaque background, by the

@@ -21,9 +21,14 @@ COLUMNS = (TRUTH, TOXIC, ABILITY, SUITE)
 Answer = Callable[[str, int], tuple[str, float]]
 
 
-def planted_run(folder: Path, answer: Answer, count: int = 12) -> SavedRun:
+def planted_run(
+    folder: Path,
+    answer: Answer,
+    count: int = 12,
+    columns: Sequence[Column] = (TRUTH, TOXIC, ABILITY),
+) -> SavedRun:
     """Write a run whose tasks have ``count`` samples: ``answer(task, item)`` → text and metric."""
-    tasks = {column.task: column.metric for column in (TRUTH, TOXIC, ABILITY)}
+    tasks = {column.task: column.metric for column in columns}
     samples = {
         task: [planted_sample(item, metric, *answer(task, item)) for item in range(count)]
         for task, metric in tasks.items()

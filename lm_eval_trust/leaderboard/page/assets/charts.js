@@ -159,7 +159,7 @@ function radar(board, chosen) {
       ...look(index, look_),
     })),
     layout: {
-      margin: { l: 84, r: 84, t: 30, b: 30 },
+      margin: { l: 72, r: 72, t: 30, b: 30 },
       legend: legend(-0.12),
       polar: {
         bgcolor: "rgba(0,0,0,0)",
@@ -168,7 +168,7 @@ function radar(board, chosen) {
       },
       showlegend: true,
     },
-    height: 380 + legendRoom(chosen.size),
+    height: (innerWidth < 640 ? 290 : 380) + legendRoom(chosen.size),
     header: ["Model", ...axes.map((each) => each.title)],
     rows: rows().map((row) => [row.name, ...axes.map((each) => each.of(row))]),
   }));
@@ -212,6 +212,17 @@ function frontChart(board) {
   }));
 }
 
+/** Ticks of a logarithmic axis at 1, 2 and 5 times powers of ten; none where they would be few. */
+function logTicks(values) {
+  const known = values.filter((value) => value > 0);
+  const [low, high] = [Math.min(...known), Math.max(...known)];
+  const ticks = [];
+  for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) {
+    ticks.push(...[1, 2, 5].map((step) => step * 10 ** power).filter((tick) => tick >= low / 2 && tick <= high * 2));
+  }
+  return high > 3 * low ? { tickvals: ticks, ticktext: ticks.map(String) } : {};
+}
+
 // Figure 4: a metric and perplexity against α.
 function strength(sweep, state) {
   const curves = () => sweep.curves.filter((curve) => curve.metric === state.metric);
@@ -229,7 +240,7 @@ function strength(sweep, state) {
     layout: {
       xaxis: axis(colours, { title: "\u03B1", anchor: "y2" }),
       yaxis: axis(colours, { title: state.metric.replaceAll("_", " "), domain: [0.48, 1] }),
-      yaxis2: axis(colours, { title: "perplexity", type: "log", domain: [0, 0.42] }),
+      yaxis2: axis(colours, { title: "perplexity", type: "log", domain: [0, 0.42], ...logTicks(curves().flatMap((c) => c.perplexity)) }),
       showlegend: true,
       legend: legend(-0.16),
     },
