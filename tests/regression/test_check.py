@@ -151,10 +151,14 @@ def test_steering_in_a_file_of_its_own(
 
 
 def test_the_fixture_asserts_what_the_command_finds(
-    naming: Path, write_check: WriteCheck, assert_steering: Callable[..., None]
+    naming: Path,
+    write_check: WriteCheck,
+    assert_steering: Callable[..., None],
+    request: pytest.FixtureRequest,
 ) -> None:
     rules = f"{{{TRUTH}: {{info: {{min: 0.05}}}}}}"
     assert_steering(write_check(rules))
+    assert "steering check" in [title for _, title, _ in request.node._report_sections]
     with pytest.raises(AssertionError, match=r"FAILED\n.*info min 0.05: info is 0 \[0, 0.09"):
         assert_steering(write_check(rules, alpha=-1))
 
