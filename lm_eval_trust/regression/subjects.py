@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from lm_eval_trust.activations.models import find_source
 from lm_eval_trust.adapters import find_adapter
 from lm_eval_trust.errors import InputError
@@ -76,7 +78,12 @@ class Subject:
             ExternalError: The model cannot be fetched.
         """
         # The device that the harness's own command asks for; without CUDA it is the CPU.
-        loaded = _wrapper(self.model)(**{"device": "cuda:0", **self.arguments})
+        arguments = {"device": "cuda:0", **self.arguments}
+        try:
+            loaded = _wrapper(self.model)(**arguments)
+        except (OSError, KeyError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"Cannot load {self.model} with {arguments}: {reason}") from error
         loaded.steer_by(self.plan)
         return loaded
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,3 +97,19 @@ def test_a_model_that_cannot_be_fetched_is_a_failure_outside(
     assert main(["check", check, "--junit", str(junit)]) == 3
     assert "HF_HUB_OFFLINE is set" in capsys.readouterr().err
     assert 'errors="1"' in junit.read_text()
+
+
+def test_a_model_without_weights_is_told_and_the_others_are_checked(
+    tiny_llama: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty"
+    shutil.copytree(tiny_llama(), empty, ignore=shutil.ignore_patterns("*.safetensors"))
+    rules = {"trust_sst2_mini": {"unparsed": {"max": 1}}}
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    broken.mkdir(), whole.mkdir()
+    arguments = {"pretrained": str(empty), "device": "cpu"}
+    first = write(broken, model_args=arguments, rules=rules)
+    second = write(whole, model_args={**arguments, "pretrained": str(tiny_llama())}, rules=rules)
+    assert main(["check", first, second]) == 2
+    printed = capsys.readouterr()
+    assert "Cannot load amber with" in printed.err and "check.yaml: passed" in printed.out
