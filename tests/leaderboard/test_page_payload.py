@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.boards import (
     TRUTH,
@@ -27,6 +28,7 @@ from lm_eval_trust.leaderboard.board import Board
 from lm_eval_trust.leaderboard.page import write_page
 from lm_eval_trust.leaderboard.page.analyses import analysis_payload
 from lm_eval_trust.leaderboard.page.chunks import CHUNK, Chunks
+from lm_eval_trust.leaderboard.page.samples import SampleSets
 from lm_eval_trust.leaderboard.page.sweeps import sweep_payload
 from lm_eval_trust.leaderboard.page.texts import answer_of, prompt_of, read_as
 from lm_eval_trust.leaderboard.page.write import SCRIPTS
@@ -137,6 +139,19 @@ def test_the_payload_holds_scores_comparisons_and_sets_of_samples(tmp_path: Path
     assert pair["difference"]["mean"] == of.pairs[0].comparison.difference.mean
     (name,) = row["samples"]["planted_truth"]["none"]
     assert embedded(page, name)["metrics"] == {"truth_info": [item % 2 ^ 1 for item in range(12)]}
+
+
+def test_a_set_has_ids_only_where_they_do_not_count_from_0(tmp_path: Path) -> None:
+    run = planted_run(tmp_path, lambda task, item: ("same" if item < 2 else "other", 1.0), 3)
+    sets = SampleSets()
+    whole = sets.indices[sets.add(run)["planted_truth"]["none"]]
+    assert (whole["size"], whole["ids"]) == (3, None)
+    hashes = np.frombuffer(base64.b64decode(whole["hashes"]), dtype="<u4")
+    assert hashes[0] == hashes[1] != hashes[2]
+    file = run.samples_file("planted_truth")
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[1:]))
+    again = SampleSets()
+    assert again.indices[again.add(run)["planted_truth"]["none"]]["ids"] == [1, 2]
 
 
 def test_sweeps_of_the_demo_and_of_the_command_give_curves(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from lm_eval_trust.leaderboard.page.chunks import CHUNK, Chunks
 from lm_eval_trust.leaderboard.page.texts import answer_of, prompt_of, read_as, target_of
@@ -49,13 +52,26 @@ class SampleSets:
         answers = [(answer_of(sample), read_as(sample)) for sample in samples]
         self.indices[name] = {
             "chunk": CHUNK,
-            "ids": [sample["doc_id"] for sample in samples],
+            "size": len(samples),
+            "ids": _ids(samples),
             "metrics": _metrics(samples),
-            "hashes": [zlib.crc32(answer.encode()) for answer, _ in answers],
+            "hashes": _hashes(answer for answer, _ in answers),
             "prompts": self.chunks.add([(prompt_of(s), target_of(s)) for s in samples]),
             "answers": self.chunks.add(answers),
         }
         return name
+
+
+def _ids(samples: Sequence[Sample]) -> list[int] | None:
+    """Return the items' ids; ``None`` where they just count from 0, as all samples of a task do."""
+    ids = [int(sample["doc_id"]) for sample in samples]
+    return None if ids == list(range(len(ids))) else ids
+
+
+def _hashes(answers: Iterable[str]) -> str:
+    """Return answers' CRC-32 as little-endian 32-bit numbers in base64, to tell changed ones."""
+    values = np.fromiter((zlib.crc32(answer.encode()) for answer in answers), dtype="<u4")
+    return base64.b64encode(values.tobytes()).decode("ascii")
 
 
 def _metrics(samples: Sequence[Sample]) -> dict[str, list[float | None]]:

@@ -174,7 +174,7 @@ function sampleCard(state, sample) {
   return el(
     "li",
     { class: "sample" },
-    el("h3", {}, `Item ${view.set.ids[sample.place]}`, tag && el("span", { class: `tag ${tag[0]}` }, tag[1])),
+    el("h3", {}, `Item ${view.set.item(sample.place)}`, tag && el("span", { class: `tag ${tag[0]}` }, tag[1])),
     promptOf(sample.prompt),
     sample.target && sample.target !== sample.prompt && el("p", { class: "target" }, el("b", {}, "Expected "), sample.target),
     el("div", { class: "answers" }, answers),

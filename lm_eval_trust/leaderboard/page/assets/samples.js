@@ -5,12 +5,12 @@ class SampleView {
   constructor(set, other, metric, higherIsBetter) {
     Object.assign(this, { set, other, way: higherIsBetter ? 1 : -1 });
     this.metric = metric in set.metrics ? metric : null;
-    this.size = set.ids.length;
+    this.size = set.size;
   }
 
   /** Where the other row has the same item; `undefined` where it has none. */
   partner(place) {
-    return this.other?.places.get(this.set.ids[place]);
+    return this.other?.place(this.set.item(place));
   }
 
   /** How much better the sample is than the other row's; 0 where that cannot be told. */
@@ -23,7 +23,7 @@ class SampleView {
 
   changed(place) {
     const there = this.partner(place);
-    return there !== undefined && this.set.hashes[place] !== this.other.hashes[there];
+    return there !== undefined && this.set.hash(place) !== this.other.hash(there);
   }
 
   /** Places of the samples that a filter keeps. */
