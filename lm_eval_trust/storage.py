@@ -14,6 +14,9 @@ from filelock import FileLock
 from lm_eval_trust.errors import ExternalError
 
 CACHE_VARIABLE = "LM_EVAL_TRUST_CACHE"
+#: The process's mask, which can only be read by setting it; temporary files are made without it.
+_MASK = os.umask(0)
+os.umask(_MASK)
 
 
 def cache_dir() -> Path:
@@ -40,6 +43,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        temporary.chmod(0o666 & ~_MASK)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
