@@ -94,6 +94,21 @@ def quick_calls() -> Iterator[None]:
             os.environ["DISABLE_MULTIPROC"] = before
 
 
+def save_results(tracker: Any, found: dict[str, Any]) -> None:
+    """Write what ``simple_evaluate`` returned as the harness's command does.
+
+    Read the samples before: they are taken out of ``found``, and their arguments are rewritten.
+
+    Args:
+        tracker: The harness's ``EvaluationTracker``.
+        found: Results with samples.
+    """
+    samples = found.pop("samples")
+    tracker.save_results_aggregated(results=found, samples=samples)
+    for task in found["configs"]:
+        tracker.save_results_samples(task_name=task, samples=samples[task])
+
+
 @functools.cache
 def _environment() -> str:
     from torch.utils import collect_env

@@ -12,7 +12,7 @@ from typing import Any
 
 from lm_eval_trust.activations.models import find_source
 from lm_eval_trust.adapters import find_adapter
-from lm_eval_trust.harness import quick_calls, task_manager
+from lm_eval_trust.harness import quick_calls, save_results, task_manager
 from lm_eval_trust.hashing import fingerprint
 from lm_eval_trust.items import Item, items_of
 from lm_eval_trust.storage import atomic_path
@@ -20,6 +20,8 @@ from lm_eval_trust.storage import atomic_path
 Scores = dict[str, dict[str, Any]]
 #: The embedded models are so small that a batch costs little more than a row.
 _BATCH_SIZE = 256
+#: Resamples of the standard errors that have no closed form.
+_BOOTSTRAP = 100
 
 
 @dataclass(frozen=True)
@@ -120,14 +122,12 @@ class Evaluator:
                 device="cpu",
                 task_manager=self._task_manager,
                 evaluation_tracker=tracker,
-                bootstrap_iters=0,
+                bootstrap_iters=_BOOTSTRAP,
             )
-            samples = found.pop("samples")
-            tracker.save_results_aggregated(results=found, samples=samples)
-            for task in found["configs"]:
-                tracker.save_results_samples(task_name=task, samples=samples[task])
+            items = {task: items_of(of_task) for task, of_task in found["samples"].items()}
+            save_results(tracker, found)
         scores = {**found["results"], **found.get("groups", {})}
-        return Outcome(scores, {task: items_of(of_task) for task, of_task in samples.items()})
+        return Outcome(scores, items)
 
     @cached_property
     def _task_manager(self) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust import __version__
-from lm_eval_trust.harness import needs_defaults, quick_calls, task_manager
+from lm_eval_trust.harness import needs_defaults, quick_calls, save_results, task_manager
 from lm_eval_trust.hashing import content_id, fingerprint
 from lm_eval_trust.regression.measurements import Measurement, measurement_of
 from lm_eval_trust.storage import atomic_path
@@ -134,9 +134,7 @@ class Evaluator:
             )
             aggregations = {m: f.__name__ for m, f in task.task.aggregation().items()}
             measured = measurement_of(task.name, found, aggregations)
-            samples = found.pop("samples")
-            tracker.save_results_aggregated(results=found, samples=samples)
-            tracker.save_results_samples(task_name=task.name, samples=samples[task.name])
+            save_results(tracker, found)
         return measured
 
     def _model(self, subject: Subject) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from lm_eval_trust.errors import ExternalError, InputError
-from lm_eval_trust.harness import needs_defaults, quick_calls, task_manager
+from lm_eval_trust.harness import needs_defaults, quick_calls, save_results, task_manager
 from lm_eval_trust.mini.world import world_seed
 
 Scores = dict[str, dict[str, Any]]
@@ -64,10 +64,7 @@ def evaluate(
             evaluation_tracker=tracker,
             bootstrap_iters=_BOOTSTRAP,
         )
-    samples = found.pop("samples")
-    tracker.save_results_aggregated(results=found, samples=samples)
-    for name in found["configs"]:
-        tracker.save_results_samples(task_name=name, samples=samples[name])
+    save_results(tracker, found)
     if not list(out.rglob("results_*.json")):
         raise ExternalError(f"The harness could not write its results to {out}; is the disk full?")
     counts = {name: int(n["effective"]) for name, n in found["n-samples"].items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.errors import InputError
-from lm_eval_trust.harness import needs_defaults, quick_calls, task_manager
+from lm_eval_trust.harness import needs_defaults, quick_calls, save_results, task_manager
 from lm_eval_trust.hashing import fingerprint
 from lm_eval_trust.items import Item, items_of
 from lm_eval_trust.steering.plan import SteeringPlan
@@ -111,17 +111,14 @@ class SweepEvaluator:
                 evaluation_tracker=tracker,
                 bootstrap_iters=_BOOTSTRAP,
             )
-            answered = found.pop("samples")
-            # The tracker rewrites the samples' arguments.
+            answered = found["samples"]
             outcome = Outcome(
                 {**found["results"], **found.get("groups", {})},
                 {task: items_of(rows) for task, rows in answered.items()},
                 {task: _examples(rows) for task, rows in answered.items()},
                 self._model.take_divergence(),
             )
-            tracker.save_results_aggregated(results=found, samples=answered)
-            for task in found["configs"]:
-                tracker.save_results_samples(task_name=task, samples=answered[task])
+            save_results(tracker, found)
         return outcome
 
     def _manager(self, items: Items) -> Any:
