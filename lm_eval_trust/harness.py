@@ -76,17 +76,21 @@ def check_tasks(names: Iterable[str]) -> None:
 def quick_calls() -> Iterator[None]:
     """Spare repeated calls what does not change between them.
 
-    The harness describes the machine for every results file, which takes torch seconds; and it
-    starts processes to bootstrap in.
+    The harness describes the machine for every results file, which takes torch seconds; it starts
+    processes to bootstrap in; and it compiles a task's templates anew for each item.
     """
+    from lm_eval import utils
     from torch.utils import collect_env
 
     asked, before = collect_env.get_pretty_env_info, os.environ.get("DISABLE_MULTIPROC")
     collect_env.get_pretty_env_info = _environment
     os.environ["DISABLE_MULTIPROC"] = "1"
+    compiled = utils.env.from_string
+    utils.env.from_string = functools.lru_cache(maxsize=256)(compiled)
     try:
         yield
     finally:
+        utils.env.from_string = compiled
         collect_env.get_pretty_env_info = asked
         if before is None:
             del os.environ["DISABLE_MULTIPROC"]

@@ -17,6 +17,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -188,7 +189,7 @@ class SteeringPlan:
                 f"use a vector that was built from a model of the same size."
             )
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Identity of what the plan does; the same for all plans that do nothing."""
         return fingerprint({"steps": [step.summary() for step in self.active_steps]})

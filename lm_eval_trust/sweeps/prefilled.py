@@ -36,7 +36,7 @@ from lm_eval_trust.sweeps.shared import SharedForward
 MODELS = {"amber": Amber, "lora_amber": LoraAmber, "finetuned_amber": FinetunedAmber}
 _UNSTEERED = SteeringPlan()
 #: Rows, prompts times configurations, that fill a pass; more of them gain little.
-_FULL_PASS = 256
+_FULL_PASS = 384
 
 
 class PrefilledLM(Amber):
