@@ -47,7 +47,7 @@ def test_the_interval_is_that_of_a_mean_where_items_are_their_own_groups() -> No
 
 def test_items_of_a_group_count_once() -> None:
     drawn = np.random.default_rng(4).normal(size=50)
-    groups = [i for i in range(50) for _ in range(8)]
+    groups = [f"{i:02}" for i in range(50) for _ in range(8)]
     single = PairedDifferences.of(np.zeros(50), drawn)
     repeated = PairedDifferences.of(np.zeros(400), np.repeat(drawn, 8), groups)
     assert repeated.standard_error == pytest.approx(single.standard_error)

@@ -18,7 +18,7 @@ FOLDERS = {
     "model_wrappers": "lm_eval_trust/model_wrappers",
     "analysis": "lm_eval_trust/analysis",
 }
-CARRIED = {".py", ".yaml", ".md", ".typed"}
+CARRIED = {".py", ".yaml", ".md", ".typed", ".css", ".html", ".js"}
 
 
 @pytest.fixture(scope="module")
