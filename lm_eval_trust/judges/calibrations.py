@@ -31,6 +31,18 @@ def store_calibration(setting: str, judge: str, data: str, figures: Mapping[str,
     return path
 
 
+def in_words(figures: Mapping[str, Any] | None) -> str:
+    """Return what was measured of a judge as text beside its scores."""
+    if figures is None:
+        return "not calibrated (lm-eval-trust judge calibrate)"
+    named = (
+        f"{name} {figures[name]['value']:.3f}"
+        for name in ("accuracy", "kappa", "auroc")
+        if (figures.get(name) or {}).get("value") is not None
+    )
+    return f"calibrated on {figures['items']} of {figures['data']}: {', '.join(named)}"
+
+
 def stored_calibration(setting: str, judge: str) -> dict[str, Any] | None:
     """Return the figures of a judge, those on the most texts; ``None`` where there are none."""
     found = []

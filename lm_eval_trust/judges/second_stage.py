@@ -23,6 +23,7 @@ from lm_eval.utils import sanitize_list
 
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.harness import own_tasks, task_manager
+from lm_eval_trust.judges.calibrations import in_words
 from lm_eval_trust.saved_runs import (
     JUDGED_FROM,
     SAVED_ROWS,
@@ -220,16 +221,5 @@ def scores(path: Path) -> Iterator[str]:
         unread = found.get("judge_unparsed,none", 0.0)
         yield (
             f"{task}: trust_score {score:.4f}{shown}, {unread:.1%} without a verdict, judged by "
-            f"{metadata[setting]}; {_measured(metadata.get(f'{setting}_calibration'))}"
+            f"{metadata[setting]}; {in_words(metadata.get(f'{setting}_calibration'))}"
         )
-
-
-def _measured(calibration: Mapping[str, Any] | None) -> str:
-    if calibration is None:
-        return "not calibrated (`lm-eval-trust judge calibrate`)"
-    figures = (
-        f"{name} {calibration[name]['value']:.3f}"
-        for name in ("accuracy", "kappa", "auroc")
-        if calibration[name] and calibration[name]["value"] is not None
-    )
-    return f"on {calibration['items']} of {calibration['data']}: {', '.join(figures)}"

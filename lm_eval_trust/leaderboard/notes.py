@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from lm_eval_trust.analysis.comparison import Comparison
+from lm_eval_trust.judges.calibrations import in_words
 from lm_eval_trust.leaderboard.board import Column, Row
 from lm_eval_trust.leaderboard.layout import leaves
 from lm_eval_trust.leaderboard.strata import Strata
@@ -16,22 +16,10 @@ def judge_notes(rows: Iterable[Row]) -> list[str]:
     judges = (found for row in rows for found in sorted(row.provenance["judges"].items()))
     notes = (
         f"{setting.removeprefix('mini_').replace('_judge', '').capitalize()} is judged by "
-        f"{judge['judge']} (version {judge['version']}); {measured(judge['calibration'])}."
+        f"{judge['judge']} (version {judge['version']}); {in_words(judge['calibration'])}."
         for setting, judge in judges
     )
     return list(dict.fromkeys(notes))
-
-
-def measured(calibration: Mapping[str, Any] | None) -> str:
-    """Return what was measured of a judge as text."""
-    if calibration is None:
-        return "not calibrated (lm-eval-trust judge calibrate)"
-    figures = (
-        f"{name} {calibration[name]['value']:.3f}"
-        for name in ("accuracy", "kappa", "auroc")
-        if (calibration.get(name) or {}).get("value") is not None
-    )
-    return f"calibrated on {calibration['items']} of {calibration['data']}: {', '.join(figures)}"
 
 
 def untested_notes(
