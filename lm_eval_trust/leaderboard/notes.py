@@ -38,9 +38,13 @@ def untested_notes(
             if column.key in row.scores and row.name not in items[column.key]:
                 found.setdefault((column.title, _why(row, column)), []).append(row.name)
     return [
-        f"{title} is not tested for {', '.join(names)}: {why}."
+        f"{title} is not tested{_for_whom(names, rows)}: {why}."
         for (title, why), names in found.items()
     ]
+
+
+def _for_whom(names: Sequence[str], rows: Sequence[Row]) -> str:
+    return "" if len(names) == len(rows) else f" for {', '.join(names)}"
 
 
 def shared_notes(
