@@ -1,12 +1,14 @@
 """The same study by local processes, and by Ray on two nodes of which one is killed midway.
 
-    python benchmarks/study_ray.py
+    python benchmarks/study_ray.py [STUDY.yaml]
 
+Without a file it is a study of twelve random Llamas; docs/studies has those of the embedded family.
 Every table and figure must be the same, byte for byte.
 """
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import threading
 import time
@@ -29,9 +31,12 @@ def run(study: Path, out: Path, *engine: str) -> float:
 
 def main() -> None:
     """Run, kill a node, and compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("study", nargs="?", type=Path, metavar="STUDY.yaml")
+    given: Path | None = parser.parse_args().study
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        study = write_study(place, CHECKPOINTS)
+        study = given or write_study(place, CHECKPOINTS)
         seconds = run(study, place / "local", "--engine", "local", "--workers", "2")
         print(f"local, 2 workers: {seconds:.0f} s", flush=True)
         cells = len(list((place / "local").glob("cells/*/*/cell.json")))

@@ -15,17 +15,16 @@ import argparse
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from smollm2 import JUDGES, command
+
 from lm_eval_trust.hashing import content_id
 from lm_eval_trust.storage import atomic_path, cache_dir
 
-BIN = Path(sys.executable).parent
-JUDGES = ("truth_judge=reference", "toxicity_judge=linear")
 TASKS = "trust_suite,trust_arc_challenge_local,trust_lambada_openai_local"
 #: Dimension of a vector → its benchmark, by which the command knows it too.
 VECTORS = ("reliability", "toxicity", "fairness")
@@ -130,19 +129,6 @@ def evaluate(row: Row, options: argparse.Namespace) -> Path:
         with atomic_path(done) as path:
             path.write_text(shlex.join(words) + "\n", encoding="utf-8")
     return folder
-
-
-def command(program: str, *rest: str) -> None:
-    """Run a command of this environment, shown first; its failure ends the script."""
-    print(f"\n$ {shlex.join([program, *rest])}", flush=True)
-    result = subprocess.run([str(BIN / program), *rest], check=False)
-    if result.returncode:
-        print(
-            f"leaderboard_rows: {program} ended with exit code {result.returncode}; its message "
-            f"stands above. What was finished is kept: run again to go on.",
-            file=sys.stderr,
-        )
-        sys.exit(result.returncode)
 
 
 if __name__ == "__main__":

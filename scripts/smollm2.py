@@ -95,13 +95,13 @@ def table(rows: dict[str, dict[str, float]], options: argparse.Namespace) -> str
 
 
 def command(program: str, *rest: str) -> None:
-    """Run a command of this environment, shown first; its failure ends the demo."""
+    """Run a command of this environment, shown first; its failure ends the script."""
     print(f"\n$ {shlex.join([program, *rest])}", flush=True)
     result = subprocess.run([str(BIN / program), *rest], check=False)
     if result.returncode:
         print(
-            f"smollm2: {program} ended with exit code {result.returncode}; its message stands "
-            f"above. `lm-eval-trust doctor` shows what is missing.",
+            f"{Path(sys.argv[0]).stem}: {program} ended with exit code {result.returncode}; its "
+            f"message stands above. `lm-eval-trust doctor` shows what is missing.",
             file=sys.stderr,
         )
         sys.exit(result.returncode)
