@@ -19,6 +19,7 @@ from lm_eval_trust.errors import InputError
 RESAMPLES = 5000
 MCNEMAR = "McNemar"
 BOOTSTRAP = "paired bootstrap"
+_TIE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,7 @@ def compare(
 
     Yes-or-no metrics of independent items take the exact McNemar test (McNemar 1947): under no
     difference, each item that only one of the two gets right is either's with one half. Everything
-    else takes the bootstrap over groups: p is how often means that were drawn around zero lie as
-    far from it as the observed one (Efron and Tibshirani 1993, chapter 16).
+    else takes the bootstrap over groups.
 
     Args:
         before: The first model's value of each item, shape (n,).
@@ -172,15 +172,30 @@ def compare(
     if binary and (paired.sizes == 1).all():
         p, test = mcnemar(int((second > first).sum()), int((first > second).sum())), MCNEMAR
     else:
-        drawn = np.abs(paired.resampled(seed) - paired.mean)
-        beyond = int((drawn >= abs(paired.mean) - 1e-12).sum())
-        p, test = (1 + beyond) / (1 + len(drawn)), BOOTSTRAP
-    return Comparison(interval, float(p), test, len(first), len(paired.sums))
+        p = bootstrap_p(paired.resampled(seed), paired.mean, len(paired.sums))
+        test = BOOTSTRAP
+    return Comparison(interval, p, test, len(first), len(paired.sums))
 
 
 def mcnemar(gained: int, lost: int) -> float:
     """Return the exact two-sided p of the items that only one of two models gets right."""
     return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
+def bootstrap_p(drawn: npt.NDArray[np.float64], mean: float, groups: int) -> float:
+    """Return how often means drawn around zero lie as far from it as the observed one.
+
+    (Efron and Tibshirani 1993, chapter 16.) No p is below 2 / 2^groups, that of as many fair coins
+    that fall alike: a few groups that change by the same have no spread to draw from, and would
+    seem certain.
+
+    Args:
+        drawn: Means of resampled groups, shape (resamples,).
+        mean: The observed one.
+        groups: How many groups were drawn from.
+    """
+    beyond = int((np.abs(drawn - mean) >= abs(mean) - _TIE).sum())
+    return float(max((1 + beyond) / (1 + len(drawn)), 2.0 ** (1 - groups)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

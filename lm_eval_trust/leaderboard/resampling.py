@@ -18,6 +18,7 @@ from lm_eval_trust.analysis.comparison import (
     RESAMPLES,
     Comparison,
     Interval,
+    bootstrap_p,
     mcnemar,
 )
 from lm_eval_trust.leaderboard.strata import Strata, Stratum
@@ -26,7 +27,6 @@ Floats = npt.NDArray[np.float64]
 #: Draws times groups held in memory at once; the same as a single comparison's, so that both
 #: consume the generator alike.
 _AT_ONCE = 20_000_000
-_TIE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -154,5 +154,5 @@ def _test(
         first, second = strata[0].values[:, a], strata[0].values[:, b]
         if np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
             return mcnemar(int((second > first).sum()), int((first > second).sum())), MCNEMAR
-    beyond = int((np.abs(differences - mean) >= abs(mean) - _TIE).sum())
-    return (1 + beyond) / (1 + len(differences)), BOOTSTRAP
+    groups = sum(len(stratum.sizes) for stratum in strata)
+    return bootstrap_p(differences, mean, groups), BOOTSTRAP

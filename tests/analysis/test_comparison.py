@@ -79,6 +79,13 @@ def test_the_bootstrap_s_p_is_near_that_of_a_t_test() -> None:
     assert compare(np.zeros(300), drawn).p == pytest.approx(expected, abs=0.015)
 
 
+def test_few_groups_that_change_alike_are_not_certain() -> None:
+    # Of k fair coins all fall alike with 2 / 2^k.
+    assert compare([0.2], [0.7]).p == 1.0
+    assert compare([0.0] * 12, [1.0] * 12, ["a", "b", "c", "d"] * 3).p == 2 / 16
+    assert compare([0.2] * 40, [0.7] * 40).p < 0.001
+
+
 def test_under_no_difference_p_is_small_no_oftener_than_it_says() -> None:
     generator, small = np.random.default_rng(6), 0
     for trial in range(200):

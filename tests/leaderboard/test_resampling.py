@@ -74,6 +74,12 @@ def test_a_change_of_all_items_of_one_stratum_counts_by_its_weight() -> None:
     assert comparison.test == BOOTSTRAP and comparison.items == 13
 
 
+def test_few_groups_of_several_strata_are_not_certain() -> None:
+    before = averaged([strata([0.2]), strata([0.2, 0.2], first=5)])
+    after = averaged([strata([0.7]), strata([0.7, 0.7], first=5)])
+    assert compare_rows({"a": before, "b": after}, [("a", "b")])["a", "b"].p == 2 / 8
+
+
 def test_strata_are_drawn_independently() -> None:
     """Two halves of equal spread: the variance of their mean is half of one's."""
     generator = np.random.default_rng(1)
