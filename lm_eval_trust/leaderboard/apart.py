@@ -24,9 +24,9 @@ class Comparable:
         """Task → settings, which all rows with that task share."""
         return {task: found for group in self.groups for task, found in group.settings.items()}
 
-    def takes(self, group: Group) -> bool:
-        """Tell whether a row has a task in common with these, and no conflict with any of them."""
-        ours, theirs = self.settings, group.settings
+    def takes(self, rows: Group | Comparable) -> bool:
+        """Tell whether other rows have a task in common with these, and no conflict with any."""
+        ours, theirs = self.settings, rows.settings
         return bool(set(ours) & set(theirs)) and not any(conflicts(ours, theirs))
 
 
@@ -39,7 +39,19 @@ def divide(groups: Iterable[Group]) -> list[Comparable]:
             chosen = Comparable()
             sets.append(chosen)
         chosen.groups.append(group)
-    return sets
+    return _joined(sets)
+
+
+def _joined(sets: Sequence[Comparable]) -> list[Comparable]:
+    """Return the sets, those together that came to have a task in common by later rows."""
+    found: list[Comparable] = []
+    for each in sets:
+        home = next((other for other in found if other.takes(each)), None)
+        if home is None:
+            found.append(each)
+        else:
+            home.groups.extend(each.groups)
+    return found if len(found) == len(sets) else _joined(found)
 
 
 def reasons(ours: Comparable, others: Sequence[tuple[str, Group]]) -> tuple[str, ...]:
@@ -53,6 +65,6 @@ def reasons(ours: Comparable, others: Sequence[tuple[str, Group]]) -> tuple[str,
     for name, group in others:
         shared = set(ours.settings) & set(group.settings)
         why = list(conflicts(ours.settings, group.settings)) if shared else ["no task in common"]
-        if why:
-            found.append(f"{name} is kept apart: {'; '.join(why)}.")
+        told = "; ".join(why) or "rows beside it do not compare with these"
+        found.append(f"{name} is kept apart: {told}.")
     return tuple(found)

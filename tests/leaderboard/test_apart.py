@@ -104,6 +104,35 @@ def test_rows_without_a_task_in_common_stand_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_rows_that_a_later_one_has_tasks_in_common_with_stand_together(tmp_path: Path) -> None:
+    race = {"race": [1.0, 0.0]}
+    runs = [
+        plant(tmp_path / name, tasks, arguments=f"pretrained=o/{name}")
+        for name, tasks in (("a", VALUES), ("b", race), ("c", VALUES | race))
+    ]
+    (board,) = build_boards(runs)
+    assert sorted(row.name for row in board.rows) == ["a (hf)", "b (hf)", "c (hf)"]
+
+
+def test_a_row_that_others_keep_away_is_told_too(tmp_path: Path) -> None:
+    race, sst2 = {"race": [1.0, 0.0]}, {"trust_sst2": [1.0, 0.0]}
+    rows: list[tuple[str, Any, Any]] = [
+        ("a", VALUES, {}),
+        ("x", VALUES | race, {"versions": {TASK: 2.0}}),
+        ("r", race | sst2, {}),
+        ("d", VALUES | sst2, {}),
+    ]
+    runs = [
+        plant(tmp_path / name, tasks, arguments=f"pretrained=o/{name}", **changed)
+        for name, tasks, changed in rows
+    ]
+    boards = build_boards(runs)
+    assert [[row.name[0] for row in board.rows] for board in boards] == [["a", "d"], ["x", "r"]]
+    assert boards[0].kept_apart[1] == (
+        "r (hf) is kept apart: rows beside it do not compare with these."
+    )
+
+
 def test_rows_over_other_seeds_of_the_data_are_kept_apart(tmp_path: Path) -> None:
     def run(name: str, seed: int) -> SavedRun:
         seeded = {"split_seed": seed, "data_fingerprint": f"d{seed}"}
