@@ -68,7 +68,7 @@ def general_columns(columns: Iterable[Column]) -> list[Column]:
 
 
 def pareto_front(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return the measured rows that no other beats in trust and in general ability at once.
+    """Return the measured rows without another as good in trust and ability, and better in one.
 
     Trust is the mean over the dimensions, a share that is better low counted as 1 less it; general
     ability the mean accuracy. Both go over the columns that all rows with either have, so that

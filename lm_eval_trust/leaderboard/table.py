@@ -91,7 +91,7 @@ def difference_table(board: Board, *, of_reference_alone: bool = False) -> Table
     note = (
         f"* p < {1 - board.confidence:.2g} after Holm's correction over all {len(board.pairs)} "
         f"tests of the board (McNemar for yes-or-no metrics, else paired bootstrap over groups of "
-        f"items); intervals are single {board.confidence:.0%} ones."
+        f"items); intervals are single {100 * board.confidence:.6g}% ones."
     )
     return Table(title, ("Model", *(heading(c) for c in columns)), lines, (note,))
 
@@ -199,7 +199,7 @@ def _legend(board: Board) -> Iterator[str]:
     yield (
         "Bold: best; underlined: runner-up; ↓: lower is better; ±: standard error of one run. "
         "Win rate: mean share of the other rows that a row beats. "
-        "Pareto: no other row is better in both trust and general ability."
+        "Pareto: no other row is as good in both trust and general ability, and better in one."
     )
     seeds = _most_seeds(board.rows)
     if seeds > 1:

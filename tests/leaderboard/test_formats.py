@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,11 @@ from lm_eval_trust.leaderboard.formats.latex import to_latex
 from lm_eval_trust.leaderboard.formats.markdown import escape as escape_markdown
 from lm_eval_trust.leaderboard.formats.markdown import to_markdown
 from lm_eval_trust.leaderboard.formats.terminal import print_boards
+from lm_eval_trust.leaderboard.table import difference_table
 from lm_eval_trust.leaderboard.write import FORMATS, texts, write_tables
 
 #: A name with everything that a format could take for its own.
-NASTY = r"a|b_c*d* & 50% #1 {x} $y$ ~^\z <b>`q`</b> [l](u) α−↓"
+NASTY = r'a|b_c*d* & 50% #1 {x} $y$ ~^\z "<b>`q`</b>" [l](u) [/i] α−↓'
 
 PLANTED = (("p", "1000", "0110"), ("q", "1110", "0100"), ("r", "1100", "0000"))
 
@@ -106,7 +108,7 @@ def unescaped_latex(text: str) -> str:
         r"\textgreater{}": ">",
         r"\textbar{}": "|",
         r"\textasciigrave{}": "`",
-        r"\textquotedbl{}": '"',
+        r"{\ttfamily\char34}": '"',
         r"$\alpha$": "α",
         r"$\downarrow$": "↓",
         r"$\pm$": "±",
@@ -150,6 +152,8 @@ def test_latex_is_balanced_and_every_line_has_all_cells(boards: tuple[Board, ...
         assert {line.count("&") + 1 for line in lines} == {len(table[0])}
     for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
         assert rule in text
+    # Wide tables shrink to the page; narrow ones do not grow to it.
+    assert text.count(r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}") == 3
     assert r"\textbf{0.7500}" in text and r"\underline{0.5000}" in text
 
 
@@ -206,6 +210,22 @@ def test_the_terminal_shows_every_number_at_any_width(
         assert column.title in text
     for figure in ("0.7500", "±0.2500", "0.5379", "+0.5000"):
         assert figure in text
+
+
+def test_the_terminal_takes_no_name_for_markup(boards: tuple[Board, ...]) -> None:
+    out = io.StringIO()
+    print_boards([replace(boards[0], reference=NASTY)], Console(width=300, file=out))
+    assert f"Trade-offs: change from {NASTY}" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("confidence", "told"), [(0.95, "95%"), (0.975, "97.5%"), (0.999, "99.9%")]
+)
+def test_intervals_are_told_as_they_were_asked_for(
+    boards: tuple[Board, ...], confidence: float, told: str
+) -> None:
+    table = difference_table(replace(boards[0], confidence=confidence))
+    assert table is not None and f"single {told} ones" in table.notes[0]
 
 
 def test_the_terminal_marks_ranks(boards: tuple[Board, ...]) -> None:

@@ -67,7 +67,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "page.html"
     write_page(
         path,
-        [first, planted_board(rows[::-1])],
+        [first, planted_board(rows[::-1], confidence=0.975)],
         sweeps=[sweep],
         analyses=[write_measurements(folder / "analysis")],
         title=f"Planted {HOSTILE}",
@@ -165,6 +165,7 @@ def test_the_table_shows_scores_with_their_uncertainty(page: Page) -> None:
         page.locator("table.board").first.locator("tbody tr").nth(2).locator("strong, u").count()
         == 0
     )
+    assert page.get_by_text("with 97.5 % intervals").count() == 1
     page.get_by_label("Compare with").first.select_option("")
     assert "[" not in cell.inner_text()
 

@@ -27,7 +27,8 @@ _ESCAPES = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    # The default font encoding has no straight mark but in its typewriter font.
+    '"': r"{\ttfamily\char34}",
     "`": r"\textasciigrave{}",
     "α": r"$\alpha$",
     "↓": r"$\downarrow$",
@@ -40,6 +41,8 @@ _ESCAPES = {
     "]": r"{]}",
 }
 _TABLE = str.maketrans(_ESCAPES)
+#: Sets a wide table in the text's width, and leaves a narrow one as it is.
+_SHRUNK = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}"
 
 
 def to_latex(boards: Sequence[Board]) -> str:
@@ -63,7 +66,7 @@ def _table(table: Table, board: Board) -> Iterator[str]:
     yield r"\begin{table*}"
     yield r"\centering\small"
     yield rf"\caption{{{escape(table.title)}}}"
-    yield rf"\resizebox{{\textwidth}}{{!}}{{\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}"
+    yield rf"{_SHRUNK}{{\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}"
     yield r"\toprule"
     yield _line(escape(title) for title in table.header)
     yield r"\midrule"

@@ -68,7 +68,7 @@ def _width(table: Table, i: int) -> int:
 
 
 def _part(table: Table, chosen: range) -> RichTable:
-    part = RichTable(title=table.title, title_justify="left")
+    part = RichTable(title=Text(table.title, style="table.title"), title_justify="left")
     part.add_column(table.header[0], max_width=_NAME_WIDTH, overflow="fold")
     for i in chosen:
         part.add_column(Text(table.header[i]), justify="right", no_wrap=True)

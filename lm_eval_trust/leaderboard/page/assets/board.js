@@ -31,7 +31,7 @@ function boardSummary(board) {
   const reported = board.rows.filter((row) => row.reported).length;
   const parts = [`${board.rows.length - reported} measured rows`];
   if (reported) parts.push(`${reported} reported by a paper, which are neither ranked nor tested`);
-  const percent = Math.round(board.confidence * 100);
+  const percent = Number((100 * board.confidence).toPrecision(6));
   const compared = board.reference
     ? ` Differences are against ${board.reference}, on the samples that both share, with ${percent} % intervals; p is adjusted for all tests of the board (Holm).`
     : "";
