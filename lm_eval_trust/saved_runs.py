@@ -52,14 +52,14 @@ class SavedRun:
         """Return a task's samples in the order of its rows.
 
         Raises:
-            InputError: The file is damaged.
+            InputError: The file is damaged, or cannot be read.
         """
         path = self.samples_file(task)
         try:
             with path.open(encoding="utf-8") as file:
                 found = [json.loads(line) for line in file if line.strip()]
             return sorted(found, key=lambda sample: int(sample["doc_id"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is not a file of the harness's samples: {error}") from error
 
 

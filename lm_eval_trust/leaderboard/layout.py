@@ -125,7 +125,8 @@ def stderr(run: SavedRun, column: Column) -> float | None:
 
 def leaves(run: SavedRun, name: str) -> tuple[str, ...]:
     """Return the tasks of a group, of its groups too; of a task, itself."""
-    members = (run.results.get("group_subtasks") or {}).get(name) or ()
+    listed = (run.results.get("group_subtasks") or {}).get(name) or ()
+    members = [member for member in listed if member != name]
     if not members:
         return (name,)
     return tuple(dict.fromkeys(task for member in members for task in leaves(run, member)))

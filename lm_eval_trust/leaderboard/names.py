@@ -101,9 +101,14 @@ def _model(run: SavedRun, arguments: Mapping[str, Any]) -> str:
     given = arguments.get("pretrained") or arguments.get("model") or run.results.get("model_name")
     name = PurePath(str(given)).name if given else str(run.results.get("model_source") or "model")
     at = arguments.get("revision") or (
-        f"ckpt_{int(arguments['checkpoint']):03d}" if "checkpoint" in arguments else None
+        _checkpoint(str(arguments["checkpoint"])) if "checkpoint" in arguments else None
     )
     return f"{name}@{at}" if at and at != "main" else name
+
+
+def _checkpoint(given: str) -> str:
+    """Return the checkpoint's name, of which its number may stand alone."""
+    return f"ckpt_{int(given):03d}" if given.isdecimal() else given
 
 
 def _changes(arguments: Mapping[str, Any], config: Mapping[str, Any]) -> Iterable[str]:

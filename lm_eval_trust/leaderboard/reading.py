@@ -29,7 +29,7 @@ def read_runs(
 
     Raises:
         InputError: A path is missing, holds no results, or a run cannot be used: its results or
-            samples are damaged, or a task has no numeric metric.
+            samples are damaged, it has no task, or a task has no numeric metric.
     """
     found: dict[Path, SavedRun] = {}
     skipped = []
@@ -74,6 +74,8 @@ def _usable(run: SavedRun) -> SavedRun:
         unscored = [task for task in run.results["configs"] if not numbers(run, task)]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{run.path} is damaged: {type(error).__name__}: {error}.") from error
+    if not run.results["configs"]:
+        raise InputError(f"{run.path} holds no task.")
     if unscored:
         raise InputError(
             f"{run.path} holds no numeric metric of {', '.join(unscored)}; a run with "

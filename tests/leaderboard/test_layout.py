@@ -66,6 +66,11 @@ def test_tasks_of_a_group_with_a_figure_stand_for_the_group_alone(tmp_path: Path
     assert leaves(run, "both") == ("mmlu_law", "mmlu_sums", "race")
 
 
+def test_a_group_of_its_own_name_is_its_task(tmp_path: Path) -> None:
+    run = plant(tmp_path, {"race": HALF}, group_subtasks={"race": ["race"]})
+    assert leaves(run, "race") == ("race",)
+
+
 def test_two_tasks_of_one_place_are_told_apart(tmp_path: Path) -> None:
     run = plant(tmp_path, {"race": HALF, "trust_race_local": HALF})
     assert [column.title for column in columns_of([run])] == [

@@ -28,6 +28,7 @@ MADE = [{"dimension": "reliability"}]
         ("hf", "pretrained=owner/Small-1B,dtype=float32", {}, "Small-1B (hf)"),
         ("amber", "pretrained=owner/Small-1B", {}, "Small-1B"),
         ("amber", "checkpoint=7", {}, "plain@ckpt_007"),
+        ("amber", "checkpoint=ckpt_179", {}, "plain@ckpt_179"),
         ("vllm", "pretrained=o/m,revision=v2", {}, "m@v2 (vllm)"),
         ("local-completions", "model=o/served,base_url=http://h", {}, "served (local-completions)"),
         (

@@ -38,6 +38,15 @@ def no_metric(run: SavedRun) -> None:
     run.path.write_text(json.dumps(results), encoding="utf-8")
 
 
+def no_task(run: SavedRun) -> None:
+    run.path.write_text('{"results": {}, "configs": {}}', encoding="utf-8")
+
+
+def a_folder_of_samples(run: SavedRun) -> None:
+    run.samples_file("race").unlink()
+    run.samples_file("race").mkdir()
+
+
 def cut_samples(run: SavedRun) -> None:
     file = run.samples_file("race")
     file.write_text(file.read_text(encoding="utf-8")[:-20], encoding="utf-8")
@@ -59,6 +68,8 @@ DAMAGES = [
     (configs_are_a_list, "is damaged"),
     (no_results, "is damaged"),
     (no_metric, "no numeric metric of race"),
+    (no_task, "holds no task"),
+    (a_folder_of_samples, "is not a file of the harness's samples"),
     (cut_samples, "is not a file of the harness's samples"),
     (fewer_samples, "holds 2 samples where the results tell of 3"),
     (samples_without_metrics, "is not a file of the harness's samples"),
