@@ -87,6 +87,18 @@ def board(folder: Path) -> Board:
             "word\nlog-likelihood -3.000",
             "",
         ),
+        # The log-likelihood of a whole text has one argument and stands alone.
+        (
+            {"arguments": {"g": {"arg_0": "T"}}, "resps": [["-141.12686157226562"]]},
+            "T",
+            "log-likelihood -141.127",
+            "",
+        ),
+        ({"arguments": [["T"]], "resps": [["no number"]]}, "T", "no number", ""),
+        # A number that was generated is a text.
+        ({"arguments": [["P", {}]], "resps": [["-141.12686"]]}, "P", "-141.12686", ""),
+        # A choice whose request was not saved.
+        ({"doc": "D", "resps": [[["-3", "False"]]]}, "D", "log-likelihood -3.000", ""),
         # Two requests of one sample.
         (
             {"arguments": [["P", {}], ["Q", {}]], "resps": [["a"], ["b"]], "filtered_resps": "1"},
@@ -174,6 +186,10 @@ def test_sweeps_of_the_demo_and_of_the_command_give_curves(tmp_path: Path) -> No
     (curve,) = sweep_payload(plain)["curves"]
     assert (curve["metric"], curve["name"]) == ("t: acc", "v, layer 1, all")
     assert curve["value"] == [0.25, 0.5] and curve["perplexity"] == [None, 6]
+    (plain / "sweep.csv").write_text(
+        "vector,layer,alpha,positions,metric,perplexity\nv,1,0.5,all,acc,inf\n"
+    )
+    assert sweep_payload(plain)["curves"][0]["perplexity"] == [None, None]
     assert curve["low"][0] is None and curve["low"][1] == pytest.approx(0.5 - 0.196, abs=1e-4)
 
 
@@ -191,7 +207,13 @@ def test_measurements_are_found_in_a_folder_or_its_analysis(tmp_path: Path) -> N
     [
         ("sweep.csv", None, "Cannot read the table"),
         ("sweep.csv", "", "Cannot read the table"),
-        ("sweep.csv", "a,b\n1,2\n", "no column alpha, metric, perplexity, vector"),
+        ("sweep.csv", "a,b\n1,2\n", "no column alpha, change, high, low, metric, perplexity"),
+        ("sweep.csv", "vector,alpha,metric,perplexity\nv,1,acc,4\n", "no column change, high"),
+        (
+            "sweep.csv",
+            "vector,alpha,metric,perplexity,value,change,low,high\n",
+            "holds no configuration",
+        ),
         ("measurements.csv", None, "Cannot read the table"),
         ("measurements.csv", "checkpoint\nx\n", "no column"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from lm_eval_trust.errors import InputError
 
 #: What a point of a curve holds beside α.
 _VALUES = ("value", "low", "high", "perplexity")
+#: Columns that the table of any sweep has, and those that one without ``metrics.csv`` needs too.
+_SHARED = {"vector", "alpha", "metric", "perplexity"}
+_ALONE = {"value", "change", "low", "high"}
 #: What tells one curve's configurations from another's.
 _FAMILY = ("vector", "layer", "positions", "action", "scale")
 #: Of an interval of 95 % around a mean, in standard errors.
@@ -25,12 +29,15 @@ def sweep_payload(path: Path) -> dict[str, Any]:
         path: A folder of ``lm-eval-trust sweep`` or of the demo, or its ``sweep.csv``.
 
     Raises:
-        InputError: There is no such table, or it lacks columns.
+        InputError: There is no such table, or it lacks columns or lines.
     """
     file = path / "sweep.csv" if path.is_dir() else path
-    table = read_csv(file, {"vector", "alpha", "metric", "perplexity"})
     metrics = file.with_name("metrics.csv")
+    needed = _SHARED if metrics.exists() else _SHARED | _ALONE
+    table = read_csv(file, needed)
     rows = _with_metrics(table, metrics) if metrics.exists() else _single(table)
+    if rows.empty:
+        raise InputError(f"{file} holds no configuration, so that there is no curve to draw.")
     return {"name": file.parent.name or file.stem, "curves": list(_curves(rows))}
 
 
@@ -91,6 +98,6 @@ def _title(named: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def numbers(values: Sequence[float]) -> list[float | None]:
-    """Return values with ``None`` in place of NaN."""
-    return [None if value != value else value for value in values]
+def numbers(values: Sequence[Any]) -> list[Any]:
+    """Return values with ``None`` in place of numbers that are not finite."""
+    return [None if isinstance(v, float) and not math.isfinite(v) else v for v in values]

@@ -28,7 +28,7 @@ def target_of(sample: Sample) -> str:
 
 def answer_of(sample: Sample) -> str:
     """Return what the model answered: its text, or the choices with their log-likelihoods."""
-    replies = [_first(replies) for replies in sample.get("resps", [])]
+    replies = _replies(sample)
     if replies and all(_is_likelihood(reply) for reply in replies):
         return _choices([_choice(request) for request in _requests(sample)], replies)
     return _BETWEEN.join(_text(reply) for reply in replies)
@@ -36,11 +36,22 @@ def answer_of(sample: Sample) -> str:
 
 def read_as(sample: Sample) -> str:
     """Return what the task's filter made of the answer; empty where that is the answer itself."""
-    if all(_is_likelihood(_first(replies)) for replies in sample.get("resps", [])):
+    if all(_is_likelihood(reply) for reply in _replies(sample)):
         return ""
     found = sample.get("filtered_resps", [])
     texts = [_reading(each) for each in (found if isinstance(found, list) else [found])]
     return "" if _BETWEEN.join(texts).strip() == answer_of(sample).strip() else " · ".join(texts)
+
+
+def _replies(sample: Sample) -> list[Any]:
+    """Return the first reply to each request; a whole text's likelihood as a list, like a choice's.
+
+    Such requests have one argument, unlike generation, where a number is a text.
+    """
+    replies = [_first(replies) for replies in sample.get("resps", [])]
+    requests, alone = _requests(sample), [[reply] for reply in replies]
+    whole = len(requests) == len(replies) and all(len(request) == 1 for request in requests)
+    return alone if whole and all(_is_likelihood(reply) for reply in alone) else replies
 
 
 def _reading(found: Any) -> str:
@@ -70,10 +81,10 @@ def _requests(sample: Sample) -> list[list[Any]]:
 
 def _choices(choices: Sequence[str], replies: Sequence[Any]) -> str:
     values = [float(reply[0]) for reply in replies]
-    if len(values) == 1:
-        return f"{choices[0]}\nlog-likelihood {values[0]:.3f}".strip()
-    best = max(values)
     named = [*choices, *[""] * (len(values) - len(choices))]
+    if len(values) == 1:
+        return f"{named[0]}\nlog-likelihood {values[0]:.3f}".strip()
+    best = max(values)
     return "\n".join(
         f"{_LIKELIEST if value == best else _OTHER}{choice.strip()}  {value:.3f}"
         for choice, value in zip(named, values, strict=False)
