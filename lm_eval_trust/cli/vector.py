@@ -89,7 +89,9 @@ def run_build(args: argparse.Namespace) -> int:
     from lm_eval_trust.activations.layers import parse_layers
     from lm_eval_trust.activations.models import load_source
     from lm_eval_trust.steering.build import build_vector
+    from lm_eval_trust.steering.files import check_ending
 
+    check_ending(args.out)
     layers = parse_layers(args.layers)
     statements = _statements(args)
     model, tokenizer, identity = load_source(args.model, dtype=args.dtype, device=args.device)

@@ -22,6 +22,7 @@ import torch
 
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.steering.formats import read_provenance
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
 from lm_eval_trust.storage import atomic_path
 
@@ -51,7 +52,7 @@ def write_llama_cpp(
 
     Raises:
         InputError: Block 0, a layer that the vector lacks, a scale that is not possible, α that
-            is 0 or not finite, or another ending.
+            is 0 or not finite or makes a direction so, or another ending.
         ExternalError: The operating system refused to write.
     """
     if 0 in layers:
@@ -75,7 +76,10 @@ def write_repeng(
         raise InputError("No layers were given to export; name at least one.")
     if not np.isfinite(alpha) or alpha == 0:
         raise InputError(f"alpha={alpha} is not a finite number other than 0.")
-    directions = {index: alpha * vector.layer(index).scaled(scale) for index in sorted(layers)}
+    directions = {
+        index: LayerVector(alpha * vector.layer(index).scaled(scale)).direction
+        for index in sorted(layers)
+    }
     with atomic_path(path) as temporary:
         writer = gguf.GGUFWriter(temporary, ARCHITECTURE)
         # repeng asks for a hint; it compares hints of vectors that are to be added up.
@@ -118,7 +122,7 @@ def read_gguf(path: Path) -> SteeringVector:
             f"{ARCHITECTURE!r}, as llama.cpp and repeng write it."
         )
     layers = _layers(path, tensors)
-    known = None if provenance is None else Provenance.from_json(provenance)
+    known = None if provenance is None else read_provenance(path, provenance)
     return SteeringVector(layers, known, name=str(path))
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save
 
 from lm_eval_trust.errors import ExternalError, InputError
 from lm_eval_trust.provenance import Provenance
-from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
+from lm_eval_trust.steering.vectors import OTHER_ENDINGS, LayerVector, SteeringVector
 from lm_eval_trust.storage import atomic_path
 
 FORMAT = "lm_eval_trust.steering_vector.v1"
@@ -27,16 +27,32 @@ def write_vector(vector: SteeringVector, path: Path) -> None:
     numbers, the provenance, and a SHA-256 over all of these.
 
     Raises:
+        InputError: The path has the ending of another tool's file.
         ExternalError: The operating system refused to write.
     """
+    check_ending(path)
     with atomic_path(path) as temporary:
         temporary.write_bytes(to_bytes(vector))
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a path that :func:`lm_eval_trust.steering.vectors.load_vector` would misread.
+
+    Raises:
+        InputError: The path has the ending of another tool's file.
+    """
+    if path.suffix in OTHER_ENDINGS:
+        raise InputError(
+            f"{path} ends in {path.suffix}, as other tools' files do; name it FILE.safetensors, "
+            f"or write such a file with `lm-eval-trust vector export`."
+        )
 
 
 def to_bytes(vector: SteeringVector) -> bytes:
     """Return the content of the file that :func:`write_vector` writes."""
     tensors = {
-        f"layers.{index}": layer.direction.detach().to("cpu", torch.float32).contiguous()
+        # Copies: the format refuses tensors that share memory.
+        f"layers.{index}": layer.direction.detach().to("cpu", torch.float32, copy=True).contiguous()
         for index, layer in sorted(vector.layers.items())
     }
     numbers = {

@@ -85,8 +85,13 @@ def read_pt(path: Path) -> SteeringVector:
         return SteeringVector({_layer_in(path): _checked(path, content)}, name=str(path))
     if not isinstance(content, dict) or not content:
         raise _layout(path, f"holds {type(content).__name__}")
-    layers = dict(_entry(path, hookpoint, entry) for hookpoint, entry in content.items())
-    return SteeringVector(layers, _provenance(content), name=str(path))
+    layers: dict[int, LayerVector] = {}
+    for hookpoint, entry in content.items():
+        index, layer = _entry(path, hookpoint, entry)
+        if index in layers:
+            raise _layout(path, f"has two entries for layer {index}")
+        layers[index] = layer
+    return SteeringVector(layers, _provenance(path, content), name=str(path))
 
 
 def _load(path: Path) -> Any:
@@ -99,7 +104,7 @@ def _load(path: Path) -> Any:
             f"{path} is refused: it holds other things than tensors and plain values, and reading "
             f"those would run code of whoever wrote it. Ask for the vector as safetensors."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
             f"{path} is not a whole .pt file ({' '.join(str(error).split())[:120]}). Copy it again."
         ) from error
@@ -118,7 +123,8 @@ def _entry(path: Path, hookpoint: Any, entry: Any) -> tuple[int, LayerVector]:
     if not isinstance(coefficient, (int, float)):
         raise _layout(path, f"has the coefficient {coefficient!r} at {hookpoint!r}")
     if entry.get("action") == "add":
-        return int(found[1]), _checked(path, vector * coefficient)
+        # As lm-eval does: first the model's dtype, then the product.
+        return int(found[1]), _checked(path, vector.to(torch.float32) * coefficient)
     if entry.get("action") == "clamp":
         return int(found[1]), _checked(path, vector, target=float(coefficient))
     raise _layout(path, f"has the action {entry.get('action')!r} at {hookpoint!r}")
@@ -143,9 +149,26 @@ def _layer_in(path: Path) -> int:
     return int(found[1])
 
 
-def _provenance(content: Mapping[str, Mapping[str, Any]]) -> Provenance | None:
+def _provenance(path: Path, content: Mapping[str, Mapping[str, Any]]) -> Provenance | None:
     records = {str(entry[_PROVENANCE]) for entry in content.values() if _PROVENANCE in entry}
-    return Provenance.from_json(records.pop()) if len(records) == 1 else None
+    if len(records) > 1:
+        raise InputError(
+            f"{path} joins vectors of {len(records)} origins, of which a vector can name one for "
+            f"the leak guard; import a file of each, and list them in a steering file."
+        )
+    return read_provenance(path, records.pop()) if records else None
+
+
+def read_provenance(path: Path, record: str) -> Provenance:
+    """Read the record of where a vector comes from that another tool's file carries.
+
+    Raises:
+        InputError: It is no such record.
+    """
+    try:
+        return Provenance.from_json(record)
+    except InputError as error:
+        raise InputError(f"{path} cannot be used: {error}") from error
 
 
 def _layout(path: Path, what: str) -> InputError:

@@ -15,6 +15,8 @@ from lm_eval_trust.provenance import Provenance
 
 Scale = Literal["projection_std", "unit", "none"]
 SCALES: tuple[Scale, ...] = ("projection_std", "unit", "none")
+#: Endings by which files of other tools are told from our own.
+OTHER_ENDINGS = (".pt", ".pth", ".gguf")
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class SteeringVector:
         """Write a safetensors file with provenance and checksum in its header, whole or not at all.
 
         Raises:
+            InputError: The path has the ending of another tool's file.
             ExternalError: The operating system refused to write.
         """
         from lm_eval_trust.steering.files import write_vector
@@ -157,5 +160,5 @@ def load_vector(path: str | Path) -> SteeringVector:
         raise InputError(
             f"There is no vector file {path}; build one with `lm-eval-trust vector build`."
         )
-    readers = {".pt": read_pt, ".pth": read_pt, ".gguf": read_gguf}
+    readers = dict(zip(OTHER_ENDINGS, (read_pt, read_pt, read_gguf), strict=True))
     return readers.get(path.suffix, read_vector)(path)

@@ -106,6 +106,7 @@ def test_a_control_vector_can_be_exported_and_imported(
         ({"source": "nowhere.csv"}, "no file nowhere.csv"),
         ({"model": "./nowhere"}, "no model folder"),
         ({"part": "test"}, "part to build from 'test'"),
+        ({"model": "./nowhere", "out": "v.pt"}, "v.pt ends in .pt"),
     ],
 )
 def test_wrong_input_is_explained(

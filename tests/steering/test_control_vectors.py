@@ -117,6 +117,18 @@ def test_other_content_is_refused(
         read_gguf(write(tmp_path / "bad.gguf", tensors))
 
 
+def test_a_damaged_provenance_names_the_file(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "p.gguf", "controlvector")
+    writer.add_string("lm_eval_trust.provenance", "{}")
+    writer.add_tensor("direction.1", ones())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(InputError, match=r"p\.gguf cannot be used: Not a provenance record"):
+        read_gguf(tmp_path / "p.gguf")
+
+
 def test_quantised_directions_are_refused(tmp_path: Path) -> None:
     writer = gguf.GGUFWriter(tmp_path / "q.gguf", "controlvector")
     blocks = gguf.quantize(np.ones((1, 32), np.float32), gguf.GGMLQuantizationType.Q8_0)
@@ -164,6 +176,8 @@ def test_impossible_exports_are_refused_and_leave_nothing(tmp_path: Path) -> Non
         ({"layers": []}, "No layers"),
         ({"alpha": float("nan")}, "alpha=nan"),
         ({"alpha": 0.0}, r"alpha=0\.0"),
+        ({"alpha": 1e39}, "8 NaN or infinite"),
+        ({"alpha": 1e-60}, "is zero"),
         ({"scale": "unti"}, "Did you mean 'unit'"),
     ):
         for write_file in (write_llama_cpp, write_repeng):

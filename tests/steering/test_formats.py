@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,25 @@ def test_a_clamp_becomes_a_target(tmp_path: Path) -> None:
     assert torch.equal(read_pt(file).layer(3).direction, torch.ones(4))
 
 
+def test_half_precision_is_multiplied_in_float32(tmp_path: Path) -> None:
+    file, vector = tmp_path / "s.pt", torch.tensor([300.0, -1.0]).half()
+    torch.save({"layers.1": entry(steering_vector=vector, steering_coefficient=300.1)}, file)
+    expected = torch.tensor([300.1 * 300, -300.1])
+    torch.testing.assert_close(read_pt(file).layer(1).direction, expected)
+
+
+def test_a_file_of_several_origins_is_refused(tmp_path: Path) -> None:
+    file, joined = tmp_path / "s.pt", {}
+    for layer, dimension in ((0, "fairness"), (2, "toxicity")):
+        origin = dataclasses.replace(PROVENANCE, dimension=dimension)
+        vector = SteeringVector(some_vector().layers, origin)
+        write_lm_eval(vector, file, layers=[layer], alpha=1, scale="none")
+        joined |= torch.load(file, weights_only=True)
+    torch.save(joined, file)
+    with pytest.raises(InputError, match=r"s\.pt joins vectors of 2 origins"):
+        read_pt(file)
+
+
 @pytest.mark.parametrize("shape", [(6,), (1, 6)])
 def test_a_bare_tensor_belongs_to_the_layer_of_its_name(
     tmp_path: Path, shape: tuple[int, ...]
@@ -105,6 +126,18 @@ def test_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
     assert not trap.exists()
     torch.load(file, weights_only=False)
     assert trap.exists(), "the trap would have worked"
+
+
+def test_a_pickle_that_ends_before_its_content_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "layer1.pt"
+    torch.save(torch.ones(6), file)
+    with zipfile.ZipFile(file) as archive:
+        parts = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, b"\x80\x02." if name.endswith("data.pkl") else content)
+    with pytest.raises(InputError, match=r"layer1\.pt is not a whole \.pt file"):
+        read_pt(file)
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
@@ -138,6 +171,8 @@ def entry(**changes: Any) -> dict[str, Any]:
         ({"layers.1": entry(steering_coefficient=float("nan"))}, "NaN"),
         ({"layers.1": entry(steering_vector=torch.ones(2, 4))}, "one axis"),
         ({"layers.1": entry(steering_vector=torch.zeros(4))}, "is zero"),
+        ({"layers.1": entry(), "model.layers.1": entry()}, "two entries for layer 1"),
+        ({"layers.1": entry(lm_eval_trust_provenance="{}")}, r"s\.pt cannot be used: Not a prov"),
         ({"layers.1": entry(), "layers.2": entry(steering_vector=torch.ones(5))}, "mixes"),
     ],
 )

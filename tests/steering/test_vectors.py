@@ -68,6 +68,22 @@ def test_the_provenance_can_be_read_without_this_package(saved: Path) -> None:
     assert names == ["layers.11", "layers.2"]
 
 
+def test_layers_may_share_one_tensor(tmp_path: Path) -> None:
+    path, rows = tmp_path / "v.safetensors", torch.randn(2, 8)
+    shared = LayerVector(rows[0])
+    SteeringVector({1: shared, 2: shared, 3: LayerVector(rows[1])}).save(path)
+    back = load_vector(path)
+    for layer, row in ((1, 0), (2, 0), (3, 1)):
+        assert torch.equal(back.layer(layer).direction, rows[row])
+
+
+@pytest.mark.parametrize("ending", [".pt", ".pth", ".gguf"])
+def test_endings_that_would_be_misread_are_refused(tmp_path: Path, ending: str) -> None:
+    with pytest.raises(InputError, match=rf"v\{ending} ends in .* name it FILE\.safetensors"):
+        some_vector().save(tmp_path / f"v{ending}")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no vector file .*missing\.safetensors"):
         load_vector(tmp_path / "missing.safetensors")
