@@ -8,7 +8,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lm_eval_trust.errors import InputError
-from lm_eval_trust.leaderboard.layout import numbers
+from lm_eval_trust.leaderboard.layout import columns_of, numbers
+from lm_eval_trust.leaderboard.names import default_name
+from lm_eval_trust.leaderboard.provenance import provenance_of
 from lm_eval_trust.leaderboard.rows import Evaluation
 from lm_eval_trust.leaderboard.samples import Samples
 from lm_eval_trust.saved_runs import SavedRun, read_run, results_files
@@ -71,6 +73,9 @@ def _usable(run: SavedRun) -> SavedRun:
     """
     try:
         Evaluation.of(run)
+        default_name(run)
+        columns_of((run,))
+        provenance_of((run,))
         unscored = [task for task in run.results["configs"] if not numbers(run, task)]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{run.path} is damaged: {type(error).__name__}: {error}.") from error

@@ -47,6 +47,15 @@ def a_folder_of_samples(run: SavedRun) -> None:
     run.samples_file("race").mkdir()
 
 
+def a_step_without_its_strength(run: SavedRun) -> None:
+    config = run.results["config"] | {"steering": {"steps": [{"layer": 1}]}}
+    run.path.write_text(json.dumps(run.results | {"config": config}), encoding="utf-8")
+
+
+def groups_are_a_text(run: SavedRun) -> None:
+    run.path.write_text(json.dumps(run.results | {"group_subtasks": "all"}), encoding="utf-8")
+
+
 def cut_samples(run: SavedRun) -> None:
     file = run.samples_file("race")
     file.write_text(file.read_text(encoding="utf-8")[:-20], encoding="utf-8")
@@ -68,6 +77,8 @@ DAMAGES = [
     (configs_are_a_list, "is damaged"),
     (no_results, "is damaged"),
     (no_metric, "no numeric metric of race"),
+    (a_step_without_its_strength, "is damaged"),
+    (groups_are_a_text, "is damaged"),
     (no_task, "holds no task"),
     (a_folder_of_samples, "is not a file of the harness's samples"),
     (cut_samples, "is not a file of the harness's samples"),
