@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,28 @@ def test_a_group_s_score_leads_to_the_samples_of_its_tasks(page: Page) -> None:
     assert items(page)[0] == "Item 0"
     page.get_by_label("Beside").select_option("")
     assert page.locator("#samples .sample").first.locator("h4").all_inner_texts() == ["steered"]
+
+
+def test_runs_on_the_same_data_stand_side_by_side(browser: Browser, tmp_path: Path) -> None:
+    def row(name: str, seeds: list[int]) -> Row:
+        runs = []
+        for seed in seeds:
+            text = f"{name} on data {seed}"
+            run = planted_run(tmp_path / text, lambda *_, text=text: (text, 1.0), 2, [TRUTH])
+            metadata = {"data_fingerprint": f"d{seed}", "data_seed": seed}
+            configs = {TRUTH.task: {"metadata": metadata}}
+            runs.append(replace(run, results=run.results | {"configs": configs}))
+        return Row(name, {TRUTH.key: Score(1.0, None, 2)}, tuple(runs), {})
+
+    path = tmp_path / "page.html"
+    write_page(path, [Board((TRUTH,), (row("plain", [1, 0]), row("steered", [0, 1])), (), "plain")])
+    page = open_page(browser, path).page
+    open_samples(page)
+    answers = page.locator("#samples .sample").first.locator(".answer pre")
+    expect(answers).to_have_text(["plain on data 0", "steered on data 0"])
+    page.get_by_label("Run").select_option("1")
+    expect(answers).to_have_text(["plain on data 1", "steered on data 1"])
+    page.context.close()
 
 
 def test_everything_is_reached_by_keyboard(page: Page) -> None:

@@ -28,6 +28,7 @@ from lm_eval_trust.leaderboard.board import Board
 from lm_eval_trust.leaderboard.page import write_page
 from lm_eval_trust.leaderboard.page.analyses import analysis_payload
 from lm_eval_trust.leaderboard.page.chunks import CHUNK, Chunks
+from lm_eval_trust.leaderboard.page.payload import board_payload
 from lm_eval_trust.leaderboard.page.samples import SampleSets
 from lm_eval_trust.leaderboard.page.sweeps import sweep_payload
 from lm_eval_trust.leaderboard.page.texts import answer_of, prompt_of, read_as
@@ -153,6 +154,26 @@ def test_the_payload_holds_scores_comparisons_and_sets_of_samples(tmp_path: Path
     assert embedded(page, name)["metrics"] == {"truth_info": [item % 2 ^ 1 for item in range(12)]}
 
 
+def test_a_task_of_two_groups_is_offered_once(tmp_path: Path) -> None:
+    of = board(tmp_path)
+    run = of.rows[0].runs[0]
+    groups = {"group_subtasks": {"planted_suite": [TRUTH.task, "part"], "part": [TRUTH.task]}}
+    row = replace(of.rows[0], runs=(replace(run, results=run.results | groups),))
+    found = board_payload(replace(of, rows=(row, of.rows[1])), SampleSets())["rows"][0]
+    assert found["tasks"]["planted_suite"] == ["planted_truth"]
+
+
+def test_half_a_surrogate_pair_is_a_text_like_others(tmp_path: Path) -> None:
+    run = planted_run(tmp_path, lambda task, item: ("cut", 1.0), 2)
+    file = run.samples_file(TRUTH.task)
+    file.write_text(file.read_text().replace("cut", r"\ud83d"))
+    sets = SampleSets()
+    (name,) = sets.add(run)[TRUTH.task].values()
+    texts = dict(sets.chunks.items())[sets.indices[name]["answers"][0]]
+    decoded = gzip.decompress(base64.b64decode(texts)).decode("utf-8", "replace")
+    assert len(json.loads(decoded)) == 2
+
+
 def test_a_set_has_ids_only_where_they_do_not_count_from_0(tmp_path: Path) -> None:
     run = planted_run(tmp_path, lambda task, item: ("same" if item < 2 else "other", 1.0), 3)
     sets = SampleSets()
@@ -243,7 +264,11 @@ def test_no_boards_damaged_samples_and_an_unwritable_path_are_errors(tmp_path: P
     (tmp_path / "file").write_text("")
     with pytest.raises(ExternalError, match="Cannot write"):
         write_page(tmp_path / "file" / "page.html", [of])
-    of.rows[0].runs[0].samples_file("planted_truth").write_text("{")
+    file = of.rows[0].runs[0].samples_file("planted_truth")
+    file.write_text('{"doc_id": 0, "resps": null}')
+    with pytest.raises(InputError, match=f"{file.name} is not a file of the harness's samples"):
+        write_page(tmp_path / "page.html", [of])
+    file.write_text("{")
     with pytest.raises(InputError, match="not a file of the harness's samples"):
         write_page(tmp_path / "page.html", [of])
     assert not (tmp_path / "page.html").exists()

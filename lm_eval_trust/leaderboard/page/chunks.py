@@ -32,7 +32,9 @@ class Chunks:
         yield from self._encoded.items()
 
     def _add(self, values: Sequence[Any]) -> str:
-        raw = json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
+        raw = json.dumps(values, ensure_ascii=False, allow_nan=False).encode(
+            "utf-8", "surrogatepass"
+        )
         name = hashlib.sha256(raw).hexdigest()[:16]
         if name not in self._encoded:
             self._encoded[name] = encode(raw)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.leaderboard.board import Board, Column, Pair, Row
-from lm_eval_trust.leaderboard.page.samples import SampleSets, tasks_under
+from lm_eval_trust.leaderboard.layout import leaves
+from lm_eval_trust.leaderboard.page.samples import SampleSets
 from lm_eval_trust.leaderboard.ranking import general_columns, shared_columns, trust_columns
 
 Plain = dict[str, Any]
@@ -39,7 +40,10 @@ def _row(row: Row, board: Board, sets: SampleSets) -> Plain:
         for task, of_filter in sets.add(run).items():
             for name, of_set in of_filter.items():
                 samples.setdefault(task, {}).setdefault(name, []).append(of_set)
-    tasks = {column.task: tasks_under(column.task, row.runs) for column in board.columns}
+    tasks = {
+        column.task: dict.fromkeys(t for run in row.runs for t in leaves(run, column.task))
+        for column in board.columns
+    }
     return {
         "name": row.name,
         "reported": row.reported,

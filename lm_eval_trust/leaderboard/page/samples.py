@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from lm_eval_trust.errors import InputError
 from lm_eval_trust.leaderboard.page.chunks import CHUNK, Chunks
 from lm_eval_trust.leaderboard.page.texts import answer_of, prompt_of, read_as, target_of
+from lm_eval_trust.leaderboard.settings import DATA_SEEDS, settings_of
 from lm_eval_trust.saved_runs import Sample, SavedRun
 
 Index = dict[str, Any]
@@ -21,7 +23,8 @@ class SampleSets:
     """Sets of samples: those of one run, task and filter, each once.
 
     Attributes:
-        indices: Id of a set → ids of its items, metrics of each, where the texts are.
+        indices: Id of a set → seeds of its data, ids of its items, metrics of each, where the
+            texts are.
         chunks: The texts.
     """
 
@@ -44,13 +47,21 @@ class SampleSets:
             of_filter: dict[str, list[Sample]] = {}
             for sample in run.samples(task):
                 of_filter.setdefault(str(sample.get("filter", "none")), []).append(sample)
-            self._known[key] = {name: self._keep(rows) for name, rows in of_filter.items()}
+            settings = settings_of(run)[task]
+            seeds = [settings.get(name) for name in DATA_SEEDS]
+            try:
+                self._known[key] = {k: self._keep(rows, seeds) for k, rows in of_filter.items()}
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise InputError(
+                    f"{run.samples_file(task)} is not a file of the harness's samples: {error}"
+                ) from error
         return self._known[key]
 
-    def _keep(self, samples: Sequence[Sample]) -> str:
+    def _keep(self, samples: Sequence[Sample], seeds: Sequence[Any]) -> str:
         name = f"set-{len(self.indices)}"
         answers = [(answer_of(sample), read_as(sample)) for sample in samples]
         self.indices[name] = {
+            "seeds": ",".join(map(str, seeds)),
             "chunk": CHUNK,
             "size": len(samples),
             "ids": _ids(samples),
@@ -70,7 +81,8 @@ def _ids(samples: Sequence[Sample]) -> list[int] | None:
 
 def _hashes(answers: Iterable[str]) -> str:
     """Return answers' CRC-32 as little-endian 32-bit numbers in base64, to tell changed ones."""
-    values = np.fromiter((zlib.crc32(answer.encode()) for answer in answers), dtype="<u4")
+    encoded = (answer.encode("utf-8", "surrogatepass") for answer in answers)
+    values = np.fromiter(map(zlib.crc32, encoded), dtype="<u4")
     return base64.b64encode(values.tobytes()).decode("ascii")
 
 
@@ -85,17 +97,3 @@ def _number(value: object) -> float | None:
     if not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return int(value) if float(value).is_integer() else round(float(value), 6)
-
-
-def tasks_under(name: str, runs: Iterable[SavedRun]) -> list[str]:
-    """Return the tasks that a group consists of, or the task itself.
-
-    Args:
-        name: Of a task or group.
-        runs: Whose results tell of groups.
-    """
-    parts: Mapping[str, Sequence[str]] = {}
-    for run in runs:
-        parts = {**parts, **run.results.get("group_subtasks", {})}
-    members = [member for member in parts.get(name, ()) if member != name]
-    return [task for m in members for task in tasks_under(m, runs)] if members else [name]

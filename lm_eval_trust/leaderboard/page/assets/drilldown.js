@@ -91,13 +91,22 @@ function setsOf({ task, column }, row) {
   return found[column.filter] ?? Object.values(found)[0] ?? [];
 }
 
+/** The other row's samples of the same data; of several such runs, that of the same number. */
+function besides(set, ids, run) {
+  const sets = ids.map(sampleSet);
+  const same = sets.filter((other) => other.seeds === set.seeds);
+  const found = same.length ? same : sets;
+  return found[Math.min(run, found.length - 1)];
+}
+
 /** Choose the samples anew, and show the first page; a search goes on in steps. */
 async function loadSamples(state) {
   const mine = setsOf(state, state.row);
   const theirs = state.reference ? setsOf(state, state.board.byName.get(state.reference)) : [];
   const run = Math.min(Number(state.run), mine.length - 1);
-  const other = theirs.length ? sampleSet(theirs[Math.min(run, theirs.length - 1)]) : null;
-  state.view = new SampleView(sampleSet(mine[run]), other, state.column.metric, state.column.higher_is_better);
+  const set = sampleSet(mine[run]);
+  const other = theirs.length ? besides(set, theirs, run) : null;
+  state.view = new SampleView(set, other, state.column.metric, state.column.higher_is_better);
   state.page = 0;
   const kept = state.view.keep(state.filter);
   const token = (state.search = {});
