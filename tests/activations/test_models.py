@@ -5,13 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import torch
+from support.localhost import serve
 
 from lm_eval_trust.activations.models import find_source, load_source, resolve_dtype
 from lm_eval_trust.errors import InputError
@@ -126,11 +126,8 @@ class _Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serve(_Hub) as address:
+        yield address
 
 
 def find_on(hub: str, home: Path, *specs: str, offline: bool = False) -> list[str]:

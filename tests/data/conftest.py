@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from support.localhost import serve
 
 from lm_eval_trust.data.download import BASE_VARIABLE
 from lm_eval_trust.data.files import DATA_VARIABLE
@@ -57,13 +57,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state = FileServer(f"http://127.0.0.1:{httpd.server_address[1]}")
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv(BASE_VARIABLE, state.address)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    monkeypatch.delenv(DATA_VARIABLE, raising=False)
-    yield state
-    httpd.shutdown()
-    httpd.server_close()
+    with serve(Handler) as address:
+        state = FileServer(address)
+        monkeypatch.setenv(BASE_VARIABLE, address)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        monkeypatch.delenv(DATA_VARIABLE, raising=False)
+        yield state

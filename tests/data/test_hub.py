@@ -3,12 +3,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from support.localhost import serve
 
 from lm_eval_trust.data.hub import safe_unsafe_pairs
 from lm_eval_trust.errors import ExternalError
@@ -51,11 +51,8 @@ def hub_without_revisions() -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{httpd.server_address[1]}"
-    httpd.shutdown()
-    httpd.server_close()
+    with serve(Handler) as address:
+        yield address
 
 
 def test_a_revision_that_does_not_exist_is_named(

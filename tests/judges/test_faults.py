@@ -46,7 +46,7 @@ def test_retry_after_is_waited_for_by_all(server: OpenAI) -> None:
     server.faults = [Fault(status=429, retry_after="1")]
     began = time.monotonic()
     judge(server, concurrency=1).truth(answers(3))
-    assert 1.0 <= time.monotonic() - began < 3.0
+    assert time.monotonic() - began >= 1
 
 
 def test_what_does_not_pass_is_told_with_what_is_kept(server: OpenAI) -> None:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import random
 import re
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,11 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from support.localhost import serve
 
 #: Bytes from which on a file is kept as a large one.
 LARGE = 1 << 14
@@ -144,13 +145,6 @@ _API = re.compile(
 _FILE = re.compile(r"/(?:(cdn)/)?(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
 
 
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of clients that hang up: they do so in the middle of slow answers."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
-
-
 @contextmanager
 def hub_server() -> Iterator[Hub]:
     """Run a Hub."""
@@ -158,14 +152,9 @@ def hub_server() -> Iterator[Hub]:
     class Handler(_Handler):
         hub: Hub
 
-    server = _Server(("127.0.0.1", 0), Handler)
-    Handler.hub = Hub(f"http://127.0.0.1:{server.server_address[1]}")
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    try:
+    with serve(Handler) as address:
+        Handler.hub = Hub(address)
         yield Handler.hub
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

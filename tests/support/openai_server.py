@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from support.localhost import serve
 
 #: For :attr:`Fault.times`.
 ALWAYS = 1 << 62
@@ -110,16 +111,6 @@ class OpenAI:
             self.answered[prompt] += 1
 
 
-class _Server(ThreadingHTTPServer):
-    request_queue_size = 64
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of clients that hang up."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
-
-
 @contextmanager
 def openai_server() -> Iterator[OpenAI]:
     """Run a server."""
@@ -127,14 +118,9 @@ def openai_server() -> Iterator[OpenAI]:
     class Handler(_Handler):
         served: OpenAI
 
-    server = _Server(("127.0.0.1", 0), Handler)
-    Handler.served = OpenAI(f"http://127.0.0.1:{server.server_address[1]}/v1")
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
+    with serve(Handler) as address:
+        Handler.served = OpenAI(f"{address}/v1")
         yield Handler.served
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):
