@@ -11,6 +11,7 @@ import support  # noqa: F401  # isort: skip  # before peft imports what reads HF
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from peft import LoraConfig, get_peft_model
 from support.mini import QUICK, quick_family
 from support.models import build_llama, build_tokenizer
@@ -18,6 +19,10 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from lm_eval_trust.mini import family
 from lm_eval_trust.storage import cache_dir
+
+# A busy machine is no failure.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 #: Where `make model` puts SmolLM2; read before any test points the cache elsewhere.
 PREPARED_SMOLLM2 = cache_dir() / "models" / "smollm2-135m-instruct"

@@ -108,7 +108,7 @@ def test_it_is_unbiased_where_there_is_nothing() -> None:
     assert hsic(random.normal(size=(30, 2)), random.normal(size=30), 1.0) > 4 * error
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(n=st.integers(4, 40), d=st.integers(1, 12), seed=st.integers(0, 1000))
 def test_invariances(n: int, d: int, seed: int) -> None:
     random = np.random.default_rng(seed)

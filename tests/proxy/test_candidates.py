@@ -21,7 +21,7 @@ def test_all_tokens_by_default() -> None:
     assert torch.equal(Candidates(top_k=7, top_p=1.0).restrict(logits, base), logits)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 10_000), top_k=st.integers(1, 11), top_p=st.floats(0.01, 0.99))
 def test_restriction_equals_a_loop(seed: int, top_k: int, top_p: float) -> None:
     torch.manual_seed(seed)
