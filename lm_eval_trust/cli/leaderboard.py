@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.errors import InputError
+
 #: As `lm_eval_trust.leaderboard.write` has them, and the page.
 FORMATS = ("md", "csv", "tex", "json", "html")
 PAGE = "leaderboard.html"
@@ -33,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
         "--format",
         nargs="+",
         choices=FORMATS,
-        default=list(FORMATS),
+        default=[],
         help="which files --out gets (default: all)",
     )
     parser.add_argument(
@@ -75,7 +77,11 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the boards, and write what is asked for."""
+    """Print the boards, and write what is asked for.
+
+    Raises:
+        InputError: Something is asked of files that are not.
+    """
     from rich.console import Console
 
     from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
@@ -85,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
     from lm_eval_trust.leaderboard.samples import Samples
     from lm_eval_trust.leaderboard.write import write_tables
 
+    _refuse_what_is_written_nowhere(args)
+    formats = args.format or FORMATS
     settings = BoardSettings(
         names=given_names(args.names),
         reference=args.reference,
@@ -102,8 +110,8 @@ def run(args: argparse.Namespace) -> int:
         console.print(reason, markup=False, highlight=False)
     if args.out is None:
         return 0
-    written = write_tables(args.out, boards, [name for name in args.format if name != "html"])
-    if "html" in args.format:
+    written = write_tables(args.out, boards, [name for name in formats if name != "html"])
+    if "html" in formats:
         from lm_eval_trust.leaderboard.page import write_page
 
         write_page(args.out / PAGE, boards, sweeps=args.sweep, analyses=args.analysis)
@@ -111,3 +119,10 @@ def run(args: argparse.Namespace) -> int:
     for path in written:
         print(path)
     return 0
+
+
+def _refuse_what_is_written_nowhere(args: argparse.Namespace) -> None:
+    if args.out is None and (args.format or args.sweep or args.analysis):
+        raise InputError("--format, --sweep and --analysis are for files; give --out FOLDER too.")
+    if (args.sweep or args.analysis) and "html" not in (args.format or FORMATS):
+        raise InputError("--sweep and --analysis are for the page; add html to --format.")

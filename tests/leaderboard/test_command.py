@@ -129,6 +129,9 @@ def test_a_damaged_run_ends_with_two_and_can_be_skipped(
         (["{runs}", "--reference", "other"], "Unknown reference row 'other'"),
         (["{runs}", "--names", "x"], "FINGERPRINT-OR-PATH=NAME"),
         (["{runs}", "--confidence", "95"], "confidence is 95.0"),
+        (["{runs}", "--format", "html"], "give --out FOLDER"),
+        (["{runs}", "--sweep", "{runs}"], "give --out FOLDER"),
+        (["{runs}", "--out", "x", "--format", "md", "--sweep", "{runs}"], "add html to --format"),
     ],
 )
 def test_wrong_input_is_told_and_leaves_with_two(
