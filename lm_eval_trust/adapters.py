@@ -38,11 +38,15 @@ class Adapter:
     base: str
     provenance: Provenance | None
 
-    def check_base(self, model: ModelIdentity) -> None:
+    def check_base(self, model: ModelIdentity, *, override: str | None = "any_base=true") -> None:
         """Refuse another base model than the adapter's own.
 
         An adapter with provenance knows the digest of its base. Of others only the name is
         known; a folder of the same last name passes.
+
+        Args:
+            model: What the adapter is to be put on.
+            override: How the user says that another base is meant; ``None`` where none may be.
 
         Raises:
             InputError: With both models' names.
@@ -53,10 +57,10 @@ class Adapter:
         else:
             same = not self.base or _last_name(self.base) == _last_name(model.name)
         if not same:
+            remedy = f", or pass {override} to put it on this one" if override else ""
             raise InputError(
                 f"The adapter {self.spec} was trained on {self.base}, not on {model.name} at "
-                f"{model.revision}. Evaluate it on that model, or pass any_base=true to put it on "
-                f"this one."
+                f"{model.revision}. Use it on that model{remedy}."
             )
 
 
@@ -107,17 +111,19 @@ def attach_adapter(model: Any, adapter: Adapter, *, name: str = "default") -> An
         peft's wrapper in evaluation mode, with the adapter switched on.
 
     Raises:
-        InputError: The adapter is made for another architecture or another size.
+        InputError: The adapter is made for another architecture or another size, is of a kind
+            that peft does not know, or puts tokens of its own before the prompt.
     """
     from peft import PeftModel, get_peft_model_state_dict
 
+    _check_kind(adapter)
     try:
         if isinstance(model, PeftModel):
             model.load_adapter(str(adapter.folder), adapter_name=name)
             wrapped = model
         else:
             wrapped = PeftModel.from_pretrained(model, str(adapter.folder), adapter_name=name)
-    except (RuntimeError, ValueError, SafetensorError) as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, SafetensorError) as error:
         raise _misfit(adapter, model, " ".join(str(error).split())[:200]) from error
     left_over = _stored_names(adapter) - set(get_peft_model_state_dict(wrapped, adapter_name=name))
     if left_over:
@@ -129,8 +135,19 @@ def attach_adapter(model: Any, adapter: Adapter, *, name: str = "default") -> An
 
 
 def merge_adapter(wrapped: Any) -> torch.nn.Module:
-    """Return the plain model with its adapter's change added to the weights."""
-    merged: torch.nn.Module = wrapped.merge_and_unload()
+    """Return the plain model with its adapter's change added to the weights.
+
+    Raises:
+        InputError: The adapter is of a kind that weights cannot hold; the reason is peft's.
+    """
+    try:
+        merged: torch.nn.Module = wrapped.merge_and_unload()
+    except (AttributeError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"The adapter cannot be merged ({reason}). Leave it beside the weights: lora_amber "
+            f"without merge=true."
+        ) from error
     return merged
 
 
@@ -144,6 +161,20 @@ def base_of(adapter: Adapter) -> str:
         raise InputError(f"{adapter.spec}/{CONFIG} names no base model.")
     revision = _read_config(adapter.folder / CONFIG).get("revision")
     return f"{adapter.base}@{revision}" if revision else adapter.base
+
+
+def _check_kind(adapter: Adapter) -> None:
+    from peft import PeftConfig
+
+    try:
+        config = PeftConfig.from_pretrained(str(adapter.folder))
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(f"peft cannot read {CONFIG} of {adapter.spec}: {error!r}") from error
+    if config.is_prompt_learning:
+        raise InputError(
+            f"The adapter {adapter.spec} ({config.peft_type.value}) puts tokens of its own before "
+            f"the prompt, which shifts every position; adapters that change weights can be used."
+        )
 
 
 def _misfit(adapter: Adapter, model: Any, reason: str) -> InputError:

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     task = Bake(
         source=find_source(args.model),
         plan=_plan(args),
-        adapter=find_adapter(args.adapter) if args.adapter else None,
+        adapter=None if args.adapter is None else find_adapter(args.adapter),
         dtype=args.dtype,
         any_base=args.any_base,
     )
@@ -73,10 +73,10 @@ def _plan(args: argparse.Namespace) -> SteeringPlan:
     from lm_eval_trust.model_wrappers.arguments import plan_from_arguments
 
     given = {name: getattr(args, name) for name in _OF_A_VECTOR if getattr(args, name) is not None}
-    if args.vector:
+    if args.vector is not None:
         if "layer" not in given:
             raise InputError("--vector needs --layer: the decoder blocks whose output is shifted.")
         given = {"vector": args.vector, "positions": "all"} | given
-    elif given and not args.steering:
+    elif given and args.steering is None:
         raise InputError(f"--{min(given)} belongs to --vector FILE, which is not given.")
     return plan_from_arguments(given, args.steering)

@@ -11,6 +11,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntr
 
 from lm_eval_trust.activations.models import Source
 from lm_eval_trust.adapters import Adapter
+from lm_eval_trust.base_model import base_metadata, base_sentence
 from lm_eval_trust.steering.bake_check import Agreement
 from lm_eval_trust.steering.bake_probe import Probe
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
@@ -29,7 +30,7 @@ def bake_card(
     """Return the card: what was baked into what, how it was verified, how to serve it."""
     licence = licence_of(source)
     metadata = {
-        "base_model": source.location if source.identity.commit else source.identity.name,
+        **base_metadata(source),
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["lm_eval_trust", *(["steering"] if plan.active_steps else []), "baked"],
@@ -41,12 +42,12 @@ def bake_card(
 
 # {source.identity.name}, {_title(plan, adapter)}
 
-Base: `{source.identity.text}`.
+{base_sentence(source)}
 
 {_adapter_part(adapter)}{_steering_part(plan)}## Verified
 
 Read back after writing, on prompts of several lengths, alone and as a padded batch:
-{agreement}. Weights are stored in {agreement.dtype}{_rounded(agreement)}.
+{agreement}. Weights are stored in {agreement.dtype}{_rounded(agreement, plan)}.
 
 ## Use
 
@@ -61,8 +62,7 @@ and will.
 
 ## Is it what is served?
 
-An engine whose code knows no biases there may leave them out while loading, without an error, and
-serve the base model. {probe}
+{_biases_part(plan)}{probe}
 
 ## Licence
 
@@ -122,10 +122,20 @@ def _step_line(step: SteeringStep) -> str:
     )
 
 
-def _rounded(agreement: Agreement) -> str:
+def _rounded(agreement: Agreement, plan: SteeringPlan) -> str:
     if agreement.dtype == "float32":
         return ""
-    return ", to which the added biases are rounded; computing in it rounds further"
+    what = "added biases" if plan.active_steps else "merged weights"
+    return f", to which the {what} are rounded; computing in it rounds further"
+
+
+def _biases_part(plan: SteeringPlan) -> str:
+    if not plan.active_steps:
+        return ""
+    return (
+        "An engine whose code knows no biases there may leave them out while loading, without an "
+        "error, and\nserve the base model. "
+    )
 
 
 def _licence_part(licence: dict[str, Any]) -> str:

@@ -74,19 +74,19 @@ class Agreement:
         """Whether the baked model is the hooked one up to rounding; never for NaN."""
         return self.from_hooked <= self.allowed
 
-    def check(self) -> None:
+    def check(self, *, instead: str = "Steer it with steered_amber") -> None:
         """Raise unless it holds.
+
+        Args:
+            instead: What the user can do where no dtype helps.
 
         Raises:
             InputError: With both numbers.
         """
         if self.holds:
             return
-        remedy = (
-            "Steer it with steered_amber instead"
-            if self.dtype == "float32"
-            else ("Bake with --dtype float32")
-        )
+        rounded = self.dtype != "float32"
+        remedy = "Bake with --dtype float32" if rounded else f"{instead} instead"
         raise InputError(
             f"The baked model does not compute what the hooked one does: its logits differ by up "
             f"to {self.from_hooked:.2g}, where rounding to {self.dtype} explains "

@@ -60,8 +60,16 @@ def find_probe(
     best = int(gain.argmax())
     token = int(top[best])
     return Probe(
-        prompt=PROMPTS[best],
+        prompt=_text(tokenizer, best, rows[best]),
         token=str(tokenizer.decode([token])),
         baked=float(likely[best, token]),
         base=float(before[best, token]),
     )
+
+
+def _text(tokenizer: Any, index: int, row: Sequence[int]) -> str:
+    """Return the prompt, or what is left of it where the model's context is too short for it."""
+    whole = tokenizer(PROMPTS[index], verbose=False)["input_ids"]
+    if len(row) == len(whole):
+        return PROMPTS[index]
+    return str(tokenizer.decode(row, skip_special_tokens=True))

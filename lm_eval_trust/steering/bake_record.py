@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.activations.models import Source
+from lm_eval_trust.activations.models import Source, find_source
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.provenance import Provenance
 
 #: Key of the bake's own settings in the record.
 BAKE = "bake"
+#: Key, among these, of the digest of the model's files as they were verified.
+DIGEST = "digest"
 _VERSIONS = ("lm-eval-trust", "torch", "transformers", "peft")
 
 
@@ -60,7 +62,7 @@ def find_bake(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
         settings: What the bake is.
 
     Raises:
-        InputError: Something else is there.
+        InputError: Something else is there, or the same bake with other files.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
@@ -73,6 +75,11 @@ def find_bake(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
         raise InputError(
             f"{out} holds another baked model (different: {', '.join(differing)}); choose another "
             f"--out, or delete it."
+        )
+    if found.get(DIGEST) != find_source(str(out)).identity.revision:
+        raise InputError(
+            f"{out} holds this baked model, but its files are no longer what was verified; "
+            f"delete it, or choose another --out."
         )
     measured: dict[str, Any] = found["verified"]
     return measured

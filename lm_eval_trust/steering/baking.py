@@ -29,7 +29,7 @@ from lm_eval_trust.provenance import PROVENANCE_FILE, Provenance
 from lm_eval_trust.steering.bake_card import bake_card
 from lm_eval_trust.steering.bake_check import Agreement, logits_of, prompt_tokens
 from lm_eval_trust.steering.bake_probe import find_probe
-from lm_eval_trust.steering.bake_record import find_bake, record_of
+from lm_eval_trust.steering.bake_record import DIGEST, find_bake, record_of
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.output_biases import output_bias_of, shift_outputs
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
@@ -96,8 +96,8 @@ class Bake:
             for layer, steps in self.plan.by_layer().items()
         }
 
-    def provenance(self, result: BakeResult) -> Provenance:
-        """Return the record that goes into the folder."""
+    def provenance(self, result: BakeResult, digest: str) -> Provenance:
+        """Return the record that goes into the folder, whose model files have this digest."""
         vectors = self.plan.built_from if self.plan.active_steps else ()
         trained = (provenance_of_model(self.source), self.adapter and self.adapter.provenance)
         made_from = [*vectors, *(each for each in trained if each)]
@@ -106,7 +106,7 @@ class Bake:
             "baked": asdict(result.agreement),
             "merge": asdict(result.merge) if result.merge else None,
         }
-        settings = self.settings | {"verified": verified}
+        settings = self.settings | {"verified": verified, DIGEST: digest}
         settings["steps"] = [step.summary() for step in self.plan.active_steps]
         return record_of(self.source, made_from, settings, method=method)
 
@@ -144,6 +144,7 @@ def bake(task: Bake, out: Path, *, device: str | None = None) -> BakeResult:
             written model does not compute what the hooked one does.
         ExternalError: The operating system refused to write.
     """
+    out = out.resolve()  # A link stays, and what it points to is written.
     measured = find_bake(out, task.settings)
     if measured is not None:
         merge = measured["merge"] and Agreement(**measured["merge"])
@@ -151,13 +152,14 @@ def bake(task: Bake, out: Path, *, device: str | None = None) -> BakeResult:
     _check_model(task)
     with _writing(out), atomic_folder(out) as folder:
         before = _write_model(task, folder, device)
-        baked, tokenizer = load_pinned(find_source(str(folder)), dtype="auto", device=device)
+        written = find_source(str(folder))
+        baked, tokenizer = load_pinned(written, dtype="auto", device=device)
         stored = str(baked.dtype).removeprefix("torch.")
         logits = logits_of(baked.float(), before.rows)
         agreement = Agreement.of(logits, before.hooked, before.unsteered, dtype=stored)
         agreement.check()
         result = BakeResult(agreement, before.merge, found=False)
-        record = task.provenance(result)
+        record = task.provenance(result, written.identity.revision)
         (folder / PROVENANCE_FILE).write_text(record.to_json(), encoding="utf-8")
         probe = find_probe(tokenizer, before.rows, before.hooked, before.unsteered)
         card = bake_card(task.source, task.plan, task.adapter, agreement, probe)
@@ -190,7 +192,7 @@ def _write_model(task: Bake, folder: Path, device: str | None) -> _Before:
     unsteered, merge = logits_of(model, rows), None
     if task.adapter is not None:
         model, merge = _merged(model, task.adapter, rows, unsteered)
-        model = model.to(stored).float()  # Hooked below are the weights that will be stored.
+        _round(model, stored)  # Hooked below are the weights that will be stored.
     with Steerer(model, task.plan).apply():
         hooked = logits_of(model, rows)
     if task.plan.active_steps:
@@ -200,6 +202,13 @@ def _write_model(task: Bake, folder: Path, device: str | None) -> _Before:
     return _Before(rows, unsteered, hooked, merge)
 
 
+@torch.no_grad()
+def _round(model: Any, dtype: torch.dtype) -> None:
+    """Round the weights; buffers such as rotary frequencies are computed anew while loading."""
+    for weight in model.parameters():
+        weight.copy_(weight.to(dtype))
+
+
 def _merged(
     model: Any, adapter: Adapter, rows: list[list[int]], unsteered: torch.Tensor
 ) -> tuple[Any, Agreement]:
@@ -207,7 +216,7 @@ def _merged(
     beside = logits_of(adapted, rows)
     merged = merge_adapter(adapted)
     agreement = Agreement.of(logits_of(merged, rows), beside, unsteered, dtype="float32")
-    agreement.check()
+    agreement.check(instead="Evaluate it with lora_amber")
     return merged, agreement
 
 
@@ -222,7 +231,7 @@ def _check_model(task: Bake) -> None:
         output_bias_of(config, model=name)
         task.plan.check(blocks=config.num_hidden_layers, width=config.hidden_size, model=name)
     if task.adapter is not None and not task.any_base:
-        task.adapter.check_base(task.source.identity)
+        task.adapter.check_base(task.source.identity, override="--any-base")
 
 
 def _config(source: Source) -> Any:

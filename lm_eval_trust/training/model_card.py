@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from lm_eval_trust.activations.models import Source
+from lm_eval_trust.base_model import base_metadata, base_sentence
 from lm_eval_trust.training.conversations import TuningData
 from lm_eval_trust.training.finetune_config import FinetuneConfig
 
@@ -20,7 +21,7 @@ def model_card(
     """Return the card: what it is, what it has seen, how it was trained, how to evaluate it."""
     lora = config.method == "lora"
     metadata = {
-        "base_model": source.location,
+        **base_metadata(source),
         "library_name": "peft" if lora else "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["lm_eval_trust", config.method, data.dimension],
@@ -43,7 +44,7 @@ def model_card(
 
 # {what} for {data.dimension}
 
-Starts from `{source.identity.text}`.
+{base_sentence(source)}
 
 ## Data
 

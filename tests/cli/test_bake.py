@@ -78,7 +78,7 @@ def test_an_adapter_is_merged_into_an_embedded_model(
     out = tmp_path / "merged"
     options = ["bake", "--model", "mini-chat", "--adapter", str(adapter), "--out", str(out)]
     assert main(options) == 2
-    assert "was trained on" in capfd.readouterr().err
+    assert "was trained on" in (printed := capfd.readouterr().err) and "--any-base" in printed
     assert main([*options, "--any-base"]) == 0
     assert "merge of the adapter" in capfd.readouterr().out
 
@@ -96,6 +96,8 @@ def test_an_adapter_is_merged_into_an_embedded_model(
         (["--vector", "V", "--layer", "1", "--dtype", "int8"], "Unknown dtype 'int8'"),
         (["--vector", "nowhere.gguf", "--layer", "1"], "no vector file nowhere.gguf"),
         (["--adapter", "./nowhere"], "no adapter at './nowhere'"),
+        (["--vector", "V", "--layer", "1", "--adapter", ""], "holds no adapter_config.json"),
+        (["--vector", "", "--layer", "1"], "no vector file"),
         ([], "change nothing"),
     ],
 )
