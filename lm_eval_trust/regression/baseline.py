@@ -8,7 +8,7 @@ measurements are paired with them one by one.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -17,7 +17,7 @@ from typing import Any
 
 from lm_eval_trust import __version__
 from lm_eval_trust.errors import InputError
-from lm_eval_trust.regression.measurements import Measurement
+from lm_eval_trust.regression.measurements import Measurement, Value, is_number, is_pair
 from lm_eval_trust.storage import atomic_path
 
 FORMAT = 1
@@ -70,12 +70,12 @@ def read_baseline(path: Path) -> Baseline:
     except ValueError as error:
         raise InputError(f"{path} is no baseline: {error}.") from error
     try:
-        if record["format"] != FORMAT:
-            raise InputError(f"{path} has format {record['format']}; this release reads {FORMAT}.")
-        tasks = record["tasks"].items()
-        return Baseline(path, {name: _measurement(name, task) for name, task in tasks})
-    except (KeyError, TypeError, AttributeError) as error:
+        found, tasks = record["format"], record["tasks"].items()
+        if found == FORMAT:
+            return Baseline(path, {name: _measurement(name, task) for name, task in tasks})
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{path} is no baseline: {error!r}.") from error
+    raise InputError(f"{path} has format {found!r}; this release reads {FORMAT}.")
 
 
 def write_baseline(
@@ -118,6 +118,8 @@ def _told(path: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    if not isinstance(record, dict):
+        return None
     return {key: record.get(key) for key in ("format", "model", "tasks")}
 
 
@@ -156,5 +158,13 @@ def _measurement(name: str, task: Mapping[str, Any]) -> Measurement:
         scores={m: float(each["score"]) for m, each in metrics.items()},
         ids=list(items),
         groups=[item.get("group", identity) for identity, item in items.items()],
-        values={m: [item[m] for item in items.values()] for m in metrics},
+        values={m: _values(items.values(), m) for m in metrics},
     )
+
+
+def _values(items: Iterable[Mapping[str, Any]], metric: str) -> list[Value]:
+    values = [item[metric] for item in items]
+    known = [value for value in values if value is not None]
+    if not (all(map(is_number, known)) or all(map(is_pair, known))):
+        raise TypeError(f"values of {metric} are neither numbers nor pairs of numbers")
+    return values

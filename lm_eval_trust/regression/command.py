@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lm_eval_trust.errors import InputError, TrustError
+from lm_eval_trust.errors import ExternalError, InputError, TrustError
 from lm_eval_trust.regression.declaration import Check, read_check
 from lm_eval_trust.storage import atomic_path
 
@@ -127,17 +128,28 @@ def _each(paths: Sequence[Path], run: Callable[[Check], int]) -> tuple[int, list
     Returns:
         The worst exit code, and the checks that could not be run with the reason.
     """
-    codes: dict[Path, int] = {}
+    codes: list[int] = []
     errors = []
     for path in paths:
         try:
-            codes[path] = run(read_check(path))
-        except TrustError as error:
-            errors.append((path, str(error)))
-            print(f"lm-eval-trust: error: {error}", file=sys.stderr, flush=True)
-            codes[path] = error.exit_code
-    worst = max(codes.values())
+            codes.append(run(read_check(path)))
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            code, message = _failure(error)
+            print(f"lm-eval-trust: error: {message}", file=sys.stderr, flush=True)
+            errors.append((path, message))
+            codes.append(code)
+    worst = max(codes)
     if len(codes) > 1 and worst:
-        whose = ", ".join(str(path) for path, code in codes.items() if code == worst)
-        print(f"Exit code {worst} comes from {whose}.", file=sys.stderr)
+        whose = (str(path) for path, code in zip(paths, codes, strict=True) if code == worst)
+        print(f"Exit code {worst} comes from {', '.join(whose)}.", file=sys.stderr)
     return worst, errors
+
+
+def _failure(error: Exception) -> tuple[int, str]:
+    """Return exit code and message; an error that nobody foresaw is traced."""
+    if isinstance(error, TrustError):
+        return error.exit_code, str(error)
+    traceback.print_exc()
+    return ExternalError.exit_code, f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval_trust import __version__
 from lm_eval_trust.harness import needs_defaults, quick_calls, save_results, task_manager
 from lm_eval_trust.hashing import content_id, fingerprint
-from lm_eval_trust.regression.measurements import Measurement, measurement_of
+from lm_eval_trust.regression.measurements import Measurement, group_of, measurement_of
 from lm_eval_trust.storage import atomic_path
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Libraries whose releases may change what a model answers.
 _LIBRARIES = ("lm_eval", "torch", "transformers", "peft")
+#: Where a function of a task's settings lies in this process's memory.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,12 @@ class LoadedTask:
     def size(self) -> int:
         """How many items are evaluated."""
         return _size(self.task, self.limit)
+
+    @property
+    def groups(self) -> list[str]:
+        """Group of each item that is evaluated."""
+        docs = self.task.eval_docs
+        return [group_of(docs[i]) or f"item {i}" for i in range(self.size)]
 
 
 @dataclass
@@ -132,7 +141,8 @@ class Evaluator:
                 evaluation_tracker=tracker,
                 bootstrap_iters=0,
             )
-            aggregations = {m: f.__name__ for m, f in task.task.aggregation().items()}
+            functions = task.task.aggregation()
+            aggregations = {m: getattr(f, "__name__", "") for m, f in functions.items()}
             measured = measurement_of(task.name, found, aggregations)
             save_results(tracker, found)
         return measured
@@ -153,7 +163,7 @@ def _identity(task: Any, limit: int | None) -> str:
     # The place of its file changes nothing.
     metadata = {k: v for k, v in config.get("metadata", {}).items() if k != "config_source"}
     return content_id(
-        str({**config, "metadata": metadata}),
+        _ADDRESS.sub("", str({**config, "metadata": metadata})),
         str(task.VERSION),
         *(repr(docs[i]) for i in range(_size(task, limit))),
     )

@@ -6,7 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from lm_eval_trust.errors import InputError, unknown_name
 
@@ -26,7 +29,7 @@ class Measurement:
         version: Of the task.
         meaning: Further settings that have to agree before two are compared: data, judge, shots.
         higher_is_better: Metric → direction, where the task tells it.
-        aggregations: Metric → name of the harness's aggregation.
+        aggregations: Metric → name of the harness's aggregation; empty where that has none.
         scores: Metric → the harness's aggregated value.
         ids: Of the items: hashes of their documents.
         groups: Group of each item.
@@ -134,19 +137,27 @@ def _distinct(hashes: Iterable[str]) -> Iterable[str]:
         yield each if seen[each] == 1 else f"{each}-{seen[each]}"
 
 
-def _group(sample: Mapping[str, Any]) -> str:
-    document = sample.get("doc")
+def group_of(document: object) -> str | None:
+    """Return the group that a document is of; ``None`` where it is one of its own."""
     given = document.get("group_id") if isinstance(document, Mapping) else None
-    return str(given) if given else str(sample["doc_hash"])[:16]
+    return str(given) if given else None
+
+
+def _group(sample: Mapping[str, Any]) -> str:
+    return group_of(sample.get("doc")) or str(sample["doc_hash"])[:16]
 
 
 def _value(value: Any) -> Value:
-    if isinstance(value, (int, float)):
+    if is_number(value):
         return float(value)
-    if isinstance(value, (tuple, list)) and len(value) == 2:
-        return [float(part) for part in value] if all(map(_is_number, value)) else None
-    return None
+    return [float(part) for part in value] if is_pair(value) else None
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float))
+def is_number(value: object) -> bool:
+    """Tell whether something is a number, or a truth value, of Python or of NumPy."""
+    return isinstance(value, (Real, np.bool_))
+
+
+def is_pair(value: object) -> bool:
+    """Tell whether something is two numbers: a log-likelihood, and the number of its words."""
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_number, value))

@@ -6,7 +6,7 @@ share of items on which they are expected to disagree while nothing is lost or w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from lm_eval_trust.regression.measuring import evaluator_of
 from lm_eval_trust.regression.power import Design
 from lm_eval_trust.regression.rules import Rule
 from lm_eval_trust.regression.spec import DIFFERENCES
-from lm_eval_trust.regression.wording import number
+from lm_eval_trust.regression.wording import items_in_groups, number
 
 
 def plan(check: Check, cache: Path | None = None) -> Iterator[str]:
@@ -48,27 +48,29 @@ def plan(check: Check, cache: Path | None = None) -> Iterator[str]:
                 if subject is not None and evaluator.kept(subject, task) is None
             ]
             todo = f"to be run {' and '.join(missing)}" if missing else "measured already"
-            yield f"  {task.name}: {task.size} items, {todo}"
+            groups = task.groups
+            yield f"  {task.name}: {items_in_groups(len(groups), len(set(groups)))}, {todo}"
             for rule in check.rules:
                 if rule.task == name and rule.kind in DIFFERENCES:
-                    yield f"    {rule.metric} {rule.text}: {_power(rule, task.size, check)}"
+                    yield f"    {rule.metric} {rule.text}: {_power(rule, groups, check)}"
 
 
-def planned_contrast(items: int, disagreement: float) -> Contrast:
-    """Return what is expected of yes-or-no items: as many won as lost.
+def planned_contrast(groups: Sequence[str], disagreement: float) -> Contrast:
+    """Return what is expected of yes-or-no items: as many groups won as lost.
 
     Args:
-        items: How many, each a group of its own.
-        disagreement: Share of the items on which the two models differ.
+        groups: Group of each item; items of a group are expected to change together.
+        disagreement: Share of the groups on which the two models differ.
     """
-    differing = round(items * disagreement)
-    values = np.zeros(items)
-    values[:differing] = np.where(np.arange(differing) % 2, -1.0, 1.0)
-    return Contrast(PairedDifferences.of(np.zeros(items), values), step=1.0, reach=1.0)
+    names = list(dict.fromkeys(groups))
+    differing = round(len(names) * disagreement)
+    change = {name: (-1.0) ** n if n < differing else 0.0 for n, name in enumerate(names)}
+    after = [change[group] for group in groups]
+    return Contrast(PairedDifferences.of(np.zeros(len(after)), after, groups), step=1.0, reach=1.0)
 
 
-def _power(rule: Rule, items: int, check: Check) -> str:
-    design = Design.of(planned_contrast(items, check.spec.disagreement), rule.confidence)
+def _power(rule: Rule, groups: Sequence[str], check: Check) -> str:
+    design = Design.of(planned_contrast(groups, check.spec.disagreement), rule.confidence)
     share = f"{check.spec.disagreement:.0%} of the answers differing"
     if rule.kind == "non_inferiority":
         return f"with {share}, a margin of {number(design.smallest_shown())} could be shown"

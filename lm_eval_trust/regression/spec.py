@@ -28,7 +28,12 @@ BOUNDS = ("min", "max")
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _Rules(_Strict):
+    # A rule of `yes` would be one of 1.0, which may allow everything.
+    model_config = ConfigDict(strict=True)
 
 
 class ModelSpec(_Strict):
@@ -38,14 +43,14 @@ class ModelSpec(_Strict):
     model_args: dict[str, Scalar] = {}
 
 
-class NonInferiority(_Strict):
+class NonInferiority(_Rules):
     """How much may be lost at most, to be shown."""
 
     margin: PositiveFloat
     confidence: Confidence | None = None
 
 
-class MetricSpec(_Strict):
+class MetricSpec(_Rules):
     """The rules of one metric; see docs/gate.md for what each of them means."""
 
     min: float | None = None
@@ -65,8 +70,17 @@ class MetricSpec(_Strict):
             known = ", ".join((*BOUNDS, *DIFFERENCES, *RATIOS))
             raise InputError(f"there is no rule; give one or more of {known}.")
         detecting = [key for key in given if key in ("max_drop", *RATIOS)]
-        if self.detect is not None and len(detecting) != 1:
+        if self.detect is None:
+            return self
+        if len(detecting) != 1:
             raise InputError("`detect` belongs to one of max_drop, min_ratio or max_ratio.")
+        (kind,) = detecting
+        allowed = getattr(self, kind)
+        beyond = self.detect < allowed if kind == "min_ratio" else self.detect > allowed
+        if not beyond:
+            raise InputError(
+                f"`detect` has to lie beyond {kind}, {allowed:g}; got {self.detect:g}."
+            )
         return self
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from lm_eval_trust.activations.models import find_source
 from lm_eval_trust.adapters import find_adapter
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.errors import InputError, TrustError
 from lm_eval_trust.hashing import fingerprint
 from lm_eval_trust.model_wrappers.arguments import split_arguments
 from lm_eval_trust.regression.spec import CheckSpec
@@ -25,6 +25,8 @@ from lm_eval_trust.steering.requests import (
 
 #: Arguments that decide how fast, but not what, a model answers.
 _EXECUTION = frozenset(("batch_size", "max_batch_size", "device", "device_map", "parallelize"))
+#: What loading raises at arguments and folders that are wrong.
+_REFUSALS = (OSError, AttributeError, KeyError, TypeError, ValueError, SafetensorError)
 #: Arguments of wrappers that name further models or adapters.
 _PARTS = ("adapter", "expert", "antiexpert")
 #: Arguments that a check has to name, so that it knows which models it rests on.
@@ -81,7 +83,9 @@ class Subject:
         arguments = {"device": "cuda:0", **self.arguments}
         try:
             loaded = _wrapper(self.model)(**arguments)
-        except (OSError, KeyError, SafetensorError) as error:
+        except TrustError:
+            raise
+        except _REFUSALS as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"Cannot load {self.model} with {arguments}: {reason}") from error
         loaded.steer_by(self.plan)

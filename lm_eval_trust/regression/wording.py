@@ -55,7 +55,7 @@ def power(verdict: Verdict) -> str:
     found = verdict.power
     if found is None:
         return ""
-    counted = f"these {_items(verdict)}"
+    counted = f"these {items_in_groups(verdict.items, verdict.groups)}"
     if found.smallest is None:
         could = f"{counted} could have shown no {_kind(verdict.rule)} that is possible"
     else:
@@ -81,10 +81,9 @@ def _kind(rule: Rule) -> str:
     return {"min_gain": "gain", "non_inferiority": "margin"}.get(rule.kind, "drop")
 
 
-def _items(verdict: Verdict) -> str:
-    if verdict.groups == verdict.items:
-        return f"{verdict.items} items"
-    return f"{verdict.items} items in {verdict.groups} groups"
+def items_in_groups(items: int, groups: int) -> str:
+    """Return how many items there are, and in how many groups where that is another number."""
+    return f"{items} items" if groups == items else f"{items} items in {groups} groups"
 
 
 def sentence(verdict: Verdict) -> str:

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as Xml
 
 import pytest
 
 from lm_eval_trust.cli import main
+from lm_eval_trust.errors import ExternalError
 from lm_eval_trust.regression.evaluation import Evaluator
 from lm_eval_trust.regression.measurements import Measurement
 from lm_eval_trust.storage import cache_dir
@@ -94,6 +96,56 @@ def test_a_baseline_is_kept_and_compared_with(
     assert main(["check", str(check)]) == 2
     told = capsys.readouterr().err
     assert "has other items: 10 of 40 are gone" in told and "--update-baseline" in told
+
+
+def test_a_damaged_baseline_is_written_anew(naming: Path, write_check: WriteCheck) -> None:
+    check = write_check(f"{{{TRUTH}: {{info: {{max_drop: 0.2, against: baseline}}}}}}")
+    file = check.with_suffix(".baseline.json")
+    for damaged in ("[]", "{", "3"):
+        file.write_text(damaged)
+        assert main(["check", str(check), "--update-baseline"]) == 0
+        assert main(["check", str(check)]) == 0
+
+
+def test_an_error_that_nobody_foresaw_keeps_no_other_check_from_being_run(
+    naming: Path,
+    write_check: WriteCheck,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rules = f"{{{TRUTH}: {{info: {{min: 0.05}}}}}}"
+    broken, good = write_check(rules, alpha=2, name="broken.yaml"), write_check(rules)
+    evaluate, junit = Evaluator._evaluate, tmp_path / "report.xml"
+
+    def out_of_memory(self: Evaluator, subject: Any, task: Any) -> Measurement:
+        if subject.plan.steps[0].alpha == 2:
+            raise RuntimeError("out of memory")
+        return evaluate(self, subject, task)
+
+    monkeypatch.setattr(Evaluator, "_evaluate", out_of_memory)
+    assert main(["check", str(broken), str(good), "--junit", str(junit)]) == 3
+    printed = capsys.readouterr()
+    assert "RuntimeError: out of memory" in printed.err
+    assert "check.yaml: passed" in printed.out
+    root = Xml.parse(junit).getroot()
+    assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("2", "0", "1")
+
+
+def test_the_worst_code_counts_where_a_check_is_named_twice(
+    naming: Path, write_check: WriteCheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check, failed = str(write_check(f"{{{TRUTH}: {{info: {{min: 0.05}}}}}}")), []
+    evaluate = Evaluator._evaluate
+
+    def fail_once(self: Evaluator, *arguments: object) -> Measurement:
+        if not failed:
+            failed.append(arguments)
+            raise ExternalError("no network")
+        return evaluate(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Evaluator, "_evaluate", fail_once)
+    assert main(["check", check, check]) == 3
 
 
 def test_an_interrupted_check_goes_on_where_it_stopped(

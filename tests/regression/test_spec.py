@@ -67,6 +67,16 @@ def test_what_is_right_is_read(write: Callable[[str], Path]) -> None:
         ("max_drop: 0.1", "min_ratio: 1.1", "acc.min_ratio: Input should be less than"),
         ("min: 0.5, max_drop: 0.1", "against: unsteered", "there is no rule; give one or more of"),
         ("max_drop: 0.1", "detect: 0.1", "`detect` belongs to one of max_drop"),
+        ("max_drop: 0.1", "max_drop: 0.1, detect: 0.1", "`detect` has to lie beyond max_drop, 0.1"),
+        ("max_drop: 0.1", "max_ratio: 1.2, detect: 0.3", "`detect` has to lie beyond max_ratio"),
+        ("max_drop: 0.1", "min_ratio: 0.9, detect: 0.95", "`detect` has to lie beyond min_ratio"),
+        ("min: 0.5", "min: .nan", "acc.min: Input should be a finite number; got nan"),
+        ("max_drop: 0.1", "max_drop: .inf", "acc.max_drop: Input should be a finite number"),
+        (
+            "max_drop: 0.1",
+            "max_drop: yes",
+            "Input should be a valid number; got True",
+        ),
         ("acc: {min: 0.5, max_drop: 0.1}", "{}", "trust_sst2_mini names no metric"),
         ("acc:", "ack:", "line 7, .*Unknown metric of trust_sst2_mini 'ack'"),
         ("trust_sst2_mini", "trust_sst3_mini", "Unknown task 'trust_sst3_mini'.*trust_sst2_mini"),
@@ -131,6 +141,18 @@ def test_models_that_do_not_fit_are_told_before_anything_is_run(
     assert re.search(message, capsys.readouterr().err)
 
 
+def kept(value: object, score: object = 0.5) -> str:
+    """A baseline of two items, the first right."""
+    metric = {"score": score, "higher_is_better": True, "aggregation": "mean"}
+    task = {
+        "version": "1",
+        "meaning": {},
+        "metrics": {"acc": metric},
+        "items": {"a": {"acc": 1.0}, "b": {"acc": value}},
+    }
+    return json.dumps({"format": 1, "tasks": {"trust_sst2_mini": task}})
+
+
 @pytest.mark.parametrize(
     ("record", "message"),
     [
@@ -138,6 +160,10 @@ def test_models_that_do_not_fit_are_told_before_anything_is_run(
         (json.dumps({"format": 9, "tasks": {}}), "has format 9; this release reads 1"),
         (json.dumps({"format": 1}), "is no baseline: KeyError"),
         (json.dumps({"format": 1, "tasks": {"trust_sst2_mini": {}}}), "is no baseline"),
+        (kept("high"), "values of acc are neither numbers nor pairs of numbers"),
+        (kept([1, 2, 3]), "values of acc are neither numbers nor pairs of numbers"),
+        (kept([-3.0, 2]), "values of acc are neither numbers nor pairs of numbers"),
+        (kept(1.0, score="x"), "is no baseline: ValueError"),
     ],
 )
 def test_damaged_baselines(
@@ -147,6 +173,13 @@ def test_damaged_baselines(
     path.with_suffix(".baseline.json").write_text(record)
     assert main(["check", "--validate", str(path)]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", [0.0, None, True])
+def test_whole_baselines(value: object, write: Callable[[str], Path]) -> None:
+    path = write(BASE + "against: baseline\n")
+    path.with_suffix(".baseline.json").write_text(kept(value))
+    assert main(["check", "--validate", str(path)]) == 0
 
 
 def test_a_summary_needs_a_place(

@@ -99,6 +99,15 @@ def test_a_model_that_cannot_be_fetched_is_a_failure_outside(
     assert 'errors="1"' in junit.read_text()
 
 
+def test_arguments_that_cannot_be_are_wrong_input(
+    tiny_llama: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = {"pretrained": str(tiny_llama()), "device": "cpu", "dtype": "nonsense"}
+    rules = {"trust_sst2_mini": {"unparsed": {"max": 1}}}
+    assert main(["check", write(tmp_path, model_args=arguments, rules=rules)]) == 2
+    assert "Cannot load amber with" in capsys.readouterr().err
+
+
 def test_a_model_without_weights_is_told_and_the_others_are_checked(
     tiny_llama: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
