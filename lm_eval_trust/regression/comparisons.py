@@ -14,7 +14,7 @@ from lm_eval_trust.errors import InputError
 from lm_eval_trust.regression.intervals import Contrast
 from lm_eval_trust.regression.measurements import Measurement
 from lm_eval_trust.regression.rules import Rule
-from lm_eval_trust.regression.scales import SCALES, Items, items_of, paired_contrast
+from lm_eval_trust.regression.scales import SCALES, Items, exp, items_of, paired_contrast
 from lm_eval_trust.regression.spec import RATIOS
 
 
@@ -25,7 +25,7 @@ class Comparison:
     Attributes:
         gain: What is tested; where the two agree on all items it is ``gain.agreement``.
         threshold: The gain that the rule asks for; below zero where a loss is allowed.
-        possible: Largest loss that there can be.
+        possible: Largest loss that there can be; for ``min_gain`` the largest gain.
         items: How many items both have a value of.
         change: Confidence → difference or ratio of the metric, with its interval.
         display: Size of a loss or gain → the same in the units of the rule's bound.
@@ -91,10 +91,11 @@ def _common_items(metric: str, before: Measurement, after: Measurement) -> tuple
 
 def _by_difference(rule: Rule, before: Items, after: Items, higher_is_better: bool) -> Comparison:
     raw = paired_contrast(before, after)
+    gains = rule.kind == "min_gain"
     return Comparison(
         gain=raw if higher_is_better else _flipped(raw),
-        threshold=rule.bound if rule.kind == "min_gain" else -rule.bound,
-        possible=_possible(before, after, higher_is_better),
+        threshold=rule.bound if gains else -rule.bound,
+        possible=_possible(before, after, falling=higher_is_better != gains),
         items=len(before.ids),
         change=raw.interval,
         display=float,
@@ -110,12 +111,14 @@ def _by_ratio(
     if rule.kind != fitting:
         which = "higher" if higher_is_better else "lower"
         raise InputError(f"{metric} is better when {which}; its ratio is held by {fitting}.")
+    if min(before.values.min(), after.values.min()) < 0:
+        raise InputError(f"{metric} has values below zero, whose ratio says nothing; use max_drop.")
     raw = paired_contrast(before, after, ratio=rule.bound)
     sign = -1 if higher_is_better else 1
     found = Comparison(
         gain=raw if higher_is_better else _flipped(raw),
         threshold=0.0,
-        possible=_possible(before, after, higher_is_better),
+        possible=_possible(before, after, falling=higher_is_better),
         items=len(before.ids),
         change=lambda confidence: _ratio_interval(before, after, confidence),
         display=lambda loss: 1 + sign * loss / before.mean,
@@ -142,7 +145,7 @@ def _by_perplexity(rule: Rule, metric: str, before: Items, after: Items) -> Comp
 
     def change(confidence: float) -> Interval:
         found = gain.interval(confidence)
-        return Interval(math.exp(-found.mean), math.exp(-found.high), math.exp(-found.low))
+        return Interval(exp(-found.mean), exp(-found.high), exp(-found.low))
 
     return Comparison(
         gain=gain,
@@ -150,7 +153,7 @@ def _by_perplexity(rule: Rule, metric: str, before: Items, after: Items) -> Comp
         possible=math.inf,
         items=len(before.ids),
         change=change,
-        display=math.exp,
+        display=exp,
         size=math.log,
         is_ratio=True,
     )
@@ -161,12 +164,12 @@ def _flipped(contrast: Contrast) -> Contrast:
     return replace(contrast, sums=sums, agreement=-contrast.agreement)
 
 
-def _possible(before: Items, after: Items, higher_is_better: bool) -> float:
-    """Return the largest loss of a metric between 0 and 1; infinite for others."""
+def _possible(before: Items, after: Items, *, falling: bool) -> float:
+    """Return how far a metric between 0 and 1 can fall, or rise; infinite for others."""
     values = np.concatenate([before.values, after.values])
     if values.min() < 0 or values.max() > 1:
         return math.inf
-    return before.mean if higher_is_better else 1 - before.mean
+    return before.mean if falling else 1 - before.mean
 
 
 def _ratio_interval(before: Items, after: Items, confidence: float) -> Interval:

@@ -5,7 +5,7 @@ Its interval is Student's over groups, with the standard error of the delta meth
 moves in steps (right or wrong), a mean that differs from the observed one cannot be had without
 items that differ, so no hypothetical mean is tested with less variance than it implies. That is
 Wilson's score interval (1927), and the one of Tango (1998) where the two models agree on all items:
-there the plain standard error is zero and would claim certainty.
+there, and where all items change alike, the plain standard error is zero and would claim certainty.
 """
 
 from __future__ import annotations
@@ -66,22 +66,24 @@ class Contrast:
         quantile = self.quantile((1 + confidence) / 2)
         half = quantile * self.standard_error
         change = self.mean - self.agreement
-        low = min(self.mean - half, self.agreement - self._farthest(-change, quantile))
-        high = max(self.mean + half, self.agreement + self._farthest(change, quantile))
-        return Interval(self.mean, low, high)
+        ends = [self.mean - half, self.mean + half]
+        for sign in (-1, 1):
+            ends += [self.agreement + sign * x for x in self._changes(sign * change, quantile)]
+        return Interval(self.mean, min(ends), max(ends))
 
-    def _farthest(self, change: float, quantile: float) -> float:
-        """Return the largest change that the variance of its steps alone does not exclude.
+    def _changes(self, change: float, quantile: float) -> tuple[float, float]:
+        """Return the smallest and the largest change that the variance of its steps allows.
 
-        It solves (x − change)² = quantile² (step·x − x²) / items for x ≥ 0; where there is no such
-        change, the observed one.
+        They solve (x − change)² = quantile² (step·x − x²) / items for x ≥ 0; where there are no
+        such changes, both are the observed one.
         """
         share = quantile**2 / self.effective_items
         middle = 2 * change + share * self.step
         root = middle**2 - 4 * (1 + share) * change**2
         if root < 0 or middle <= 0:
-            return change
-        return (middle + math.sqrt(root)) / (2 * (1 + share))
+            return change, change
+        apart, twice = math.sqrt(root), 2 * (1 + share)
+        return (middle - apart) / twice, (middle + apart) / twice
 
 
 def steps_of(*series: npt.ArrayLike) -> tuple[float, float]:

@@ -8,6 +8,7 @@ compared by their ratio, which is exp of such a difference.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ from lm_eval_trust.regression.intervals import Contrast, steps_of
 from lm_eval_trust.regression.measurements import Measurement, Value
 
 Array = npt.NDArray[np.float64]
+_LARGEST_LOGARITHM = math.log(sys.float_info.max)
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,17 @@ class Scale:
 
     def show(self, mean: float) -> float:
         """Return the metric from the mean over items."""
-        return math.exp(-mean) if self.multiplicative else mean
+        return exp(-mean) if self.multiplicative else mean
 
     def interval(self, of_mean: Interval) -> Interval:
         """Return the metric's interval from that of the mean."""
         ends = sorted((self.show(of_mean.low), self.show(of_mean.high)))
         return Interval(self.show(of_mean.mean), *ends)
+
+
+def exp(logarithm: float) -> float:
+    """Return e to a power, infinite where no number is large enough."""
+    return math.exp(logarithm) if logarithm < _LARGEST_LOGARITHM else math.inf
 
 
 def _plain(values: Sequence[Value]) -> tuple[Array, Array]:

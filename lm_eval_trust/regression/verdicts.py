@@ -134,17 +134,21 @@ def _outcome(rule: Rule, gain: Interval, threshold: float, power: Power) -> str:
 
 def _power(rule: Rule, found: Comparison) -> Power:
     design = Design.of(found.gain, rule.confidence)
+
+    def shown(smallest: float) -> float | None:
+        told = found.display(smallest)
+        return told if smallest <= found.possible and math.isfinite(told) else None
+
     if rule.kind == "non_inferiority":
-        smallest = design.smallest_shown()
-        return Power(found.display(smallest), rule.bound, None, smallest <= rule.bound)
+        smallest, needed = design.smallest_shown(), design.groups_needed(rule.bound)
+        return Power(shown(smallest), rule.bound, needed, smallest <= rule.bound)
     if rule.kind == "min_gain":
-        smallest = design.smallest_shown(rule.bound)
-        return Power(found.display(smallest), None, None, True)
+        return Power(shown(design.smallest_shown(rule.bound)), None, None, True)
     allowed = found.gain.agreement - found.threshold
     smallest = design.smallest_shown(allowed)
     wanted = min(found.wanted(rule), found.possible)
     return Power(
-        found.display(smallest) if smallest <= found.possible else None,
+        shown(smallest),
         found.display(wanted) if math.isfinite(wanted) else None,
         design.groups_needed(wanted, allowed) if math.isfinite(wanted) else None,
         smallest <= wanted and math.isfinite(smallest),

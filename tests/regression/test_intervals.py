@@ -37,6 +37,24 @@ def test_where_all_changes_are_losses_the_lower_end_is_wilsons() -> None:
     assert -found.low == pytest.approx((middle + half) / (1 + quantile**2 / items))
 
 
+@pytest.mark.parametrize("gained", [40, 39])
+def test_where_nearly_all_items_change_the_near_end_is_wilsons(gained: int) -> None:
+    items = 40
+    found = binary(gained, 0, items - gained).interval(0.95)
+    quantile, share = float(stats.t.ppf(0.975, items - 1)), gained / items
+    middle = share + quantile**2 / (2 * items)
+    half = quantile * math.sqrt(share * (1 - share) / items + quantile**2 / (4 * items**2))
+    assert found.low == pytest.approx((middle - half) / (1 + quantile**2 / items))
+
+
+@pytest.mark.parametrize("items", [10, 40, 200])
+def test_a_gain_of_the_bound_is_shown_as_seldom_as_promised(items: int) -> None:
+    lows = np.array([binary(k, 0, items - k).interval(0.95).low for k in range(items + 1)])
+    for bound in np.linspace(0.05, 0.99, 48):
+        chances = stats.binom.pmf(np.arange(items + 1), items, bound)
+        assert chances[lows >= bound].sum() < 0.032
+
+
 def test_where_many_items_differ_both_ways_it_is_students() -> None:
     values = np.repeat([1.0, -1.0, 0.0], [40, 55, 105])
     found = binary(40, 55, 105).interval(0.9)

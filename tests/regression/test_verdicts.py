@@ -128,6 +128,47 @@ def test_perplexities_are_compared_by_their_ratio() -> None:
     assert ceiling.interval.low < ceiling.value < ceiling.interval.high
 
 
+@pytest.mark.parametrize("losses", [(1.0, 30.0), (-1.0, -30.0)])
+def test_perplexities_beyond_all_numbers_are_infinite(losses: tuple[float, float]) -> None:
+    def texts(logs: list[float]) -> Measurement:
+        pairs = [[10 * log, 10.0] for log in logs]
+        options = {"higher_is_better": False, "aggregation": "weighted_perplexity"}
+        return measurement(pairs, score=math.exp(-sum(logs) / 2), **options)  # type: ignore[arg-type]
+
+    before, after = texts([-3.0, -3.0]), texts([-3.0 - loss for loss in losses])
+    found = judge(rule("max_ratio", 1.5), after, before)
+    assert found.outcome == INCONCLUSIVE
+    assert found.power is not None and found.power.smallest is None
+    steep = texts([-700.0, -3.0])
+    assert judge(rule("max", 50.0), steep, None).interval.high == math.inf  # type: ignore[union-attr]
+
+
+def test_a_ratio_of_values_below_zero_is_refused() -> None:
+    measured = measurement([-2.0, -2.1, -1.9] * 10, score=-2.0)
+    with pytest.raises(InputError, match="has values below zero"):
+        judge(rule("min_ratio", 0.9), measured, measured)
+
+
+def test_what_is_shown_is_possible() -> None:
+    few = [verdict(kind, 0.1, 3, 3, items=5) for kind in ("min_gain", "non_inferiority")]
+    assert [each.power.smallest for each in few if each.power] == [None, None]
+    some = verdict("min_gain", 0.1, 0, 0, items=100)
+    assert some.power is not None and some.power.smallest is not None
+    full = verdict("min_gain", 0.1, 90, 90, items=100)
+    assert full.power is not None and full.power.smallest is None
+    single = judge(rule("min_gain", 0.1), *(measurement([0.5, 3.0], ["a", "a"]),) * 2)
+    assert single.power is not None and single.power.smallest is None
+
+
+def test_items_that_would_show_a_margin_are_told() -> None:
+    found = verdict("non_inferiority", 0.05, 30, 30, items=60)
+    assert found.outcome == INCONCLUSIVE and found.power is not None
+    needed = found.power.needed
+    assert needed is not None and needed > 60
+    enough = verdict("non_inferiority", 0.05, needed // 2, needed // 2, items=needed)
+    assert enough.outcome == PASSED and enough.power is not None and enough.power.suffices
+
+
 def test_too_few_items_are_told_with_the_number_that_is_needed() -> None:
     found = verdict("max_drop", 0.05, 15, 15, items=20)
     assert found.outcome == INCONCLUSIVE and found.power is not None
