@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,7 @@ from lm_eval_trust.regression.wording import (
 )
 from lm_eval_trust.storage import atomic_path
 
+_MARKUP = re.compile(r"[|*<]")
 Errors = Sequence[tuple[Path, str]]
 _HEADER = (
     "| verdict | task | metric | rule | value | reference | change | interval | power |",
@@ -33,17 +35,17 @@ def markdown(outcomes: Sequence[Outcome], errors: Errors) -> str:
     """Return a section for each check, with a table of its rules."""
     lines: list[str] = []
     for outcome in outcomes:
-        lines += [f"### {outcome.path.name}: {'passed' if outcome.passed else 'failed'}", ""]
+        passed = "passed" if outcome.passed else "failed"
+        lines += [f"### {_cell(outcome.path.name)}: {passed}", ""]
         lines += [*_HEADER, *_rows(outcome), ""]
     for config, message in errors:
-        lines += [f"### {config.name}: could not run", "", _cell(message), ""]
+        lines += [f"### {_cell(config.name)}: could not run", "", _cell(message), ""]
     return "\n".join(lines)
 
 
 def _rows(outcome: Outcome) -> Iterator[str]:
     for verdict in outcome.verdicts:
         cells = (
-            f"**{label(verdict)}**" if verdict.fails_check else label(verdict),
             verdict.task,
             verdict.rule.metric,
             verdict.rule.text,
@@ -53,11 +55,13 @@ def _rows(outcome: Outcome) -> Iterator[str]:
             ends(verdict.change) if verdict.change else "",
             power(verdict),
         )
-        yield f"| {' | '.join(map(_cell, cells))} |"
+        said = f"**{label(verdict)}**" if verdict.fails_check else label(verdict)
+        yield f"| {' | '.join((said, *map(_cell, cells)))} |"
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    """Return text in a line that is no table, no emphasis and no tag."""
+    return " ".join(_MARKUP.sub(r"\\\g<0>", text).split())
 
 
 def write_json(outcomes: Sequence[Outcome], errors: Errors, path: Path) -> None:
