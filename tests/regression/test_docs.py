@@ -45,6 +45,7 @@ def test_the_hook_validates() -> None:
     args = build_parser().parse_args([*shlex.split(hook["entry"])[1:], "a.yaml", "b.yaml"])
     assert args.validate and args.checks == [Path("a.yaml"), Path("b.yaml")]
     assert re.search(hook["files"], "checks/amber-steering-check.yaml")
+    assert hook["types"] == ["yaml"]  # a baseline beside a check is none
 
 
 def test_the_fixture_is_declared_for_pytest() -> None:
