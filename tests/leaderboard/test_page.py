@@ -65,10 +65,11 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "vector,alpha,metric,value,change,low,high,perplexity,times\n"
         f"v{HOSTILE.replace(chr(34), '')},0,acc,0.5,0,0,0,4,1\nv,1,acc,0.6,0.1,0,0.2,5,1.25\n"
     )
+    longer = replace(rows[1], name=" + ".join(["steered by a vector of many words"] * 5))
     path = folder / "page.html"
     write_page(
         path,
-        [first, planted_board(rows[::-1], confidence=0.975)],
+        [first, planted_board([longer, rows[0]], confidence=0.975)],
         sweeps=[sweep],
         analyses=[write_measurements(folder / "analysis")],
         title=f"Planted {HOSTILE}",
