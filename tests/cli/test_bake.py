@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,13 +110,3 @@ def test_wrong_input_is_explained(
     assert bake(*(str(vector) if word == "V" else word for word in options)) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "baked").exists()
-
-
-def test_the_help_page_does_not_wait_for_torch() -> None:
-    script = (
-        "import sys, argparse; from lm_eval_trust.cli import bake; "
-        "bake.add_parser(argparse.ArgumentParser().add_subparsers()); "
-        "print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout == "False\n"

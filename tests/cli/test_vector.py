@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,13 +116,3 @@ def test_wrong_input_is_explained(
     code, out = build(**options)
     assert code == 2 and not out.exists()
     assert message in capsys.readouterr().err
-
-
-def test_the_help_page_does_not_wait_for_torch() -> None:
-    script = (
-        "import sys; from lm_eval_trust.cli import vector; import argparse; "
-        "vector.add_parser(argparse.ArgumentParser().add_subparsers()); "
-        "print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout == "False\n"

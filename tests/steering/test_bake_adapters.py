@@ -105,6 +105,18 @@ def test_adapters_that_weights_cannot_hold_are_refused(
     assert not (tmp_path / "baked").exists()
 
 
+def test_lora_on_one_side_of_tied_embeddings_is_refused(
+    tiny_llama: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tiny_llama(tied=True)
+    config = LoraConfig(target_modules=["lm_head"], init_lora_weights=False)
+    get_peft_model(load(folder), config).save_pretrained(tmp_path / "adapter")
+    adapter = find_adapter(str(tmp_path / "adapter"))
+    with pytest.raises(InputError, match=r"does not compute.*lora_amber instead"):
+        bake(Bake(find_source(str(folder)), some_plan(), adapter), tmp_path / "baked")
+    assert not (tmp_path / "baked").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
