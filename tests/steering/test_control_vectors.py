@@ -29,10 +29,15 @@ def some_vector(provenance: Provenance | None = PROVENANCE) -> SteeringVector:
     return SteeringVector(layers, provenance)
 
 
-def write(path: Path, tensors: dict[str, np.ndarray], architecture: str = "controlvector") -> Path:
+def write(
+    path: Path,
+    tensors: dict[str, np.ndarray],
+    architecture: str = "controlvector",
+    hint: str = "controlvector.model_hint",
+) -> Path:
     """Write a file as repeng's ``export_gguf`` does, of any tensors."""
     writer = gguf.GGUFWriter(path, architecture)
-    writer.add_string("controlvector.model_hint", "llama")
+    writer.add_string(hint, "llama")
     writer.add_uint32("controlvector.layer_count", len(tensors))
     for name, data in tensors.items():
         writer.add_tensor(name, data)
@@ -118,15 +123,9 @@ def test_other_content_is_refused(
 
 
 def test_a_damaged_provenance_names_the_file(tmp_path: Path) -> None:
-    writer = gguf.GGUFWriter(tmp_path / "p.gguf", "controlvector")
-    writer.add_string("lm_eval_trust.provenance", "{}")
-    writer.add_tensor("direction.1", ones())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    file = write(tmp_path / "p.gguf", {"direction.1": ones()}, hint="lm_eval_trust.provenance")
     with pytest.raises(InputError, match=r"p\.gguf cannot be used: Not a provenance record"):
-        read_gguf(tmp_path / "p.gguf")
+        read_gguf(file)
 
 
 def test_quantised_directions_are_refused(tmp_path: Path) -> None:
