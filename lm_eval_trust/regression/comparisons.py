@@ -65,24 +65,54 @@ def compare(rule: Rule, metric: str, before: Measurement, after: Measurement) ->
     Raises:
         InputError: The metric cannot be compared in this way, or the items differ.
     """
+    aggregation, better = after.aggregations[metric], after.higher_is_better.get(metric)
+    check_kind(rule.kind, after.task, metric, aggregation, better)
     items = _common_items(metric, before, after)
-    better = after.higher_is_better.get(metric)
-    if better is None:
-        raise InputError(f"{after.task} does not tell whether {metric} is better when higher.")
-    if SCALES[after.aggregations[metric]].multiplicative:
-        return _by_perplexity(rule, metric, *items)
+    if SCALES[aggregation].multiplicative:
+        return _by_perplexity(rule, *items)
     if rule.kind in RATIOS:
-        return _by_ratio(rule, metric, *items, better)
-    return _by_difference(rule, *items, better)
+        return _by_ratio(rule, metric, *items, bool(better))
+    return _by_difference(rule, *items, bool(better))
+
+
+def check_kind(
+    kind: str, task: str, metric: str, aggregation: str, higher_is_better: bool | None
+) -> None:
+    """Raise unless a metric can be compared in the way of a kind of rule.
+
+    Args:
+        kind: Of a rule that compares.
+        task: For messages, as ``metric``.
+        metric: Its name.
+        aggregation: Name of its aggregation.
+        higher_is_better: Its direction; ``None`` where the task does not tell it.
+
+    Raises:
+        InputError: It cannot.
+    """
+    scale = SCALES.get(aggregation)
+    if scale is None:
+        raise _no_mean(task, metric)
+    if higher_is_better is None:
+        raise InputError(f"{task} does not tell whether {metric} is better when higher.")
+    if scale.multiplicative and kind != "max_ratio":
+        raise InputError(f"{metric} is compared by its ratio; use max_ratio, or max.")
+    fitting, which = ("min_ratio", "higher") if higher_is_better else ("max_ratio", "lower")
+    if not scale.multiplicative and kind in RATIOS and kind != fitting:
+        raise InputError(f"{metric} is better when {which}; its ratio is held by {fitting}.")
+
+
+def _no_mean(task: str, metric: str) -> InputError:
+    return InputError(
+        f"{metric} of {task} is no mean over items, so it cannot be compared item by item; "
+        f"use min or max."
+    )
 
 
 def _common_items(metric: str, before: Measurement, after: Measurement) -> tuple[Items, Items]:
     first, second = items_of(before, metric), items_of(after, metric)
     if first is None or second is None:
-        raise InputError(
-            f"{metric} of {after.task} is no mean over items, so it cannot be compared item by "
-            f"item; use min or max."
-        )
+        raise _no_mean(after.task, metric)
     common = frozenset(first.ids) & frozenset(second.ids)
     if not common:
         raise InputError(f"No item of {after.task} has a value of {metric} from both models.")
@@ -107,10 +137,6 @@ def _by_ratio(
     rule: Rule, metric: str, before: Items, after: Items, higher_is_better: bool
 ) -> Comparison:
     """Test ``after − ratio · before``: the way of Fieller (1954), which needs no logarithm."""
-    fitting = "min_ratio" if higher_is_better else "max_ratio"
-    if rule.kind != fitting:
-        which = "higher" if higher_is_better else "lower"
-        raise InputError(f"{metric} is better when {which}; its ratio is held by {fitting}.")
     if min(before.values.min(), after.values.min()) < 0:
         raise InputError(f"{metric} has values below zero, whose ratio says nothing; use max_drop.")
     raw = paired_contrast(before, after, ratio=rule.bound)
@@ -138,9 +164,7 @@ def _by_ratio(
     )
 
 
-def _by_perplexity(rule: Rule, metric: str, before: Items, after: Items) -> Comparison:
-    if rule.kind != "max_ratio":
-        raise InputError(f"{metric} is compared by its ratio; use max_ratio, or max.")
+def _by_perplexity(rule: Rule, before: Items, after: Items) -> Comparison:
     gain = paired_contrast(before, after)
 
     def change(confidence: float) -> Interval:

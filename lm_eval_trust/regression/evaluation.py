@@ -48,6 +48,12 @@ class LoadedTask:
         return _size(self.task, self.limit)
 
     @property
+    def aggregations(self) -> dict[str, str]:
+        """Metric → name of its aggregation; empty where that has none, as a partial function."""
+        functions = self.task.aggregation()
+        return {m: getattr(f, "__name__", "") for m, f in functions.items()}
+
+    @property
     def groups(self) -> list[str]:
         """Group of each item that is evaluated."""
         docs = self.task.eval_docs
@@ -141,9 +147,7 @@ class Evaluator:
                 evaluation_tracker=tracker,
                 bootstrap_iters=0,
             )
-            functions = task.task.aggregation()
-            aggregations = {m: getattr(f, "__name__", "") for m, f in functions.items()}
-            measured = measurement_of(task.name, found, aggregations)
+            measured = measurement_of(task.name, found, task.aggregations)
             save_results(tracker, found)
         return measured
 

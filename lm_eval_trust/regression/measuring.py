@@ -8,9 +8,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from lm_eval_trust.regression.comparisons import check_kind
 from lm_eval_trust.regression.declaration import Check
 from lm_eval_trust.regression.evaluation import Evaluator, LoadedTask, Tasks
 from lm_eval_trust.regression.measurements import Measurement
+from lm_eval_trust.regression.rules import Rule
 from lm_eval_trust.regression.subjects import Subject
 from lm_eval_trust.storage import cache_dir
 
@@ -38,6 +40,32 @@ def evaluator_of(cache: Path | None) -> Evaluator:
     return Evaluator(cache or cache_dir() / "checks")
 
 
+def tasks_of(check: Check) -> dict[str, list[LoadedTask]]:
+    """Return the tasks that each name in the rules stands for.
+
+    Raises:
+        InputError: One is wrong or has no data, or a rule cannot be held on its metric.
+        ExternalError: Data or a judge cannot be fetched.
+    """
+    tasks, members = Tasks(check.spec.metadata), {}
+    for name in check.spec.rules:
+        with check.document.at("rules", name):
+            members[name] = tasks.members(name, check.spec.limit_of(name))
+    for rule in check.rules:
+        with check.document.at(*rule.place):
+            for task in members[rule.task]:
+                _check_rule(rule, task)
+    return members
+
+
+def _check_rule(rule: Rule, task: LoadedTask) -> None:
+    metric = rule.metric.partition(",")[0]
+    aggregation = task.aggregations.get(metric)
+    if rule.compares and aggregation is not None:
+        better = task.task.higher_is_better().get(metric)
+        check_kind(rule.kind, task.name, metric, aggregation, better)
+
+
 def measure(check: Check, cache: Path | None, *, reference: bool = True) -> Measured:
     """Measure what is not measured yet.
 
@@ -51,10 +79,7 @@ def measure(check: Check, cache: Path | None, *, reference: bool = True) -> Meas
         ExternalError: A model, data or a judge cannot be fetched.
     """
     subject, unsteered = check.subjects()
-    tasks, members = Tasks(check.spec.metadata), {}
-    for name in check.spec.rules:
-        with check.document.at("rules", name):
-            members[name] = tasks.members(name, check.spec.limit_of(name))
+    members = tasks_of(check)
     subjects = [subject, unsteered] if reference and unsteered is not None else [subject]
     total = len(subjects) * sum(map(len, members.values()))
     evaluator = evaluator_of(cache)

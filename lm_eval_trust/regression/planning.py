@@ -13,9 +13,8 @@ import numpy as np
 
 from lm_eval_trust.analysis.comparison import PairedDifferences
 from lm_eval_trust.regression.declaration import Check
-from lm_eval_trust.regression.evaluation import Tasks
 from lm_eval_trust.regression.intervals import Contrast
-from lm_eval_trust.regression.measuring import evaluator_of
+from lm_eval_trust.regression.measuring import evaluator_of, tasks_of
 from lm_eval_trust.regression.power import Design
 from lm_eval_trust.regression.rules import Rule
 from lm_eval_trust.regression.spec import DIFFERENCES
@@ -34,13 +33,10 @@ def plan(check: Check, cache: Path | None = None) -> Iterator[str]:
         ExternalError: A model or data cannot be fetched.
     """
     steered, reference = check.subjects()
-    tasks = Tasks(check.spec.metadata)
     evaluator = evaluator_of(cache)
     subjects = {"steered": steered, "unsteered": reference}
     yield f"{check.path}:"
-    for name in check.spec.rules:
-        with check.document.at("rules", name):
-            members = tasks.members(name, check.spec.limit_of(name))
+    for name, members in tasks_of(check).items():
         for task in members:
             missing = [
                 label

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from lm_eval_trust.regression.measurements import Measurement
 from lm_eval_trust.storage import cache_dir
 
 WriteCheck = Callable[..., Path]
-TRUTH = "trust_truthfulqa_mini"
+TRUTH, TEXT = "trust_truthfulqa_mini", "trust_world_text_mini"
 
 
 def no_evaluation(*arguments: object) -> None:
@@ -189,6 +190,29 @@ def test_a_dry_run_tells_items_and_what_they_could_show(
     assert f"{TRUTH}: 40 items, to be run steered and unsteered" in printed
     assert "info max_drop 0: with 10% of the answers differing, a drop of 0." in printed
     assert "info min_gain 0.9: with 10% of the answers differing, no gain could be shown" in printed
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        (f"{{{TEXT}: {{word_perplexity: {{max_drop: 1}}}}}}", "use max_ratio, or max"),
+        (f"{{{TRUTH}: {{info: {{max_ratio: 1.1}}}}}}", "its ratio is held by min_ratio"),
+        ("{trust_truthfulqa_classify_mini: {f1: {min_gain: 0}}}", "f1 .* is no mean over items"),
+    ],
+)
+@pytest.mark.parametrize("option", [[], ["--dry-run"]])
+def test_rules_that_a_metric_cannot_be_held_to_are_told_before_anything_is_run(
+    option: list[str],
+    rules: str,
+    message: str,
+    naming: Path,
+    write_check: WriteCheck,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Evaluator, "_evaluate", no_evaluation)
+    assert main(["check", str(write_check(rules)), *option]) == 2
+    assert re.search(rf"line 5, rules\..*{message}", capsys.readouterr().err)
 
 
 def test_steering_in_a_file_of_its_own(

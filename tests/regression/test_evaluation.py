@@ -55,6 +55,12 @@ def test_another_process_knows_the_tasks_again() -> None:
     assert there.stdout.split() == [Tasks({}).members(name, 5)[0].identity for name in names]
 
 
+def test_an_aggregation_without_a_name_is_no_mean() -> None:
+    task = MadeUp(asking(""))
+    task.aggregation = lambda: {"f1": partial(max, key=len), "acc": np.mean}  # type: ignore[attr-defined]
+    assert LoadedTask("made_up", task, 3, None, "").aggregations == {"f1": "", "acc": "mean"}
+
+
 def test_items_of_a_task_are_in_the_groups_of_their_documents() -> None:
     task = LoadedTask("made_up", MadeUp(asking("")), 3, None, "")
     assert task.groups == ["a", "a", "item 2"]
