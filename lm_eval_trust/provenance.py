@@ -70,7 +70,12 @@ class Provenance:
             InputError: There is a file of that name, but it is not such a record.
         """
         file = folder / PROVENANCE_FILE
-        return cls.from_json(file.read_text(encoding="utf-8")) if file.is_file() else None
+        if not file.is_file():
+            return None
+        try:
+            return cls.from_json(file.read_text(encoding="utf-8"))
+        except (InputError, ValueError, OSError) as error:
+            raise InputError(f"{file} cannot be used: {error}") from error
 
     @classmethod
     def from_json(cls, text: str) -> Provenance:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from lm_eval_trust.errors import InputError
-from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.provenance import PROVENANCE_FILE, Provenance
 
 RECORD = Provenance(
     model="someone/model",
@@ -33,6 +34,13 @@ def test_a_record_survives_writing_and_reading() -> None:
 def test_what_is_no_record_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="Not a provenance record"):
         Provenance.from_json(text)
+
+
+def test_a_damaged_record_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / PROVENANCE_FILE).write_text("{}")
+    with pytest.raises(InputError, match=rf"{PROVENANCE_FILE} cannot be used: Not a provenance"):
+        Provenance.of_folder(tmp_path)
+    assert Provenance.of_folder(tmp_path / "elsewhere") is None
 
 
 def test_the_fingerprint_follows_everything_but_library_versions() -> None:

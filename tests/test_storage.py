@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lm_eval_trust.errors import ExternalError
-from lm_eval_trust.storage import CACHE_VARIABLE, atomic_path, build_once, cache_dir
+from lm_eval_trust.storage import CACHE_VARIABLE, atomic_folder, atomic_path, build_once, cache_dir
 
 
 def test_the_cache_folder_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +36,13 @@ def test_a_file_may_be_read_by_whom_the_process_lets(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     with atomic_path(tmp_path / "atomic") as temporary:
         temporary.write_text("whole")
+    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_so_may_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    with atomic_folder(tmp_path / "atomic") as temporary:
+        (temporary / "file").write_text("whole")
     assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 

@@ -136,7 +136,7 @@ def load_pinned(source: Source, *, dtype: str | None, device: str | None) -> tup
     from transformers import AutoModelForCausalLM
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    placement = device if device == "auto" else {"": _checked_device(device)}
+    placement = device if device == "auto" else {"": existing_device(device)}
     settings = {"dtype": resolve_dtype(dtype, device), "device_map": placement}
     with _loading("a causal model", source):
         model = AutoModelForCausalLM.from_pretrained(
@@ -188,11 +188,23 @@ def _folder_source(spec: str) -> Source:
     return Source(str(folder), ModelIdentity(folder.resolve().name, _digest(folder)))
 
 
-def _checked_device(device: str) -> torch.device:
+def existing_device(name: str, *, setting: str = "device") -> torch.device:
+    """Return a device of this machine.
+
+    Args:
+        name: As torch writes it, e.g. ``cuda:1``.
+        setting: What the user gave it by.
+
+    Raises:
+        InputError: It is none, or not here.
+    """
     try:
-        return torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"{device!r} is no device; expected cpu, cuda, cuda:1, …") from error
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{setting}={name!r} is no device of this machine: {reason}") from None
+    return device
 
 
 def _commit(name: str, revision: str) -> str:

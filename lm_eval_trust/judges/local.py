@@ -16,7 +16,13 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 
-from lm_eval_trust.activations.models import Source, find_source, hub_errors, resolve_dtype
+from lm_eval_trust.activations.models import (
+    Source,
+    existing_device,
+    find_source,
+    hub_errors,
+    resolve_dtype,
+)
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.judges.interface import Verdict
 from lm_eval_trust.judges.prompts import Prompt
@@ -170,7 +176,7 @@ def choose_device(asked: str, weights: int) -> str:
         InputError: ``asked`` is no device of this machine.
     """
     if asked:
-        return _existing(asked)
+        return str(existing_device(asked, setting="judge_device"))
     if not torch.cuda.is_available():
         return "cpu"
     needed = weights * _HEADROOM
@@ -205,15 +211,6 @@ def _fetched(source: Source) -> Path:
             if any(folder.glob(weights)):
                 return folder
     raise InputError(f"{identity.name} at {identity.revision} holds no weight files.")
-
-
-def _existing(name: str) -> str:
-    try:
-        torch.empty(0, device=torch.device(name))
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"judge_device={name!r} is no device of this machine: {reason}") from None
-    return name
 
 
 def _quantization(kind: str) -> Any:

@@ -61,7 +61,7 @@ def find_part(spec: str) -> PartSource:
         return PartSource(find_source(spec))
     adapter = find_adapter(spec)
     model = find_source(base_of(adapter))
-    adapter.check_base(model.identity)
+    adapter.check_base(model.identity, override=None)
     return PartSource(model, adapter)
 
 

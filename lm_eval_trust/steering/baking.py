@@ -33,7 +33,7 @@ from lm_eval_trust.steering.bake_record import DIGEST, find_bake, record_of
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.output_biases import output_bias_of, shift_outputs
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
-from lm_eval_trust.training.run_folder import atomic_folder
+from lm_eval_trust.storage import atomic_folder
 
 #: Larger models are stored in files of this size, as their originals are.
 _SHARD = "5GB"

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.hashing import fingerprint
-from lm_eval_trust.storage import atomic_path
+from lm_eval_trust.storage import atomic_folder, atomic_path
 
 MANIFEST = "manifest.json"
 
@@ -99,24 +95,6 @@ class _Saving:
         self._folder.__exit__(*error)
         if error[0] is None:
             self._run.record(self._name, self._step)
-
-
-@contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``path`` that takes its place when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as written:
-                    os.fsync(written.fileno())
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.chmod(0o755)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def checksums(folder: Path) -> dict[str, str]:

@@ -81,6 +81,12 @@ def test_unknown_dtypes_and_devices_are_refused(folder: Path) -> None:
         load_source(str(folder), device="gpu9")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told(folder: Path) -> None:
+    with pytest.raises(InputError, match="device='cuda' is no device of this machine"):
+        load_source(str(folder), device="cuda")
+
+
 @pytest.mark.parametrize(
     ("dtype", "device", "resolved"),
     [
