@@ -99,7 +99,7 @@ def read_document(path: Path, kind: str = "study") -> Document:
             f"{path} holds no mapping; expected the keys of a {kind}, each with a value."
         )
     document = Document(path, content, root)
-    _refuse_doubles(document, root)
+    _refuse_doubles(document, root, within=())
     return document
 
 
@@ -115,7 +115,14 @@ def _inside(node: yaml.Node | None, part: str | int, line: int) -> tuple[int, ya
     return line, None
 
 
-def _refuse_doubles(document: Document, node: yaml.Node) -> None:
+def _refuse_doubles(document: Document, node: yaml.Node, within: tuple[yaml.Node, ...]) -> None:
+    """Raise where a mapping has a key twice, or holds itself by an alias."""
+    if any(node is outer for outer in within):
+        raise InputError(
+            f"{document.path}, line {node.start_mark.line + 1}: what begins here holds itself; "
+            f"take the alias out."
+        )
+    inner: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
@@ -126,10 +133,11 @@ def _refuse_doubles(document: Document, node: yaml.Node) -> None:
                     f"{seen[key.value]} already; keep one."
                 )
             seen[key.value] = line
-            _refuse_doubles(document, value)
+            inner.append(value)
     elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_doubles(document, value)
+        inner = node.value
+    for value in inner:
+        _refuse_doubles(document, value, (*within, node))
 
 
 def _explain(declared: type[BaseModel], error: Any) -> str:

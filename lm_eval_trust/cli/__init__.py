@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -27,6 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from lm_eval_trust.cli.parser import build_parser
 
     args = build_parser().parse_args(argv)
+    debug = getattr(args, "debug", False)
+    if debug:
+        logging.basicConfig()
+        logging.getLogger("lm_eval_trust").setLevel(logging.DEBUG)
     try:
         code: int = args.func(args)
         sys.stdout.flush()
@@ -37,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _discard_output()
         return CLOSED_PIPE
     except Exception as error:
-        if getattr(args, "debug", False):
+        if debug:
             traceback.print_exc()
         print(f"lm-eval-trust: error: {_describe(error)}", file=sys.stderr)
         return error.exit_code if isinstance(error, TrustError) else OUTSIDE_FAILED

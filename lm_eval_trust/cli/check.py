@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.errors import InputError
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
@@ -47,11 +49,15 @@ def run(args: argparse.Namespace) -> int:
     """Run the checks, one after the other; the worst exit code counts."""
     from lm_eval_trust.regression import command
 
+    reports = command.Reports(args.junit, args.markdown, args.json)
+    if reports != command.Reports() and (args.validate or args.dry_run or args.update_baseline):
+        raise InputError(
+            "--junit, --markdown and --json report a check that is run; leave them out here."
+        )
     if args.validate:
         return command.validate_all(args.checks)
     if args.dry_run:
         return command.plan_all(args.checks, args.cache)
     if args.update_baseline:
         return command.update_all(args.checks, args.cache)
-    reports = command.Reports(args.junit, args.markdown, args.json)
     return command.check_all(args.checks, args.cache, reports)

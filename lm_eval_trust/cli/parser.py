@@ -18,7 +18,7 @@ class _Parser(argparse.ArgumentParser):
                 "--debug",
                 action="store_true",
                 default=argparse.SUPPRESS,
-                help="show the traceback of an error",
+                help="show the traceback of an error, and what is noted on the way",
             )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,8 @@ from lm_eval_trust.storage import atomic_path
 
 if TYPE_CHECKING:
     from lm_eval_trust.regression.check import Outcome
+
+logger = logging.getLogger(__name__)
 
 #: Where GitHub Actions takes a job's summary from.
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
@@ -148,8 +150,8 @@ def _each(paths: Sequence[Path], run: Callable[[Check], int]) -> tuple[int, list
 
 
 def _failure(error: Exception) -> tuple[int, str]:
-    """Return exit code and message; an error that nobody foresaw is traced."""
+    """Return exit code and message; an error that nobody foresaw is traced with ``--debug``."""
     if isinstance(error, TrustError):
         return error.exit_code, str(error)
-    traceback.print_exc()
+    logger.debug("Where it happened:", exc_info=error)
     return ExternalError.exit_code, f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -10,7 +10,6 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveFloat,
-    PositiveInt,
     model_validator,
 )
 
@@ -20,6 +19,8 @@ Wrapper = Literal["amber", "steered_amber", "lora_amber", "finetuned_amber", "pr
 Against = Literal["unsteered", "baseline"]
 Policy = Literal["fail", "warn"]
 Confidence = Annotated[float, Field(gt=0.5, lt=1)]
+#: Items; `yes` is no number of them.
+Count = Annotated[int, Field(gt=0, strict=True)]
 Scalar = str | int | float | bool
 #: Keys of rules that compare with a reference by its difference from it, and by its ratio to it.
 DIFFERENCES = ("max_drop", "min_gain", "non_inferiority")
@@ -91,8 +92,8 @@ class CheckSpec(_Strict):
     model_args: dict[str, Scalar] = {}
     steering: str | tuple[dict[str, Any], ...] | None = None
     reference: ModelSpec | None = None
-    limit: PositiveInt | None = None
-    limits: dict[str, PositiveInt] = {}
+    limit: Count | None = None
+    limits: dict[str, Count] = {}
     metadata: dict[str, Scalar] = {}
     confidence: Confidence = 0.95
     against: Against = "unsteered"

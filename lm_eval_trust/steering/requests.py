@@ -6,6 +6,7 @@ steering file (``steering=FILE.yaml``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -68,6 +69,8 @@ class SteeringRequest:
             )
         if self.dimension is not None:
             find_dimension(self.dimension)
+        if self.vector is not None and not isinstance(self.vector, (str, Path)):
+            raise InputError(f"vector={self.vector!r} is not the name of a file.")
         for name in ("alpha", "target"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not _is_number(value)):
@@ -164,7 +167,6 @@ def read_steering_file(path: str | Path) -> list[SteeringRequest]:
 
 def _is_number(value: Any) -> bool:
     try:
-        float(value)
+        return math.isfinite(float(value))
     except (TypeError, ValueError):
         return False
-    return True

@@ -44,6 +44,8 @@ def test_layers_are_joined_by_plus(tiny_llama: Callable[..., Path], vector: Path
         ("vector={v},layer=-1", "Layers '-1' cannot be read"),
         ("vector={v},layer=1+1", "name a layer twice"),
         ("vector={v},layer=1,alpha=big", "alpha='big' is not a number"),
+        ("vector={v},layer=1,alpha=nan", "alpha=nan is not a number"),
+        ("vector=3,layer=1", "vector=3 is not the name of a file"),
         ("vector={v},layer=1,positions=everywhere", "Unknown kind of positions 'everywhere'"),
         ("vector={v},layer=1,action=multiply", "Unknown steering action 'multiply'"),
         ("vector={v},layer=1,scale=huge", "Unknown scale 'huge'"),

@@ -58,6 +58,7 @@ def test_what_is_right_is_read(write: Callable[[str], Path]) -> None:
     [
         ("limit: 40", "limt: 40", "line 4, limt: unknown key"),
         ("limit: 40", "limit: 0", "line 4, limit: Input should be greater than 0"),
+        ("limit: 40", "limit: yes", "line 4, limit: Input should be a valid integer"),
         ("limit: 40", "limits: {other: 3}", "limits: other has no rules"),
         ("limit: 40", "confidence: 95", "line 4, confidence: Input should be less than 1"),
         ("limit: 40", "inconclusive: maybe", "line 4, inconclusive"),
@@ -103,6 +104,14 @@ def test_validation_tells_that_nothing_is_wrong(
 ) -> None:
     assert main(["check", "--validate", str(write(BASE))]) == 0
     assert "2 rules, nothing is wrong" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("instead", ["--validate", "--dry-run", "--update-baseline"])
+def test_reports_of_what_is_not_run_are_refused(
+    instead: str, write: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", instead, str(write(BASE)), "--json", "report.json"]) == 2
+    assert "report a check that is run" in capsys.readouterr().err
 
 
 def test_validation_without_steering_loads_no_torch(write: Callable[[str], Path]) -> None:

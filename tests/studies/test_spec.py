@@ -51,6 +51,7 @@ evaluations:
         ("compute: [probes]", "seeds: []", r"line 3, seeds: .*at least 1"),
         ("compute: [probes]", "study: t", r"line 3: 'study' stands in line 1 already"),
         ("compute: [probes]", "compute: [", r"is not YAML"),
+        ("compute: [probes]", "compute: &a [*a]", r"line 3: what begins here holds itself"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(
