@@ -87,7 +87,7 @@ smollm2: setup model  ## a first real evaluation: unsteered against steered, on 
 	LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" $(BIN)/python scripts/smollm2.py
 
 docs: setup  ## the documentation's site in site/, every link of it checked
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## remove what was built, not .venv
 	rm -rf build dist site demo-out smollm2-out *.egg-info
