@@ -3,7 +3,8 @@
 A change that is shown comes out of items that differ, so it adds variance of its own: at most
 ``reach·x − x²`` an item for a mean change x, where whole groups change together. The power rests on
 the variance under the change, not on the one that was seen without it; else two models that agree
-on every item would seem to have been told apart with certainty.
+on every item would seem to have been told apart with certainty. A gain that was observed is in
+the seen variance already, and counts once.
 """
 
 from __future__ import annotations
@@ -62,19 +63,25 @@ class Design:
             quantiles,
         )
 
-    def smallest_shown(self, beyond: float = 0.0) -> float:
+    def smallest_shown(self, beyond: float = 0.0, held: float = 0.0) -> float:
         """Return the smallest true change that is shown to lie beyond an amount, nearly always.
 
-        It solves (x − beyond)² = quantiles² (variance + (reach·x − x²) / items) for x; infinite
-        for a single group.
+        It solves (x − beyond)² = quantiles² (variance + added / items) for x, where
+        added = reach·max(0, x − held) + held² − x²; infinite for a single group.
+
+        Args:
+            beyond: The amount.
+            held: A change in the same direction that the observed variance has in it already.
         """
         if not math.isfinite(self.variance):
             return math.inf
-        extra = self.quantiles**2 / self.items if self.reach else 0.0
-        middle = 2 * beyond + extra * self.reach
-        square = beyond**2 - self.quantiles**2 * self.variance
-        root = math.sqrt(max(0.0, middle**2 - 4 * (1 + extra) * square))
-        return (middle + root) / (2 * (1 + extra))
+        added = self.quantiles**2 / self.items if self.reach else 0.0
+        observed = self.quantiles**2 * self.variance + added * held**2
+        within = _larger_root(1 + added, 2 * beyond, beyond**2 - observed)
+        if within <= held:
+            return within
+        middle = 2 * beyond + added * self.reach
+        return _larger_root(1 + added, middle, beyond**2 - observed + added * self.reach * held)
 
     def groups_needed(self, change: float, beyond: float = 0.0) -> int | None:
         """Return how many groups like these would show a change beyond an amount.
@@ -86,3 +93,9 @@ class Design:
         extra = max(0.0, self.reach * change - change**2) / self.items if self.reach else 0.0
         variance = self.groups * (self.variance + extra)
         return max(2, math.ceil(self.quantiles**2 * variance / (change - beyond) ** 2))
+
+
+def _larger_root(square: float, middle: float, constant: float) -> float:
+    """Return the larger x with square·x² − middle·x + constant = 0."""
+    root = math.sqrt(max(0.0, middle**2 - 4 * square * constant))
+    return (middle + root) / (2 * square)

@@ -22,7 +22,7 @@ class Power:
 
     Attributes:
         smallest: Smallest drop, gain, margin or ratio that they show in 975 of 1000 cases; ``None``
-            where they can show none that is possible.
+            where no possible one is surely shown.
         wanted: What they have to be able to show; ``None`` where nothing is asked for.
         needed: Groups of items that would show it; ``None`` where no number would.
         suffices: Whether they can show what they have to.
@@ -143,7 +143,8 @@ def _power(rule: Rule, found: Comparison) -> Power:
         smallest, needed = design.smallest_shown(), design.groups_needed(rule.bound)
         return Power(shown(smallest), rule.bound, needed, smallest <= rule.bound)
     if rule.kind == "min_gain":
-        return Power(shown(design.smallest_shown(rule.bound)), None, None, True)
+        held = max(0.0, found.gain.mean - found.gain.agreement)
+        return Power(shown(design.smallest_shown(rule.bound, held)), None, None, True)
     allowed = found.gain.agreement - found.threshold
     smallest = design.smallest_shown(allowed)
     wanted = min(found.wanted(rule), found.possible)

@@ -57,7 +57,7 @@ def power(verdict: Verdict) -> str:
         return ""
     counted = f"these {items_in_groups(verdict.items, verdict.groups)}"
     if found.smallest is None:
-        could = f"{counted} could have shown no {_kind(verdict.rule)} that is possible"
+        could = f"{counted} would not surely show any possible {_kind(verdict.rule)}"
     else:
         shown = _SHOWN_RATIO[verdict.rule.kind] if verdict.is_ratio else _shown(verdict.rule)
         could = f"{counted} show {shown.format(number(found.smallest))}"

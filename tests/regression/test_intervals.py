@@ -106,6 +106,17 @@ def test_the_smallest_shown_change_is_what_so_many_groups_show(beyond: float) ->
     assert design.groups_needed(beyond, beyond) is None
 
 
+@pytest.mark.parametrize("held", [0.2, 0.4])
+def test_a_gain_that_was_observed_adds_its_variance_once(held: float) -> None:
+    design = Design.of(binary(0, 80, 120), 0.95)
+    smallest = design.smallest_shown(0.1, held)
+    added = max(0.0, smallest - held) + held**2 - smallest**2
+    variance = design.variance + added / design.items
+    assert (smallest > held) is (held == 0.2)
+    assert smallest - 0.1 == pytest.approx(design.quantiles * math.sqrt(variance))
+    assert smallest < design.smallest_shown(0.1)
+
+
 def test_agreement_on_all_items_is_no_perfect_power() -> None:
     few, many = (Design.of(binary(0, 0, n), 0.95).smallest_shown() for n in (30, 3000))
     assert few > 0.3
