@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 import yaml
 
 import lm_eval_trust.regression.pytest_plugin as plugin
@@ -49,8 +49,8 @@ def test_the_hook_validates() -> None:
 
 
 def test_the_fixture_is_declared_for_pytest() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["entry-points"]["pytest11"] == {"lm_eval_trust": plugin.__name__}
+    found = entry_points(group="pytest11", name="lm_eval_trust")
+    assert {each.value for each in found} == {plugin.__name__}
 
 
 def test_the_example_of_the_embedded_models_is_valid() -> None:
