@@ -14,6 +14,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from lm_eval_trust.activations.kv_cache import CACHE
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.proxy.cache import JoinedCache
 from lm_eval_trust.proxy.candidates import Candidates
@@ -111,7 +112,6 @@ class ProxyTunedModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        cache: Cache | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **settings: Any,
@@ -123,6 +123,7 @@ class ProxyTunedModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         """
         if input_ids is None:
             raise InputError("An ensemble reads input_ids: embeddings differ from part to part.")
+        cache: Cache | None = settings.pop(CACHE, None)
         if cache is None and use_cache:
             cache = JoinedCache([DynamicCache(config=p.model.config) for p in self.parts.values()])
         caches = _require_joined(cache).parts if cache is not None else (None, None, None)
@@ -131,9 +132,9 @@ class ProxyTunedModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
                 input_ids,
                 attention_mask=attention_mask,
                 position_ids=position_ids,
-                cache=of_part,
                 use_cache=bool(use_cache),
                 logits_to_keep=logits_to_keep,
+                **{CACHE: of_part},
                 **settings,
             ).logits[..., : self.config.vocab_size]
             for part, of_part in zip(self.parts.values(), caches, strict=True)
@@ -141,7 +142,7 @@ class ProxyTunedModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         base = base.float()
         difference = expert.to(base.device).float() - antiexpert.to(base.device).float()
         logits = self.candidates.restrict(base + self.alpha * difference, base)
-        return ProxyOutput(logits=logits, cache=cache, base_logits=base)
+        return ProxyOutput(logits=logits, base_logits=base, **{CACHE: cache})
 
     def _prepare_cache_for_generation(
         self,
@@ -151,17 +152,17 @@ class ProxyTunedModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         """Have every part make the kind of cache that was asked for, and join them."""
-        if model_kwargs.get("cache") is not None:
-            _require_joined(model_kwargs["cache"])
+        if model_kwargs.get(CACHE) is not None:
+            _require_joined(model_kwargs[CACHE])
             return
         made: list[Cache] = []
         for part in self.parts.values():
             of_part = dict(model_kwargs)
             part.model._prepare_cache_for_generation(generation_config, of_part, *args, **kwargs)
-            if of_part.get("cache") is None:
+            if of_part.get(CACHE) is None:
                 return
-            made.append(of_part["cache"])
-        model_kwargs["cache"] = JoinedCache(made)
+            made.append(of_part[CACHE])
+        model_kwargs[CACHE] = JoinedCache(made)
 
 
 def _require_joined(cache: Cache) -> JoinedCache:

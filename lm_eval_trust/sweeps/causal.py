@@ -17,6 +17,7 @@ from transformers import (
 )
 from transformers.cache_utils import Cache
 
+from lm_eval_trust.activations.kv_cache import CACHE
 from lm_eval_trust.sweeps.shared import SharedForward
 
 
@@ -106,13 +107,13 @@ def decode_greedily(
         logits_processor: Applied to the logits of every row, where there is any.
         stopping_criteria: Of ``generate`` and of the harness.
         generation_config: Holds the padding token.
-        **settings: ``cache``, the pass, and ``attention_mask`` of the prompts, which ``generate``
-            leaves out where nothing is padded; it hands on more.
+        **settings: The cache, which is the pass, and ``attention_mask`` of the prompts, which
+            ``generate`` leaves out where nothing is padded; it hands on more.
 
     Returns:
         Prompts and new tokens, shape (rows, columns and new ones).
     """
-    shared: SharedForward = settings["cache"].shared
+    shared: SharedForward = settings[CACHE].shared
     padding = generation_config._pad_token_tensor
     ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
     given = settings.get("attention_mask")

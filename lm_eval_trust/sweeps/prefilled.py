@@ -15,6 +15,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
+from lm_eval_trust.activations.kv_cache import CACHE
 from lm_eval_trust.errors import InputError, unknown_name
 from lm_eval_trust.hashing import content_id, fingerprint
 from lm_eval_trust.model_wrappers.amber import Amber
@@ -124,8 +125,8 @@ class PrefilledLM(Amber):
                     max_length=max_length,
                     stop=stop,
                     attention_mask=prompts.mask.repeat_interleave(len(part), dim=0),
-                    cache=SharedCache(shared),
                     custom_generate=decode_greedily,
+                    **{CACHE: SharedCache(shared)},
                     **settings,
                 )
             new = tokens[:, context.shape[1] :].tolist()

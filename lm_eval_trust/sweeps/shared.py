@@ -21,6 +21,7 @@ from torch import nn
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from lm_eval_trust.activations.blocks import decoder_blocks, decoder_of, hidden_size
+from lm_eval_trust.activations.kv_cache import CACHE
 from lm_eval_trust.steering.hooks import steer
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
@@ -230,8 +231,8 @@ class SharedForward:
                     input_ids=tokens[chosen],
                     attention_mask=self._mask[chosen],
                     position_ids=places[chosen],
-                    cache=stage.cache,
                     use_cache=True,
+                    **{CACHE: stage.cache},
                 )
             hidden, before = captured[0] if captured else None, stage
         return output

@@ -22,6 +22,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from lm_eval_trust.activations.blocks import decoder_blocks
+from lm_eval_trust.activations.kv_cache import CACHE
 from lm_eval_trust.steering.hooks import Steerer
 
 Loaded = Callable[[Path], tuple[Any, Any]]
@@ -71,8 +72,8 @@ def test_cache_does_not_matter(case: Case, reference: References, chunk: int) ->
     with lm._steering(end):
         for start in range(0, len(tokens), chunk):
             part = torch.tensor([tokens[start : start + chunk]])
-            step = lm.model(input_ids=part, cache=cache, use_cache=True)
-            cache = step.cache
+            step = lm.model(input_ids=part, use_cache=True, **{CACHE: cache})
+            cache = step[CACHE]
             seen.append(step.logits[0])
     expected = reference(case).logits(tokens, case.plan, end)
     assert torch.allclose(torch.cat(seen).double(), expected, atol=5e-3, rtol=1e-3)

@@ -11,6 +11,7 @@ import torch
 from support.models import build_llama
 from transformers import AutoModelForCausalLM, DynamicCache, LlamaForCausalLM
 
+from lm_eval_trust.activations.kv_cache import CACHE
 from lm_eval_trust.errors import InputError
 from lm_eval_trust.proxy.candidates import Candidates
 from lm_eval_trust.proxy.model import Part, ProxyTunedModel
@@ -103,13 +104,13 @@ def test_parts_with_weights_of_their_own_or_shared_agree(llamas: list[LlamaForCa
 def test_every_cache_operation_reaches_all_three_caches(llamas: list[LlamaForCausalLM]) -> None:
     proxy, ids = ensemble(*llamas, alpha=0.6), tokens()
     output = proxy(ids, use_cache=True)
-    output.cache.batch_repeat_interleave(2)
-    output.cache.reorder_cache(torch.tensor([5, 0, 3, 2, 1, 4]))
-    output.cache.batch_select_indices(torch.tensor([0, 1, 2, 5]))
-    output.cache.crop(-2)
+    output[CACHE].batch_repeat_interleave(2)
+    output[CACHE].reorder_cache(torch.tensor([5, 0, 3, 2, 1, 4]))
+    output[CACHE].batch_select_indices(torch.tensor([0, 1, 2, 5]))
+    output[CACHE].crop(-2)
     rows = ids.repeat_interleave(2, dim=0)[[5, 0, 3, 4]][:, :-2]
     new = tokens(4, 3)
-    found = proxy(new, cache=output.cache, use_cache=True).logits
+    found = proxy(new, use_cache=True, **{CACHE: output[CACHE]}).logits
     expected = proxy(torch.cat([rows, new], dim=1)).logits[:, -3:]
     assert torch.allclose(found, expected, **CLOSE)
 
@@ -123,11 +124,11 @@ def test_padded_rows_of_the_output_are_cut(llamas: list[LlamaForCausalLM]) -> No
 
 
 def test_a_single_models_cache_is_refused(llamas: list[LlamaForCausalLM]) -> None:
-    proxy = ensemble(*llamas)
+    proxy, single = ensemble(*llamas), {CACHE: DynamicCache(config=llamas[0].config)}
     with pytest.raises(InputError, match="keeps three caches"):
-        proxy(tokens(), cache=DynamicCache(config=llamas[0].config))
+        proxy(tokens(), **single)
     with pytest.raises(InputError, match="keeps three caches"):
-        proxy.generate(input_ids=tokens(), cache=DynamicCache(config=llamas[0].config))
+        proxy.generate(input_ids=tokens(), **single)
     with pytest.raises(InputError, match="input_ids"):
         proxy(inputs_embeds=torch.zeros(1, 2, 32))
 

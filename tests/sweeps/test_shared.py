@@ -9,6 +9,7 @@ import torch
 from support.models import build_llama
 from transformers import GenerationConfig, LlamaForCausalLM
 
+from lm_eval_trust.activations.kv_cache import CACHE
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import ACTIONS, POSITIONS, Action, Positions
 from lm_eval_trust.steering.plan import SteeringPlan as Plan
@@ -113,8 +114,8 @@ def test_generation_ends_as_alone(model: LlamaForCausalLM, processors: dict[str,
     found = SharedCausalLM(model).generate(
         input_ids=prompts,
         attention_mask=real,
-        cache=SharedCache(shared),
         custom_generate=decode_greedily,
+        **{CACHE: SharedCache(shared)},
         **settings,
     )
     lengths = set()
