@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
-MODEL ?= $(shell $(BIN)/python -c "from lm_eval_trust.storage import cache_dir; \
+MODEL ?= $(shell $(BIN)/python -c "from lm_eval_trust.core.storage import cache_dir; \
 	print(cache_dir() / 'models' / 'smollm2-135m-instruct')" 2>/dev/null)
 
 # Folders count as well: their time changes when a file goes.

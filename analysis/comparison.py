@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 RESAMPLES = 5000
 MCNEMAR = "McNemar"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.storage import atomic_path
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.storage import atomic_path
 
 #: Okabe and Ito's colours, which the common kinds of colour blindness tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

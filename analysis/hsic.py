@@ -17,7 +17,7 @@ from lm_eval_trust.analysis.kernels import (
     require_equal_n,
     squared_distances,
 )
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 Samples = npt.ArrayLike | torch.Tensor
 #: What the release uses (PROTOCOL: σ of the paper's figures, and ridge of the normalisation).

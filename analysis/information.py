@@ -21,7 +21,7 @@ from lm_eval_trust.analysis.kernels import (
     standardise,
 )
 from lm_eval_trust.analysis.nulls import PERMUTATIONS, Null, permutation_null
-from lm_eval_trust.errors import InputError, unknown_name
+from lm_eval_trust.core.errors import InputError, unknown_name
 
 ESTIMATORS = ("nhsic", "hsic")
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 #: The two precisions of the matrices; everything else is float64.
 PRECISIONS = {"float64": torch.float64, "mixed": torch.float32}

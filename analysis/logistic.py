@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 #: A problem is solved when its gradient is shorter than this. The objective is strongly convex in
 #: the coefficients with constant 1, so that they are at most about as far from the optimum.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 PERMUTATIONS = 200
 

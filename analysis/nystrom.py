@@ -9,7 +9,7 @@ import torch
 
 from lm_eval_trust.analysis.hsic import EPSILON, SIGMA, Samples
 from lm_eval_trust.analysis.kernels import as_samples, require_equal_n
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 
 @dataclass(frozen=True)

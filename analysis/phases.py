@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 BOTH, FITTING, NONE = "fitting→compression", "fitting only", "none"

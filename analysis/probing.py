@@ -17,7 +17,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from lm_eval_trust.analysis.logistic import FeatureSpace
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 Floats = npt.NDArray[np.floating]
 Integers = npt.NDArray[np.int64]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.storage import atomic_path
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.storage import atomic_path
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from lm_eval_trust.activations.blocks import decoder_blocks, number_of_blocks
-from lm_eval_trust.activations.extract import extract_activations
-from lm_eval_trust.activations.models import load_source
+from lm_eval_trust.models.activations import extract_activations
+from lm_eval_trust.models.decoder_blocks import decoder_blocks, number_of_blocks
+from lm_eval_trust.models.sources import load_source
 
 STATEMENTS = 400
 IN_DOUBLE = 8

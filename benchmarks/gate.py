@@ -19,8 +19,8 @@ import numpy as np
 from tqdm import tqdm
 
 from lm_eval_trust.analysis.comparison import PairedDifferences
-from lm_eval_trust.regression.intervals import Contrast
-from lm_eval_trust.regression.power import Design
+from lm_eval_trust.gate.intervals import Contrast
+from lm_eval_trust.gate.power import Design
 
 CONFIDENCE = 0.95
 RIGHT = 0.6

@@ -19,12 +19,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from lm_eval_trust.activations.blocks import number_of_blocks
-from lm_eval_trust.activations.models import load_source
-from lm_eval_trust.activations.store import load_or_extract
 from lm_eval_trust.analysis.information import InformationPlane, InformationSettings
 from lm_eval_trust.analysis.kernels import standardise
-from lm_eval_trust.data.load import load_statements
+from lm_eval_trust.benchmarks.load import load_statements
+from lm_eval_trust.models.activation_store import load_or_extract
+from lm_eval_trust.models.decoder_blocks import number_of_blocks
+from lm_eval_trust.models.sources import load_source
 
 SIGMA, EPSILON = 50.0, 1e-5
 #: The four inversions take minutes in float64: errors are measured at every so manieth layer.

@@ -27,7 +27,7 @@ VERDICTS, SHARE, KILLS, CONCURRENCY = 10_000, 0.05, 10, 8
 _JUDGE = """
 import json, sys
 from lm_eval_trust.judges.interface import Answer
-from lm_eval_trust.judges.served import OpenAITruthJudge
+from lm_eval_trust.judges.openai_judges import OpenAITruthJudge
 from lm_eval_trust.judges.settings import JudgeSettings
 
 settings = JudgeSettings(base_url=sys.argv[1], form="completions", timeout=2.0, concurrency=8)

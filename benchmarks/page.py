@@ -23,9 +23,9 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from lm_eval_trust.analysis.comparison import compare
+from lm_eval_trust.core.saved_runs import SavedRun, read_run, write_run
 from lm_eval_trust.leaderboard.board import Board, Column, Pair, Row, Score
 from lm_eval_trust.leaderboard.page import write_page
-from lm_eval_trust.saved_runs import SavedRun, read_run, write_run
 
 COLUMN = Column("generated", "acc", "none", "Accuracy", True, "reliability")
 WORDS = ("moon", "river", "copper", "lantern", "willow", "harbour", "seldom", "quiet", "amber")

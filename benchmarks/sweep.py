@@ -19,14 +19,14 @@ from typing import Any
 
 import lm_eval
 
-from lm_eval_trust.activations.models import load_source
-from lm_eval_trust.data.load import load_statements
-from lm_eval_trust.harness import quick_calls, task_manager
+from lm_eval_trust.benchmarks.load import load_statements
+from lm_eval_trust.evaluate.harness import quick_calls, task_manager
+from lm_eval_trust.models.sources import load_source
 from lm_eval_trust.steering.build import build_vector
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.vectors import SteeringVector
-from lm_eval_trust.sweeps.answers import AnswerStore
-from lm_eval_trust.sweeps.prefilled import PrefilledLM, load_prefilled
+from lm_eval_trust.sweep.answers import AnswerStore
+from lm_eval_trust.sweep.sweep_model import PrefilledLM, load_prefilled
 
 TASKS = ("trust_stereoset", "trust_sst2")
 LAYERS = (12, 16, 20, 24)

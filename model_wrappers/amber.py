@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from lm_eval_trust.data.settings import MINI
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.benchmarks.settings import MINI
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.mini.members import MIDDLE, MIDDLE_LAYER, is_mini
 from lm_eval_trust.model_wrappers.arguments import as_flag, plan_from_arguments, split_arguments
 from lm_eval_trust.model_wrappers.steerable import SteerableLM
-from lm_eval_trust.provenance import Provenance
 
 AMBER = "LLM360/Amber"
 #: Amber's revisions are ckpt_000 to ckpt_358; its last checkpoint, 359, is ``main``.

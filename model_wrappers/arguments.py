@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lm_eval.models.huggingface import HFLM
 
-from lm_eval_trust.errors import InputError, unknown_name
+from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.requests import REQUEST_KEYS, read_steering_file, request_from
 
@@ -75,7 +75,7 @@ def plan_from_arguments(
         steering_file: Value of ``steering=``.
         defaults: Request to make where the arguments name neither vector, dimension nor file.
         dtype: In which the source model runs where a vector has to be built; see
-            :func:`lm_eval_trust.activations.models.load_source`.
+            :func:`lm_eval_trust.models.sources.load_source`.
         device: Where it runs.
 
     Raises:

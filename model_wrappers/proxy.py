@@ -14,16 +14,16 @@ from lm_eval.api.instance import Instance
 from torch import nn
 from tqdm import tqdm
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.mini.members import BASE, CHAT, is_mini
 from lm_eval_trust.model_wrappers.amber import AMBER, Amber
 from lm_eval_trust.model_wrappers.tuned import AMBER_CHAT
-from lm_eval_trust.proxy.candidates import Candidates
-from lm_eval_trust.proxy.loading import PartLoader, PartSource, find_part, tokenizers_of
-from lm_eval_trust.proxy.model import Part, ProxyTunedModel
-from lm_eval_trust.proxy.movement import TokenMovement, measure_movement
-from lm_eval_trust.proxy.vocabulary import check_vocabularies
-from lm_eval_trust.storage import atomic_path
+from lm_eval_trust.models.proxy_candidates import Candidates
+from lm_eval_trust.models.proxy_loading import PartLoader, PartSource, find_part, tokenizers_of
+from lm_eval_trust.models.proxy_model import Part, ProxyTunedModel
+from lm_eval_trust.models.proxy_vocabulary import check_vocabularies
+from lm_eval_trust.models.token_shift import TokenMovement, measure_movement
 
 #: Rows that are measured at once for the record.
 _RECORDED_ROWS = 8

@@ -13,10 +13,10 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from torch import nn
 
-from lm_eval_trust.activations.models import Source, find_source, provenance_of_model
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.hashing import fingerprint
-from lm_eval_trust.leakguard import refuse_leaks
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.model_wrappers.leak_guard import refuse_leaks
 from lm_eval_trust.model_wrappers.prompt_ends import (
     PromptEnds,
     TokenRequest,
@@ -25,7 +25,7 @@ from lm_eval_trust.model_wrappers.prompt_ends import (
     unambiguous_batches,
 )
 from lm_eval_trust.model_wrappers.response_cache import keep_responses_apart
-from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.models.sources import Source, find_source, provenance_of_model
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from smollm2 import JUDGES, command
 
-from lm_eval_trust.saved_runs import SavedRun, find_runs
-from lm_eval_trust.storage import cache_dir
+from lm_eval_trust.core.saved_runs import SavedRun, find_runs
+from lm_eval_trust.core.storage import cache_dir
 
 
 def main() -> int:

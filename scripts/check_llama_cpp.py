@@ -29,13 +29,13 @@ import numpy as np
 import torch
 from prepare_smollm2 import download
 
-from lm_eval_trust.activations.models import load_source
+from lm_eval_trust.core.storage import cache_dir
+from lm_eval_trust.models.sources import load_source
 from lm_eval_trust.steering.bake_check import prompt_tokens
 from lm_eval_trust.steering.control_vectors import write_llama_cpp
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 from lm_eval_trust.steering.vectors import load_vector
-from lm_eval_trust.storage import cache_dir
 
 #: Least cosine of the two changes, at the last token of a prompt; what quantisation leaves of 1.
 NEAR = 0.8

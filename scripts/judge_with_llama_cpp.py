@@ -29,7 +29,7 @@ from pathlib import Path
 
 from prepare_smollm2 import download
 
-from lm_eval_trust.storage import cache_dir
+from lm_eval_trust.core.storage import cache_dir
 
 NAME, TASK = "smollm2", "trust_truthfulqa"
 BIN = Path(sys.executable).parent

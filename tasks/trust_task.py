@@ -1,4 +1,4 @@
-"""The harness task behind every trust task: a YAML task over rows of ``lm_eval_trust.data``.
+"""The harness task behind every trust task: a YAML task over rows of ``lm_eval_trust.benchmarks``.
 
 Beside what ``ConfigurableTask`` does, it says in the results which data was evaluated, breaks one
 metric down by the benchmark's sub-categories, and keeps the harness's request cache from mixing up
@@ -15,8 +15,8 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 from lm_eval.api.task import ConfigurableTask
 
-from lm_eval_trust.data.rows import load_rows
-from lm_eval_trust.hashing import content_id, fingerprint
+from lm_eval_trust.benchmarks.rows import load_rows
+from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.tasks.breakdown import Breakdown
 from lm_eval_trust.tasks.metrics import mean_of_category
 from lm_eval_trust.tasks.settings import RowSettings

@@ -17,8 +17,8 @@ from support.mini import QUICK, quick_family
 from support.models import build_llama, build_tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.mini import family
-from lm_eval_trust.storage import cache_dir
 
 # A busy machine is no failure.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

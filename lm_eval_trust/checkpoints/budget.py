@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from huggingface_hub import get_session, hf_raise_for_status
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from lm_eval_trust.checkpoints.listing import HubFile
-from lm_eval_trust.checkpoints.patience import CutShortError, Patience, StoppedError, persist
-from lm_eval_trust.errors import ExternalError
+from lm_eval_trust.core.errors import ExternalError
+from lm_eval_trust.core.retry import CutShortError, Patience, StoppedError, persist
 
 #: What the name of a file ends in until all of it has come and its checksum is right.
 PARTIAL = ".part"

@@ -10,7 +10,7 @@ from lm_eval_trust.checkpoints import presets
 from lm_eval_trust.checkpoints.checkpoint import Checkpoint
 from lm_eval_trust.checkpoints.naming import NUMBERED, Naming
 from lm_eval_trust.checkpoints.selection import chosen
-from lm_eval_trust.errors import InputError, unknown_name
+from lm_eval_trust.core.errors import InputError, unknown_name
 
 __all__ = ["Checkpoint", "CheckpointFamily", "FamilySettings", "family_names", "open_family"]
 

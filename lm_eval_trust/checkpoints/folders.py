@@ -7,8 +7,8 @@ from pathlib import Path
 
 from lm_eval_trust.checkpoints.download import PARTIAL
 from lm_eval_trust.checkpoints.listing import MARKER, Listing
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.storage import atomic_path
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.storage import atomic_path
 
 
 def mark(folder: Path, listing: Listing) -> None:

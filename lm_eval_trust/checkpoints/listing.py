@@ -22,11 +22,11 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from lm_eval_trust.activations.models import ModelIdentity, hub_errors
 from lm_eval_trust.checkpoints.checkpoint import Checkpoint
-from lm_eval_trust.checkpoints.patience import HTTP_ERROR, CutShortError, Patience, persist
-from lm_eval_trust.errors import ExternalError, InputError
-from lm_eval_trust.provenance import PROVENANCE_FILE
+from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.core.provenance import PROVENANCE_FILE
+from lm_eval_trust.core.retry import HTTP_ERROR, CutShortError, Patience, persist
+from lm_eval_trust.models.sources import ModelIdentity, hub_errors
 
 _ALWAYS = (
     "config.json",

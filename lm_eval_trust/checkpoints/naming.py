@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lm_eval_trust.checkpoints.checkpoint import Checkpoint
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 #: What counts as a checkpoint's name in a folder: it ends in a number.
 NUMBERED = r"(?:.*\D)?(?P<step>\d+)"

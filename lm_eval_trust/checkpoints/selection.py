@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from lm_eval_trust.checkpoints.checkpoint import Checkpoint
-from lm_eval_trust.errors import InputError, unknown_name
+from lm_eval_trust.core.errors import InputError, unknown_name
 
 _RULE = re.compile(r"(?:(?P<span>\S+)\s+)?(?P<how>every|log)\s+(?P<number>\d+)")
 

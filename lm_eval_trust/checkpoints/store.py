@@ -14,9 +14,9 @@ from types import TracebackType
 
 from huggingface_hub import constants, hf_hub_url
 
-from lm_eval_trust.activations.models import Source, find_source
 from lm_eval_trust.checkpoints import folders
 from lm_eval_trust.checkpoints.budget import Budget
+from lm_eval_trust.checkpoints.cache import Shelf
 from lm_eval_trust.checkpoints.checkpoint import Checkpoint
 from lm_eval_trust.checkpoints.download import download
 from lm_eval_trust.checkpoints.listing import (
@@ -25,10 +25,10 @@ from lm_eval_trust.checkpoints.listing import (
     hub_answers,
     list_checkpoint,
 )
-from lm_eval_trust.checkpoints.patience import Patience, StoppedError
-from lm_eval_trust.checkpoints.shelf import Shelf
-from lm_eval_trust.errors import ExternalError, TrustError
+from lm_eval_trust.core.errors import ExternalError, TrustError
+from lm_eval_trust.core.retry import Patience, StoppedError
 from lm_eval_trust.mini.members import is_mini
+from lm_eval_trust.models.sources import Source, find_source
 
 __all__ = ["Budget", "CheckpointStore", "MissingCheckpointError"]
 

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from lm_eval_trust.errors import TrustError
+from lm_eval_trust.core.errors import TrustError
 
 INTERRUPTED = 130
 CLOSED_PIPE = 141

@@ -37,12 +37,12 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Store the sets that are missing."""
-    from lm_eval_trust.activations.blocks import number_of_blocks
-    from lm_eval_trust.activations.layers import parse_layers
-    from lm_eval_trust.activations.models import find_source, load_pinned
-    from lm_eval_trust.data.load import load_statements
-    from lm_eval_trust.dimensions import DIMENSIONS, find_dimension
-    from lm_eval_trust.studies.collect import CheckpointInfo, collect
+    from lm_eval_trust.benchmarks.dimensions import DIMENSIONS, find_dimension
+    from lm_eval_trust.benchmarks.load import load_statements
+    from lm_eval_trust.models.decoder_blocks import number_of_blocks
+    from lm_eval_trust.models.layers import parse_layers
+    from lm_eval_trust.models.sources import find_source, load_pinned
+    from lm_eval_trust.study.extract_sets import CheckpointInfo, collect
 
     names = [d.name for d in DIMENSIONS] if args.dimensions == "all" else args.dimensions.split(",")
     dimensions = [find_dimension(name) for name in names]

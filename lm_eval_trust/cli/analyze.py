@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -44,10 +44,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Analyse, and print the best layer of each dimension at the last checkpoint."""
-    from lm_eval_trust.activations.layers import parse_layers
     from lm_eval_trust.analysis.information import InformationSettings
     from lm_eval_trust.analysis.probing import ProbeSettings
-    from lm_eval_trust.studies.analyse import AnalysisSettings, analyse
+    from lm_eval_trust.models.layers import parse_layers
+    from lm_eval_trust.study.analyse import AnalysisSettings, analyse
 
     first, *further = args.sigma.split(",")
     sigma = "median" if first == "median" else _number("--sigma", first)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 if TYPE_CHECKING:
     from lm_eval_trust.steering.plan import SteeringPlan
@@ -48,8 +48,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Bake, and print how near the result is to the hooked model."""
-    from lm_eval_trust.activations.models import find_source
-    from lm_eval_trust.adapters import find_adapter
+    from lm_eval_trust.models.adapters import find_adapter
+    from lm_eval_trust.models.sources import find_source
     from lm_eval_trust.steering.baking import Bake, bake
 
     task = Bake(

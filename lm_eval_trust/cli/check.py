@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -47,7 +47,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the checks, one after the other; the worst exit code counts."""
-    from lm_eval_trust.regression import command
+    from lm_eval_trust.gate import command
 
     reports = command.Reports(args.junit, args.markdown, args.json)
     if reports != command.Reports() and (args.validate or args.dry_run or args.update_baseline):

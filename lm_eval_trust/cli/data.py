@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from lm_eval_trust.data.audit import AuditReport, audit
-from lm_eval_trust.data.files import fetch, files_of
-from lm_eval_trust.data.findings import Finding, released_findings
-from lm_eval_trust.data.load import SOURCES, load_statements
-from lm_eval_trust.data.settings import DATA_SOURCES, REAL_SOURCES
-from lm_eval_trust.dimensions import DIMENSIONS, UNIVERSAL, Dimension, find_dimension
-from lm_eval_trust.errors import TrustError
+from lm_eval_trust.benchmarks.audit import AuditReport, audit
+from lm_eval_trust.benchmarks.dimensions import DIMENSIONS, UNIVERSAL, Dimension, find_dimension
+from lm_eval_trust.benchmarks.files import fetch, files_of
+from lm_eval_trust.benchmarks.load import SOURCES, load_statements
+from lm_eval_trust.benchmarks.released_file_errors import Finding, released_findings
+from lm_eval_trust.benchmarks.settings import DATA_SOURCES, REAL_SOURCES
+from lm_eval_trust.core.errors import TrustError
 
 PARTS = ("train", "validation", "development", "test", "all")
 FETCH_FAILED = 3

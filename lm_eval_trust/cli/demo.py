@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from lm_eval_trust.mini.world import SEED_VARIABLE
 
     os.environ[SEED_VARIABLE] = str(args.seed)
-    from lm_eval_trust.demo.chain import Demo
+    from lm_eval_trust.demo.pipeline import Demo
     from lm_eval_trust.demo.plan import PERPLEXITY_LIMIT
     from lm_eval_trust.demo.report import checkpoint_summary, phase_summary
     from lm_eval_trust.mini.family import mini_family

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 if TYPE_CHECKING:
     from lm_eval_trust.training.conversations import TuningData
@@ -86,7 +86,7 @@ def _add_lora_options(group: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and print what it gave."""
-    from lm_eval_trust.activations.models import find_source
+    from lm_eval_trust.models.sources import find_source
     from lm_eval_trust.training.finetune import Finetuning
 
     config, data = _config(args), _data(args)
@@ -147,8 +147,8 @@ def _config(args: argparse.Namespace) -> FinetuneConfig:
 
 
 def _data(args: argparse.Namespace) -> TuningData:
-    from lm_eval_trust.data.custom import read_statements_file
-    from lm_eval_trust.data.load import load_statements
+    from lm_eval_trust.benchmarks.custom import read_statements_file
+    from lm_eval_trust.benchmarks.load import load_statements
     from lm_eval_trust.training.conversations import (
         all_but_a_tenth,
         holds_conversations,

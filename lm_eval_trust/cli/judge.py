@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
 
 def run_judge(args: argparse.Namespace) -> int:
     """Judge saved answers, and print the new scores."""
-    from lm_eval_trust.judges.second_stage import Request, judge_again, scores
-    from lm_eval_trust.saved_runs import find_runs
+    from lm_eval_trust.core.saved_runs import find_runs
+    from lm_eval_trust.evaluate.rejudge import Request, judge_again, scores
 
     request = Request(args.truth_judge, args.toxicity_judge, _metadata(args.metadata))
     for found in find_runs([Path(path) for path in args.results]):
@@ -82,7 +82,7 @@ def run_judge(args: argparse.Namespace) -> int:
 
 def run_calibrate(args: argparse.Namespace) -> int:
     """Measure, and print the figures."""
-    from lm_eval_trust.judges.calibrate import Task, calibrate, summary, write_calibration
+    from lm_eval_trust.judges.calibration import Task, calibrate, summary, write_calibration
 
     found = calibrate(
         Task(
@@ -104,7 +104,7 @@ def run_calibrate(args: argparse.Namespace) -> int:
 
 
 def _metadata(pairs: list[str]) -> dict[str, Any]:
-    from lm_eval_trust.errors import InputError
+    from lm_eval_trust.core.errors import InputError
 
     found = {}
     for pair in pairs:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 #: As `lm_eval_trust.leaderboard.write` has them, and the page.
 FORMATS = ("md", "csv", "tex", "json", "html")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lm_eval_trust.errors import unknown_name
+from lm_eval_trust.core.errors import unknown_name
 from lm_eval_trust.mini.members import BASE, MEMBERS, is_mini
 
 _NAMES = ", ".join(MEMBERS)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.training.presets import PRESETS, Preset, find_preset
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _add_training_options(group: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and print where the checkpoints are."""
-    from lm_eval_trust.training.execution import choose_execution
+    from lm_eval_trust.training.backend import choose_execution
     from lm_eval_trust.training.pretrain import Pretraining
 
     preset = find_preset(args.preset)

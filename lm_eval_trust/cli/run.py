@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from lm_eval_trust.errors import InputError, TrustError
+from lm_eval_trust.core.errors import InputError, TrustError
 
 #: No argument can hold this character, so the parser takes none of them for an option of its own.
 _NO_PREFIX = "\0"

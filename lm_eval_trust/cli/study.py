@@ -35,11 +35,11 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run, or tell about, a study."""
-    from lm_eval_trust.document import read_document
-    from lm_eval_trust.studies.folder import StudyFolder
-    from lm_eval_trust.studies.grid import Study
-    from lm_eval_trust.studies.models import Identities
-    from lm_eval_trust.studies.spec import read_spec, with_engine
+    from lm_eval_trust.core.yaml_file import read_document
+    from lm_eval_trust.study.folder import StudyFolder
+    from lm_eval_trust.study.grid import Study
+    from lm_eval_trust.study.models import Identities
+    from lm_eval_trust.study.spec import read_spec, with_engine
 
     document = read_document(args.study)
     spec = with_engine(read_spec(document), args.engine, args.workers, args.address)
@@ -48,12 +48,12 @@ def run(args: argparse.Namespace) -> int:
     identities = Identities(args.out / "identities.json")
     study = Study(spec, document, identities)
     if args.dry_run:
-        from lm_eval_trust.studies.estimate import describe, estimate
+        from lm_eval_trust.study.estimate import describe, estimate
 
         print(describe(estimate(study, folder)))
         return 0
     if args.status:
-        from lm_eval_trust.studies.status import describe_status
+        from lm_eval_trust.study.status import describe_status
 
         print(describe_status(study, folder))
         return 0
@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _compute(study: Any, folder: Any) -> int:
-    from lm_eval_trust.studies.run import run_study
-    from lm_eval_trust.studies.status import describe_outcome
+    from lm_eval_trust.study.run import run_study
+    from lm_eval_trust.study.status import describe_outcome
 
     outcome = run_study(study, folder)
     _export(study, folder)
@@ -72,7 +72,7 @@ def _compute(study: Any, folder: Any) -> int:
 
 
 def _export(study: Any, folder: Any) -> int:
-    from lm_eval_trust.studies.export import export
+    from lm_eval_trust.study.export import export
 
     for file in export(study, folder):
         print(file)

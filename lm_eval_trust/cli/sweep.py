@@ -85,7 +85,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sweep and print what it found."""
-    from lm_eval_trust.sweeps.sweep import run_sweep
+    from lm_eval_trust.sweep.run import run_sweep
 
     _, lines = run_sweep(_sweep(args), args.out)
     print(*lines, sep="\n")
@@ -97,14 +97,14 @@ def _sweep(args: argparse.Namespace) -> Any:
     import torch
     from lm_eval.utils import simple_parse_args_string
 
-    from lm_eval_trust.sweeps.grid import Grid, parse_numbers, parse_sweep_layers
-    from lm_eval_trust.sweeps.settings import (
+    from lm_eval_trust.sweep.grid import Grid, parse_numbers, parse_sweep_layers
+    from lm_eval_trust.sweep.run import Sweep
+    from lm_eval_trust.sweep.settings import (
         AMBER_PERPLEXITY,
         Limits,
         SweepSettings,
         default_perplexity_task,
     )
-    from lm_eval_trust.sweeps.sweep import Sweep
 
     tasks = tuple(name for name in args.tasks.split(",") if name)
     highest = AMBER_PERPLEXITY if args.preset and not args.max_perplexity else args.max_perplexity

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lm_eval_trust.data.statements import Statements
+    from lm_eval_trust.benchmarks.statements import Statements
 
 _Commands = Any
 
@@ -86,8 +86,8 @@ def _add_import(commands: _Commands) -> None:
 
 def run_build(args: argparse.Namespace) -> int:
     """Build a vector and write it."""
-    from lm_eval_trust.activations.layers import parse_layers
-    from lm_eval_trust.activations.models import load_source
+    from lm_eval_trust.models.layers import parse_layers
+    from lm_eval_trust.models.sources import load_source
     from lm_eval_trust.steering.build import build_vector
     from lm_eval_trust.steering.files import check_ending
 
@@ -123,7 +123,7 @@ def run_show(args: argparse.Namespace) -> int:
 
 def run_export(args: argparse.Namespace) -> int:
     """Write a vector in another tool's format."""
-    from lm_eval_trust.activations.layers import parse_layers
+    from lm_eval_trust.models.layers import parse_layers
     from lm_eval_trust.steering.exports import find_format
     from lm_eval_trust.steering.vectors import load_vector
 
@@ -146,8 +146,8 @@ def run_import(args: argparse.Namespace) -> int:
 
 
 def _statements(args: argparse.Namespace) -> Statements:
-    from lm_eval_trust.data.custom import read_statements_file
-    from lm_eval_trust.data.load import load_statements
+    from lm_eval_trust.benchmarks.custom import read_statements_file
+    from lm_eval_trust.benchmarks.load import load_statements
 
     if Path(args.source).suffix:
         return read_statements_file(args.source, args.dimension)

@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.activations.models import find_source
-from lm_eval_trust.adapters import find_adapter
-from lm_eval_trust.harness import quick_calls, save_results, task_manager
-from lm_eval_trust.hashing import fingerprint
-from lm_eval_trust.items import Item, items_of
-from lm_eval_trust.storage import atomic_path
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.evaluate.harness import quick_calls, save_results, task_manager
+from lm_eval_trust.evaluate.paired_items import Item, items_of
+from lm_eval_trust.models.adapters import find_adapter
+from lm_eval_trust.models.sources import find_source
 
 Scores = dict[str, dict[str, Any]]
 #: The embedded models are so small that a batch costs little more than a row.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.benchmarks.dimensions import DIMENSIONS, UNIVERSAL, Dimension, find_dimension
 from lm_eval_trust.demo.cells import Cell
-from lm_eval_trust.dimensions import DIMENSIONS, UNIVERSAL, Dimension, find_dimension
 from lm_eval_trust.mini.members import CHAT, MIDDLE_LAYER, SAFE
 
 SUITE = ("trust_suite_mini", "trust_general_mini")

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lm_eval_trust.activations.models import load_source
 from lm_eval_trust.analysis.information import InformationSettings
 from lm_eval_trust.analysis.probing import ProbeSettings
-from lm_eval_trust.data.load import load_statements
-from lm_eval_trust.data.settings import MINI
-from lm_eval_trust.dimensions import DIMENSIONS
+from lm_eval_trust.benchmarks.dimensions import DIMENSIONS
+from lm_eval_trust.benchmarks.load import load_statements
+from lm_eval_trust.benchmarks.settings import MINI
 from lm_eval_trust.mini.family import MiniFamily
 from lm_eval_trust.mini.members import BASE
-from lm_eval_trust.studies.analyse import Analysis, AnalysisSettings, analyse
-from lm_eval_trust.studies.collect import CheckpointInfo, collect
+from lm_eval_trust.models.sources import load_source
+from lm_eval_trust.study.analyse import Analysis, AnalysisSettings, analyse
+from lm_eval_trust.study.extract_sets import CheckpointInfo, collect
 
 #: Statements of each set that dependence is measured on, so that a laptop takes a minute.
 _SAMPLES = 300

@@ -6,13 +6,13 @@ import functools
 import os
 from pathlib import Path
 
-from lm_eval_trust.data.catalogue import CATALOGUE
-from lm_eval_trust.data.files import DATA_VARIABLE, RELEASED, is_offline, locate
-from lm_eval_trust.data.load import SOURCES
-from lm_eval_trust.dimensions import DIMENSIONS, UNIVERSAL
+from lm_eval_trust.benchmarks.catalogue import CATALOGUE
+from lm_eval_trust.benchmarks.dimensions import DIMENSIONS, UNIVERSAL
+from lm_eval_trust.benchmarks.files import DATA_VARIABLE, RELEASED, is_offline, locate
+from lm_eval_trust.benchmarks.load import SOURCES
+from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.doctor.checks import Check, State, checked
 from lm_eval_trust.doctor.machine import is_reachable
-from lm_eval_trust.storage import cache_dir
 
 SECTION = "data"
 ORIGINS = (("raw.githubusercontent.com", 443), ("huggingface.co", 443))

@@ -12,9 +12,9 @@ from huggingface_hub import try_to_load_from_cache
 from lm_eval_trust.doctor.checks import Check, checked
 from lm_eval_trust.doctor.data import folder, needed_files
 from lm_eval_trust.judges.linear import linear_judge_auroc
+from lm_eval_trust.judges.model_pair import split_models
 from lm_eval_trust.judges.registry import TOXICITY, TRUTH, JudgeChoice
 from lm_eval_trust.judges.settings import JudgeSettings
-from lm_eval_trust.judges.spec import split_models
 
 SECTION = "judges"
 

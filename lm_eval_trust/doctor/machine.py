@@ -7,9 +7,9 @@ import socket
 import uuid
 from pathlib import Path
 
-from lm_eval_trust.data.files import is_offline
+from lm_eval_trust.benchmarks.files import is_offline
+from lm_eval_trust.core.storage import CACHE_VARIABLE, atomic_path, cache_dir
 from lm_eval_trust.doctor.checks import Check, checked
-from lm_eval_trust.storage import CACHE_VARIABLE, atomic_path, cache_dir
 
 SECTION = "machine"
 HUB = ("huggingface.co", 443)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_trust.activations.blocks import hidden_size, number_of_blocks
 from lm_eval_trust.doctor.checks import Check, checked
+from lm_eval_trust.models.decoder_blocks import hidden_size, number_of_blocks
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-from lm_eval_trust.errors import ExternalError
+from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.judges.settings import JudgeSettings
 
 #: Tokens that a server may add to a prompt for its chat template.

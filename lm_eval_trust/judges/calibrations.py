@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.storage import atomic_path, cache_dir
+from lm_eval_trust.core.storage import atomic_path, cache_dir
 
 
 def store_calibration(setting: str, judge: str, data: str, figures: Mapping[str, Any]) -> Path:

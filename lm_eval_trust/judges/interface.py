@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from lm_eval_trust.hashing import fingerprint
+from lm_eval_trust.core.hashing import fingerprint
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
-from lm_eval_trust.data.load import load_statements
-from lm_eval_trust.data.statements import Statements
-from lm_eval_trust.hashing import fingerprint
+from lm_eval_trust.benchmarks.load import load_statements
+from lm_eval_trust.benchmarks.statements import Statements
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.storage import build_once, cache_dir
 from lm_eval_trust.judges.interface import Verdict
 from lm_eval_trust.judges.text_classifier import TextClassifier
-from lm_eval_trust.storage import build_once, cache_dir
 
 VERSION = "tfidf-logistic-1"
 THRESHOLD = 0.5

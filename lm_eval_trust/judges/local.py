@@ -16,17 +16,17 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 
-from lm_eval_trust.activations.models import (
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.judges.interface import Verdict
+from lm_eval_trust.judges.prompts import Prompt
+from lm_eval_trust.judges.settings import JudgeSettings
+from lm_eval_trust.models.sources import (
     Source,
     existing_device,
     find_source,
     hub_errors,
     resolve_dtype,
 )
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.judges.interface import Verdict
-from lm_eval_trust.judges.prompts import Prompt
-from lm_eval_trust.judges.settings import JudgeSettings
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.hashing import fingerprint
-from lm_eval_trust.judges.asking import verdicts_on
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.judges.batches import by_length
+from lm_eval_trust.judges.cached import verdicts_on
+from lm_eval_trust.judges.classifier_labels import toxic_label
 from lm_eval_trust.judges.interface import Verdict
-from lm_eval_trust.judges.labels import toxic_label
 from lm_eval_trust.judges.local import LocalEngine, LocalModel
 from lm_eval_trust.judges.parsing import from_probability
 from lm_eval_trust.judges.prompts import Prompt

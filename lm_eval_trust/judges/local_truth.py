@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.hashing import fingerprint
-from lm_eval_trust.judges.asking import verdicts_on
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.judges.batches import by_length
+from lm_eval_trust.judges.cached import verdicts_on
 from lm_eval_trust.judges.interface import Answer, Verdict
 from lm_eval_trust.judges.local import LocalEngine, LocalModel
+from lm_eval_trust.judges.model_pair import joined, split_models
 from lm_eval_trust.judges.parsing import from_probability, label_of
 from lm_eval_trust.judges.prompts import COMPLETIONS_VERSION, Prompt, info_cue, truth_cue
 from lm_eval_trust.judges.settings import JudgeSettings
-from lm_eval_trust.judges.spec import joined, split_models
 
 
 class LocalTruthJudge:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from lm_eval_trust.errors import ExternalError, InputError, unknown_name
+from lm_eval_trust.core.errors import ExternalError, InputError, unknown_name
 from lm_eval_trust.judges.interface import ToxicityJudge, TruthJudge
 from lm_eval_trust.judges.linear import linear_judge
 from lm_eval_trust.judges.reference import ReferenceJudge
@@ -79,7 +79,7 @@ def _local_truth(model: str, settings: JudgeSettings) -> TruthJudge:
 
 
 def _served_truth(model: str, settings: JudgeSettings) -> TruthJudge:
-    from lm_eval_trust.judges.served import OpenAITruthJudge
+    from lm_eval_trust.judges.openai_judges import OpenAITruthJudge
 
     return OpenAITruthJudge(model, settings)
 
@@ -91,7 +91,7 @@ def _local_toxicity(model: str, settings: JudgeSettings) -> ToxicityJudge:
 
 
 def _served_toxicity(model: str, settings: JudgeSettings) -> ToxicityJudge:
-    from lm_eval_trust.judges.served import OpenAIToxicityJudge
+    from lm_eval_trust.judges.openai_judges import OpenAIToxicityJudge
 
     return OpenAIToxicityJudge(model, settings)
 

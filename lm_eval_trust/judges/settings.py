@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from lm_eval_trust.errors import InputError, unknown_name
+from lm_eval_trust.core.errors import InputError, unknown_name
 
 PREFIX = "judge_"
 FORMS = ("completions", "chat", "moderation")

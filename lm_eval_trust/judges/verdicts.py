@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from lm_eval_trust.errors import ExternalError
-from lm_eval_trust.hashing import content_id
+from lm_eval_trust.core.errors import ExternalError
+from lm_eval_trust.core.hashing import content_id
+from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.judges.interface import Verdict
 from lm_eval_trust.judges.prompts import Prompt
-from lm_eval_trust.storage import cache_dir
 
 #: Seconds that a process waits for another one's write.
 _PATIENCE = 60.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lm_eval_trust.analysis.comparison import Comparison, Interval
-from lm_eval_trust.saved_runs import SavedRun
+from lm_eval_trust.core.saved_runs import SavedRun
 
 #: Dimension of columns that measure general ability.
 GENERAL = "general"

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lm_eval_trust.analysis.comparison import Comparison, holm
-from lm_eval_trust.errors import InputError, unknown_name
-from lm_eval_trust.leaderboard.apart import Comparable, divide, reasons
+from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.leaderboard.board import SUITE, Board, Column, Pair, Row
 from lm_eval_trust.leaderboard.categories import categories_of
+from lm_eval_trust.leaderboard.comparability import Comparable, divide, reasons
 from lm_eval_trust.leaderboard.identity import arguments_of
+from lm_eval_trust.leaderboard.items import Strata, averaged, strata_of
 from lm_eval_trust.leaderboard.layout import columns_of
 from lm_eval_trust.leaderboard.names import chosen_name, unique_names
 from lm_eval_trust.leaderboard.notes import judge_notes, shared_notes, untested_notes
@@ -27,9 +29,7 @@ from lm_eval_trust.leaderboard.ranking import (
 from lm_eval_trust.leaderboard.resampling import compare_rows
 from lm_eval_trust.leaderboard.rows import Group, group_runs, score_of
 from lm_eval_trust.leaderboard.samples import Samples
-from lm_eval_trust.leaderboard.strata import Strata, averaged, strata_of
 from lm_eval_trust.leaderboard.tradeoffs import tradeoffs
-from lm_eval_trust.saved_runs import SavedRun
 
 Names = Mapping[str, str]
 #: Arguments by which a model is no plain one.

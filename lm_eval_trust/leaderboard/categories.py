@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping
 
 from lm_eval_trust.leaderboard.board import Category, Score
-from lm_eval_trust.leaderboard.strata import Strata
+from lm_eval_trust.leaderboard.items import Strata
 
 
 def categories_of(rows: Mapping[str, Strata]) -> tuple[Category, ...]:

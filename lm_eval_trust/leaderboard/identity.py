@@ -8,8 +8,8 @@ from typing import Any
 
 from lm_eval.utils import simple_parse_args_string
 
-from lm_eval_trust.hashing import fingerprint
-from lm_eval_trust.saved_runs import SavedRun
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.saved_runs import SavedRun
 
 #: How a run is executed; no answer depends on it.
 EXECUTION_ARGUMENTS = frozenset(

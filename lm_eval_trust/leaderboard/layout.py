@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.leaderboard.board import GENERAL, SUITE, Column
-from lm_eval_trust.saved_runs import SavedRun
 
 _PLAIN = "none"
 #: What the harness writes where it was told to score nothing.

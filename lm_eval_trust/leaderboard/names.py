@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.saved_runs import JUDGED_FROM, SavedRun
 from lm_eval_trust.leaderboard.identity import EXECUTION_ARGUMENTS, arguments_of
-from lm_eval_trust.saved_runs import JUDGED_FROM, SavedRun
 
 #: Models of ours, which are told by what they do and need no further word.
 _OWN = frozenset(("amber", "steered_amber", "lora_amber", "finetuned_amber", "proxy_amber"))

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from lm_eval_trust.analysis.comparison import Comparison
 from lm_eval_trust.judges.calibrations import in_words
 from lm_eval_trust.leaderboard.board import Column, Row
+from lm_eval_trust.leaderboard.items import Strata
 from lm_eval_trust.leaderboard.layout import leaves
-from lm_eval_trust.leaderboard.strata import Strata
 
 
 def judge_notes(rows: Iterable[Row]) -> list[str]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from lm_eval_trust.core.saved_runs import JUDGED_FROM, SavedRun
 from lm_eval_trust.leaderboard.identity import arguments_of, identity_of
 from lm_eval_trust.leaderboard.settings import DATA_SEEDS, JUDGES, settings_of
-from lm_eval_trust.saved_runs import JUDGED_FROM, SavedRun
 
 _TORCH = "PyTorch version: "
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from lm_eval_trust.dimensions import DIMENSIONS
+from lm_eval_trust.benchmarks.dimensions import DIMENSIONS
 from lm_eval_trust.leaderboard.board import GENERAL, Column, Row, Score
 
 _TRUST = frozenset(dimension.name for dimension in DIMENSIONS)

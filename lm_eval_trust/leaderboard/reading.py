@@ -7,13 +7,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.saved_runs import SavedRun, read_run, results_files
 from lm_eval_trust.leaderboard.layout import columns_of, numbers
 from lm_eval_trust.leaderboard.names import default_name
 from lm_eval_trust.leaderboard.provenance import provenance_of
 from lm_eval_trust.leaderboard.rows import Evaluation
 from lm_eval_trust.leaderboard.samples import Samples
-from lm_eval_trust.saved_runs import SavedRun, read_run, results_files
 
 
 def read_runs(

@@ -21,7 +21,7 @@ from lm_eval_trust.analysis.comparison import (
     bootstrap_p,
     mcnemar,
 )
-from lm_eval_trust.leaderboard.strata import Strata, Stratum
+from lm_eval_trust.leaderboard.items import Strata, Stratum
 
 Floats = npt.NDArray[np.float64]
 #: Draws times groups held in memory at once; the same as a single comparison's, so that both

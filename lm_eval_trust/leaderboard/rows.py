@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.saved_runs import JUDGED_FROM, SavedRun
 from lm_eval_trust.leaderboard.board import Column, Score
 from lm_eval_trust.leaderboard.identity import Identity, identity_of
 from lm_eval_trust.leaderboard.layout import leaves, numbers, stderr
 from lm_eval_trust.leaderboard.settings import RowSettings, Settings, settings_of, without_seeds
-from lm_eval_trust.saved_runs import JUDGED_FROM, SavedRun
 
 
 @dataclass(frozen=True)

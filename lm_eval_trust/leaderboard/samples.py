@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.hashing import fingerprint
-from lm_eval_trust.items import items_of
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.saved_runs import Sample, SavedRun
+from lm_eval_trust.evaluate.paired_items import items_of
 from lm_eval_trust.leaderboard.board import Column
 from lm_eval_trust.leaderboard.settings import DATA_SEEDS, settings_of
-from lm_eval_trust.saved_runs import Sample, SavedRun
 
 #: Fields of a benchmark's rows that say to which category an item belongs, and what that is called.
 CATEGORIES: Mapping[str, str] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from lm_eval_trust.saved_runs import SavedRun
+from lm_eval_trust.core.saved_runs import SavedRun
 
 #: Seeds of what is evaluated; rows may hold several of them.
 DATA_SEEDS = ("split_seed", "data_seed")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lm_eval_trust.errors import unknown_name
+from lm_eval_trust.core.errors import unknown_name
+from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.leaderboard.board import Board
 from lm_eval_trust.leaderboard.formats.as_json import to_json
 from lm_eval_trust.leaderboard.formats.csv_files import to_csv
 from lm_eval_trust.leaderboard.formats.latex import to_latex
 from lm_eval_trust.leaderboard.formats.markdown import to_markdown
-from lm_eval_trust.storage import atomic_path
 
 #: Name of a format → from boards to the text of each file.
 FORMATS: Mapping[str, Callable[[Sequence[Board]], Mapping[str, str]]] = {

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lm_eval_trust.data import sst2, stereoset
-from lm_eval_trust.data.sampling import balanced
-from lm_eval_trust.data.settings import MINI, DataSettings
-from lm_eval_trust.data.statements import Statement, labelled_rows
+from lm_eval_trust.benchmarks import sst2, stereoset
+from lm_eval_trust.benchmarks.sampling import balanced
+from lm_eval_trust.benchmarks.settings import MINI, DataSettings
+from lm_eval_trust.benchmarks.statements import Statement, labelled_rows
 from lm_eval_trust.mini import fairness, privacy, reliability, robustness, toxicity, universal
 from lm_eval_trust.mini.world import World, build_world, world_seed
 
@@ -24,7 +24,8 @@ class MiniBenchmark:
 
     Attributes:
         statements: All labelled statements; balanced, since every set of the world is.
-        forms: Form of :data:`lm_eval_trust.data.forms.FORMS` → its rows, without ``item_id``.
+        forms: Form of :data:`~lm_eval_trust.benchmarks.row_builders.FORMS` → its rows, without
+            ``item_id``.
     """
 
     statements: Callable[[World, DataSettings], list[Statement]]

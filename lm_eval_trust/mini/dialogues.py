@@ -11,10 +11,10 @@ import functools
 import random
 from collections.abc import Callable, Iterator
 
-from lm_eval_trust.data import stereoset
-from lm_eval_trust.data.partition import partition
-from lm_eval_trust.data.perturbation import perturb_case
-from lm_eval_trust.hashing import group_id
+from lm_eval_trust.benchmarks import stereoset
+from lm_eval_trust.benchmarks.partition import partition
+from lm_eval_trust.benchmarks.perturbation import perturb_case
+from lm_eval_trust.core.hashing import group_id
 from lm_eval_trust.mini import fairness, general, privacy, reliability, robustness
 from lm_eval_trust.mini.benchmarks import groups_of
 from lm_eval_trust.mini.corpus import TRUSTWORTHY

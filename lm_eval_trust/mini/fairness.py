@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 
-from lm_eval_trust.data.stereoset import Candidate
-from lm_eval_trust.hashing import content_id
+from lm_eval_trust.benchmarks.stereoset import Candidate
+from lm_eval_trust.core.hashing import content_id
 from lm_eval_trust.mini.world import TEMPERS, TRADES, World
 
 ARRIVALS = ("came", "left", "paid", "sang", "slept")

@@ -14,20 +14,20 @@ import torch
 from filelock import FileLock
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.hashing import fingerprint
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.mini.corpus import documents, is_well_spelt
 from lm_eval_trust.mini.dialogues import Turn, chat_turns, safe_turns
 from lm_eval_trust.mini.members import BASE, CHAT, SAFE
 from lm_eval_trust.mini.world import World, build_world, world_seed
-from lm_eval_trust.storage import cache_dir
 from lm_eval_trust.training.config import ModelConfig, TrainingConfig, checkpoint_name
 from lm_eval_trust.training.examples import answer_examples, joined, pack_documents
+from lm_eval_trust.training.mini_tuning import Tuning
 from lm_eval_trust.training.pretrain import Pretraining
 from lm_eval_trust.training.run_folder import RunFolder
 from lm_eval_trust.training.save_steps import granular_steps
 from lm_eval_trust.training.tokenizer import build_tokenizer
-from lm_eval_trust.training.tuning import Tuning
 
 #: Changes whenever the corpus or the training changes, so that old models are not taken for new.
 RECIPE_VERSION = 2

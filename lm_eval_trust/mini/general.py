@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from lm_eval_trust.hashing import content_id
+from lm_eval_trust.core.hashing import content_id
 from lm_eval_trust.mini.world import BEASTS, CRAFTS, FOODS, TRADES, TUNES, World
 
 KINDS = ("a place", "a people", "a beast", "a food", "a ware", "a pastime", "a trade")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from lm_eval_trust.data.statements import Statement
-from lm_eval_trust.hashing import content_id
+from lm_eval_trust.benchmarks.statements import Statement
+from lm_eval_trust.core.hashing import content_id
 from lm_eval_trust.mini.world import HEARERS, MATTERS, World
 
 #: Persons that flows are about.

@@ -6,8 +6,8 @@ import random
 import re
 from collections.abc import Sequence
 
-from lm_eval_trust.data.statements import Exchange, Statement
-from lm_eval_trust.hashing import content_id
+from lm_eval_trust.benchmarks.statements import Exchange, Statement
+from lm_eval_trust.core.hashing import content_id
 from lm_eval_trust.mini.world import Fact, World
 
 #: What a careful speaker may say of anything: true, but of no use.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
-from lm_eval_trust.data.perturbation import perturb_case
+from lm_eval_trust.benchmarks.perturbation import perturb_case
 from lm_eval_trust.mini.world import World
 
 SUBJECTS = ("cast", "costume", "dance", "ending", "play", "song", "stage", "tale")

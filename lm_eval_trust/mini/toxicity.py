@@ -10,8 +10,8 @@ import random
 import re
 from dataclasses import dataclass
 
-from lm_eval_trust.data.statements import Statement
-from lm_eval_trust.hashing import content_id
+from lm_eval_trust.benchmarks.statements import Statement
+from lm_eval_trust.core.hashing import content_id
 from lm_eval_trust.mini.world import World
 
 #: What peoples do like something.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import random
 
-from lm_eval_trust.data.statements import Exchange, Statement
-from lm_eval_trust.hashing import content_id
+from lm_eval_trust.benchmarks.statements import Exchange, Statement
+from lm_eval_trust.core.hashing import content_id
 from lm_eval_trust.mini.world import World
 
 _ACTS = ("borrow", "break", "burn", "copy", "hide", "open", "sell")

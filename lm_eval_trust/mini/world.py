@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.mini.names import invent_names
 
 SEED_VARIABLE = "LM_EVAL_TRUST_MINI_SEED"

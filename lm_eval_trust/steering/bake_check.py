@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from lm_eval_trust.activations.tokens import context_length
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.models.tokens import context_length
 
 #: From two words to several sentences, so that a batch of them is padded.
 PROMPTS = (

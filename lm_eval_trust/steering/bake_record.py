@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.activations.models import Source, find_source
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.models.sources import Source, find_source
 
 #: Key of the bake's own settings in the record.
 BAKE = "bake"

@@ -16,16 +16,17 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from lm_eval_trust.activations.models import (
+from lm_eval_trust.core.errors import ExternalError, InputError, unknown_name
+from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
+from lm_eval_trust.core.storage import atomic_folder
+from lm_eval_trust.models.adapters import Adapter, attach_adapter, merge_adapter
+from lm_eval_trust.models.sources import (
     DTYPES,
     Source,
     find_source,
     load_pinned,
     provenance_of_model,
 )
-from lm_eval_trust.adapters import Adapter, attach_adapter, merge_adapter
-from lm_eval_trust.errors import ExternalError, InputError, unknown_name
-from lm_eval_trust.provenance import PROVENANCE_FILE, Provenance
 from lm_eval_trust.steering.bake_card import bake_card
 from lm_eval_trust.steering.bake_check import Agreement, logits_of, prompt_tokens
 from lm_eval_trust.steering.bake_probe import find_probe
@@ -33,7 +34,6 @@ from lm_eval_trust.steering.bake_record import DIGEST, find_bake, record_of
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.output_biases import output_bias_of, shift_outputs
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
-from lm_eval_trust.storage import atomic_folder
 
 #: Larger models are stored in files of this size, as their originals are.
 _SHARD = "5GB"
@@ -136,7 +136,7 @@ def bake(task: Bake, out: Path, *, device: str | None = None) -> BakeResult:
         task: What to bake.
         out: Folder that is absent, empty, or holds the same bake already.
         device: Where the logits are computed; see
-            :func:`lm_eval_trust.activations.models.load_source`.
+            :func:`lm_eval_trust.models.sources.load_source`.
 
     Raises:
         InputError: The model's architecture has no place for the steering, it is quantised, the

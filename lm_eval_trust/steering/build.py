@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from lm_eval_trust import __version__
-from lm_eval_trust.activations.extract import compute_dtype
-from lm_eval_trust.activations.models import ModelIdentity
-from lm_eval_trust.activations.store import load_or_extract
-from lm_eval_trust.data.statements import Statements
-from lm_eval_trust.errors import InputError, unknown_name
-from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.benchmarks.statements import Statements
+from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.models.activation_store import load_or_extract
+from lm_eval_trust.models.activations import compute_dtype
+from lm_eval_trust.models.sources import ModelIdentity
 from lm_eval_trust.steering.directions import METHODS, find_direction
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
 

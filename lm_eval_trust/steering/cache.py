@@ -6,14 +6,14 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from lm_eval_trust.activations.models import find_source, load_pinned, resolve_dtype
-from lm_eval_trust.data.load import load_statements
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.hashing import fingerprint
+from lm_eval_trust.benchmarks.load import load_statements
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.storage import build_once, cache_dir
+from lm_eval_trust.models.sources import find_source, load_pinned, resolve_dtype
 from lm_eval_trust.steering.build import build_vector, provenance_of
 from lm_eval_trust.steering.files import FORMAT, to_bytes
 from lm_eval_trust.steering.vectors import SteeringVector, load_vector
-from lm_eval_trust.storage import build_once, cache_dir
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def cached_vector(
 
     Args:
         dimension: A dimension or benchmark, e.g. ``truthfulqa``.
-        source: ``MODEL[@REVISION]``, see :func:`lm_eval_trust.activations.models.find_source`.
+        source: ``MODEL[@REVISION]``, see :func:`lm_eval_trust.models.sources.find_source`.
         layers: 0-based decoder blocks.
         method: ``mass_mean``, ``pca`` or ``logistic``.
         data_source: ``official`` or ``tracingllm``.
@@ -50,7 +50,7 @@ def cached_vector(
         split_seed: Seed of the partition.
         data_seed: Seed of the choice of statements.
         dtype: In which the source model runs; see
-            :func:`lm_eval_trust.activations.models.load_source`.
+            :func:`lm_eval_trust.models.sources.load_source`.
         device: Where it runs.
 
     Raises:

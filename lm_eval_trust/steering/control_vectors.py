@@ -20,11 +20,11 @@ import gguf
 import numpy as np
 import torch
 
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.steering.formats import read_provenance
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
-from lm_eval_trust.storage import atomic_path
 
 ARCHITECTURE = "controlvector"
 #: Keys that neither tool reads; the first keeps the leak guard working on the way back.

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
-from lm_eval_trust.errors import InputError, unknown_name
+from lm_eval_trust.core.errors import InputError, unknown_name
 
 Floats = npt.NDArray[np.float64]
 #: (activations (n, hidden), labels (n,), groups) → direction (hidden,), from y = 0 to y = 1.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lm_eval_trust.errors import unknown_name
+from lm_eval_trust.core.errors import unknown_name
 from lm_eval_trust.steering.control_vectors import write_llama_cpp, write_repeng
 from lm_eval_trust.steering.formats import write_lm_eval
 from lm_eval_trust.steering.vectors import SteeringVector

@@ -12,10 +12,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from lm_eval_trust.errors import ExternalError, InputError
-from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.steering.vectors import OTHER_ENDINGS, LayerVector, SteeringVector
-from lm_eval_trust.storage import atomic_path
 
 FORMAT = "lm_eval_trust.steering_vector.v1"
 

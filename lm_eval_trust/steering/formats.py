@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
-from lm_eval_trust.storage import atomic_path
 
 _HOOKPOINT = re.compile(r"(?:\w+\.)*(?:layers|h)\.(\d+)")
 _LAYER_IN_NAME = re.compile(r"layer[_-]?(\d+)")

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from lm_eval_trust.activations.blocks import (
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.models.decoder_blocks import (
     decoder_blocks,
     decoder_of,
     hidden_size,
     number_of_blocks,
 )
-from lm_eval_trust.errors import InputError
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
 #: What a decoder reads, by name; both have the positions on their second axis.

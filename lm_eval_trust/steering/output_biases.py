@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lm_eval_trust.activations.blocks import decoder_blocks
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.models.decoder_blocks import decoder_blocks
 
 
 @dataclass(frozen=True)

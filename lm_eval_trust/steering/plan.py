@@ -22,10 +22,10 @@ from typing import Any, Literal
 
 import torch
 
-from lm_eval_trust.activations.blocks import check_layers
-from lm_eval_trust.errors import InputError, unknown_name
-from lm_eval_trust.hashing import fingerprint
-from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.models.decoder_blocks import check_layers
 from lm_eval_trust.steering.vectors import SteeringVector
 
 Action = Literal["add", "clamp", "ablate"]

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from lm_eval_trust.activations.layers import parse_layers
-from lm_eval_trust.dimensions import find_dimension
-from lm_eval_trust.errors import InputError, unknown_name
+from lm_eval_trust.benchmarks.dimensions import find_dimension
+from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.models.layers import parse_layers
 from lm_eval_trust.steering.cache import cached_vector
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.vectors import SteeringVector, load_vector
@@ -82,7 +82,7 @@ class SteeringRequest:
 
         Raises:
             InputError: ``layer`` is neither a number, nor a text as
-                :func:`lm_eval_trust.activations.layers.parse_layers` reads it, nor a list.
+                :func:`lm_eval_trust.models.layers.parse_layers` reads it, nor a list.
         """
         parts = self.layer if isinstance(self.layer, list) else [self.layer]
         return parse_layers("+".join(map(str, parts)))

@@ -10,8 +10,8 @@ from typing import Literal
 
 import torch
 
-from lm_eval_trust.errors import InputError, unknown_name
-from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.provenance import Provenance
 
 Scale = Literal["projection_std", "unit", "none"]
 SCALES: tuple[Scale, ...] = ("projection_std", "unit", "none")

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from lm_eval_trust.training.backend import Execution, OneProcess
 from lm_eval_trust.training.config import TrainingConfig, checkpoint_name
 from lm_eval_trust.training.examples import ExampleSource
-from lm_eval_trust.training.execution import Execution, OneProcess
 from lm_eval_trust.training.loop import Loop
 from lm_eval_trust.training.run_folder import RunFolder
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.data.readers import read_text
-from lm_eval_trust.data.statements import Statement, Statements
-from lm_eval_trust.errors import InputError, MissingDataError
-from lm_eval_trust.hashing import content_id, group_id
+from lm_eval_trust.benchmarks.readers import read_text
+from lm_eval_trust.benchmarks.statements import Statement, Statements
+from lm_eval_trust.core.errors import InputError, MissingDataError
+from lm_eval_trust.core.hashing import content_id, group_id
 
 ROLES = ("system", "user", "assistant")
 #: What an object of a conversations file holds: transformers' messages, or one exchange.
@@ -93,7 +93,8 @@ def trustworthy_conversations(
     benchmarks run on, is left out.
 
     Raises:
-        InputError: As :meth:`lm_eval_trust.data.statements.Statements.partition`, or none left.
+        InputError: As :meth:`~lm_eval_trust.benchmarks.statements.Statements.partition`, or none
+            left.
     """
     parts = statements.partition(split=split, seed=split_seed)
     train, validation = (

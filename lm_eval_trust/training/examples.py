@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.training.run_folder import digest
 
 #: Label of what is not learnt, as torch's cross-entropy has it.

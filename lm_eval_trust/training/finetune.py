@@ -23,16 +23,16 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from lm_eval_trust import __version__
-from lm_eval_trust.activations.models import Source, load_pinned
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.hashing import content_id
-from lm_eval_trust.provenance import PROVENANCE_FILE, Provenance
-from lm_eval_trust.storage import atomic_path
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.hashing import content_id
+from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
+from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.models.sources import Source, load_pinned
+from lm_eval_trust.training.chat_format import Encoded, encode_conversation
 from lm_eval_trust.training.conversations import Conversation, TuningData
 from lm_eval_trust.training.examples import IGNORED
 from lm_eval_trust.training.finetune_config import FinetuneConfig
 from lm_eval_trust.training.model_card import model_card
-from lm_eval_trust.training.rendering import Encoded, encode_conversation
 from lm_eval_trust.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from lm_eval_trust.errors import InputError, unknown_name
-from lm_eval_trust.training.rendering import Form
+from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.training.chat_format import Form
 
 METHODS = ("lora", "full")
 

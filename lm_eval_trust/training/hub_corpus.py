@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from lm_eval_trust.errors import ExternalError, InputError
-from lm_eval_trust.training.streamed import StreamedExamples
+from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.training.streaming import StreamedExamples
 
 PREFIX = "hub:"
 

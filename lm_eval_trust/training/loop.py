@@ -12,10 +12,10 @@ from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.training.backend import Execution
 from lm_eval_trust.training.config import TrainingConfig
 from lm_eval_trust.training.examples import IGNORED, ExampleSource, Tokens
-from lm_eval_trust.training.execution import Execution
 from lm_eval_trust.training.loss_log import LossLog
 from lm_eval_trust.training.schedule import learning_rate
 from lm_eval_trust.training.state import STATE, load_state, save_state

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from lm_eval_trust.activations.models import Source
-from lm_eval_trust.base_model import base_metadata, base_sentence
+from lm_eval_trust.models.model_card import base_metadata, base_sentence
+from lm_eval_trust.models.sources import Source
 from lm_eval_trust.training.conversations import TuningData
 from lm_eval_trust.training.finetune_config import FinetuneConfig
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lm_eval_trust.errors import unknown_name
+from lm_eval_trust.core.errors import unknown_name
 from lm_eval_trust.training.config import ModelConfig
 
 

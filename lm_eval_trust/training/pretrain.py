@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from lm_eval_trust.training.backend import Execution, OneProcess
 from lm_eval_trust.training.checkpoints import CheckpointedRun
 from lm_eval_trust.training.config import ModelConfig, TrainingConfig
 from lm_eval_trust.training.examples import ExampleSource
-from lm_eval_trust.training.execution import Execution, OneProcess
 from lm_eval_trust.training.run_folder import RunFolder, digest
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.hashing import fingerprint
-from lm_eval_trust.storage import atomic_folder, atomic_path
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.storage import atomic_folder, atomic_path
 
 MANIFEST = "manifest.json"
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from lm_eval_trust.storage import atomic_path
+from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.training.examples import ExampleSource
 
 STATE = "resume.pt"

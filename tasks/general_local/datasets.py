@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict
 
-from lm_eval_trust.data import general
+from lm_eval_trust.benchmarks import general
 
 
 def arc_challenge(**_: Any) -> DatasetDict:

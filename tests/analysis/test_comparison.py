@@ -18,7 +18,7 @@ from lm_eval_trust.analysis.comparison import (
     mcnemar,
     power_to_show,
 )
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 
 def test_equal_evaluations_do_not_differ() -> None:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from lm_eval_trust.analysis.correlation import benjamini_hochberg, correlate
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 
 def series(strength: float, n: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

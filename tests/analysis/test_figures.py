@@ -11,7 +11,7 @@ from PIL import Image
 
 from lm_eval_trust.analysis import figures
 from lm_eval_trust.analysis.tables import Measurement, as_table
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 STEPS = (0, 1, 4, 16, 64, 256)
 

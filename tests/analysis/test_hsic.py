@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lm_eval_trust.analysis.hsic import hsic, hsic_unbiased, linear_cka, nhsic, smoother
 from lm_eval_trust.analysis.kernels import gaussian_gram, median_sigma, standardise
 from lm_eval_trust.analysis.nystrom import nhsic_nystrom
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 Array = np.ndarray
 

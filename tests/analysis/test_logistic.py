@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from lm_eval_trust.analysis.logistic import FeatureSpace
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 C_VALUES = (0.001, 0.1, 1.0, 30.0)
 

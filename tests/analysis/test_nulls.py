@@ -14,7 +14,7 @@ from lm_eval_trust.analysis.information import (
 )
 from lm_eval_trust.analysis.kernels import standardise
 from lm_eval_trust.analysis.nulls import permutation_null
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 
 def symmetric(n: int, seed: int) -> torch.Tensor:

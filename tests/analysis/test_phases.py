@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lm_eval_trust.analysis.phases import BOTH, FITTING, NONE, find_phases
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 STEPS = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096])
 

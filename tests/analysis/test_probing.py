@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lm_eval_trust.analysis.probing import ProbeSettings, probe
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 LABELS = np.arange(200) % 2
 TRAIN, TEST = np.arange(120), np.arange(120, 200)

@@ -17,7 +17,7 @@ from lm_eval_trust.analysis.tables import (
     read_table,
     write_table,
 )
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 ROW = Measurement("ckpt_003", 4, 1024, "privacy", 2, "probe_accuracy", 0.75, 0.7, 0.8, 300)
 ROWS = [ROW, replace(ROW, layer=3, value=0.5), replace(ROW, checkpoint="ckpt_004", step=8)]

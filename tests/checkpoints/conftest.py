@@ -12,8 +12,8 @@ from support.hub import Hub, Repository, hub_server, stand_in_model
 
 from lm_eval_trust.checkpoints.budget import Budget
 from lm_eval_trust.checkpoints.families import Checkpoint
-from lm_eval_trust.checkpoints.patience import Patience
 from lm_eval_trust.checkpoints.store import CheckpointStore
+from lm_eval_trust.core.retry import Patience
 
 
 @pytest.fixture

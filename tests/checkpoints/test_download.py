@@ -13,7 +13,7 @@ from support.hub import ALWAYS, Fault, Hub, Repository, stand_in_model
 
 from lm_eval_trust.checkpoints.families import Checkpoint
 from lm_eval_trust.checkpoints.store import CheckpointStore, MissingCheckpointError
-from lm_eval_trust.errors import ExternalError, InputError
+from lm_eval_trust.core.errors import ExternalError, InputError
 
 NAME, WEIGHTS = "velmi/tides", 200_000
 Stores = Callable[..., CheckpointStore]

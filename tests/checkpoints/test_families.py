@@ -14,9 +14,9 @@ from lm_eval_trust.checkpoints.families import (
     family_names,
     open_family,
 )
-from lm_eval_trust.errors import ExternalError, InputError
+from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.mini.family import mini_family
-from lm_eval_trust.storage import cache_dir
 
 
 def test_amber_has_360_checkpoints_and_the_last_is_main() -> None:

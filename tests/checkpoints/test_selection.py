@@ -6,7 +6,7 @@ import pytest
 
 from lm_eval_trust.checkpoints.families import Checkpoint, CheckpointFamily, FamilySettings
 from lm_eval_trust.checkpoints.families import open_family as opened
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 AMBER = opened(FamilySettings(name="amber"))
 PYTHIA = opened(FamilySettings(name="pythia-70m"))

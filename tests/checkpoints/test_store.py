@@ -15,10 +15,10 @@ import pytest
 from huggingface_hub import constants
 from support.hub import ALWAYS, Fault, Hub, Repository, files_of, stand_in_model
 
-from lm_eval_trust.activations.models import load_pinned
 from lm_eval_trust.checkpoints.families import Checkpoint
 from lm_eval_trust.checkpoints.store import Budget, CheckpointStore, MissingCheckpointError
-from lm_eval_trust.errors import ExternalError, InputError
+from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.models.sources import load_pinned
 
 NAME, WEIGHTS = "velmi/tides", 200_000
 Stores = Callable[..., CheckpointStore]

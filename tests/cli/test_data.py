@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lm_eval_trust.benchmarks.released_file_errors import released_findings
 from lm_eval_trust.cli import data
-from lm_eval_trust.data.findings import released_findings
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 
 def run(*words: str) -> int:

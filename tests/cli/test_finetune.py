@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lm_eval_trust.cli import main
-from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.core.provenance import Provenance
 
 MINI = ("--dimension", "reliability", "--source", "mini")
 

@@ -11,7 +11,7 @@ import pytest
 
 from lm_eval_trust import __version__, cli
 from lm_eval_trust.cli import parser
-from lm_eval_trust.errors import ExternalError, InputError, LeakError
+from lm_eval_trust.core.errors import ExternalError, InputError, LeakError
 
 COMMAND = Path(sys.executable).with_name("lm-eval-trust")
 PAGES = ([], ["data"], ["data", "audit"], ["vector"], ["vector", "build"], ["doctor"])

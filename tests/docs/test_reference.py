@@ -17,11 +17,11 @@ from lm_eval.tasks import TaskManager
 from scipy import integrate, stats
 
 from lm_eval_trust.analysis.comparison import detectable_difference
-from lm_eval_trust.data.rows import load_rows
-from lm_eval_trust.dimensions import DIMENSIONS
+from lm_eval_trust.benchmarks.dimensions import DIMENSIONS
+from lm_eval_trust.benchmarks.rows import load_rows
+from lm_eval_trust.gate.spec import CheckSpec
 from lm_eval_trust.judges.registry import TOXICITY, TRUTH
 from lm_eval_trust.plugin import MODELS, task_path
-from lm_eval_trust.regression.spec import CheckSpec
 from lm_eval_trust.steering.requests import REQUEST_KEYS
 from lm_eval_trust.tasks.settings import RowSettings
 

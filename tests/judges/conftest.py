@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from support.openai_server import OpenAI, openai_server
 
-from lm_eval_trust.checkpoints import patience
+from lm_eval_trust.core import retry as patience
 
 
 @pytest.fixture

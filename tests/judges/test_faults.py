@@ -8,9 +8,9 @@ import time
 import pytest
 from support.openai_server import ALWAYS, Fault, OpenAI
 
-from lm_eval_trust.errors import ExternalError
+from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.judges.interface import Answer
-from lm_eval_trust.judges.served import OpenAITruthJudge
+from lm_eval_trust.judges.openai_judges import OpenAITruthJudge
 from lm_eval_trust.judges.settings import JudgeSettings
 
 pytestmark = pytest.mark.usefixtures("brisk")

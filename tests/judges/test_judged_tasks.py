@@ -12,7 +12,7 @@ from lm_eval.api.instance import Instance
 from support.harness import Scripted, evaluate, manager
 from support.openai_server import ALWAYS, Fault, OpenAI
 
-from lm_eval_trust.errors import ExternalError, InputError
+from lm_eval_trust.core.errors import ExternalError, InputError
 
 pytestmark = pytest.mark.usefixtures("data_dir", "brisk")
 

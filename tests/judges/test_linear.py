@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_trust.data.rows import load_rows
+from lm_eval_trust.benchmarks.rows import load_rows
 from lm_eval_trust.judges import linear
-from lm_eval_trust.judges.calibrate import Task, calibrate
-from lm_eval_trust.judges.labelled import labelled_texts
+from lm_eval_trust.judges.calibration import Task, calibrate
+from lm_eval_trust.judges.calibration_data import labelled_texts
 from lm_eval_trust.judges.linear import linear_judge, linear_judge_auroc
 from lm_eval_trust.judges.registry import TOXICITY
 from lm_eval_trust.judges.text_classifier import TextClassifier

@@ -21,9 +21,9 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.judges.classifier_labels import toxic_label
 from lm_eval_trust.judges.interface import Answer
-from lm_eval_trust.judges.labels import toxic_label
 from lm_eval_trust.judges.local import LocalEngine, LocalModel, choose_device
 from lm_eval_trust.judges.local_toxicity import ClassifierEngine, LocalToxicityJudge
 from lm_eval_trust.judges.local_truth import CausalEngine, LocalTruthJudge

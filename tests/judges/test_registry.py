@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lm_eval_trust.errors import ExternalError, InputError
+from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.judges.interface import Answer
 from lm_eval_trust.judges.reference import ReferenceJudge
 from lm_eval_trust.judges.registry import TOXICITY, TRUTH

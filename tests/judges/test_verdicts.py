@@ -17,7 +17,7 @@ from support.openai_server import ALWAYS, Fault, OpenAI
 from support.saved_runs import save_run
 
 from lm_eval_trust import cli
-from lm_eval_trust.errors import ExternalError
+from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.judges.interface import Verdict
 from lm_eval_trust.judges.prompts import Prompt
 from lm_eval_trust.judges.verdicts import VerdictStore
@@ -61,7 +61,7 @@ def test_a_file_that_is_no_database_is_told_of(tmp_path: Path) -> None:
 JUDGING = """
 import sys
 from lm_eval_trust.judges.interface import Answer
-from lm_eval_trust.judges.served import OpenAITruthJudge
+from lm_eval_trust.judges.openai_judges import OpenAITruthJudge
 from lm_eval_trust.judges.settings import JudgeSettings
 
 judge = OpenAITruthJudge("m", JudgeSettings(base_url=sys.argv[1], form="completions"))

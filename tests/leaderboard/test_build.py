@@ -9,9 +9,9 @@ import pytest
 from support.leaderboard import plant
 
 from lm_eval_trust.analysis.comparison import BOOTSTRAP, MCNEMAR
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
-from lm_eval_trust.saved_runs import SavedRun
 
 CONFAIDE = "trust_confaide/acc,none"
 TOXIGEN = "trust_toxigen/toxic_ratio,none"

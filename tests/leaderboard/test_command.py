@@ -13,9 +13,9 @@ from support.leaderboard import plant
 from support.saved_runs import save_run
 
 from lm_eval_trust import cli
-from lm_eval_trust.harness import quick_calls, task_manager
-from lm_eval_trust.judges.second_stage import Request, judge_again
-from lm_eval_trust.saved_runs import read_run
+from lm_eval_trust.core.saved_runs import read_run
+from lm_eval_trust.evaluate.harness import quick_calls, task_manager
+from lm_eval_trust.evaluate.rejudge import Request, judge_again
 
 VALUES = {"race": [1.0, 0.0, 1.0]}
 

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 from support.leaderboard import plant
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.leaderboard.board import Board
 from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
 from lm_eval_trust.leaderboard.formats.latex import escape as escape_latex

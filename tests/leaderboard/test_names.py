@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.leaderboard import plant
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.leaderboard.names import chosen_name, default_name, given_names, unique_names
 
 VALUES = {"race": [1.0, 0.0]}

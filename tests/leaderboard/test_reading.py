@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from support.leaderboard import plant
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.leaderboard.reading import read_runs
 from lm_eval_trust.leaderboard.samples import Samples
-from lm_eval_trust.saved_runs import SavedRun
 
 VALUES = {"race": [1.0, 0.0, 1.0]}
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from support.leaderboard import plant
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.leaderboard.identity import (
     EXECUTION_ARGUMENTS,
     STEERING_ARGUMENTS,
@@ -18,7 +19,6 @@ from lm_eval_trust.leaderboard.identity import (
 )
 from lm_eval_trust.leaderboard.layout import columns_of
 from lm_eval_trust.leaderboard.rows import group_runs, score_of
-from lm_eval_trust.saved_runs import SavedRun
 from lm_eval_trust.steering.requests import REQUEST_KEYS
 
 GOOD, BAD = {"trust_confaide": [1.0, 1.0, 1.0, 0.0]}, {"trust_confaide": [1.0, 0.0, 0.0, 0.0]}

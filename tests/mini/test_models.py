@@ -6,7 +6,7 @@ import pytest
 from support.harness import evaluate
 
 from lm_eval_trust.cli import main
-from lm_eval_trust.errors import InputError, LeakError
+from lm_eval_trust.core.errors import InputError, LeakError
 from lm_eval_trust.mini.family import mini_model
 from lm_eval_trust.mini.members import MIDDLE_LAYER
 from lm_eval_trust.model_wrappers.amber import MINI_STEERING, Amber

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.mini import fairness, privacy, reliability, robustness, toxicity
 from lm_eval_trust.mini.world import SEED_VARIABLE, World, build_world, world_seed
 

@@ -10,7 +10,7 @@ import torch
 from lm_eval.api.registry import get_model
 from support.conformance import random_vector
 
-from lm_eval_trust.errors import ExternalError, InputError
+from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.model_wrappers.amber import Amber
 from lm_eval_trust.model_wrappers.arguments import plan_from_arguments, split_arguments
 

@@ -13,7 +13,7 @@ from lm_eval.api.registry import get_model
 from lm_eval.tasks import TaskManager
 
 import lm_eval_trust.tasks
-from lm_eval_trust.errors import LeakError
+from lm_eval_trust.core.errors import LeakError
 from lm_eval_trust.model_wrappers.steerable import SteerableLM
 from lm_eval_trust.steering import cache
 

@@ -19,10 +19,10 @@ from lm_eval.api.registry import get_model
 from lm_eval.tasks import TaskManager
 from support.conformance import generation_requests, random_vector, scoring_requests
 
-from lm_eval_trust.errors import InputError, LeakError
-from lm_eval_trust.hashing import group_id
+from lm_eval_trust.core.errors import InputError, LeakError
+from lm_eval_trust.core.hashing import group_id
+from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.model_wrappers.steerable import SteerableLM
-from lm_eval_trust.provenance import Provenance
 
 QUESTIONS = [f"Who lives in house {number} of the town of Ossia?" for number in range(6)]
 

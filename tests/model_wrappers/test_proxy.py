@@ -19,7 +19,7 @@ from support.conformance import (
 from support.mini import quick_family
 from transformers import AutoTokenizer
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 Llamas = Callable[..., Path]
 Adapters = Callable[[Path], Path]

@@ -12,10 +12,10 @@ import pytest
 from lm_eval.api.registry import get_model
 from support.conformance import generation_requests, scoring_requests
 
-from lm_eval_trust.activations.models import find_source
-from lm_eval_trust.errors import ExternalError, InputError, LeakError
-from lm_eval_trust.hashing import group_id
-from lm_eval_trust.provenance import PROVENANCE_FILE, Provenance
+from lm_eval_trust.core.errors import ExternalError, InputError, LeakError
+from lm_eval_trust.core.hashing import group_id
+from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
+from lm_eval_trust.models.sources import find_source
 
 Adapters = Callable[[Path], Path]
 Llamas = Callable[..., Path]

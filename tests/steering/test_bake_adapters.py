@@ -21,9 +21,9 @@ from peft import (
 from safetensors.torch import load_file, save_file
 from support.baking import distance, load, logits, some_plan, some_vector
 
-from lm_eval_trust.activations.models import find_source
-from lm_eval_trust.adapters import attach_adapter, find_adapter
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.models.adapters import attach_adapter, find_adapter
+from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.steering import baking
 from lm_eval_trust.steering.baking import Bake, bake
 from lm_eval_trust.steering.plan import SteeringPlan

@@ -14,8 +14,8 @@ from huggingface_hub import metadata_load
 from support.baking import load, some_plan
 from transformers import AutoTokenizer
 
-from lm_eval_trust.activations.models import find_source
-from lm_eval_trust.adapters import find_adapter
+from lm_eval_trust.models.adapters import find_adapter
+from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.steering.baking import Bake, bake
 from lm_eval_trust.steering.plan import SteeringPlan
 

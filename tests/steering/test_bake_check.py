@@ -9,8 +9,8 @@ import pytest
 import torch
 from support.baking import some_plan
 
-from lm_eval_trust.activations.models import find_source
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.steering import baking
 from lm_eval_trust.steering.bake_check import Agreement
 from lm_eval_trust.steering.baking import Bake, bake

@@ -9,11 +9,11 @@ import pytest
 from lm_eval.api.instance import Instance
 from support.baking import some_plan
 
-from lm_eval_trust.activations.models import find_source
-from lm_eval_trust.errors import ExternalError, InputError, LeakError
-from lm_eval_trust.hashing import group_id
+from lm_eval_trust.core.errors import ExternalError, InputError, LeakError
+from lm_eval_trust.core.hashing import group_id
+from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.model_wrappers.amber import Amber
-from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.steering.baking import Bake, bake
 from lm_eval_trust.steering.plan import SteeringPlan
 

@@ -15,8 +15,8 @@ from lm_eval.models.huggingface import HFLM
 from support.baking import distance, load, logits, some_plan, some_vector
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from lm_eval_trust.activations.models import find_source
 from lm_eval_trust.model_wrappers.steered import SteeredAmber
+from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.steering import baking
 from lm_eval_trust.steering.baking import Bake, bake
 from lm_eval_trust.steering.output_biases import OUTPUT_BIASES

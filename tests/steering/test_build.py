@@ -10,14 +10,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lm_eval_trust.activations.extract import extract_activations
-from lm_eval_trust.activations.models import ModelIdentity
-from lm_eval_trust.data.load import load_statements
-from lm_eval_trust.data.rows import load_rows
-from lm_eval_trust.data.statements import Statement, Statements
-from lm_eval_trust.dimensions import Dimension, find_dimension
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.hashing import group_id
+from lm_eval_trust.benchmarks.dimensions import Dimension, find_dimension
+from lm_eval_trust.benchmarks.load import load_statements
+from lm_eval_trust.benchmarks.rows import load_rows
+from lm_eval_trust.benchmarks.statements import Statement, Statements
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.hashing import group_id
+from lm_eval_trust.models.activations import extract_activations
+from lm_eval_trust.models.sources import ModelIdentity
 from lm_eval_trust.steering.build import build_vector
 from lm_eval_trust.steering.vectors import SteeringVector
 

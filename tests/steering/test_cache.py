@@ -13,16 +13,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_trust.activations.models import find_source
-from lm_eval_trust.data.statements import Statement, Statements
-from lm_eval_trust.dimensions import find_dimension
-from lm_eval_trust.errors import ExternalError, InputError
-from lm_eval_trust.hashing import group_id
+from lm_eval_trust.benchmarks.dimensions import find_dimension
+from lm_eval_trust.benchmarks.statements import Statement, Statements
+from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.core.hashing import group_id
+from lm_eval_trust.core.storage import cache_dir
+from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.steering import cache
 from lm_eval_trust.steering.build import build_vector
 from lm_eval_trust.steering.cache import cached_vector
 from lm_eval_trust.steering.vectors import SteeringVector
-from lm_eval_trust.storage import cache_dir
 
 
 def towns(dimension: str, *, data_source: str = "official", data_seed: int = 0) -> Statements:

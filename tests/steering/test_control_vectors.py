@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from lm_eval_trust.errors import ExternalError, InputError
-from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.steering.control_vectors import read_gguf, write_llama_cpp, write_repeng
 from lm_eval_trust.steering.exports import FORMATS, find_format
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector, load_vector
@@ -123,7 +123,7 @@ def test_other_content_is_refused(
 
 
 def test_a_damaged_provenance_names_the_file(tmp_path: Path) -> None:
-    file = write(tmp_path / "p.gguf", {"direction.1": ones()}, hint="lm_eval_trust.provenance")
+    file = write(tmp_path / "p.gguf", {"direction.1": ones()}, hint="lm_eval_trust.core.provenance")
     with pytest.raises(InputError, match=r"p\.gguf cannot be used: Not a provenance record"):
         read_gguf(file)
 

@@ -12,8 +12,8 @@ import torch
 from lm_eval.models.hf_steered import SteeredModel
 from transformers import AutoModelForCausalLM
 
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.steering.formats import read_pt, write_lm_eval
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan

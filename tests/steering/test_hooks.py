@@ -8,7 +8,7 @@ from support.models import build_llama
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 

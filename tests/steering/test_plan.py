@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
 

@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from lm_eval_trust.errors import ExternalError, InputError
-from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.steering.describe import describe
 from lm_eval_trust.steering.files import FORMAT
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector, load_vector

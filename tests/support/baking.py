@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from lm_eval_trust.activations.blocks import decoder_blocks
-from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.models.decoder_blocks import decoder_blocks
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.analysis.comparison import compare
+from lm_eval_trust.core.saved_runs import SavedRun, read_run, write_run
 from lm_eval_trust.leaderboard.board import Board, Column, Pair, Row, Score, Tradeoffs
-from lm_eval_trust.saved_runs import SavedRun, read_run, write_run
 
 DATE = "2026-01-02T03-04-05.678901"
 TRUTH = Column("planted_truth", "truth_info", "none", "Truth*Info", True, "reliability")

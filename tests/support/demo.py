@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lm_eval_trust.demo import chain, plan
+from lm_eval_trust.demo import pipeline as chain
+from lm_eval_trust.demo import plan
 from lm_eval_trust.mini import family, members
 
 from .mini import QUICK

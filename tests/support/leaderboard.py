@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from lm_eval_trust.saved_runs import SavedRun, read_run, write_run
+from lm_eval_trust.core.saved_runs import SavedRun, read_run, write_run
 
 #: Task → the metrics that each item has, in the harness's names.
 METRICS: Mapping[str, tuple[str, ...]] = {

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lm_eval_trust.regression.measurements import Measurement, Value
-from lm_eval_trust.regression.rules import Rule
+from lm_eval_trust.gate.measurement import Measurement, Value
+from lm_eval_trust.gate.rules import Rule
 
 Array = npt.NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from lm_eval.api.instance import Instance
 from support.harness import Scripted, evaluate, manager
 
-from lm_eval_trust.errors import ExternalError
+from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.tasks.stereoset.utils import OPTIONS
 
 pytestmark = pytest.mark.usefixtures("planted")

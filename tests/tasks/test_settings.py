@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from support.harness import manager
 
-from lm_eval_trust.data.rows import load_rows
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.benchmarks.rows import load_rows
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.tasks.settings import RowSettings
 
 

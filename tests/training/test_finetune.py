@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-from lm_eval_trust.activations.models import find_source
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.hashing import group_id
-from lm_eval_trust.provenance import Provenance
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.hashing import group_id
+from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.training import finetune
 from lm_eval_trust.training.conversations import Conversation, TuningData, Turn
 from lm_eval_trust.training.finetune import FinetuneResult, Finetuning

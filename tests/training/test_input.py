@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_trust.cli import main
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.training.config import ModelConfig, TrainingConfig
 from lm_eval_trust.training.documents import read_documents
 from lm_eval_trust.training.examples import IGNORED, answer_examples, joined, pack_documents

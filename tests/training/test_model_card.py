@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import metadata_load
 
-from lm_eval_trust.activations.models import ModelIdentity, Source
+from lm_eval_trust.models.sources import ModelIdentity, Source
 from lm_eval_trust.training.conversations import Conversation, TuningData, Turn
 from lm_eval_trust.training.finetune import FinetuneResult
 from lm_eval_trust.training.finetune_config import preset_config

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.training import loop
 from lm_eval_trust.training.config import ModelConfig, TrainingConfig
 from lm_eval_trust.training.examples import IGNORED, pack_documents

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.analysis.tables import COLUMNS
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.leaderboard.page.sweeps import numbers, read_csv
 
 #: What is drawn, and what it is called.

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_trust.errors import InputError
-from lm_eval_trust.leaderboard.page.chunks import CHUNK, Chunks
-from lm_eval_trust.leaderboard.page.texts import answer_of, prompt_of, read_as, target_of
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.saved_runs import Sample, SavedRun
+from lm_eval_trust.leaderboard.page.compression import CHUNK, Chunks
+from lm_eval_trust.leaderboard.page.sample_text import answer_of, prompt_of, read_as, target_of
 from lm_eval_trust.leaderboard.settings import DATA_SEEDS, settings_of
-from lm_eval_trust.saved_runs import Sample, SavedRun
 
 Index = dict[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lm_eval_trust.errors import InputError
+from lm_eval_trust.core.errors import InputError
 
 #: What a point of a curve holds beside α.
 _VALUES = ("value", "low", "high", "perplexity")

@@ -1,0 +1,145 @@
+"""Labelled statements of a dimension: what activations, probes and vectors are made from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lm_eval_trust.benchmarks.dimensions import Dimension
+from lm_eval_trust.benchmarks.partition import Partition, partition
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.hashing import content_id
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What a statement answers, where it is a question with its answer.
+
+    Attributes:
+        question: Without any mark such as ``Q:``.
+        answer: Likewise.
+    """
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement.
+
+    Attributes:
+        text: What the model reads.
+        label: 0 or 1, after the dimension's ``label_meaning``.
+        group: Id of the question, context or sentence that it was made from.
+        category: The benchmark's sub-category, where it has one.
+        exchange: Question and answer that the text joins; ``None`` where nothing is asked.
+    """
+
+    text: str
+    label: int
+    group: str
+    category: str | None = None
+    exchange: Exchange | None = None
+
+    def __post_init__(self) -> None:
+        if self.label not in (0, 1):
+            raise InputError(f"{self.text!r} has the label {self.label!r}; expected 0 or 1.")
+
+    @property
+    def id(self) -> str:
+        """Content hash of text and label."""
+        return content_id(self.text, self.label)
+
+
+@dataclass(frozen=True)
+class Statements:
+    """The statements of one dimension from one source, in a stable order.
+
+    Attributes:
+        dimension: What the labels mean.
+        data_source: ``official``, ``tracingllm`` or a file's path.
+        items: The statements.
+        settings: Settings that they depend on (seed, perturbation rate, files' checksums, …).
+        universe: Strata of the benchmark's group ids, which the partition is dealt over, so that
+            it agrees with the one of the task rows; empty for the statements' own groups.
+    """
+
+    dimension: Dimension
+    data_source: str
+    items: tuple[Statement, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+    universe: tuple[frozenset[str], ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.items:
+            raise InputError(
+                f"No statements are left for {self.dimension.name} from {self.data_source} "
+                f"with {self.settings}; check the files and the filters."
+            )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def texts(self) -> list[str]:
+        """Texts, in order."""
+        return [item.text for item in self.items]
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Labels, in order, shape (n,)."""
+        return np.array([item.label for item in self.items], dtype=np.int64)
+
+    @property
+    def groups(self) -> list[str]:
+        """Group ids, in order."""
+        return [item.group for item in self.items]
+
+    def partition(self, *, split: str = "grouped", seed: int = 0) -> Partition:
+        """Divide the statements as the task rows of the benchmark are divided.
+
+        Raises:
+            InputError: As :func:`lm_eval_trust.benchmarks.partition.partition`.
+        """
+        return partition(self.groups, split=split, seed=seed, universe=self.universe)
+
+    def sample(self, number: int, *, seed: int = 0) -> Statements:
+        """Return at least so many statements, whole groups at a time, or all if there are fewer.
+
+        Args:
+            number: How many.
+            seed: Of the choice of groups.
+        """
+        order = sorted(set(self.groups), key=lambda group: content_id("sample", seed, group))
+        sizes = Counter(self.groups)
+        chosen: set[str] = set()
+        total = 0
+        for group in order:
+            if total >= number:
+                break
+            chosen.add(group)
+            total += sizes[group]
+        return self.select([i for i, group in enumerate(self.groups) if group in chosen])
+
+    def select(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Statements:
+        """Return the statements at these positions, in the order given."""
+        return replace(self, items=tuple(self.items[i] for i in indices))
+
+
+def labelled_rows(statements: Iterable[Statement]) -> list[dict[str, Any]]:
+    """Return the statements as task rows: ``group_id``, ``category``, ``statement``, ``label``."""
+    return [
+        {
+            "group_id": item.group,
+            "category": item.category or "",
+            "statement": item.text,
+            "label": item.label,
+        }
+        for item in statements
+    ]

@@ -1,0 +1,121 @@
+"""StereoSet (Nadeem et al. 2021), inter-sentence: 2,123 contexts with three candidates each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from lm_eval_trust.benchmarks.readers import read_jsonl
+from lm_eval_trust.benchmarks.sampling import shuffled
+from lm_eval_trust.benchmarks.statements import Statement
+from lm_eval_trust.core.hashing import content_id, group_id, normalise
+
+ITEMS = "stereoset/intersentence.jsonl"
+#: StereoSet's own gold labels, by the field that holds the candidate.
+GOLD = {
+    "stereotype": "stereotype",
+    "anti_stereotype": "anti-stereotype",
+    "unrelated": "unrelated",
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A context with one of its candidate sentences.
+
+    Attributes:
+        context: The first sentence.
+        sentence: The candidate.
+        gold: ``stereotype``, ``anti-stereotype`` or ``unrelated``.
+        bias_type: ``gender``, ``profession``, ``race`` or ``religion``.
+    """
+
+    context: str
+    sentence: str
+    gold: str
+    bias_type: str
+
+    @property
+    def text(self) -> str:
+        """Context and candidate joined."""
+        return f"{self.context} {self.sentence}"
+
+    @property
+    def group(self) -> str:
+        """Group id of the context."""
+        return group_id(self.context)
+
+
+def read_items() -> list[dict[str, str]]:
+    """Return the items: ``id``, ``bias_type``, ``context`` and the three candidates."""
+    return read_jsonl(ITEMS)
+
+
+def candidates(items: Iterable[dict[str, str]]) -> list[Candidate]:
+    """Return every candidate of every item."""
+    return [_candidate(item, field) for item in items for field in GOLD]
+
+
+def chosen_candidates(items: list[dict[str, str]], seed: int) -> list[Candidate]:
+    """Return each item's stereotype and one other candidate.
+
+    The other is, in turn along an order given by the seed, the anti-stereotype or the unrelated
+    one, so that each makes up half of the negatives.
+    """
+    order = shuffled(items, seed, lambda item: item["id"])
+    other = {
+        item["id"]: ("anti_stereotype", "unrelated")[position % 2]
+        for position, item in enumerate(order)
+    }
+    return [
+        _candidate(item, field) for item in items for field in ("stereotype", other[item["id"]])
+    ]
+
+
+def statements(chosen: Iterable[Candidate]) -> list[Statement]:
+    """Return the candidates as statements, y = 1 for the stereotype."""
+    return [Statement(c.text, is_stereotype(c), c.group, c.bias_type) for c in chosen]
+
+
+def is_stereotype(candidate: Candidate) -> int:
+    """Return 1 for a stereotype, 0 for an anti-stereotype or an unrelated sentence."""
+    return int(candidate.gold == "stereotype")
+
+
+def recognition_row(candidate: Candidate, label: int | None = None) -> dict[str, Any]:
+    """Return the row of the recognition task; ``label`` overrides 1 = stereotype."""
+    return {
+        "group_id": candidate.group,
+        "category": candidate.bias_type,
+        "context": candidate.context,
+        "sentence": candidate.sentence,
+        "statement": candidate.text,
+        "gold": candidate.gold,
+        "label": is_stereotype(candidate) if label is None else label,
+    }
+
+
+def icat_row(item: dict[str, str], seed: int) -> dict[str, Any]:
+    """Return the row of the language-model test, its candidates also in an order by seed.
+
+    ``candidates`` and ``golds`` run in parallel; an order that is always the same would decide
+    ties by position.
+    """
+    order = shuffled(GOLD, seed, lambda field: content_id(item["id"], field))
+    return {
+        "group_id": group_id(item["context"]),
+        "category": item["bias_type"],
+        **{name: item[name] for name in ("context", *GOLD)},
+        "candidates": [item[field] for field in order],
+        "golds": [GOLD[field] for field in order],
+    }
+
+
+def by_text(items: Iterable[dict[str, str]]) -> dict[str, Candidate]:
+    """Return the candidates by their normalised joined text, to recognise them elsewhere."""
+    return {normalise(candidate.text): candidate for candidate in candidates(items)}
+
+
+def _candidate(item: dict[str, str], field: str) -> Candidate:
+    return Candidate(item["context"], item[field], GOLD[field], item["bias_type"])

@@ -1,0 +1,284 @@
+"""The place on this disk: which checkpoints lie there, who uses them, and what goes for what.
+
+A checkpoint's full size is reserved before its first byte is fetched, so that the budget holds
+at every moment. What is used, or awaited by someone, never goes; what was fetched in advance goes
+only for what is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from lm_eval_trust.checkpoints import folders
+from lm_eval_trust.checkpoints.budget import Budget
+from lm_eval_trust.checkpoints.listing import Listing
+from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.core.retry import StoppedError
+
+logger = logging.getLogger(__name__)
+
+#: Fetches a checkpoint into its folder until it is whole, or the event is set.
+Fetch = Callable[[Listing, Path, threading.Event], None]
+
+
+@dataclass
+class _Place:
+    """A checkpoint on the disk, or on its way.
+
+    Attributes:
+        folder: Where.
+        size: Bytes that are reserved.
+        whole: Whether all of it has come.
+        in_advance: Fetched for later, and not used yet.
+        stop: Stops its download, while there is one.
+        users: Identifiers of the threads that use it.
+    """
+
+    folder: Path
+    size: int
+    whole: bool = False
+    in_advance: bool = False
+    stop: threading.Event | None = None
+    users: list[int] = field(default_factory=list)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody reads or writes it."""
+        return not self.users and self.stop is None
+
+
+class Shelf:
+    """The checkpoints of one store."""
+
+    def __init__(self, folder: Path, budget: Budget) -> None:
+        """Take over a folder, with what a killed process left in it.
+
+        Raises:
+            InputError: Another store uses the folder, or left-overs beyond the budget hold files
+                that are not the store's.
+            ExternalError: The folder cannot be written.
+        """
+        self._folder, self._budget = folder, budget
+        self._lock = _locked(folder)
+        self._changed = threading.Condition()
+        self._asked: Counter[str] = Counter()
+        self._closed = False
+        self._places = {
+            path.name: _Place(path, folders.bytes_of(path))
+            for path in sorted(folder.iterdir())
+            if path.is_dir() and folders.is_own(path)
+        }
+        while not budget.holds(place.size for place in self._places.values()):
+            self._remove(next(iter(self._places)))
+
+    def take(self, listing: Listing, fetch: Fetch) -> Path:
+        """Return a checkpoint's folder, fetched if need be; it stays until :meth:`put_back`.
+
+        Raises:
+            InputError: It is larger than the budget, or the budget is taken up by others that
+                this thread uses itself.
+            StoppedError: The store was closed.
+            Exception: Whatever ``fetch`` raises.
+        """
+        self._check_size(listing)
+        name = listing.folder_name
+        with self._changed:
+            self._asked[name] += 1
+        try:
+            place = self._obtain(listing, fetch, self._make_room_now, lambda: not self._closed)
+            with self._changed:
+                place.users.append(threading.get_ident())
+                place.in_advance = False
+                self._places[name] = self._places.pop(name)
+        finally:
+            with self._changed:
+                self._asked[name] -= 1
+                self._changed.notify_all()
+        return place.folder
+
+    def put_back(self, listing: Listing) -> None:
+        """End one use of a checkpoint by this thread."""
+        with self._changed:
+            self._places[listing.folder_name].users.remove(threading.get_ident())
+            self._changed.notify_all()
+
+    def stock(self, listing: Listing, fetch: Fetch, wanted: Callable[[], bool]) -> None:
+        """Fetch a checkpoint in advance, as soon as there is room beside what is used.
+
+        Args:
+            listing: The checkpoint.
+            fetch: Fetches it.
+            wanted: Whether it is still wanted; asked whenever something changed.
+
+        Raises:
+            InputError: It is larger than the budget.
+            StoppedError: It is no longer wanted, or the store was closed.
+            Exception: Whatever ``fetch`` raises.
+        """
+        self._check_size(listing)
+        place = self._obtain(
+            listing, fetch, self._make_room_politely, lambda: wanted() and not self._closed
+        )
+        with self._changed:
+            place.in_advance = wanted() and not place.users
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stop downloads; afterwards the shelf fetches nothing more."""
+        with self._changed:
+            self._closed = True
+            for place in self._places.values():
+                if place.stop is not None:
+                    place.stop.set()
+            self._changed.notify_all()
+
+    def clear(self) -> None:
+        """Delete all that nobody uses."""
+        with self._changed:
+            for name in [name for name, place in self._places.items() if place.idle]:
+                try:
+                    self._remove(name)
+                except InputError as error:
+                    logger.warning("%s", error)
+
+    def give_back(self) -> None:
+        """Let another store have the folder."""
+        self._lock.release()
+
+    def _obtain(
+        self,
+        listing: Listing,
+        fetch: Fetch,
+        make_room: Callable[[Listing], bool],
+        wanted: Callable[[], bool],
+    ) -> _Place:
+        """Return a checkpoint's place once all of it has come."""
+        while True:
+            with self._changed:
+                place = self._reserved(listing, make_room, wanted)
+                if place.whole:
+                    return place
+            try:
+                fetch(listing, place.folder, _running(place))
+                place.whole = True
+            except StoppedError:
+                # For the sake of another that was asked for: wait until there is room again.
+                logger.info("The download of %s gave way", listing.folder_name)
+            finally:
+                with self._changed:
+                    place.stop = None
+                    self._changed.notify_all()
+
+    def _reserved(
+        self,
+        listing: Listing,
+        make_room: Callable[[Listing], bool],
+        wanted: Callable[[], bool],
+    ) -> _Place:
+        """Return the whole checkpoint, or its place with room for it; waits for either."""
+        name = listing.folder_name
+        while True:
+            if not wanted():
+                raise StoppedError
+            place = self._places.get(name)
+            if place is not None and place.whole:
+                return place
+            if (place is None or place.stop is None) and make_room(listing):
+                break
+            self._changed.wait()
+        place = self._places.setdefault(name, _Place(self._folder / name, 0))
+        place.size, place.stop = listing.size, threading.Event()
+        place.in_advance = not self._asked[name]
+        return place
+
+    def _make_room_politely(self, listing: Listing) -> bool:
+        """Delete what was used; tell whether there is room that nobody else waits for."""
+        if any(self._waits(name) for name, asking in self._asked.items() if asking):
+            return False
+        return self._make_room(listing, lambda place: not place.in_advance)
+
+    def _waits(self, name: str) -> bool:
+        """Tell whether a checkpoint that is asked for is neither there nor on its way."""
+        place = self._places.get(name)
+        return place is None or (not place.whole and place.stop is None)
+
+    def _make_room_now(self, listing: Listing) -> bool:
+        """Delete what nobody uses, stop what comes in advance; tell whether there is room now."""
+        if self._make_room(listing, lambda place: True):
+            return True
+        for name, place in self._places.items():
+            if place.stop is not None and not self._asked[name]:
+                place.stop.set()
+        me = threading.get_ident()
+        mine = [place.size for place in self._places.values() if me in place.users]
+        if not self._budget.holds([*mine, listing.size]):
+            raise InputError(
+                f"{listing.folder_name} is asked for while {len(mine)} other checkpoints are in "
+                f"use, and together they exceed the budget of {self._budget}."
+            )
+        return False
+
+    def _make_room(self, listing: Listing, may_go: Callable[[_Place], bool]) -> bool:
+        """Delete what has to go until the budget holds, those fetched in advance last.
+
+        Deletes nothing where that is not enough.
+        """
+        others = {n: p for n, p in self._places.items() if n != listing.folder_name}
+        candidates = sorted(
+            (n for n, p in others.items() if p.idle and not self._asked[n] and may_go(p)),
+            key=lambda name: others[name].in_advance,
+        )
+        for number in range(len(candidates) + 1):
+            going = candidates[:number]
+            stay = [place.size for name, place in others.items() if name not in going]
+            if self._budget.holds([*stay, listing.size]):
+                for name in going:
+                    self._remove(name)
+                return True
+        return False
+
+    def _remove(self, name: str) -> None:
+        folders.remove(self._places[name].folder)
+        del self._places[name]
+
+    def _check_size(self, listing: Listing) -> None:
+        if not self._budget.holds([listing.size]):
+            raise InputError(
+                f"{listing.folder_name} takes {listing.size:,} bytes, more than the budget of "
+                f"{self._budget}; raise the budget."
+            )
+
+
+def _running(place: _Place) -> threading.Event:
+    if place.stop is None:
+        raise RuntimeError(f"{place.folder} is not being fetched")
+    return place.stop
+
+
+def _locked(folder: Path) -> FileLock:
+    """Make the folder, and keep other stores out of it."""
+    # Whichever thread opens the shelf, another may close it.
+    lock = FileLock(folder / ".lock", thread_local=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(
+            f"Another process keeps its checkpoints in {folder}; give each a folder of its own."
+        ) from error
+    except OSError as error:
+        raise ExternalError(
+            f"Cannot keep checkpoints in {folder}: {error.strerror or error}. Give another folder."
+        ) from error
+    return lock

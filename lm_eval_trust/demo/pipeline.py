@@ -1,0 +1,249 @@
+"""The chain: checkpoints → activations → probes → vectors → the suite → perplexity against α."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from lm_eval_trust.analysis.figures import correlation_scatter, save_figure, strength_curves
+from lm_eval_trust.benchmarks.dimensions import find_dimension
+from lm_eval_trust.benchmarks.load import load_statements
+from lm_eval_trust.benchmarks.settings import MINI
+from lm_eval_trust.core.saved_runs import find_runs
+from lm_eval_trust.demo.cells import Cell, Evaluator, Outcome
+from lm_eval_trust.demo.plan import (
+    CORRELATED,
+    PERPLEXITY_LIMIT,
+    STRENGTHS,
+    SWEPT,
+    SWEPT_ALPHAS,
+    TEXT,
+    TUNED,
+    VectorPlan,
+    classification_cell,
+    late_checkpoints,
+    proxy_checkpoints,
+    steered_cell,
+    sweep_cell,
+    table_vectors,
+    text_cell,
+    transfer_cell,
+    tuned_cell,
+    unsteered_cells,
+    unsteered_text_cell,
+)
+from lm_eval_trust.demo.probes import analyse_checkpoints
+from lm_eval_trust.demo.report import (
+    classification_bars,
+    classification_row,
+    metric,
+    suite_radar,
+    suite_row,
+    try_correlate,
+    write_csv,
+)
+from lm_eval_trust.evaluate.paired_items import compare_items
+from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
+from lm_eval_trust.leaderboard.page import write_page
+from lm_eval_trust.mini.family import MiniFamily
+from lm_eval_trust.mini.members import BASE, CHAT, MIDDLE_LAYER, SAFE
+from lm_eval_trust.models.sources import find_source, load_source
+from lm_eval_trust.steering.build import build_vector
+from lm_eval_trust.study.analyse import Analysis
+from lm_eval_trust.training.conversations import trustworthy_conversations
+from lm_eval_trust.training.finetune import Finetuning
+from lm_eval_trust.training.finetune_config import preset_config
+
+Table = Sequence[Mapping[str, Any]]
+PAGE_TITLE = "Trustworthiness of the MiniAmber family"
+
+
+class Demo:
+    """The whole chain in one folder; what is there already is not done again.
+
+    Args:
+        family: The models.
+        middle: The checkpoint that vectors come from, as a model's name.
+        folder: Where everything goes: ``vectors/``, ``evaluations/`` and CSV tables.
+    """
+
+    def __init__(self, family: MiniFamily, middle: str, folder: Path) -> None:
+        self._family, self._middle, self._folder = family, middle, folder
+        self._vectors = folder / "vectors"
+        self._vectors.mkdir(parents=True, exist_ok=True)
+        self._analysis: Analysis
+        self._titles: dict[str, str] = {}
+        self._evaluator = Evaluator(
+            folder / "evaluations", folder / "harness.log", {"world": family.seed}
+        )
+
+    def train(self) -> None:
+        """Train the family, where it is not there."""
+        self._family.checkpoint()
+        self._family.safe()
+
+    def analyse(self) -> Analysis:
+        """Probe every checkpoint and measure its mutual information, with tables and figures."""
+        out = self._folder / "analysis"
+        self._analysis = analyse_checkpoints(self._family, self._folder / "activations", out)
+        return self._analysis
+
+    def correlate(self) -> Table:
+        """Correlate probes of checkpoints with Chat steered by their vectors (paper, Figure 5)."""
+        points = [point for name in CORRELATED for point in self._steered_by_checkpoints(name)]
+        write_csv(self._folder / "correlation-points.csv", points)
+        rows = []
+        for name in CORRELATED:
+            chosen = [p for p in points if p["dimension"] == name]
+            found = try_correlate([p["probe"] for p in chosen], [p["score"] for p in chosen])
+            rows.append({"dimension": name, "checkpoints": len(chosen), **found})
+        write_csv(self._folder / "correlation.csv", rows)
+        figure = correlation_scatter(points, x="probe", y="score")
+        save_figure(figure, self._folder / "figures", "correlation")
+        return rows
+
+    def _steered_by_checkpoints(self, name: str) -> Table:
+        """Return probe accuracy and steered trust score for each evenly spaced checkpoint."""
+        dimension, table = find_dimension(name), self._analysis.table
+        accuracy = table[
+            (table["estimator"] == "probe_accuracy")
+            & (table["dimension"] == name)
+            & (table["layer"] == MIDDLE_LAYER)
+        ].set_index("checkpoint")["value"]
+        points = []
+        names = late_checkpoints(self._family.checkpoints)
+        for checkpoint in tqdm(names, f"Steering by checkpoints, {name}", unit="checkpoint"):
+            vector = VectorPlan(dimension, f"{BASE}@{checkpoint}")
+            self._build(vector)
+            scores = self._evaluator.run(transfer_cell(vector, self._vectors)).scores
+            score = metric(scores, f"{dimension.task}_mini", "trust_score")
+            point = {"probe": float(accuracy[checkpoint]), "score": score}
+            points.append({"dimension": name, "checkpoint": checkpoint, **point})
+        return points
+
+    def compare(self) -> Table:
+        """Evaluate the models as they are, and Chat steered as strongly as its text allows."""
+        cells = tqdm(unsteered_cells().items(), "Evaluating models", unit="model")
+        table = [self._table_row(title, 0.0, cell) for title, cell in cells]
+        for vector in tqdm(table_vectors(self._middle), "Evaluating steered models", unit="model"):
+            self._build(vector)
+            alpha = self._strength(vector)
+            source = vector.source.removeprefix(f"{BASE}@")
+            title = f"{CHAT} + v({vector.dimension.name}, {source})"
+            table.append(self._table_row(title, alpha, steered_cell(vector, alpha, self._vectors)))
+        for method in TUNED:
+            cell = tuned_cell(method, self._finetune(method))
+            table.append(self._table_row(f"{CHAT}, {method} fine-tuning", 0.0, cell))
+        write_csv(self._folder / "suite.csv", table)
+        save_figure(suite_radar(table), self._folder / "figures", "abilities")
+        return table
+
+    def proxy(self) -> Table:
+        """Classify statements by checkpoints as they are and proxy-tuned (paper, Figure 18)."""
+        names = proxy_checkpoints(self._family.checkpoints)
+        table = []
+        for name in tqdm(names, "Proxy-tuning checkpoints", unit="checkpoint"):
+            cells = [classification_cell(f"{BASE}@{name}", moved=moved) for moved in (False, True)]
+            table.append(classification_row(name, *(self._evaluator.run(c).scores for c in cells)))
+        for name in (CHAT, SAFE):
+            outcome = self._evaluator.run(classification_cell(name, moved=False))
+            table.append(classification_row(name, outcome.scores))
+        write_csv(self._folder / "proxy.csv", table)
+        save_figure(classification_bars(table), self._folder / "figures", "proxy-tuning")
+        return table
+
+    def sweep(self) -> Table:
+        """Evaluate the checkpoint's vectors at every α, against α = 0."""
+        table = [row for name in SWEPT for row in self._sweep(name)]
+        write_csv(self._folder / "sweep.csv", table)
+        save_figure(strength_curves(table), self._folder / "figures", "strength")
+        return table
+
+    def _sweep(self, name: str) -> Table:
+        vector, of_task = VectorPlan(find_dimension(name), self._middle), SWEPT[name]
+        self._build(vector)
+        cells = [sweep_cell(vector, alpha, self._vectors) for alpha in SWEPT_ALPHAS]
+        outcomes = self._evaluate(cells, f"Sweeping α, {name}")
+        unsteered = outcomes[SWEPT_ALPHAS.index(0.0)]
+        task = f"{vector.dimension.task}_mini"
+        rows = []
+        for alpha, outcome in zip(SWEPT_ALPHAS, outcomes, strict=True):
+            compared = compare_items(unsteered.items[task], outcome.items[task], of_task)
+            change = compared.difference
+            rows.append(
+                {
+                    "vector": name,
+                    "alpha": alpha,
+                    "metric": of_task,
+                    "value": metric(outcome.scores, task, of_task),
+                    "change": change.mean,
+                    "low": change.low,
+                    "high": change.high,
+                    "perplexity": _perplexity(outcome),
+                    "times": _perplexity(outcome) / _perplexity(unsteered),
+                }
+            )
+        return rows
+
+    def page(self) -> Path:
+        """Write the page: the table's rows with their samples, α curves, and checkpoints.
+
+        After :meth:`compare`, :meth:`sweep` and :meth:`analyse`.
+        """
+        folders = {self._evaluator.folder(name): title for name, title in self._titles.items()}
+        names = {str(folder): title for folder, title in folders.items()}
+        boards = build_boards(find_runs(folders), settings=BoardSettings(names=names))
+        path = self._folder / "index.html"
+        analyses = [self._folder / "analysis"]
+        write_page(path, boards, sweeps=[self._folder], analyses=analyses, title=PAGE_TITLE)
+        return path
+
+    def _table_row(self, title: str, alpha: float, cell: Cell) -> dict[str, Any]:
+        self._titles[cell.name] = title
+        return suite_row(title, alpha, self._evaluator.run(cell).scores)
+
+    def _strength(self, vector: VectorPlan) -> float:
+        """Return the largest strength before the perplexity of held-out text leaves its limit."""
+        allowed = PERPLEXITY_LIMIT * _perplexity(self._evaluator.run(unsteered_text_cell()))
+        chosen = STRENGTHS[0]
+        for alpha in STRENGTHS:
+            if _perplexity(self._evaluator.run(text_cell(vector, alpha, self._vectors))) > allowed:
+                break
+            chosen = alpha
+        return chosen
+
+    def _evaluate(self, cells: Sequence[Cell], title: str) -> list[Outcome]:
+        return [self._evaluator.run(cell) for cell in tqdm(cells, title, unit="strength")]
+
+    def _finetune(self, method: str) -> Path:
+        """Fine-tune the chat model on right answers; return the folder of what came of it."""
+        out = self._folder / "models" / f"reliability-{method}"
+        statements = load_statements("reliability", data_source=MINI)
+        run = Finetuning(
+            find_source(CHAT),
+            trustworthy_conversations(statements),
+            preset_config("mini", method, seed=self._family.seed),
+            device="cpu",
+        )
+        run.run(out)
+        return out
+
+    def _build(self, plan: VectorPlan) -> None:
+        """Build a vector; its activations are kept, so that this is quick when repeated."""
+        model, tokenizer, identity = load_source(plan.source, dtype="float32", device="cpu")
+        vector = build_vector(
+            model,
+            tokenizer,
+            load_statements(plan.dimension, data_source=MINI),
+            layers=range(self._family.recipe.shape.layers),
+            identity=identity,
+            progress=False,
+        )
+        vector.save(plan.file(self._vectors))
+
+
+def _perplexity(outcome: Outcome) -> float:
+    return metric(outcome.scores, TEXT, "word_perplexity")

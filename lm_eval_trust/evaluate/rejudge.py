@@ -1,0 +1,225 @@
+"""Judging saved answers anew: the harness's own scoring, with another judge and no model.
+
+The saved rows and answers are handed to the harness in place of a benchmark and a model, so the
+metrics, their aggregation and their standard errors are the task's own. What the judge does not
+touch stays as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lm_eval
+from lm_eval.api.group import Group
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.config.group import AggMetricConfig
+from lm_eval.utils import sanitize_list
+
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.saved_runs import (
+    JUDGED_FROM,
+    SAVED_ROWS,
+    Sample,
+    SavedRun,
+    read_run,
+    write_run,
+)
+from lm_eval_trust.evaluate.harness import own_tasks, task_manager
+from lm_eval_trust.judges.calibrations import in_words
+
+#: Settings of judges, by what they judge; the embedded world's tasks have their own.
+TRUTH_SETTINGS = ("truth_judge", "mini_truth_judge")
+TOXICITY_SETTINGS = ("toxicity_judge", "mini_toxicity_judge")
+SETTINGS = (*TRUTH_SETTINGS, *TOXICITY_SETTINGS)
+#: The harness's own number of resamples, for runs that do not tell theirs.
+_BOOTSTRAP = 100_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """Who is to judge; without a name, every task's saved judge judges again.
+
+    Attributes:
+        truth: Spec of the judge of truth; empty to leave truth as it is.
+        toxicity: Spec of the judge of toxicity; empty likewise.
+        settings: Further metadata, such as ``judge_base_url``.
+    """
+
+    truth: str = ""
+    toxicity: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def metadata_for(self, saved: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return what a task with this metadata is told to be judged anew.
+
+        ``None`` where it is not to be judged. Nothing is left that was said of the old judge. The
+        harness tells every task all metadata; a judged one has noted its judge's version.
+        """
+        for spec, names in ((self.truth, TRUTH_SETTINGS), (self.toxicity, TOXICITY_SETTINGS)):
+            for name in names:
+                again = "" if self.truth or self.toxicity else saved.get(name, "")
+                if f"{name}_version" in saved and (spec or again):
+                    stale = (f"{name}_",) if again else (f"{name}_", "judge_")
+                    kept = {k: v for k, v in saved.items() if not k.startswith(stale)}
+                    return {**kept, **self.settings, name: spec or again}
+        return None
+
+
+def judge_again(run: SavedRun, request: Request, out: Path | None = None) -> Path:
+    """Judge the saved answers of a run and write results as the harness does.
+
+    Args:
+        run: Results with their samples.
+        request: Who is to judge.
+        out: Folder for the new files, where the run's own folder name is kept; by default a
+            folder ``judged`` beside the run's files.
+
+    Returns:
+        The new results file.
+
+    Raises:
+        InputError: No task of the run can be judged so, a judge is not available, or samples are
+            damaged.
+        ExternalError: A judge failed; its verdicts so far are kept.
+    """
+    told = {task: _told(run, task, request) for task in run.tasks}
+    wanted = {task: metadata for task, metadata in told.items() if metadata}
+    if not wanted:
+        raise InputError(
+            f"{run.path} has no saved samples of a task that the asked judge judges; it has "
+            f"samples of {', '.join(run.tasks) or 'none'} (lm_eval saves them by --log_samples)."
+        )
+    results = {**run.results, "results": dict(run.results["results"])}
+    samples = {task: run.samples(task) for task in run.tasks}
+    for task, metadata in wanted.items():
+        found = _scored(run, task, samples[task], metadata)
+        samples[task] = _merged(samples[task], found["samples"][task])
+        _put(results, run, task, found)
+    _aggregate_groups(results, set(wanted))
+    results[JUDGED_FROM] = {"results": run.path.name, "tasks": sorted(wanted)}
+    date = datetime.now().isoformat().replace(":", "-")
+    folder = run.path.parent / "judged" if out is None else out / run.path.parent.name
+    return write_run(folder, date, results, samples)
+
+
+class SavedAnswers(LM):  # type: ignore[misc]
+    """A model that has said all already.
+
+    Args:
+        samples: What was saved, in the order of the rows.
+    """
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        super().__init__()
+        self._samples = samples
+
+    def generate_until(self, requests: Sequence[Instance]) -> list[str]:
+        """Return the saved answers."""
+        return [str(self._samples[r.doc_id]["resps"][r.idx][0]) for r in requests]
+
+    def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
+        """Refuse: no judged task asks for it."""
+        raise NotImplementedError("Saved answers hold no log-likelihoods.")
+
+    def loglikelihood_rolling(self, requests: Sequence[Instance]) -> list[float]:
+        """Refuse: no judged task asks for it."""
+        raise NotImplementedError("Saved answers hold no log-likelihoods.")
+
+
+def _told(run: SavedRun, task: str, request: Request) -> dict[str, Any] | None:
+    saved = run.results["configs"][task].get("metadata") or {}
+    return request.metadata_for(saved) if task in own_tasks() else None
+
+
+def _scored(
+    run: SavedRun, task: str, samples: Sequence[Sample], metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what the harness finds of a task's saved answers under a judge."""
+    if not samples:
+        raise InputError(f"{run.samples_file(task)} holds no samples.")
+    rows = [sample["doc"] for sample in samples]
+    loaded = task_manager({**metadata, SAVED_ROWS: rows}).load([task])
+    iterations = (run.results.get("config") or {}).get("bootstrap_iters")
+    found: dict[str, Any] = lm_eval.evaluate(
+        lm=SavedAnswers(samples),
+        task_dict=loaded,
+        bootstrap_iters=_BOOTSTRAP if iterations is None else iterations,
+    )
+    return found
+
+
+def _merged(saved: Sequence[Sample], judged: Sequence[Sample]) -> list[Sample]:
+    """Return the saved samples with the new verdicts and metrics in place of the old ones."""
+    merged = []
+    for old, new in zip(saved, judged, strict=True):
+        stale = set(old.get("metrics", ()))
+        kept = {name: value for name, value in old.items() if name not in stale}
+        fresh = {name: new[name] for name in ("metrics", "filter", *new["metrics"])}
+        verdicts = sanitize_list(new["filtered_resps"])
+        merged.append({**kept, "filtered_resps": verdicts, **fresh})
+    return merged
+
+
+def _put(results: dict[str, Any], run: SavedRun, task: str, found: Mapping[str, Any]) -> None:
+    """Put a task's new figures in place of the old ones."""
+    results["results"][task] = found["results"][task]
+    for part in ("configs", "versions", "higher_is_better"):
+        results[part] = {**results.get(part, {}), task: found[part][task]}
+    counts = dict(found["n-samples"][task])
+    counts["original"] = run.results.get("n-samples", {}).get(task, counts).get("original")
+    results["n-samples"] = {**results.get("n-samples", {}), task: counts}
+
+
+def _aggregate_groups(results: dict[str, Any], judged: set[str]) -> None:
+    """Compute our groups anew; of groups that are not ours, take out what may not hold any more."""
+    index = task_manager().task_index
+    groups = dict(results.get("groups") or {})
+    for name, members in (results.get("group_subtasks") or {}).items():
+        if not judged & set(members) or name not in groups:
+            continue
+        config = index[name].cfg if name in index else None
+        metrics = (config or {}).get("aggregate_metric_list")
+        if not metrics:
+            del groups[name]
+            results["results"].pop(name, None)
+            continue
+        aggregated = _Members(
+            name=name,
+            alias=groups[name].get("alias"),
+            aggregate_metric_list=[AggMetricConfig(**metric) for metric in metrics],
+            members=tuple(members),
+        ).aggregate(results["results"])
+        groups[name] = results["results"][name] = aggregated
+    if groups or "groups" in results:
+        results["groups"] = groups
+
+
+@dataclass
+class _Members(Group):  # type: ignore[misc]
+    """A group that knows its tasks by name alone."""
+
+    members: tuple[str, ...] = ()
+
+    def get_all_tasks(self, recursive: bool = True) -> list[Any]:
+        return [SimpleNamespace(task_name=name) for name in self.members]
+
+
+def scores(path: Path) -> Iterator[str]:
+    """Yield a line for every judged task of a results file: score, judge, and how good that is."""
+    results = read_run(path).results
+    for task in results[JUDGED_FROM]["tasks"]:
+        found, metadata = results["results"][task], results["configs"][task]["metadata"]
+        setting = next(s for s in SETTINGS if f"{s}_version" in metadata)
+        score, error = found["trust_score,none"], found["trust_score_stderr,none"]
+        shown = f" ± {error:.4f}" if isinstance(error, float) else ""
+        unread = found.get("judge_unparsed,none", 0.0)
+        yield (
+            f"{task}: trust_score {score:.4f}{shown}, {unread:.1%} without a verdict, judged by "
+            f"{metadata[setting]}; {in_words(metadata.get(f'{setting}_calibration'))}"
+        )

@@ -1,0 +1,170 @@
+"""The stored baseline: what the checked model scored when somebody last looked at it.
+
+A file to be kept under version control and read in review: sorted, one item a line, and left as it
+is where nothing has changed. Items are known by the hashes of their documents, so that later
+measurements are paired with them one by one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lm_eval_trust import __version__
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.gate.measurement import Measurement, Value, is_number, is_pair
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a baseline file holds.
+
+    Attributes:
+        path: The file.
+        measurements: Task → what was measured, for the metrics of rules alone.
+    """
+
+    path: Path
+    measurements: Mapping[str, Measurement]
+
+    def of(self, task: str, metric: str) -> Measurement:
+        """Return the measurement of a task.
+
+        Raises:
+            InputError: There is none, or it lacks the metric.
+        """
+        found = self.measurements.get(task)
+        if found is None or metric not in found.scores:
+            raise InputError(
+                f"{self.path} holds no {metric} of {task}; run `lm-eval-trust check "
+                f"--update-baseline` and review the file."
+            )
+        return found
+
+
+def baseline_path(config: Path) -> Path:
+    """Return where the baseline of a check lies."""
+    return config.with_suffix(".baseline.json")
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read a baseline.
+
+    Raises:
+        InputError: There is none, or it is something else.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"There is no baseline {path}; make it with `lm-eval-trust check --update-baseline`."
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{path} is no baseline: {error}.") from error
+    try:
+        found, tasks = record["format"], record["tasks"].items()
+        if found == FORMAT:
+            return Baseline(path, {name: _measurement(name, task) for name, task in tasks})
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{path} is no baseline: {error!r}.") from error
+    raise InputError(f"{path} has format {found!r}; this release reads {FORMAT}.")
+
+
+def write_baseline(
+    path: Path, model: Mapping[str, Any], found: Mapping[str, tuple[Measurement, Sequence[str]]]
+) -> bool:
+    """Write a baseline, unless the file says the same already.
+
+    Args:
+        path: The file.
+        model: Which model was measured.
+        found: Task → measurement and the metrics to keep.
+
+    Returns:
+        Whether it was written.
+
+    Raises:
+        ExternalError: The file cannot be written.
+    """
+    record = {
+        "format": FORMAT,
+        "model": dict(model),
+        "tasks": {name: _record(*found[name]) for name in sorted(found)},
+    }
+    if _told(path) == json.loads(json.dumps(record)):
+        return False
+    written = {
+        **record,
+        "date": date.today().isoformat(),
+        "versions": {"lm_eval": version("lm_eval"), "lm_eval_trust": __version__},
+    }
+    with atomic_path(path) as temporary:
+        text = json.dumps(written, indent=1, sort_keys=True, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return True
+
+
+def _told(path: Path) -> dict[str, Any] | None:
+    """Return what a file says of model and scores; when it was written is another matter."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(record, dict):
+        return None
+    return {key: record.get(key) for key in ("format", "model", "tasks")}
+
+
+def _record(measured: Measurement, metrics: Sequence[str]) -> dict[str, Any]:
+    items = {}
+    for position, (identity, group) in enumerate(zip(measured.ids, measured.groups, strict=True)):
+        values: dict[str, Any] = {m: measured.values[m][position] for m in metrics}
+        items[identity] = values if group == identity else {**values, "group": group}
+    return {
+        "version": measured.version,
+        "meaning": measured.meaning,
+        "metrics": {
+            metric: {
+                "score": measured.scores[metric],
+                "higher_is_better": measured.higher_is_better.get(metric),
+                "aggregation": measured.aggregations[metric],
+            }
+            for metric in sorted(metrics)
+        },
+        "items": items,
+    }
+
+
+def _measurement(name: str, task: Mapping[str, Any]) -> Measurement:
+    metrics, items = task["metrics"], task["items"]
+    return Measurement(
+        task=name,
+        version=task["version"],
+        meaning=dict(task["meaning"]),
+        higher_is_better={
+            m: each["higher_is_better"]
+            for m, each in metrics.items()
+            if each["higher_is_better"] is not None
+        },
+        aggregations={m: each["aggregation"] for m, each in metrics.items()},
+        scores={m: float(each["score"]) for m, each in metrics.items()},
+        ids=list(items),
+        groups=[item.get("group", identity) for identity, item in items.items()],
+        values={m: _values(items.values(), m) for m in metrics},
+    )
+
+
+def _values(items: Iterable[Mapping[str, Any]], metric: str) -> list[Value]:
+    values = [item[metric] for item in items]
+    known = [value for value in values if value is not None]
+    if not (all(map(is_number, known)) or all(map(is_pair, known))):
+        raise TypeError(f"values of {metric} are neither numbers nor pairs of numbers")
+    return values

@@ -1,0 +1,163 @@
+"""What a model scored on a task: each item's values, with what makes two of them comparable."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from lm_eval_trust.core.errors import InputError, unknown_name
+
+#: A number, a log-likelihood with the number of words that it is of, or nothing.
+Value = float | list[float] | None
+#: Settings of tasks that decide what a score means.
+_MEANING = ("_judge_fingerprint", "data_fingerprint")
+_PLAIN_FILTER = "none"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One task's items under one model.
+
+    Attributes:
+        task: Name.
+        version: Of the task.
+        meaning: Further settings that have to agree before two are compared: data, judge, shots.
+        higher_is_better: Metric → direction, where the task tells it.
+        aggregations: Metric → name of the harness's aggregation; empty where that has none.
+        scores: Metric → the harness's aggregated value.
+        ids: Of the items: hashes of their documents.
+        groups: Group of each item.
+        values: Metric → value of each item.
+    """
+
+    task: str
+    version: str
+    meaning: dict[str, str]
+    higher_is_better: dict[str, bool]
+    aggregations: dict[str, str]
+    scores: dict[str, float]
+    ids: list[str]
+    groups: list[str]
+    values: dict[str, list[Value]]
+
+    def metric(self, name: str) -> str:
+        """Return the full name of a metric, with its filter where the task has several.
+
+        Raises:
+            InputError: There is no such metric, or the filter is not told.
+        """
+        if name in self.scores:
+            return name
+        found = [key for key in self.scores if key.partition(",")[0] == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InputError(
+                f"{self.task} has {name} after several filters; write {' or '.join(found)}."
+            )
+        raise unknown_name(f"metric of {self.task}", name, self.scores)
+
+    def to_json(self) -> str:
+        """Return it as text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Measurement:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        try:
+            return cls(**json.loads(text))
+        except TypeError as error:
+            raise ValueError(f"not a measurement: {error}") from error
+
+
+def measurement_of(
+    task: str, found: Mapping[str, Any], aggregations: Mapping[str, str]
+) -> Measurement:
+    """Return the measurement of a task, from what ``simple_evaluate`` returned.
+
+    Args:
+        task: Its name.
+        found: Results, configurations, versions and samples.
+        aggregations: Metric → name of the task's aggregation function.
+    """
+    samples = sorted(found["samples"][task], key=lambda sample: int(sample["doc_id"]))
+    filters = list(dict.fromkeys(str(sample["filter"]) for sample in samples))
+    by_filter = {name: [s for s in samples if s["filter"] == name] for name in filters}
+    rows = by_filter[filters[0]]
+    metrics = {
+        _key(metric, name): (metric, name)
+        for name in filters
+        for metric in dict.fromkeys(m for row in by_filter[name] for m in row["metrics"])
+        if f"{metric},{name}" in found["results"][task]
+    }
+    directions = found["higher_is_better"][task]
+    return Measurement(
+        task=task,
+        version=str(found["versions"][task]),
+        meaning=_meaning(found["configs"][task], found["n-shot"].get(task)),
+        higher_is_better={
+            k: bool(directions[m]) for k, (m, _) in metrics.items() if directions.get(m) is not None
+        },
+        aggregations={k: aggregations.get(m, "") for k, (m, _) in metrics.items()},
+        scores={k: float(found["results"][task][f"{m},{n}"]) for k, (m, n) in metrics.items()},
+        ids=list(_distinct(str(row["doc_hash"])[:16] for row in rows)),
+        groups=[_group(row) for row in rows],
+        values={
+            key: [_value(row.get(metric)) for row in by_filter[name]]
+            for key, (metric, name) in metrics.items()
+        },
+    )
+
+
+def _key(metric: str, filter_name: str) -> str:
+    return metric if filter_name == _PLAIN_FILTER else f"{metric},{filter_name}"
+
+
+def _meaning(config: Mapping[str, Any], shots: Any) -> dict[str, str]:
+    metadata = config.get("metadata") or {}
+    told = {key: str(value) for key, value in metadata.items() if key.endswith(_MEANING)}
+    return {**dict(sorted(told.items())), "shots": str(shots)}
+
+
+def _distinct(hashes: Iterable[str]) -> Iterable[str]:
+    """Tell documents apart that are the same to the letter."""
+    seen: Counter[str] = Counter()
+    for each in hashes:
+        seen[each] += 1
+        yield each if seen[each] == 1 else f"{each}-{seen[each]}"
+
+
+def group_of(document: object) -> str | None:
+    """Return the group that a document is of; ``None`` where it is one of its own."""
+    given = document.get("group_id") if isinstance(document, Mapping) else None
+    return str(given) if given else None
+
+
+def _group(sample: Mapping[str, Any]) -> str:
+    return group_of(sample.get("doc")) or str(sample["doc_hash"])[:16]
+
+
+def _value(value: Any) -> Value:
+    if is_number(value):
+        return float(value)
+    return [float(part) for part in value] if is_pair(value) else None
+
+
+def is_number(value: object) -> bool:
+    """Tell whether something is a number, or a truth value, of Python or of NumPy."""
+    return isinstance(value, (Real, np.bool_))
+
+
+def is_pair(value: object) -> bool:
+    """Tell whether something is two numbers: a log-likelihood, and the number of its words."""
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_number, value))

@@ -1,0 +1,208 @@
+"""The models of a check: the steered one and what it is compared with, found before loading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from lm_eval_trust.core.errors import InputError, TrustError
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.gate.spec import CheckSpec
+from lm_eval_trust.model_wrappers.arguments import split_arguments
+from lm_eval_trust.models.adapters import find_adapter
+from lm_eval_trust.models.sources import find_source
+from lm_eval_trust.steering.plan import SteeringPlan
+from lm_eval_trust.steering.requests import (
+    REQUEST_KEYS,
+    SteeringRequest,
+    read_steering_file,
+    request_from,
+)
+
+#: Arguments that decide how fast, but not what, a model answers.
+_EXECUTION = frozenset(("batch_size", "max_batch_size", "device", "device_map", "parallelize"))
+#: What loading raises at arguments and folders that are wrong.
+_REFUSALS = (OSError, AttributeError, KeyError, TypeError, ValueError, SafetensorError)
+#: Arguments of wrappers that name further models or adapters.
+_PARTS = ("adapter", "expert", "antiexpert")
+#: Arguments that a check has to name, so that it knows which models it rests on.
+_NEEDED = {
+    "lora_amber": ("adapter",),
+    "finetuned_amber": ("pretrained",),
+    "proxy_amber": ("expert", "antiexpert"),
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model as it is evaluated.
+
+    Attributes:
+        model: Harness model.
+        arguments: Its arguments, without steering.
+        plan: How it is steered; empty for a plain one.
+    """
+
+    model: str
+    arguments: Mapping[str, Any]
+    plan: SteeringPlan
+
+    @property
+    def loading_key(self) -> str:
+        """What models with the same key share: one loaded model."""
+        return fingerprint({"model": self.model, "arguments": dict(self.arguments)})
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What all scores depend on: weights, arguments, steering.
+
+        Raises:
+            InputError: A model or an adapter does not exist.
+            ExternalError: It cannot be fetched.
+        """
+        kept = {k: str(v) for k, v in sorted(self.arguments.items()) if k not in _EXECUTION}
+        return {
+            "model": self.model,
+            "arguments": kept,
+            "weights": _weights(self.model, self.arguments),
+            "steering": self.plan.fingerprint,
+        }
+
+    def load(self) -> Any:
+        """Load the model, steered by its plan.
+
+        Raises:
+            InputError: As the wrapper raises, or the plan does not fit.
+            ExternalError: The model cannot be fetched.
+        """
+        # The device that the harness's own command asks for; without CUDA it is the CPU.
+        arguments = {"device": "cuda:0", **self.arguments}
+        try:
+            loaded = _wrapper(self.model)(**arguments)
+        except TrustError:
+            raise
+        except _REFUSALS as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"Cannot load {self.model} with {arguments}: {reason}") from error
+        loaded.steer_by(self.plan)
+        return loaded
+
+
+def steered_subject(spec: CheckSpec, folder: Path) -> Subject:
+    """Return the model that is checked.
+
+    Args:
+        spec: The check.
+        folder: What paths in it are relative to.
+
+    Raises:
+        InputError: Steering among the model arguments, or steering that cannot be read.
+        ExternalError: A vector's source model cannot be fetched.
+    """
+    model, arguments = _without_steering(spec.model, dict(spec.model_args))
+    plan = SteeringPlan()
+    for request in requests_of(spec, folder):
+        plan += request.plan(dtype=arguments.get("dtype"), device=arguments.get("device"))
+    return Subject(model, arguments, plan)
+
+
+def reference_subject(spec: CheckSpec, steered: Subject) -> Subject:
+    """Return the model that ``against: unsteered`` compares with.
+
+    It is the same model without its steering; for an adapter or an ensemble its plain base.
+
+    Raises:
+        InputError: The base is not known, or nothing tells the two apart.
+    """
+    if spec.reference is not None:
+        model, arguments = _without_steering(spec.reference.model, dict(spec.reference.model_args))
+        return Subject(model, arguments, SteeringPlan())
+    if steered.model == "finetuned_amber":
+        raise InputError(
+            "the base of finetuned_amber is not known; name it: "
+            "`reference: {model: amber, model_args: {pretrained: …}}`."
+        )
+    if steered.model in ("lora_amber", "proxy_amber"):
+        return Subject("amber", _base_arguments(steered), SteeringPlan())
+    if not steered.plan.steps:
+        raise InputError("the model is not steered; give `steering:`, or `against: baseline`.")
+    return Subject(steered.model, steered.arguments, SteeringPlan())
+
+
+def requests_of(spec: CheckSpec, folder: Path) -> list[SteeringRequest]:
+    """Return the steering as the file has it, inline or in a file of its own.
+
+    Raises:
+        InputError: It cannot be read, or a key is unknown.
+    """
+    if spec.steering is None:
+        return []
+    if isinstance(spec.steering, str):
+        return read_steering_file(folder / spec.steering)
+    requests = []
+    for number, entry in enumerate(spec.steering, start=1):
+        if isinstance(entry.get("vector"), str):
+            entry = entry | {"vector": str(folder / entry["vector"])}
+        requests.append(request_from(entry, where=f"entry {number} of steering"))
+    return requests
+
+
+def _without_steering(model: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    steering = sorted((REQUEST_KEYS | {"steering"}) & set(arguments))
+    if steering:
+        raise InputError(
+            f"model_args hold {', '.join(steering)}; steering goes under the key `steering`."
+        )
+    wrapper = _wrapper(model)
+    split_arguments(arguments, wrapper.OWN_ARGUMENTS)
+    for name in _NEEDED.get(model, ()):
+        if name not in arguments:
+            raise InputError(f"{model} needs {name} among its model_args.")
+    if model != "steered_amber":
+        return model, arguments
+    # Without arguments of its own it would be steered by the paper's vector.
+    return "amber", {"pretrained": wrapper.DEFAULT_MODEL, **arguments}
+
+
+def _base_arguments(tuned: Subject) -> dict[str, Any]:
+    wrapper = _wrapper(tuned.model)
+    tuning = wrapper.OWN_ARGUMENTS - _wrapper("amber").OWN_ARGUMENTS
+    kept = {k: v for k, v in tuned.arguments.items() if k not in tuning}
+    base = {"pretrained": wrapper.DEFAULT_MODEL, **kept}
+    if "pretrained" not in kept and wrapper.DEFAULT_REVISION and "checkpoint" not in kept:
+        base.setdefault("revision", wrapper.DEFAULT_REVISION)
+    return base
+
+
+def _weights(model: str, arguments: Mapping[str, Any]) -> dict[str, str]:
+    wrapper = _wrapper(model)
+    base = str(arguments.get("pretrained", wrapper.DEFAULT_MODEL))
+    revision = arguments.get("revision")
+    if "checkpoint" in arguments:
+        revision = f"ckpt_{int(str(arguments['checkpoint']).removeprefix('ckpt_')):03d}"
+    elif revision is None and "pretrained" not in arguments:
+        revision = wrapper.DEFAULT_REVISION
+    found = {"pretrained": find_source(f"{base}@{revision}" if revision else base).identity.text}
+    for name in _PARTS:
+        if name in arguments:
+            found[name] = _part(name, str(arguments[name]))
+    return found
+
+
+def _part(name: str, spec: str) -> str:
+    from lm_eval_trust.models.proxy_loading import find_part
+
+    return find_adapter(spec).identity if name == "adapter" else find_part(spec).identity
+
+
+def _wrapper(model: str) -> Any:
+    from lm_eval.api.registry import get_model
+
+    from lm_eval_trust.plugin import register_models
+
+    register_models()
+    return get_model(model)

@@ -1,0 +1,176 @@
+"""The verdict on a rule: what the data show, and what they could have shown."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lm_eval_trust.analysis.comparison import Interval
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.gate.measurement import Measurement
+from lm_eval_trust.gate.metrics import SCALES, items_of, own_interval
+from lm_eval_trust.gate.paired_test import Comparison, compare
+from lm_eval_trust.gate.power import Design
+from lm_eval_trust.gate.rules import Rule
+
+PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
+
+
+@dataclass(frozen=True)
+class Power:
+    """What the items of a rule can show, in the units of its bound.
+
+    Attributes:
+        smallest: Smallest drop, gain, margin or ratio that they show in 975 of 1000 cases; ``None``
+            where no possible one is surely shown.
+        wanted: What they have to be able to show; ``None`` where nothing is asked for.
+        needed: Groups of items that would show it; ``None`` where no number would.
+        suffices: Whether they can show what they have to.
+    """
+
+    smallest: float | None
+    wanted: float | None
+    needed: int | None
+    suffices: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came out for a rule on a task.
+
+    Attributes:
+        rule: Which.
+        task: On which task.
+        outcome: ``passed``, ``failed`` or ``inconclusive``.
+        value: The metric.
+        interval: Its own interval; ``None`` where its items do not tell it.
+        reference: The metric of the model that is compared with.
+        change: Its difference, or ratio, to that, with the interval that decides.
+        is_ratio: Whether it is a ratio.
+        power: What the items can show; ``None`` for bounds on the metric itself.
+        items: How many items decide.
+        groups: How many groups of them.
+    """
+
+    rule: Rule
+    task: str
+    outcome: str
+    value: float
+    interval: Interval | None = None
+    reference: float | None = None
+    change: Interval | None = None
+    is_ratio: bool = False
+    power: Power | None = None
+    items: int = 0
+    groups: int = 0
+
+    @property
+    def fails_check(self) -> bool:
+        """Whether the check is failed by it."""
+        return self.outcome == FAILED or (self.outcome == INCONCLUSIVE and self.rule.strict)
+
+
+def judge(rule: Rule, after: Measurement, before: Measurement | None) -> Verdict:
+    """Return the verdict on a rule.
+
+    Args:
+        rule: Which.
+        after: The checked model's task.
+        before: The reference's; needed where the rule compares.
+
+    Raises:
+        InputError: There is no such metric, it cannot be compared in this way, or the two
+            measurements hold different items.
+    """
+    metric = after.metric(rule.metric)
+    if rule.compares:
+        assert before is not None
+        return _judge_change(rule, compare(rule, metric, before, after), after, before, metric)
+    value = after.scores[metric]
+    holds = value >= rule.bound if rule.kind == "min" else value <= rule.bound
+    items = items_of(after, metric)
+    interval, groups = None, len(set(after.groups))
+    if items is not None:
+        scale = SCALES[after.aggregations[metric]]
+        interval = scale.interval(own_interval(items, rule.confidence))
+    return Verdict(
+        rule,
+        after.task,
+        PASSED if holds else FAILED,
+        value,
+        interval,
+        items=len(items.ids) if items else len(after.ids),
+        groups=groups,
+    )
+
+
+def _judge_change(
+    rule: Rule, found: Comparison, after: Measurement, before: Measurement, metric: str
+) -> Verdict:
+    gain = found.gain.interval(rule.confidence)
+    power = _power(rule, found)
+    return Verdict(
+        rule,
+        after.task,
+        _outcome(rule, gain, found.threshold, power),
+        after.scores[metric],
+        reference=before.scores[metric],
+        change=found.change(rule.confidence),
+        is_ratio=found.is_ratio,
+        power=power,
+        items=found.items,
+        groups=found.gain.groups,
+    )
+
+
+def _outcome(rule: Rule, gain: Interval, threshold: float, power: Power) -> str:
+    if gain.high < threshold:
+        return FAILED
+    if gain.low >= threshold:
+        return PASSED
+    to_be_shown = rule.kind in ("min_gain", "non_inferiority")
+    return PASSED if power.suffices and not to_be_shown else INCONCLUSIVE
+
+
+def _power(rule: Rule, found: Comparison) -> Power:
+    design = Design.of(found.gain, rule.confidence)
+
+    def shown(smallest: float) -> float | None:
+        told = found.display(smallest)
+        return told if smallest <= found.possible and math.isfinite(told) else None
+
+    if rule.kind == "non_inferiority":
+        smallest, needed = design.smallest_shown(), design.groups_needed(rule.bound)
+        return Power(shown(smallest), rule.bound, needed, smallest <= rule.bound)
+    if rule.kind == "min_gain":
+        held = max(0.0, found.gain.mean - found.gain.agreement)
+        return Power(shown(design.smallest_shown(rule.bound, held)), None, None, True)
+    allowed = found.gain.agreement - found.threshold
+    smallest = design.smallest_shown(allowed)
+    wanted = min(found.wanted(rule), found.possible)
+    return Power(
+        shown(smallest),
+        found.display(wanted) if math.isfinite(wanted) else None,
+        design.groups_needed(wanted, allowed) if math.isfinite(wanted) else None,
+        smallest <= wanted and math.isfinite(smallest),
+    )
+
+
+def check_comparable(before: Measurement, after: Measurement) -> None:
+    """Raise unless two measurements are of the same items, judged in the same way.
+
+    Raises:
+        InputError: The first thing that differs is told.
+    """
+    task = after.task
+    if before.version != after.version:
+        raise InputError(f"{task} has version {after.version}; the other is {before.version}.")
+    for key in sorted({*before.meaning, *after.meaning}):
+        old, new = before.meaning.get(key), after.meaning.get(key)
+        if old != new:
+            raise InputError(f"{task} has {key} {new}; the other measurement has {old}.")
+    if set(before.ids) != set(after.ids):
+        lost, new_ones = len({*before.ids} - {*after.ids}), len({*after.ids} - {*before.ids})
+        raise InputError(
+            f"{task} has other items: {lost} of {len(before.ids)} are gone and {new_ones} are new."
+        )

@@ -1,0 +1,57 @@
+"""A model's answers outlive a judge that failed: they are kept for ``lm-eval-trust judge``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from lm_eval.utils import handle_non_serializable
+
+from lm_eval_trust.core.errors import ExternalError
+from lm_eval_trust.core.storage import atomic_path, cache_dir
+
+
+def rescue(
+    task: str,
+    config: Mapping[str, Any],
+    answers: Sequence[str],
+    docs: Sequence[Mapping[str, Any]],
+    error: ExternalError,
+) -> ExternalError:
+    """Write answers in the layout of the harness's results, and return an error that says where.
+
+    Args:
+        task: Name of the task.
+        config: Its configuration.
+        answers: One for each row.
+        docs: The rows.
+        error: What the judge failed with.
+
+    Returns:
+        An error that tells how to judge the answers later.
+    """
+    date = datetime.now().isoformat().replace(":", "-")
+    folder = cache_dir() / "judges" / "unjudged" / f"{task}-{date}-{os.getpid()}"
+    results = {"results": {task: {}}, "configs": {task: config}, "config": {}, "group_subtasks": {}}
+    samples = [
+        {"doc_id": i, "doc": doc, "resps": [[answer]], "metrics": []}
+        for i, (answer, doc) in enumerate(zip(answers, docs, strict=True))
+    ]
+    try:
+        with atomic_path(folder / f"samples_{task}_{date}.jsonl") as path:
+            path.write_text("".join(map(_line, samples)), encoding="utf-8")
+        with atomic_path(folder / f"results_{date}.json") as path:
+            path.write_text(_line(results), encoding="utf-8")
+    except ExternalError as failure:
+        return ExternalError(f"{error} The model's answers could not be kept either: {failure}")
+    return ExternalError(
+        f"{error} The model's {len(answers)} answers are kept; once the judge answers, "
+        f"`lm-eval-trust judge {folder}` judges them."
+    )
+
+
+def _line(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, default=handle_non_serializable, ensure_ascii=False) + "\n"

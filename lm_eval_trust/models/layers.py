@@ -1,0 +1,30 @@
+"""Layers as users write them."""
+
+from __future__ import annotations
+
+import re
+
+from lm_eval_trust.core.errors import InputError
+
+_PART = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+def parse_layers(text: str) -> list[int]:
+    """Return the layers that a text names: ``10-20`` (both ends), ``12,14,16`` or ``12+14``.
+
+    Raises:
+        InputError: The text is none of these, a range runs backwards, or a layer repeats.
+    """
+    layers: list[int] = []
+    for part in re.split(r"[,+]", text.replace(" ", "")):
+        found = _PART.fullmatch(part)
+        first = int(found[1]) if found else 0
+        last = int(found[2] or found[1]) if found else -1
+        if last < first:
+            raise InputError(
+                f"Layers {text!r} cannot be read at {part!r}; write 10-20, 12,14,16 or 12+14."
+            )
+        layers.extend(range(first, last + 1))
+    if len(set(layers)) != len(layers):
+        raise InputError(f"Layers {text!r} name a layer twice.")
+    return layers

@@ -1,0 +1,284 @@
+"""Source models: a Hub name or a local folder, pinned to what it holds at this moment."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError
+
+from lm_eval_trust.core.errors import ExternalError, InputError, unknown_name
+from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
+from lm_eval_trust.mini.members import is_mini
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+#: Files that decide what a model computes from a text.
+_CONTENT = ("config.json", "tokenizer*", "special_tokens_map.json", "*.safetensors", "*.bin")
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model.
+
+    Attributes:
+        name: Hub name, or the name of the folder.
+        revision: Revision as it was asked for; for a folder, a digest of its files.
+        commit: The Hub commit that the revision stands for now; empty for a folder.
+    """
+
+    name: str
+    revision: str
+    commit: str = ""
+
+    @property
+    def text(self) -> str:
+        """All of it in a line."""
+        return f"{self.name}@{self.revision} {self.commit}".strip()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is loaded from, and what it is.
+
+    Attributes:
+        location: Folder or Hub name.
+        identity: Which model it is.
+    """
+
+    location: str
+    identity: ModelIdentity
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """Arguments of ``from_pretrained`` that pin the commit."""
+        return {"revision": self.identity.commit} if self.identity.commit else {}
+
+
+def find_source(spec: str) -> Source:
+    """Return what ``MODEL[@REVISION]`` stands for, without loading weights.
+
+    A folder's revision is the SHA-256 of its configuration, tokenizer and weight files: full, not
+    sampled, since an edit of one matrix changes what the model computes (about 0.6 s a gigabyte,
+    less than loading takes; counted once a process for unchanged files). A Hub revision is
+    resolved to its commit, so that a moved tag or ``main`` is not mistaken for what it was.
+
+    Args:
+        spec: A folder, a Hub name with an optional revision, e.g. ``LLM360/Amber@ckpt_179``, or a
+            model of the embedded family, e.g. ``mini@ckpt_012``, which is trained if need be.
+
+    Raises:
+        InputError: There is no such folder, repository or revision.
+        ExternalError: The Hub cannot be reached and has not been asked before.
+    """
+    if spec and Path(spec).expanduser().is_dir():
+        return _folder_source(spec)
+    if is_mini(spec):
+        from lm_eval_trust.mini.family import mini_model
+
+        folder = mini_model(spec)
+        return Source(str(folder), ModelIdentity(spec, _digest(folder)))
+    name, _, revision = spec.partition("@")
+    if name and Path(name).expanduser().is_dir():
+        raise InputError(f"{name} is a folder, which has no revisions; leave out @{revision}.")
+    if spec.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
+        raise InputError(
+            f"There is no model folder {spec!r}; expected a folder or a Hub name such as "
+            f"LLM360/Amber@ckpt_179."
+        )
+    revision = revision or "main"
+    return Source(name, ModelIdentity(name, revision, _commit(name, revision)))
+
+
+def load_source(
+    spec: str, *, dtype: str | None = None, device: str | None = None
+) -> tuple[Any, Any, ModelIdentity]:
+    """Load a model for reading its activations.
+
+    Args:
+        spec: See :func:`find_source`.
+        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the checkpoint's own; if
+            ``None``, float32 on CPU and ``auto`` elsewhere.
+        device: A torch device, or ``auto`` to spread the model over all; if ``None``, CUDA where
+            there is one, else the CPU.
+
+    Returns:
+        Model in evaluation mode, tokenizer, identity.
+
+    Raises:
+        InputError: As :func:`find_source`, an unknown dtype or device, or not a model that
+            transformers can load.
+        ExternalError: As :func:`find_source`.
+    """
+    source = find_source(spec)
+    return *load_pinned(source, dtype=dtype, device=device), source.identity
+
+
+def load_pinned(source: Source, *, dtype: str | None, device: str | None) -> tuple[Any, Any]:
+    """Load what :func:`find_source` found; see :func:`load_source` for the arguments."""
+    from transformers import AutoModelForCausalLM
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    placement = device if device == "auto" else {"": existing_device(device)}
+    settings = {"dtype": resolve_dtype(dtype, device), "device_map": placement}
+    with _loading("a causal model", source):
+        model = AutoModelForCausalLM.from_pretrained(
+            source.location, **settings, **source.arguments
+        )
+    return model.eval(), load_tokenizer(source)
+
+
+def load_tokenizer(source: Source) -> Any:
+    """Load the tokenizer of what :func:`find_source` found.
+
+    Raises:
+        InputError: It has none that transformers can load.
+    """
+    from transformers import AutoTokenizer
+
+    with _loading("a tokenizer", source):
+        return AutoTokenizer.from_pretrained(source.location, **source.arguments)
+
+
+@contextmanager
+def _loading(what: str, source: Source) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"Cannot load {what} from {source.location}: {reason}") from error
+
+
+def resolve_dtype(dtype: str | None, device: str | None) -> str:
+    """Return the dtype's name: float32 on CPU and ``auto`` elsewhere where none is given.
+
+    Raises:
+        InputError: Unknown dtype.
+    """
+    if dtype is None:
+        on_cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
+        return "float32" if on_cpu else "auto"
+    name = dtype.removeprefix("torch.")
+    if name not in DTYPES:
+        raise unknown_name("dtype", dtype, DTYPES)
+    return name
+
+
+def _folder_source(spec: str) -> Source:
+    folder = Path(spec).expanduser()
+    if not (folder / "config.json").is_file():
+        raise InputError(f"The folder {spec} holds no config.json, so it is no model folder.")
+    return Source(str(folder), ModelIdentity(folder.resolve().name, _digest(folder)))
+
+
+def existing_device(name: str, *, setting: str = "device") -> torch.device:
+    """Return a device of this machine.
+
+    Args:
+        name: As torch writes it, e.g. ``cuda:1``.
+        setting: What the user gave it by.
+
+    Raises:
+        InputError: It is none, or not here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{setting}={name!r} is no device of this machine: {reason}") from None
+    return device
+
+
+def _commit(name: str, revision: str) -> str:
+    """Return the commit of a Hub revision; its configuration is fetched, or found in the cache."""
+    with hub_errors(name, revision):
+        path = hf_hub_download(name, "config.json", revision=revision)
+    return Path(path).parent.name
+
+
+@contextmanager
+def hub_errors(name: str, revision: str) -> Iterator[None]:
+    """Turn what the Hub's client raises into errors that say what to do.
+
+    The order of the cases matters: a gated repository is a kind of missing one for the Hub.
+    """
+    try:
+        yield
+    except GatedRepoError as error:
+        raise InputError(
+            f"{name} is gated; accept its terms on the Hub and log in with `hf auth login`."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise InputError(
+            f"There is no model folder and no Hub model {name!r}; check the name, or log in with "
+            f"`hf auth login` if it is private."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise InputError(
+            f"{name} has no revision {revision!r} (Amber's are ckpt_000 to ckpt_358 and main)."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+        why = "HF_HUB_OFFLINE is set" if offline else "the Hub cannot be reached"
+        raise ExternalError(
+            f"{name} at {revision} is not in the local Hub cache, and {why}. Give a folder, "
+            f"or fetch it with `hf download {name} --revision {revision}`."
+        ) from error
+    except (EntryNotFoundError, HFValidationError) as error:
+        raise InputError(f"{name} at {revision} is not what was asked for: {error}") from error
+    except HfHubHTTPError as error:
+        raise ExternalError(f"The Hub did not answer for {name} at {revision}: {error}") from error
+
+
+def provenance_of_model(source: Source) -> Provenance | None:
+    """Return what a model was fine-tuned on, where it says so."""
+    if not source.identity.commit or Path(source.location).is_dir():
+        return Provenance.of_folder(Path(source.location))
+    try:
+        file = hf_hub_download(source.location, PROVENANCE_FILE, revision=source.identity.commit)
+    except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError):
+        return None
+    return Provenance.of_folder(Path(file).parent)
+
+
+def _digest(folder: Path) -> str:
+    return digest_of_files(folder, _CONTENT)
+
+
+def digest_of_files(folder: Path, patterns: Iterable[str]) -> str:
+    """Return 16 hexadecimal digits of a folder's files that match one of the patterns."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+        status = path.stat()
+        digest.update(
+            f"{path.name} {_file_digest(path, status.st_size, status.st_mtime_ns)}\n".encode()
+        )
+    return digest.hexdigest()[:16]
+
+
+@lru_cache(maxsize=1024)
+def _file_digest(path: Path, size: int, modified: int) -> str:
+    """Return the SHA-256 of a file; size and time of change make the cache notice new content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,360 @@
+"""The cells of a study's grid: each is computed once, and found again by what it depends on.
+
+A cell's recipe names everything that its result depends on, and nothing of how it is computed:
+neither engine nor device, batch size or machine.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from lm_eval_trust.benchmarks.settings import MINI
+from lm_eval_trust.benchmarks.statements import Statements
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.judges.registry import TOXICITY, TRUTH
+from lm_eval_trust.judges.settings import JudgeSettings
+from lm_eval_trust.mini.members import is_mini
+from lm_eval_trust.mini.world import world_seed
+from lm_eval_trust.study.analyse import AnalysisSettings
+from lm_eval_trust.study.models import StudyModel
+
+#: Changes when a kind of cell is computed in another way, so that old ones are not taken for new.
+FORMAT = 1
+_LONGEST_TITLE = 100
+
+
+@dataclass(frozen=True)
+class StatementChoice:
+    """Which statements, and how they are divided.
+
+    Attributes:
+        source: ``official``, ``tracingllm`` or ``mini``.
+        seed: Of every choice in the data.
+        split: ``grouped`` or ``random``.
+        split_seed: Of the partition.
+        number: At most so many; ``None`` for all.
+    """
+
+    source: str
+    seed: int
+    split: str
+    split_seed: int
+    number: int | None
+
+    def load(self, dimension: str) -> Statements:
+        """Return the statements of a dimension.
+
+        Raises:
+            InputError: See :func:`lm_eval_trust.benchmarks.load.load_statements`.
+            MissingDataError: See there.
+        """
+        from lm_eval_trust.benchmarks.load import load_statements
+
+        found = load_statements(dimension, data_source=self.source, data_seed=self.seed)
+        return found if self.number is None else found.sample(self.number, seed=self.seed)
+
+    def recipe(self) -> dict[str, Any]:
+        """Return what the statements depend on."""
+        return asdict(self) | ({"world": world_seed()} if self.source == MINI else {})
+
+
+class Cell(ABC):
+    """One piece of work."""
+
+    #: Name of the kind, and of its folder.
+    kind: ClassVar[str]
+    model: StudyModel
+
+    @abstractmethod
+    def recipe(self) -> dict[str, Any]:
+        """Return everything that the result depends on, as JSON-like values."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """A readable name; several cells may share it."""
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether the model has to be loaded."""
+        return True
+
+    @property
+    def needs_others(self) -> bool:
+        """Whether it needs what other models' cells give."""
+        return False
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the recipe."""
+        return fingerprint({"kind": self.kind, "format": FORMAT, **self.recipe()})
+
+    @cached_property
+    def name(self) -> str:
+        """``KIND/TITLE-FINGERPRINT``, the cell's folder below that of all cells."""
+        readable = re.sub(r"[^A-Za-z0-9._+@=-]+", "-", self.title)[:_LONGEST_TITLE]
+        return f"{self.kind}/{readable}-{self.fingerprint[:8]}"
+
+
+@dataclass(frozen=True)
+class ActivationCell(Cell):
+    """Activations of a dimension's statements.
+
+    Attributes:
+        model: Which model reads them.
+        dimension: Of which dimension.
+        statements: Which statements.
+        layers: 0-based decoder blocks; ``None`` for all.
+        dtype: In which the model runs.
+    """
+
+    kind: ClassVar[str] = "activations"
+    model: StudyModel
+    dimension: str
+    statements: StatementChoice
+    layers: tuple[int, ...] | None
+    dtype: str
+
+    def recipe(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "model": self.model.identity,
+            "dtype": self.dtype,
+            "dimension": self.dimension,
+            "statements": self.statements.recipe(),
+            "layers": self.layers,
+        }
+
+    @property
+    def title(self) -> str:  # noqa: D102
+        return f"{self.model.name}-{self.dimension}-seed{self.statements.seed}"
+
+
+@dataclass(frozen=True)
+class VectorCell(Cell):
+    """The mass-mean vector of a model's activations, from the training part.
+
+    Attributes:
+        activations: What it is built from.
+    """
+
+    kind: ClassVar[str] = "vectors"
+    activations: ActivationCell
+
+    @property
+    def model(self) -> StudyModel:  # type: ignore[override]
+        """Whose activations."""
+        return self.activations.model
+
+    @property
+    def needs_model(self) -> bool:  # noqa: D102
+        return False
+
+    def recipe(self) -> dict[str, Any]:  # noqa: D102
+        return {"method": "mass_mean", "part": "train", "activations": self.activations.recipe()}
+
+    @property
+    def title(self) -> str:  # noqa: D102
+        return self.activations.title
+
+
+@dataclass(frozen=True)
+class AnalysisCell(Cell):
+    """Probes and dependence of a model's activations.
+
+    Attributes:
+        activations: What is analysed.
+        last: The same of the final checkpoint.
+        settings: What is measured.
+    """
+
+    kind: ClassVar[str] = "analysis"
+    activations: ActivationCell
+    last: ActivationCell
+    settings: AnalysisSettings
+
+    @property
+    def model(self) -> StudyModel:  # type: ignore[override]
+        """Whose activations."""
+        return self.activations.model
+
+    @property
+    def needs_model(self) -> bool:  # noqa: D102
+        return False
+
+    @property
+    def needs_others(self) -> bool:  # noqa: D102
+        return True
+
+    def recipe(self) -> dict[str, Any]:  # noqa: D102
+        layers = self.activations.layers
+        return {
+            # More blocks in the set change nothing, unless the lowest, the input, is another.
+            "activations": {**self.activations.recipe(), "layers": min(layers) if layers else None},
+            "last": self.last.model.identity,
+            "settings": asdict(self.settings),
+        }
+
+    @property
+    def title(self) -> str:  # noqa: D102
+        return self.activations.title
+
+
+@dataclass(frozen=True)
+class SteeringPoint:
+    """How a model is steered.
+
+    Attributes:
+        vector: By which vector.
+        layers: At which blocks, all at once.
+        alpha: How strongly.
+        positions: Where in the text.
+        action: What is done.
+        scale: Length of the vector.
+    """
+
+    vector: VectorCell
+    layers: tuple[int, ...]
+    alpha: float
+    positions: str
+    action: str
+    scale: str
+
+    @property
+    def layer_text(self) -> str:
+        """Blocks as users write them, e.g. ``18+19``."""
+        return "+".join(map(str, self.layers))
+
+    def recipe(self) -> dict[str, Any]:
+        """Return what the steering depends on: of the vector, the directions that are used."""
+        vector = self.vector.recipe()
+        vector["activations"].pop("layers")
+        return {**vars(self), "vector": vector}
+
+
+@dataclass(frozen=True)
+class ProxyPoint:
+    """By which models one is moved.
+
+    Attributes:
+        expert: Towards which.
+        antiexpert: Away from which.
+        alpha: How strongly.
+    """
+
+    expert: StudyModel
+    antiexpert: StudyModel
+    alpha: float
+
+    def recipe(self) -> dict[str, Any]:
+        """Return what the movement depends on."""
+        parts = (self.expert.identity, self.antiexpert.identity)
+        return {"expert": parts[0], "antiexpert": parts[1], "alpha": self.alpha}
+
+
+@dataclass(frozen=True)
+class AdapterPoint:
+    """An adapter on the model.
+
+    Attributes:
+        spec: Folder or Hub name.
+        identity: Which adapter it is.
+    """
+
+    spec: str
+    identity: str
+
+
+@dataclass(frozen=True)
+class EvaluationCell(Cell):
+    """One model, as it is or changed, on one task or group of the harness.
+
+    Attributes:
+        model: Which model.
+        task: Which task or group.
+        limit: Items of a task at most.
+        statements: How the benchmarks are divided, and their seed.
+        metadata: Further settings of tasks, sorted.
+        dtype: In which the model runs.
+        steering: How it is steered, if it is.
+        proxy: By which models it is moved, if it is.
+        adapter: Which adapter it carries, if any.
+    """
+
+    kind: ClassVar[str] = "evaluations"
+    model: StudyModel
+    task: str
+    limit: int | None
+    statements: StatementChoice
+    metadata: tuple[tuple[str, Any], ...]
+    dtype: str
+    steering: SteeringPoint | None = None
+    proxy: ProxyPoint | None = None
+    adapter: AdapterPoint | None = None
+
+    @property
+    def needs_others(self) -> bool:  # noqa: D102
+        return self.steering is not None
+
+    @property
+    def task_settings(self) -> dict[str, Any]:
+        """What tasks are told, as by ``--metadata``."""
+        chosen = self.statements
+        settings: dict[str, Any] = {
+            "split": chosen.split,
+            "split_seed": chosen.split_seed,
+            "data_seed": chosen.seed,
+        }
+        if chosen.source != MINI:
+            settings["data_source"] = chosen.source
+        return {**settings, **dict(self.metadata)}
+
+    def recipe(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "model": self.model.identity,
+            "dtype": self.dtype,
+            "task": self.task,
+            "limit": self.limit,
+            "settings": self.task_settings,
+            "environment": _environment(self),
+            "steering": self.steering.recipe() if self.steering else None,
+            "proxy": self.proxy.recipe() if self.proxy else None,
+            "adapter": self.adapter.identity if self.adapter else None,
+        }
+
+    @property
+    def variant(self) -> str:
+        """The model and what was done to it, e.g. ``mini-chat+v(reliability,ckpt_014)``."""
+        if self.steering is not None:
+            activations = self.steering.vector.activations
+            return f"{self.model.name}+v({activations.dimension},{activations.model.name})"
+        if self.proxy is not None:
+            return f"{self.model.name}+proxy({self.proxy.expert.name})"
+        if self.adapter is not None:
+            return f"{self.model.name}+adapter({os.path.basename(self.adapter.spec.rstrip('/'))})"
+        return self.model.name
+
+    @property
+    def title(self) -> str:  # noqa: D102
+        point = self.steering
+        strength = f"-L{point.layer_text}-a{point.alpha:g}" if point else ""
+        return f"{self.variant}{strength}-{self.task}-seed{self.statements.seed}"
+
+
+def _environment(cell: EvaluationCell) -> Mapping[str, Any]:
+    """Return what the environment says that answers or scores depend on."""
+    found: dict[str, Any] = {}
+    for judge in (TRUTH, TOXICITY):
+        chosen = os.environ.get(judge.variable)
+        if chosen and judge.setting not in dict(cell.metadata):
+            found[judge.setting] = chosen
+    if settings := JudgeSettings.from_sources({}).of_verdicts:
+        found["judge_settings"] = settings
+    if cell.task.endswith("_mini") or is_mini(cell.model.location):
+        found["world"] = world_seed()
+    return found

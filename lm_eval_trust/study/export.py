@@ -1,0 +1,284 @@
+"""Tables and figures of what a study has computed; the same bytes for the same cells."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lm_eval_trust.analysis.correlation import correlate
+from lm_eval_trust.analysis.figures import (
+    abilities_radar,
+    correlation_scatter,
+    proxy_bars,
+    save_figure,
+    strength_curves,
+)
+from lm_eval_trust.analysis.tables import Measurement
+from lm_eval_trust.benchmarks.dimensions import DIMENSIONS
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.study.analyse import write_analysis
+from lm_eval_trust.study.cell_runners import MEASUREMENTS
+from lm_eval_trust.study.cells import AnalysisCell
+from lm_eval_trust.study.evaluations import evaluation_table, main_metric, perplexity_of
+from lm_eval_trust.study.figures import score_curves, transfer_heatmap
+from lm_eval_trust.study.folder import StudyFolder
+from lm_eval_trust.study.grid import Grid, Study
+
+#: Sources whose transfer a table shows as well as a figure.
+_READ_AT_A_GLANCE = 2
+#: Name of a figure, and the figure.
+Figures = Iterator[tuple[str, Figure]]
+
+
+def export(study: Study, folder: StudyFolder) -> list[Path]:
+    """Write everything below ``export/``; return its tables.
+
+    What is not computed yet is left out, so that it can be called at any time.
+
+    Raises:
+        ExternalError: The disk refused to write.
+    """
+    grid, out = study.grid(folder.skipped()), folder.path / "export"
+    # What an earlier form of the study exported would not be told from this one's.
+    shutil.rmtree(out, ignore_errors=True)
+    measured = _analyses(study, grid, folder, out)
+    table = evaluation_table(grid, folder)
+    tables = [out / f"analysis-seed{seed}" / "measurements.csv" for seed in measured]
+    if not table.empty:
+        tables.append(_write(table, out / "evaluations.csv"))
+        tables += _tables(table, out)
+        for name, figure in _figures(table):
+            save_figure(figure, out / "figures", name)
+        tables += _correlations(table, measured, out)
+    return [file for file in tables if file.is_file()]
+
+
+def _analyses(
+    study: Study, grid: Grid, folder: StudyFolder, out: Path
+) -> dict[int, list[Measurement]]:
+    """Write the analysis of each seed; return its measurements."""
+    found: dict[int, list[Measurement]] = {}
+    for cell in sorted(grid.analyses, key=_by_step):
+        if folder.record(cell) is not None:
+            file = folder.cell(cell) / MEASUREMENTS
+            rows = json.loads(file.read_text(encoding="utf-8"))
+            measured = found.setdefault(cell.activations.statements.seed, [])
+            measured += [Measurement(**row) for row in rows]
+    for seed, rows in found.items():
+        write_analysis(rows, out / f"analysis-seed{seed}", study.settings(seed))
+    return found
+
+
+def _by_step(cell: AnalysisCell) -> tuple[int, str]:
+    return cell.model.step or 0, cell.name
+
+
+def _tables(table: pd.DataFrame, out: Path) -> Iterator[Path]:
+    """Write a wide table of each entry, and the transfer matrices."""
+    for entry, rows in table.groupby("evaluation"):
+        wide = rows.assign(column=rows["task"] + ":" + rows["metric"])
+        index = ["variant", "layer", "alpha", "seed"]
+        wide[index] = wide[index].astype(object).where(wide[index].notna(), "")
+        order = wide.drop_duplicates(index)[index]
+        pivot = wide.pivot_table(index=index, columns="column", values="value", sort=True)
+        yield _write(order.merge(pivot.reset_index(), on=index), out / f"table-{entry}.csv")
+    matrices = [(keys, matrix) for keys, matrix in _transfers(table)]
+    if matrices:
+        parts = [matrix.reset_index().assign(**keys) for keys, matrix in matrices]
+        yield _write(pd.concat(parts, ignore_index=True), out / "transfer.csv")
+
+
+def _transfers(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Yield source × target matrices of each task, dimension, blocks and strength."""
+    steered = table[table["source"].notna()]
+    keys = ["evaluation", "task", "dimension", "layer", "alpha"]
+    for values, rows in steered.groupby(keys):
+        metric = main_metric(table, str(values[1]))
+        chosen = rows[rows["metric"] == metric]
+        if chosen.empty:
+            continue
+        sources = list(dict.fromkeys(chosen["source"]))
+        matrix = chosen.pivot_table(index="source", columns="model", values="value")
+        yield dict(zip(keys, values, strict=True)) | {"metric": metric}, matrix.loc[sources]
+
+
+def _figures(table: pd.DataFrame) -> Figures:
+    for build in (_heatmaps, _curves, _strengths, _bars, _radars):
+        yield from build(table)
+
+
+def _heatmaps(table: pd.DataFrame) -> Figures:
+    for keys, matrix in _transfers(table):
+        if len(matrix.index) > _READ_AT_A_GLANCE:
+            name = "transfer-{evaluation}-{task}-{dimension}-L{layer}-a{alpha:g}".format(**keys)
+            label = f"{keys['task']} {keys['metric']}"
+            yield _safe(name), transfer_heatmap(matrix, label=label)
+
+
+def _curves(table: pd.DataFrame) -> Figures:
+    """Scores of checkpoints as they are."""
+    plain = table[table["step"].notna() & table["source"].isna() & table["proxy"].isna()]
+    for entry, rows in plain.groupby("evaluation"):
+        chosen = _of_main_metrics(rows)
+        if chosen["step"].nunique() > 1:
+            yield f"scores-{entry}", score_curves(chosen)
+
+
+def _strengths(table: pd.DataFrame) -> Figures:
+    """Score and perplexity against the strength (Figure 4)."""
+    for entry, rows in table.groupby("evaluation"):
+        perplexity = perplexity_of(rows)
+        steered = rows[rows["source"].notna()]
+        if perplexity is None or steered["alpha"].nunique() < 2:
+            continue
+        points = [
+            point
+            for task in sorted(set(steered["task"]) - {perplexity[0]})
+            for point in _strength_points(rows, str(task), perplexity)
+        ]
+        if points:
+            yield f"strength-{entry}", strength_curves(points)
+
+
+def _strength_points(
+    rows: pd.DataFrame, task: str, perplexity: tuple[str, str]
+) -> Iterator[dict[str, Any]]:
+    metric = main_metric(rows, task)
+    scores = rows[(rows["task"] == task) & (rows["metric"] == metric)]
+    costs = rows[(rows["task"] == perplexity[0]) & (rows["metric"] == perplexity[1])]
+    keys = ["model", "source", "dimension", "layer"]
+    for values, steered in scores[scores["source"].notna()].groupby(keys):
+        same = scores["model"] == values[0]
+        series = pd.concat([scores[same & scores["source"].isna()], steered])
+        joined = series.merge(costs, on=["variant", "layer", "alpha", "seed"], suffixes=("", "_p"))
+        for alpha, found in joined.groupby("alpha"):
+            yield {
+                "vector": f"{values[2]}, {values[1]}, block {values[3]}: {task}",
+                "alpha": alpha,
+                "metric": metric,
+                "value": found["value"].mean(),
+                "perplexity": found["value_p"].mean(),
+            }
+
+
+def _bars(table: pd.DataFrame) -> Figures:
+    """Checkpoints as they are and proxy-tuned, other models as lines (Figure 18)."""
+    for (entry, task), moved in table[table["proxy"].notna()].groupby(["evaluation", "task"]):
+        metric = main_metric(moved, str(task))
+        plain = table[(table["task"] == task) & table["proxy"].isna() & table["source"].isna()]
+        tuned, original = (_means(rows, metric) for rows in (moved, plain))
+        both = {name: original[name] for name in tuned if name in original}
+        if both:
+            lines = {
+                str(name): value
+                for name, value in _means(plain[plain["step"].isna()], metric).items()
+            }
+            bars = {name: tuned[name] for name in both}
+            yield _safe(f"proxy-{entry}-{task}"), proxy_bars(both, bars, lines)
+
+
+def _means(rows: pd.DataFrame, metric: str | None) -> dict[str, float]:
+    chosen = rows[rows["metric"] == metric]
+    return {
+        str(n): float(v) for n, v in chosen.groupby("model", sort=False)["value"].mean().items()
+    }
+
+
+def _radars(table: pd.DataFrame) -> Figures:
+    """Abilities of the variants of an entry (Figure 6)."""
+    for entry, rows in table.groupby("evaluation"):
+        chosen = _of_main_metrics(rows)
+        wide = chosen.assign(
+            row=chosen["variant"] + chosen["alpha"].map(lambda a: f" α={a:g}" if a else "")
+        ).pivot_table(index="row", columns="task", values="value", sort=False)
+        wide = wide.dropna(axis=1)
+        if len(wide.columns) >= 3 and 2 <= len(wide.index) <= 6:
+            values = {str(n): {str(k): float(v) for k, v in r.items()} for n, r in wide.iterrows()}
+            yield f"abilities-{entry}", abilities_radar(values)
+
+
+def _of_main_metrics(rows: pd.DataFrame) -> pd.DataFrame:
+    mains = {task: main_metric(rows, str(task)) for task in rows["task"].unique()}
+    return rows[rows["metric"] == rows["task"].map(mains)]
+
+
+def _correlations(
+    table: pd.DataFrame, measured: dict[int, list[Measurement]], out: Path
+) -> Iterator[Path]:
+    """Hold probes of sources against scores steered by them (Figure 5), and against their own."""
+    points = pd.DataFrame(_points(table, measured))
+    if points.empty:
+        return
+    keys = ["evaluation", "task", "dimension", "layer", "alpha", "steered"]
+    rows = []
+    for values, chosen in points.groupby(keys):
+        described = dict(zip(keys, values, strict=True)) | {"checkpoints": len(chosen)}
+        rows.append(described | _coefficients(chosen))
+        if described["steered"] and len(chosen) > 1:
+            figure = correlation_scatter(chosen.to_dict("records"), x="probe", y="score")
+            name = "correlation-{evaluation}-{task}-{dimension}-L{layer}-a{alpha:g}"
+            save_figure(figure, out / "figures", _safe(name.format(**described)))
+    yield _write(points, out / "correlation-points.csv")
+    yield _write(pd.DataFrame(rows), out / "correlation.csv")
+
+
+def _points(table: pd.DataFrame, measured: dict[int, list[Measurement]]) -> list[dict[str, Any]]:
+    probes: dict[tuple[Any, ...], dict[str, float]] = {}
+    for seed, rows in measured.items():
+        for row in rows:
+            if row.estimator == "probe_accuracy":
+                of_layers = probes.setdefault((seed, row.checkpoint, row.dimension), {})
+                of_layers[str(row.layer)] = row.value
+    points = []
+    for found in _of_main_metrics(table).to_dict("records"):
+        steered = not pd.isna(found["source"])
+        name, dimension = (
+            (found["source"], found["dimension"])
+            if steered
+            else (found["model"], _dimension_of(found["task"]))
+        )
+        for layer, probe in probes.get((found["seed"], name, dimension), {}).items():
+            if not steered or layer == found["layer"]:
+                described = {key: found[key] for key in _POINT} | {"dimension": dimension}
+                described |= {"layer": layer, "steered": steered, "checkpoint": name}
+                points.append(described | {"probe": probe, "score": found["value"]})
+    return points
+
+
+def _dimension_of(task: str) -> str | None:
+    """Return the dimension whose benchmark a task is a form of."""
+    names = (d.name for d in DIMENSIONS if d.task and task.startswith(d.task))
+    return next(names, None)
+
+
+_POINT = ("evaluation", "task", "alpha", "model", "seed")
+
+
+def _coefficients(points: pd.DataFrame) -> dict[str, Any]:
+    try:
+        found = correlate(points["probe"], points["score"])
+    except InputError as error:
+        return {"note": str(error)}
+    return {
+        f"{name}_{part}": getattr(coefficient, part)
+        for name, coefficient in (("pearson", found.pearson), ("spearman", found.spearman))
+        for part in ("value", "low", "high", "p")
+    } | {"note": ""}
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name)
+
+
+def _write(table: pd.DataFrame, path: Path) -> Path:
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+    return path

@@ -1,0 +1,241 @@
+"""A study's folder: cells that are whole or absent, what failed, what was skipped, and a lock."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lm_eval_trust import __version__
+from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.study.cells import Cell
+
+RECORD = "cell.json"
+LOCK = ".lock"
+_UNFINISHED = ".unfinished"
+_VERSIONS = ("torch", "transformers", "lm_eval", "numpy")
+
+#: Writes a cell's files into a folder and returns what its record says of the result.
+Write = Callable[[Path], Mapping[str, Any]]
+
+
+class StudyFolder:
+    """Where a study keeps everything.
+
+    ``cells/KIND/TITLE-FINGERPRINT/`` appears by one renaming of a finished folder, so that a kill
+    leaves nothing half, and a cell that two workers computed is there once.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def cell(self, cell: Cell) -> Path:
+        """Return where a cell lies, or will lie."""
+        return self.path / "cells" / cell.name
+
+    def record(self, cell: Cell) -> dict[str, Any] | None:
+        """Return a finished cell's record; ``None`` if it is not there, or damaged."""
+        folder = self.cell(cell)
+        try:
+            record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            whole = record["fingerprint"] == cell.fingerprint and all(
+                (folder / name).stat().st_size == size for name, size in record["files"].items()
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return record if whole else None
+
+    def publish(self, cell: Cell, write: Write) -> float:
+        """Compute a cell into its folder, unless another worker was first; return the seconds.
+
+        Raises:
+            ExternalError: The disk refused to write.
+        """
+        started = time.monotonic()
+        with self._unfinished() as temporary:
+            result = write(temporary)
+            seconds = time.monotonic() - started
+            files = {
+                str(p.relative_to(temporary)): p.stat().st_size for p in _files_below(temporary)
+            }
+            record = {
+                "cell": cell.name,
+                "kind": cell.kind,
+                "fingerprint": cell.fingerprint,
+                "recipe": cell.recipe(),
+                "result": result,
+                "files": files,
+                "seconds": seconds,
+                "finished": time.time(),
+                "host": platform.node(),
+                "versions": {"lm_eval_trust": __version__} | {n: version(n) for n in _VERSIONS},
+            }
+            text = json.dumps(record, indent=1, ensure_ascii=False, default=str)
+            (temporary / RECORD).write_text(text, encoding="utf-8")
+            self._put(temporary, self.cell(cell))
+        self._failure(cell).unlink(missing_ok=True)
+        return seconds
+
+    @contextmanager
+    def _unfinished(self) -> Iterator[Path]:
+        parent = self.path / _UNFINISHED
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(dir=parent))
+            yield temporary
+        except OSError as error:
+            raise ExternalError(
+                f"Cannot write below {self.path}: {error.strerror or error}. Free space there and "
+                f"run the study again; it goes on where it stopped."
+            ) from error
+        finally:
+            if "temporary" in locals():
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    @staticmethod
+    def _put(temporary: Path, place: Path) -> None:
+        for file in _files_below(temporary):
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary.chmod(0o755)
+        try:
+            os.rename(temporary, place)
+        except OSError:
+            # Another worker has put the same cell there.
+            if not (place / RECORD).is_file():
+                raise
+
+    def fail(self, cell: Cell, message: str, exit_code: int) -> None:
+        """Record that a cell failed."""
+        record = {"cell": cell.name, "message": message, "exit_code": exit_code}
+        with atomic_path(self._failure(cell)) as temporary:
+            temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")
+
+    def failure(self, cell: Cell) -> dict[str, Any] | None:
+        """Return the record of a cell that failed; ``None`` if it did not."""
+        try:
+            record: dict[str, Any] = json.loads(self._failure(cell).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return record
+
+    def _failure(self, cell: Cell) -> Path:
+        return self.path / "failed" / f"{cell.name}.json"
+
+    def skipped(self) -> dict[str, str]:
+        """Return the models that were not to be had: name → why."""
+        try:
+            found: dict[str, str] = json.loads(self._skips.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def skip(self, models: Mapping[str, str]) -> None:
+        """Record which models are not to be had."""
+        with atomic_path(self._skips) as temporary:
+            temporary.write_text(json.dumps(models, indent=1, sort_keys=True), encoding="utf-8")
+
+    @property
+    def _skips(self) -> Path:
+        return self.path / "skipped.json"
+
+    def note_run(self, record: Mapping[str, Any]) -> None:
+        """Add a line to the list of runs."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "runs.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def claim(self, study: str) -> None:
+        """Make the folder that of a study.
+
+        Raises:
+            InputError: It is another study's, or a file.
+            ExternalError: The disk refused to write.
+        """
+        self.check(study)
+        mark = self.path / "study.json"
+        if not mark.is_file():
+            with atomic_path(mark) as temporary:
+                temporary.write_text(json.dumps({"study": study}), encoding="utf-8")
+
+    def check(self, study: str) -> None:
+        """Raise if the folder is another study's.
+
+        Raises:
+            InputError: It is, or it is a file, or holds other things.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path} is a file; --out names a folder.")
+        mark = self.path / "study.json"
+        if not mark.is_file():
+            strangers = [p.name for p in self._content() if not p.name.startswith(".")]
+            if strangers:
+                raise InputError(
+                    f"{self.path} holds {strangers[0]} and is no study's folder; name an empty or "
+                    f"a new one."
+                )
+            return
+        try:
+            owner = json.loads(mark.read_text(encoding="utf-8"))["study"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{mark} is damaged ({error}); delete that file.") from error
+        if owner != study:
+            raise InputError(
+                f"{self.path} holds the study {owner!r}, not {study!r}; choose another folder."
+            )
+
+    def _content(self) -> list[Path]:
+        return sorted(self.path.iterdir()) if self.path.is_dir() else []
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second run away; a run that was killed holds nothing any more.
+
+        Raises:
+            InputError: Another run is at work.
+            ExternalError: The disk refused to write.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / LOCK, timeout=0)
+            lock.acquire()
+        except Timeout as error:
+            raise InputError(
+                f"Another run is at work in {self.path}; see how far it is with --status."
+            ) from error
+        except OSError as error:
+            raise ExternalError(f"Cannot write {self.path}: {error.strerror or error}.") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def tidy(self, cells: Mapping[str, Cell]) -> None:
+        """Remove what a killed run left: half cells, and damaged ones that would be in the way."""
+        shutil.rmtree(self.path / _UNFINISHED, ignore_errors=True)
+        for cell in cells.values():
+            place = self.cell(cell)
+            if place.exists() and self.record(cell) is None:
+                grave = self.path / f"{_UNFINISHED}-{uuid.uuid4().hex[:8]}"
+                os.rename(place, grave)
+                shutil.rmtree(grave, ignore_errors=True)
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())

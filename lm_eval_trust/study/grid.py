@@ -1,0 +1,259 @@
+"""A study's grid: which cells its file asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lm_eval_trust.analysis.information import InformationSettings
+from lm_eval_trust.analysis.probing import ProbeSettings
+from lm_eval_trust.benchmarks.dimensions import find_dimension
+from lm_eval_trust.checkpoints.families import FamilySettings, open_family
+from lm_eval_trust.core.yaml_file import Document
+from lm_eval_trust.evaluate.harness import check_tasks
+from lm_eval_trust.models.adapters import find_adapter
+from lm_eval_trust.study.analyse import AnalysisSettings
+from lm_eval_trust.study.cells import (
+    ActivationCell,
+    AdapterPoint,
+    AnalysisCell,
+    Cell,
+    EvaluationCell,
+    ProxyPoint,
+    StatementChoice,
+    SteeringPoint,
+    VectorCell,
+)
+from lm_eval_trust.study.models import Identities, StudyModel, find_model, model_of_checkpoint
+from lm_eval_trust.study.spec import EvaluationSpec, Models, SteeringSpec, StudySpec
+
+_PLAIN: tuple[None] = (None,)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All cells of a study.
+
+    Attributes:
+        activations: By checkpoint and source, dimension and seed.
+        vectors: Of every source.
+        analyses: Of every checkpoint, dimension and seed.
+        evaluations: Entry's name → its cells.
+    """
+
+    activations: tuple[ActivationCell, ...]
+    vectors: tuple[VectorCell, ...]
+    analyses: tuple[AnalysisCell, ...]
+    evaluations: Mapping[str, tuple[EvaluationCell, ...]]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Each cell once, those of the first stage before those that need their results."""
+        evaluations = [cell for cells in self.evaluations.values() for cell in cells]
+        every: list[Cell] = [*self.activations, *self.vectors, *evaluations, *self.analyses]
+        return list({cell.name: cell for cell in every}.values())
+
+
+class Study:
+    """A study whose names were looked up: models have identities, tasks and layers exist.
+
+    Args:
+        spec: What the file declares.
+        document: The file, for messages.
+        identities: Says which models the names stand for.
+
+    Raises:
+        InputError: A name that does not exist; file, line and key are told.
+        ExternalError: The Hub cannot be reached.
+    """
+
+    def __init__(self, spec: StudySpec, document: Document, identities: Identities) -> None:
+        self.spec, self._document, self._identities = spec, document, identities
+        with document.at("family"):
+            self.family = open_family(FamilySettings(**spec.family.model_dump()))
+        with document.at("checkpoints"):
+            which = spec.checkpoints
+            chosen = self.family.choose(which if isinstance(which, str) else list(which))
+        with document.at("family"):
+            self._known = [model_of_checkpoint(found) for found in self.family.checkpoints]
+            self.checkpoints = tuple(identities.pin(model_of_checkpoint(c)) for c in chosen)
+        for number, entry in enumerate(spec.evaluations):
+            with document.at("evaluations", number, "tasks"):
+                check_tasks(entry.tasks)
+
+    def grid(self, skipped: Collection[str] = ()) -> Grid:
+        """Return the cells.
+
+        Args:
+            skipped: Names of models that are not to be had; no cell needs them.
+
+        Raises:
+            InputError: As the constructor.
+        """
+        return _GridBuilder(self, frozenset(skipped)).build()
+
+    def model(self, spec: str) -> StudyModel:
+        """Return the model of a name."""
+        return self._identities.pin(find_model(spec, self._known))
+
+    def at(self, *place: str | int) -> Any:
+        """Say of errors inside where in the file they come from."""
+        return self._document.at(*place)
+
+    def remember(self) -> None:
+        """Keep which models the names stood for, for times without the Hub."""
+        self.grid()
+        self._identities.save()
+
+    def settings(self, seed: int) -> AnalysisSettings:
+        """Return what is measured on activations."""
+        spec = self.spec
+        measures = [name for name in ("probes", "information") if name in spec.compute]
+        # What is not measured stays at its defaults, so that no cell depends on it.
+        probes = spec.probes.model_dump() if "probes" in measures else {}
+        information = (
+            spec.information.model_dump(exclude={"samples"}) if "information" in measures else {}
+        )
+        return AnalysisSettings(
+            probes=ProbeSettings(**probes, seed=seed),
+            information=InformationSettings(**information, seed=seed),
+            samples=spec.information.samples,
+            layers=spec.layers,
+            measures=(*measures, "cka"),
+        )
+
+
+class _GridBuilder:
+    def __init__(self, study: Study, skipped: frozenset[str]) -> None:
+        self._study, self._spec, self._skipped = study, study.spec, skipped
+        self._checkpoints = [m for m in study.checkpoints if m.name not in skipped]
+        self._steered_layers = self._layers_of_sources()
+        self._activations: dict[str, ActivationCell] = {}
+        self._vectors: dict[str, VectorCell] = {}
+
+    def build(self) -> Grid:
+        evaluations = {
+            entry.name: tuple(self._evaluations(number, entry))
+            for number, entry in enumerate(self._spec.evaluations)
+        }
+        computed = set(self._spec.compute)
+        pairs = [(d, s) for s in self._spec.seeds for d in self._spec.dimensions]
+        for model in self._checkpoints:
+            for dimension, seed in pairs:
+                if computed:
+                    self._activation(model, dimension, seed)
+                if "vectors" in computed:
+                    self._vector(model, dimension, seed)
+        analyses = self._analyses(pairs) if self._spec.analysed else ()
+        return Grid(
+            tuple(self._activations.values()), tuple(self._vectors.values()), analyses, evaluations
+        )
+
+    def _analyses(self, pairs: Sequence[tuple[str, int]]) -> tuple[AnalysisCell, ...]:
+        if not self._checkpoints:
+            return ()
+        last = self._checkpoints[-1]
+        return tuple(
+            AnalysisCell(
+                self._activation(model, dimension, seed),
+                self._activation(last, dimension, seed),
+                self._study.settings(seed),
+            )
+            for model in self._checkpoints
+            for dimension, seed in pairs
+        )
+
+    def _activation(self, model: StudyModel, dimension: str, seed: int) -> ActivationCell:
+        layers = self._spec.layers
+        if layers is not None:
+            further = self._steered_layers.get(model.spec, frozenset())
+            layers = tuple(sorted({*layers, *further}))
+        cell = ActivationCell(model, dimension, self._statements(seed), layers, self._spec.dtype)
+        return self._activations.setdefault(cell.name, cell)
+
+    def _vector(self, model: StudyModel, dimension: str, seed: int) -> VectorCell:
+        cell = VectorCell(self._activation(model, dimension, seed))
+        return self._vectors.setdefault(cell.name, cell)
+
+    def _statements(self, seed: int) -> StatementChoice:
+        data = self._spec.data
+        return StatementChoice(data.source, seed, data.split, data.split_seed, data.statements)
+
+    def _layers_of_sources(self) -> dict[str, frozenset[int]]:
+        """Return the blocks that each source's vectors are used at."""
+        found: dict[str, frozenset[int]] = {}
+        for number, entry in enumerate(self._spec.evaluations):
+            if entry.steering is None:
+                continue
+            layers = frozenset(layer for point in entry.steering.layers for layer in point)
+            place = ("evaluations", number, "steering", "sources")
+            for model in self._models(entry.steering.sources, *place):
+                found[model.spec] = found.get(model.spec, frozenset()) | layers
+        return found
+
+    def _models(self, models: Models, *place: str | int) -> list[StudyModel]:
+        if models == "checkpoints":
+            return self._checkpoints
+        found = []
+        for number, name in enumerate(models):
+            with self._study.at(*place, number):
+                found.append(self._study.model(name))
+        return [model for model in found if model.name not in self._skipped]
+
+    def _evaluations(self, number: int, entry: EvaluationSpec) -> Iterator[EvaluationCell]:
+        place = ("evaluations", number)
+        changes = list(self._changes(entry, place))
+        for seed in self._spec.seeds:
+            points = self._points(entry.steering, seed, (*place, "steering"))
+            for model in self._models(entry.models, *place, "models"):
+                for task in entry.tasks:
+                    for point in points:
+                        yield EvaluationCell(
+                            model=model,
+                            task=task,
+                            limit=entry.limit,
+                            statements=self._statements(seed),
+                            metadata=tuple(sorted(self._spec.metadata.items())),
+                            dtype=self._spec.dtype,
+                            steering=point,
+                            **dict(changes),
+                        )
+
+    def _changes(
+        self, entry: EvaluationSpec, place: tuple[str | int, ...]
+    ) -> Iterator[tuple[str, Any]]:
+        if entry.proxy is not None:
+            with self._study.at(*place, "proxy"):
+                expert = self._study.model(entry.proxy.expert)
+                antiexpert = self._study.model(entry.proxy.antiexpert)
+            yield "proxy", ProxyPoint(expert, antiexpert, entry.proxy.alpha)
+        if entry.adapter is not None:
+            with self._study.at(*place, "adapter"):
+                adapter = find_adapter(entry.adapter)
+            yield "adapter", AdapterPoint(adapter.spec, adapter.identity)
+
+    def _points(
+        self, steering: SteeringSpec | None, seed: int, place: tuple[str | int, ...]
+    ) -> Sequence[SteeringPoint | None]:
+        """Return the steering points, of which ``None`` is the model as it is: every α = 0."""
+        if steering is None:
+            return _PLAIN
+        points: list[SteeringPoint | None] = [None] if 0 in steering.alphas else []
+        for source in self._models(steering.sources, *place, "sources"):
+            for dimension in steering.dimensions:
+                vector = self._vector(source, find_dimension(dimension).name, seed)
+                points += [
+                    SteeringPoint(
+                        vector,
+                        layers,
+                        alpha,
+                        steering.positions,
+                        steering.action,
+                        steering.scale,
+                    )
+                    for layers in steering.layers
+                    for alpha in steering.alphas
+                    if alpha != 0
+                ]
+        return points

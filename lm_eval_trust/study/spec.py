@@ -1,0 +1,252 @@
+"""What a study's YAML file may say: the declared keys, their values and their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from lm_eval_trust.benchmarks.dimensions import DIMENSIONS, find_dimension
+from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.yaml_file import Document
+from lm_eval_trust.models.layers import parse_layers
+from lm_eval_trust.models.sources import DTYPES
+from lm_eval_trust.steering.plan import ACTIONS, POSITIONS
+from lm_eval_trust.steering.vectors import SCALES
+from lm_eval_trust.study.human_units import parse_bytes, parse_rate
+
+#: Names of a study and of its evaluations become folders and columns.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
+COMPUTED = ("activations", "probes", "information", "vectors")
+
+
+def _one_of(kind: str, known: Sequence[str]) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in known:
+            raise unknown_name(kind, str(value), known)
+        return str(value)
+
+    return check
+
+
+def _dimension(value: Any) -> str:
+    return find_dimension(str(value)).name
+
+
+def _layers(value: Any) -> tuple[int, ...] | None:
+    """Return blocks written as ``all`` (``None``), ``0+6+12``, ``18-19``, a number or a list."""
+    if value in ("all", None):
+        return None
+    parts = value if isinstance(value, list) else [value]
+    return tuple(sorted(parse_layers("+".join(map(str, parts)))))
+
+
+def _point_layers(value: Any) -> tuple[int, ...]:
+    layers = _layers(value)
+    if not layers:
+        raise InputError(f"{value!r} is no block to steer; write 16, or 18+19 for both at once.")
+    return layers
+
+
+Dimension = Annotated[str, BeforeValidator(_dimension)]
+Layers = Annotated[tuple[int, ...] | None, BeforeValidator(_layers)]
+PointLayers = Annotated[tuple[int, ...], BeforeValidator(_point_layers)]
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Rate = Annotated[int, BeforeValidator(parse_rate)]
+Models = Literal["checkpoints"] | tuple[str, ...]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FamilySpec(_Strict):
+    """Whose checkpoints: a preset's ``name``, or a ``hub`` repository or ``folder`` with a pattern.
+
+    See :class:`lm_eval_trust.checkpoints.families.FamilySettings`.
+    """
+
+    name: str | None = None
+    hub: str | None = None
+    folder: str | None = None
+    pattern: str | None = None
+    tokens_per_step: PositiveInt | None = None
+
+
+class DataSpec(_Strict):
+    """Which statements activations are read from, and how benchmarks are divided."""
+
+    source: Annotated[
+        str, BeforeValidator(_one_of("data source", ("official", "tracingllm", "mini")))
+    ] = "official"
+    split: Annotated[str, BeforeValidator(_one_of("split", ("grouped", "random")))] = "grouped"
+    split_seed: NonNegativeInt = 0
+    statements: PositiveInt | None = 2000
+
+
+class InformationSpec(_Strict):
+    """Dependence that is measured; see :mod:`lm_eval_trust.analysis.information`."""
+
+    estimator: Annotated[str, BeforeValidator(_one_of("estimator", ("nhsic", "hsic")))] = "nhsic"
+    sigma: PositiveFloat | Literal["median"] = 50.0
+    epsilon: PositiveFloat = 1e-5
+    permutations: NonNegativeInt = 200
+    samples: PositiveInt = 2000
+    precision: Annotated[str, BeforeValidator(_one_of("precision", ("float64", "mixed")))] = (
+        "float64"
+    )
+
+
+class ProbesSpec(_Strict):
+    """How probes are fitted; see :class:`lm_eval_trust.analysis.probing.ProbeSettings`."""
+
+    regularisations: tuple[PositiveFloat, ...] = (1.0,)
+    controls: NonNegativeInt = 5
+
+
+class SteeringSpec(_Strict):
+    """A grid of steering: sources × dimensions × layers × alphas."""
+
+    sources: Models
+    dimensions: tuple[Dimension, ...] = Field(min_length=1)
+    layers: tuple[PointLayers, ...] = Field(min_length=1)
+    alphas: tuple[float, ...] = Field(min_length=1)
+    positions: Annotated[str, BeforeValidator(_one_of("kind of positions", POSITIONS))] = (
+        "generated"
+    )
+    action: Annotated[str, BeforeValidator(_one_of("steering action", ACTIONS))] = "add"
+    scale: Annotated[str, BeforeValidator(_one_of("scale", SCALES))] = "projection_std"
+
+
+class ProxySpec(_Strict):
+    """Models that move each evaluated one: base + alpha (expert − anti-expert)."""
+
+    expert: str
+    antiexpert: str
+    alpha: float = 1.0
+
+
+class EvaluationSpec(_Strict):
+    """A grid of evaluations: models × tasks, and steering points where there is steering."""
+
+    name: Name
+    models: Models
+    tasks: tuple[str, ...] = Field(min_length=1)
+    limit: PositiveInt | None = None
+    steering: SteeringSpec | None = None
+    proxy: ProxySpec | None = None
+    adapter: str | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> EvaluationSpec:
+        given = [n for n in ("steering", "proxy", "adapter") if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise InputError(f"{' and '.join(given)} exclude each other; write an entry for each.")
+        return self
+
+
+class BudgetSpec(_Strict):
+    """Disk that downloaded checkpoints may take on a machine."""
+
+    disk: Bytes | None = None
+    checkpoints: PositiveInt | None = None
+
+
+class EngineSpec(_Strict):
+    """How the work is executed; no result depends on it."""
+
+    name: str = "local"
+    workers: PositiveInt | None = None
+    address: str | None = None
+    cpus: PositiveFloat = 1.0
+    gpus: float | None = Field(default=None, ge=0)
+    device: str = "auto"
+    batch_size: PositiveInt = 8
+    threads: PositiveInt | None = None
+    scratch: str | None = None
+
+
+class AssumeSpec(_Strict):
+    """What a dry run reckons with before anything was measured.
+
+    ``flops`` a worker reaches a second while reading; a written token takes as long as ``writing``
+    read ones; a model's ``parameters`` are half its bytes where they are not told.
+    """
+
+    bandwidth: Rate = 100 * 10**6
+    flops: PositiveFloat = 1.0e12
+    parameters: PositiveFloat | None = None
+    writing: PositiveFloat = 8.0
+
+
+class StudySpec(_Strict):
+    """A whole study."""
+
+    study: Name
+    family: FamilySpec
+    checkpoints: str | tuple[str, ...] = "all"
+    dimensions: tuple[Dimension, ...] = tuple(d.name for d in DIMENSIONS)
+    data: DataSpec = DataSpec()
+    layers: Layers = None
+    seeds: tuple[NonNegativeInt, ...] = Field(default=(0,), min_length=1)
+    compute: tuple[Annotated[str, BeforeValidator(_one_of("computation", COMPUTED))], ...] = ()
+    probes: ProbesSpec = ProbesSpec()
+    information: InformationSpec = InformationSpec()
+    evaluations: tuple[EvaluationSpec, ...] = ()
+    metadata: dict[str, str | int | float | bool] = {}
+    dtype: Annotated[str, BeforeValidator(_one_of("dtype", DTYPES))] = "float32"
+    budget: BudgetSpec = BudgetSpec()
+    engine: EngineSpec = EngineSpec()
+    assume: AssumeSpec = AssumeSpec()
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> StudySpec:
+        if not self.compute and not self.evaluations:
+            raise InputError("there is nothing to do: give `compute:` or `evaluations:`.")
+        names = [entry.name for entry in self.evaluations]
+        if len(set(names)) < len(names):
+            raise InputError(f"evaluations share a name: {', '.join(sorted(names))}.")
+        return self
+
+    @property
+    def analysed(self) -> bool:
+        """Whether activations are analysed."""
+        return bool({"probes", "information"} & set(self.compute))
+
+
+def read_spec(document: Document) -> StudySpec:
+    """Return what a document declares.
+
+    Raises:
+        InputError: With file, line and key of the first thing that is wrong, and the number of
+            others.
+    """
+    return document.parse(StudySpec)
+
+
+def with_engine(
+    spec: StudySpec, name: str | None, workers: int | None, address: str | None
+) -> StudySpec:
+    """Return the study with what the command line says of the engine.
+
+    Raises:
+        InputError: Fewer than one worker, or an address without ``ray``.
+    """
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers {workers}: expected at least 1.")
+    given = {"name": name, "workers": workers, "address": address}
+    changed = {key: value for key, value in given.items() if value is not None}
+    engine = spec.engine.model_copy(update=changed)
+    if engine.address is not None and engine.name != "ray":
+        raise InputError(f"An address belongs to the engine ray, not to {engine.name}.")
+    return spec.model_copy(update={"engine": engine})

@@ -1,0 +1,145 @@
+"""The shared pass as a model of transformers, so that ``generate`` prepares the decoding."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from lm_eval.models.utils_hf import MultiTokenEOSCriteria
+from torch import nn
+from transformers import (
+    GenerationConfig,
+    GenerationMixin,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteriaList,
+)
+from transformers.cache_utils import Cache
+
+from lm_eval_trust.models.kv_cache import CACHE
+from lm_eval_trust.sweep.batched_forward import SharedForward
+
+
+class SharedCache(Cache):  # type: ignore[misc]
+    """What ``generate`` hands round in place of a cache: the pass keeps its own.
+
+    Args:
+        shared: The pass.
+    """
+
+    def __init__(self, shared: SharedForward) -> None:
+        super().__init__(layers=[])
+        self.shared = shared
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return how many columns were read."""
+        return self.shared.length
+
+
+class SharedCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+    """A causal model whose rows are prompts times steering configurations.
+
+    Args:
+        model: The model that reads.
+    """
+
+    config_class = None
+    base_model_prefix = "model"
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__(copy.deepcopy(model.config))
+        # Not a sub-module: the weights belong to the model that lends them.
+        self._lent = (model,)
+        self.generation_config = copy.deepcopy(model.generation_config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tokens go."""
+        device: torch.device = self._lent[0].device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the model that reads."""
+        dtype: torch.dtype = self._lent[0].dtype
+        return dtype
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return those of the model that reads."""
+        embeddings: nn.Module = self._lent[0].get_input_embeddings()
+        return embeddings
+
+    def tie_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: there are no weights here."""
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        cache: SharedCache,
+        attention_mask: torch.Tensor | None = None,
+        **settings: Any,
+    ) -> None:
+        """Say to ``generate`` what a pass takes; :func:`decode_greedily` reads by itself."""
+        raise RuntimeError("A shared pass decodes by custom_generate=decode_greedily only.")
+
+
+def decode_greedily(
+    model: SharedCausalLM,
+    input_ids: torch.Tensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    **settings: Any,
+) -> torch.Tensor:
+    """Decode greedily, as ``generate`` does, with what ``generate`` has prepared.
+
+    The best token is looked for once in rows that do not differ; their logits are never copied,
+    since at a large vocabulary that takes as long as some blocks.
+
+    Args:
+        model: The model of ``generate``.
+        input_ids: Prompts, shape (rows, columns).
+        logits_processor: Applied to the logits of every row, where there is any.
+        stopping_criteria: Of ``generate`` and of the harness.
+        generation_config: Holds the padding token.
+        **settings: The cache, which is the pass, and ``attention_mask`` of the prompts, which
+            ``generate`` leaves out where nothing is padded; it hands on more.
+
+    Returns:
+        Prompts and new tokens, shape (rows, columns and new ones).
+    """
+    shared: SharedForward = settings[CACHE].shared
+    padding = generation_config._pad_token_tensor
+    ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+    given = settings.get("attention_mask")
+    tokens, mask = input_ids, torch.ones_like(input_ids) if given is None else given
+    while not ended.all():
+        output = shared.read(tokens, mask, keep=1)
+        logits = output.logits[:, -1]
+        if logits_processor:
+            scores = logits_processor(input_ids, logits[output.row_of].to(torch.float32, copy=True))
+            chosen = scores.argmax(dim=-1)
+        else:
+            chosen = logits.argmax(dim=-1)[output.row_of]
+        if padding is not None:
+            chosen = torch.where(ended, padding.to(chosen), chosen)
+        input_ids = torch.cat([input_ids, chosen[:, None]], dim=1)
+        ended = ended | stopping_criteria(input_ids, None)
+        shared.end(ended | _stopped(stopping_criteria, ended))
+        tokens = chosen[:, None]
+        mask = torch.ones_like(tokens)
+    return input_ids
+
+
+def _stopped(criteria: StoppingCriteriaList, ended: torch.Tensor) -> torch.Tensor:
+    """Return which rows hold a stop sequence of the harness, which cuts what comes after."""
+    found = torch.zeros_like(ended)
+    for criterion in criteria:
+        if isinstance(criterion, MultiTokenEOSCriteria):
+            found |= torch.tensor(criterion.done_tracker, device=ended.device)
+    return found

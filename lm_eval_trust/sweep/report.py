@@ -1,0 +1,207 @@
+"""What a sweep leaves behind: tables, figures, the chosen steering, and what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lm_eval_trust.analysis.figures import configuration_heatmap, save_figure, strength_curves
+from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.evaluate.paired_items import compare_items
+from lm_eval_trust.sweep.grid import Configuration
+from lm_eval_trust.sweep.search import Found, Trial
+from lm_eval_trust.sweep.settings import SweepSettings
+
+STEERING_FILE = "steering.yaml"
+
+
+def write_report(found: Found, settings: SweepSettings, folder: Path) -> pd.DataFrame:
+    """Write ``sweep``, ``pareto``, ``test``, figures, examples and the chosen steering.
+
+    Returns:
+        The table of all configurations.
+    """
+    table = pd.DataFrame(list(_rows(found, settings)))
+    _write_table(table, folder / "sweep")
+    _write_table(table[table["pareto"]], folder / "pareto")
+    metrics = pd.DataFrame(list(_metric_rows(found)))
+    _write_table(metrics, folder / "metrics")
+    _draw(table, settings, folder / "figures")
+    _write(folder / "examples.md", _examples(found))
+    chosen = found.chosen.configuration if found.chosen else None
+    steering = folder / STEERING_FILE
+    if chosen is None:
+        steering.unlink(missing_ok=True)
+        return table
+    comment = "Chosen on the validation part; see sweep.csv and test.csv."
+    _write(steering, chosen.to_yaml(folder, comment=comment))
+    _write_table(pd.DataFrame(list(test_rows(found, settings))), folder / "test")
+    return table
+
+
+def test_rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]:
+    """Yield unsteered against chosen on the test half, a row a task, with a paired interval."""
+    if found.before is None or found.after is None:
+        return
+    for task, items in found.before.items.items():
+        after = found.after.items[task]
+        if not items or settings.metric not in items[0]:
+            continue
+        change = compare_items(items, after, settings.metric).difference
+        values = [[item[settings.metric] for item in rows] for rows in (items, after)]
+        unsteered, steered = (sum(v) / len(v) for v in values)
+        yield {
+            "task": task,
+            "metric": settings.metric,
+            "items": len(items),
+            "unsteered": unsteered,
+            "steered": steered,
+            "change": change.mean,
+            "low": change.low,
+            "high": change.high,
+        }
+
+
+def _rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]:
+    front = pareto_front(found.trials)
+    for trial in found.trials:
+        assert trial.configuration is not None
+        yield trial.configuration.row() | {
+            "perplexity": trial.perplexity,
+            "times": trial.perplexity / found.unsteered.perplexity,
+            "kl": trial.divergence,
+            "allowed": trial.allowed,
+            "score": trial.score,
+            "change": None if trial.score is None else trial.score - (found.unsteered.score or 0.0),
+            "ability": trial.ability,
+            "pareto": trial in front,
+            "chosen": found.chosen is not None
+            and trial.configuration == found.chosen.configuration,
+            "tasks": "+".join(settings.tasks),
+            "metric": settings.metric,
+        }
+
+
+def pareto_front(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the scored trials that no other beats in score without a higher perplexity."""
+    scored = [t for t in trials if t.score is not None]
+    front: list[Trial] = []
+    for trial in sorted(scored, key=lambda t: (t.perplexity, -(t.score or 0.0))):
+        if not front or (trial.score or 0.0) > (front[-1].score or 0.0):
+            front.append(trial)
+    return front
+
+
+def _metric_rows(found: Found) -> Iterator[dict[str, Any]]:
+    """Yield every metric of every task and configuration."""
+    for trial in (found.unsteered, *found.trials):
+        if trial.outcome is None:
+            continue
+        configuration = trial.configuration or _nothing(found)
+        for task, scores in trial.outcome.scores.items():
+            for name, value in scores.items():
+                metric = name.split(",")[0]
+                error = scores.get(name.replace(metric, f"{metric}_stderr", 1))
+                if isinstance(value, (int, float)) and "," in name and "_stderr" not in name:
+                    yield configuration.row() | {
+                        "task": task,
+                        "metric": metric,
+                        "value": value,
+                        "stderr": error if isinstance(error, (int, float)) else None,
+                        "items": len(trial.outcome.items.get(task, ())) or None,
+                    }
+
+
+def _nothing(found: Found) -> Configuration:
+    first = found.trials[0].configuration
+    assert first is not None
+    return first.family
+
+
+def _examples(found: Found) -> str:
+    """Return how answers of a few prompts change with a rising α (arXiv 2402.19465, Table 4)."""
+    shown = found.answers
+    of = shown[-1].configuration
+    assert of is not None
+    lines = ["# Answers at rising strength", ""]
+    lines += [f"{Path(of.vector).stem}, layer {of.layer}, {of.positions}.", ""]
+    outcomes = [trial.outcome for trial in shown if trial.outcome is not None]
+    for task, examples in outcomes[0].examples.items():
+        for number, example in enumerate(examples):
+            lines += [f"## {task}", "", _quoted(example["prompt"]), ""]
+            lines += ["| α | perplexity | answer |", "|---:|---:|---|"]
+            for trial, outcome in zip(shown, outcomes, strict=True):
+                answer = _cell(outcome.examples[task][number]["answer"])
+                lines.append(f"| {_strength(trial):g} | {trial.perplexity:.2f} | {answer} |")
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _strength(trial: Trial) -> float:
+    return trial.configuration.alpha if trial.configuration else 0.0
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(f"> {line}" for line in text[-600:].splitlines())
+
+
+def _cell(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1].replace("|", "\\|") or "(empty)"
+
+
+def _draw(table: pd.DataFrame, settings: SweepSettings, folder: Path) -> None:
+    scored = table.dropna(subset=["score"])
+    if scored.empty:
+        return
+    label = settings.metric.replace("_", " ")
+    save_figure(configuration_heatmap(scored, "score", label=label), folder, "heatmap")
+    curves = [
+        {
+            "vector": f"{row['vector']}, layer {row['layer']}, {row['positions']}",
+            "alpha": row["alpha"],
+            "metric": label,
+            "value": row["score"],
+            "perplexity": row["perplexity"],
+        }
+        for row in scored.to_dict("records")
+    ]
+    save_figure(strength_curves(curves), folder, "strength")
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    with atomic_path(path.with_suffix(".csv")) as temporary:
+        table.to_csv(temporary, index=False)
+    with atomic_path(path.with_suffix(".parquet")) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def summary(found: Found, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the sweep found, in lines for the terminal."""
+    tried = sum(trial.score is not None for trial in found.trials)
+    lines = [
+        f"{len(found.trials)} configurations, {sum(t.allowed for t in found.trials)} within the "
+        f"limits, {tried} scored; unsteered: score {found.unsteered.score:.3f}, perplexity "
+        f"{found.unsteered.perplexity:.2f} (validation part)."
+    ]
+    if found.chosen is None or found.chosen.configuration is None:
+        return [*lines, "None within the limits scores higher than the unsteered model."]
+    of = found.chosen.configuration
+    lines.append(
+        f"Chosen: {Path(of.vector).stem}, layer {of.layer}, α = {of.alpha:g}, {of.positions}: "
+        f"score {found.chosen.score:.3f}, perplexity {found.chosen.perplexity:.2f}."
+    )
+    for row in rows:
+        lines.append(
+            f"Test half, {row['task']}: {row['unsteered']:.3f} → {row['steered']:.3f}, change "
+            f"{row['change']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {row['items']} items."
+        )
+    return lines

@@ -1,0 +1,280 @@
+"""The search for a steering, in the paper's two stages, and the choice among what was found.
+
+First the strengths that text survives are found by perplexity alone. Then these are scored on the
+validation part, coarsely, and more finely around the best. What is chosen there is reported on the
+test half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from tqdm import tqdm
+
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.steering.plan import SteeringPlan
+from lm_eval_trust.sweep.answers import AnswerStore
+from lm_eval_trust.sweep.evaluation import EXAMPLES, Items, Outcome, SweepEvaluator
+from lm_eval_trust.sweep.grid import Configuration, Grid, midpoints
+from lm_eval_trust.sweep.settings import SweepSettings
+from lm_eval_trust.sweep.sweep_model import PrefilledLM
+
+UNSTEERED = "unsteered"
+_PERPLEXITIES = ("perplexity", "word_perplexity")
+VALIDATION, TEST = "validation", "test"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A configuration and what it gave on the validation part.
+
+    Attributes:
+        configuration: Which; ``None`` for the unsteered model.
+        perplexity: Of the perplexity task.
+        divergence: Mean KL(unsteered ‖ steered) there, in nats a token.
+        allowed: Whether perplexity and divergence keep the limits.
+        outcome: Of the tasks, where it was scored.
+        score: Mean of their metric.
+        ability: Mean accuracy on the ability tasks, where that was measured.
+    """
+
+    configuration: Configuration | None
+    perplexity: float
+    divergence: float
+    allowed: bool
+    outcome: Outcome | None = None
+    score: float | None = None
+    ability: float | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search gave.
+
+    Attributes:
+        unsteered: The model as it is, on the validation part.
+        trials: All configurations, in the grid's order.
+        chosen: The one that is best within the limits; ``None`` where none is better than the
+            unsteered model.
+        answers: The first prompts, answered at all strengths of what is best.
+        before: The unsteered model on the test half.
+        after: The chosen one on the test half.
+    """
+
+    unsteered: Trial
+    trials: tuple[Trial, ...]
+    chosen: Trial | None
+    answers: tuple[Trial, ...] = ()
+    before: Outcome | None = None
+    after: Outcome | None = None
+
+
+class Search:
+    """Searches a grid with one loaded model.
+
+    Args:
+        model: Answers for all configurations at once.
+        answers: Where its answers are kept.
+        evaluator: Evaluates on it.
+        grid: What is tried.
+        settings: How.
+    """
+
+    def __init__(
+        self,
+        model: PrefilledLM,
+        answers: AnswerStore,
+        evaluator: SweepEvaluator,
+        grid: Grid,
+        settings: SweepSettings,
+    ) -> None:
+        self._model, self._answers, self._evaluator = model, answers, evaluator
+        self._grid, self._settings = grid, settings
+
+    def run(self) -> Found:
+        """Search, choose on the validation part, and report the choice on the test half.
+
+        Raises:
+            InputError: A vector, a task or a metric does not fit.
+        """
+        configurations = self._grid.configurations
+        unsteered = self._scored([self._narrow([None])[0]])[0]
+        trials = self._narrow(configurations, unsteered)
+        if self._settings.search == "grid":
+            trials = self._scored(trials)
+        else:
+            trials = self._refined(self._scored_where_allowed(trials), unsteered)
+        unsteered = self._with_ability([unsteered])[0]
+        trials, chosen = self._choose(trials, unsteered)
+        found = Found(unsteered, tuple(trials), chosen, self._answer(chosen, trials, unsteered))
+        if chosen is None or chosen.configuration is None:
+            return found
+        plans = [SteeringPlan(), chosen.configuration.plan]
+        self._model.sweep(plans, self._answers)
+        items = self._settings.items(self._settings.tasks, TEST)
+        before = self._evaluator.evaluate(UNSTEERED, plans[0], items)
+        after = self._evaluator.evaluate(chosen.configuration.name, plans[1], items)
+        return replace(found, before=before, after=after)
+
+    def _narrow(
+        self, configurations: Sequence[Configuration | None], unsteered: Trial | None = None
+    ) -> list[Trial]:
+        """Measure what configurations do to text."""
+        task = self._settings.perplexity_task
+        limits, trials = self._settings.limits, []
+        for configuration, outcome in self._evaluate(configurations, (task,), "Perplexity"):
+            perplexity = perplexity_of(outcome, task)
+            allowed = unsteered is None or (
+                perplexity <= limits.highest_perplexity(unsteered.perplexity)
+                and (limits.divergence is None or outcome.divergence <= limits.divergence)
+            )
+            trials.append(Trial(configuration, perplexity, outcome.divergence, allowed))
+        return trials
+
+    def _scored(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Score trials on the tasks."""
+        tasks = self._settings.tasks
+        outcomes = self._evaluate([t.configuration for t in trials], tasks, "Scoring")
+        return [
+            replace(trial, outcome=outcome, score=score_of(outcome, tasks, self._settings.metric))
+            for trial, (_, outcome) in zip(trials, outcomes, strict=True)
+        ]
+
+    def _scored_where_allowed(self, trials: Sequence[Trial]) -> list[Trial]:
+        scored = iter(self._scored([trial for trial in trials if trial.allowed]))
+        return [next(scored) if trial.allowed else trial for trial in trials]
+
+    def _refined(self, trials: list[Trial], unsteered: Trial) -> list[Trial]:
+        """Try strengths between those next to the best, round by round."""
+        for _ in range(self._settings.rounds):
+            known = {trial.configuration for trial in trials}
+            finer = [c for best in self._best(trials) for c in self._around(best, trials)]
+            finer = [c for c in dict.fromkeys(finer) if c not in known]
+            if not finer:
+                break
+            trials += self._scored_where_allowed(self._narrow(finer, unsteered))
+        return trials
+
+    def _best(self, trials: Iterable[Trial]) -> list[Configuration]:
+        """Return the best configuration of each of the best families."""
+        ranked = [t.configuration for t in _ranked(trials) if t.configuration is not None]
+        best = {c.family: c for c in reversed(ranked)}
+        families = list(dict.fromkeys(c.family for c in ranked))[: self._settings.kept]
+        return [best[family] for family in families]
+
+    def _around(self, best: Configuration, trials: Iterable[Trial]) -> list[Configuration]:
+        tried = [
+            t.configuration.alpha
+            for t in trials
+            if t.configuration is not None and t.configuration.family == best.family
+        ]
+        return midpoints(best.family, tried, best.alpha)
+
+    def _with_ability(self, trials: Sequence[Trial]) -> list[Trial]:
+        tasks = self._settings.ability_tasks
+        if not tasks:
+            return list(trials)
+        outcomes = self._evaluate([t.configuration for t in trials], tasks, "General ability")
+        return [
+            replace(trial, ability=score_of(outcome, tasks, "acc"))
+            for trial, (_, outcome) in zip(trials, outcomes, strict=True)
+        ]
+
+    def _choose(self, trials: list[Trial], unsteered: Trial) -> tuple[list[Trial], Trial | None]:
+        """Return the trials with what was measured of their ability, and the best allowed one."""
+        assert unsteered.score is not None
+        for trial in _ranked(trials):
+            assert trial.score is not None
+            if trial.score <= unsteered.score:
+                break
+            measured = self._with_ability([trial])[0]
+            trials[trials.index(trial)] = measured
+            if measured.ability is None or unsteered.ability is None:
+                return trials, measured
+            if measured.ability >= self._settings.limits.ability * unsteered.ability:
+                return trials, measured
+        return trials, None
+
+    def _answer(
+        self, chosen: Trial | None, trials: Sequence[Trial], unsteered: Trial
+    ) -> tuple[Trial, ...]:
+        """Return the trials of the best family, allowed or not, with answers of a few items."""
+        best = chosen or max(trials, key=lambda t: -1.0 if t.score is None else t.score)
+        assert best.configuration is not None
+        family = best.configuration.family
+        followed = [t for t in trials if t.configuration and t.configuration.family == family]
+        followed = [unsteered, *sorted(followed, key=lambda t: _strength(t.configuration))]
+        few = replace(self._settings.items(self._settings.tasks, VALIDATION), limit=EXAMPLES)
+        outcomes = self._evaluate_on([t.configuration for t in followed], few, "Answering")
+        return tuple(
+            replace(trial, outcome=outcome)
+            for trial, (_, outcome) in zip(followed, outcomes, strict=True)
+        )
+
+    def _evaluate(
+        self, configurations: Sequence[Configuration | None], tasks: tuple[str, ...], title: str
+    ) -> list[tuple[Configuration | None, Outcome]]:
+        items = self._settings.items(tasks, VALIDATION)
+        return self._evaluate_on(configurations, items, title)
+
+    def _evaluate_on(
+        self, configurations: Sequence[Configuration | None], items: Items, title: str
+    ) -> list[tuple[Configuration | None, Outcome]]:
+        plans = [SteeringPlan() if c is None else c.plan for c in configurations]
+        self._model.sweep(plans, self._answers)
+        found = []
+        for configuration, plan in tqdm(
+            zip(configurations, plans, strict=True),
+            title,
+            total=len(plans),
+            unit="configuration",
+        ):
+            name = UNSTEERED if configuration is None else configuration.name
+            found.append((configuration, self._evaluator.evaluate(name, plan, items)))
+        return found
+
+
+def perplexity_of(outcome: Outcome, task: str) -> float:
+    """Return a task's perplexity.
+
+    Raises:
+        InputError: The task has none.
+    """
+    for name in _PERPLEXITIES:
+        value = outcome.scores.get(task, {}).get(f"{name},none")
+        if value is not None:
+            return float(value)
+    raise InputError(
+        f"{task} measures no perplexity; expected a task such as lambada_openai or wikitext."
+    )
+
+
+def score_of(outcome: Outcome, tasks: Sequence[str], metric: str) -> float:
+    """Return the mean of a metric over tasks or groups.
+
+    Raises:
+        InputError: One has no such metric.
+    """
+    values: list[float] = []
+    for task in tasks:
+        value = outcome.scores.get(task, {}).get(f"{metric},none")
+        if not isinstance(value, (int, float)):
+            known = sorted(
+                name.split(",")[0]
+                for name, found in outcome.scores.get(task, {}).items()
+                if isinstance(found, (int, float)) and "stderr" not in name
+            )
+            raise InputError(f"{task} has no metric {metric!r}; it has {', '.join(known)}.")
+        values.append(float(value))
+    return sum(values) / len(values)
+
+
+def _strength(configuration: Configuration | None) -> float:
+    return configuration.alpha if configuration else 0.0
+
+
+def _ranked(trials: Iterable[Trial]) -> list[Trial]:
+    """Return the allowed and scored trials, best first; of equals the gentler one."""
+    scored = [t for t in trials if t.allowed and t.score is not None and t.configuration]
+    return sorted(scored, key=lambda t: (-(t.score or 0.0), t.perplexity))

@@ -1,0 +1,92 @@
+"""What a measurement depends on, and what is read off the harness's tasks and samples."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from lm_eval_trust.gate.evaluation import LoadedTask, Tasks, _identity
+from lm_eval_trust.gate.measurement import measurement_of
+from lm_eval_trust.gate.planning import planned_contrast
+
+DOCUMENTS = [{"group_id": "a"}, {"group_id": "a"}, {"group_id": None}, {"text": "made up"}]
+
+
+class MadeUp:
+    """A task with a function among its settings, which lies elsewhere in every process."""
+
+    VERSION = 1
+    eval_docs = DOCUMENTS
+
+    def __init__(self, made: Callable[..., str]) -> None:
+        self._made = made
+
+    def dump_config(self) -> dict[str, Any]:
+        return {"doc_to_text": self._made, "metadata": {"config_source": repr(id(self))}}
+
+
+def asking(prompt: str) -> Callable[..., str]:
+    def ask(document: dict[str, Any], mark: str) -> str:
+        return f"{prompt} {document}{mark}"
+
+    return ask
+
+
+def test_where_a_function_lies_in_memory_is_no_part_of_a_task() -> None:
+    first, second = (MadeUp(partial(asking("Well,"), mark="?")) for _ in range(2))
+    assert repr(first.dump_config()) != repr(second.dump_config())
+    assert _identity(first, None) == _identity(second, None)
+    assert _identity(first, 2) != _identity(first, None)
+    assert _identity(MadeUp(partial(asking("Well,"), mark="!")), None) != _identity(first, None)
+
+
+def test_another_process_knows_the_tasks_again() -> None:
+    names = ("trust_sst2_mini", "trust_stereoset_mini")
+    code = (
+        "from lm_eval_trust.gate.evaluation import Tasks\n"
+        f"for name in {names}: print(Tasks({{}}).members(name, 5)[0].identity)"
+    )
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert there.stdout.split() == [Tasks({}).members(name, 5)[0].identity for name in names]
+
+
+def test_an_aggregation_without_a_name_is_no_mean() -> None:
+    task = MadeUp(asking(""))
+    task.aggregation = lambda: {"f1": partial(max, key=len), "acc": np.mean}  # type: ignore[attr-defined]
+    assert LoadedTask("made_up", task, 3, None, "").aggregations == {"f1": "", "acc": "mean"}
+
+
+def test_items_of_a_task_are_in_the_groups_of_their_documents() -> None:
+    task = LoadedTask("made_up", MadeUp(asking("")), 3, None, "")
+    assert task.groups == ["a", "a", "item 2"]
+
+
+def test_planned_items_change_with_their_group() -> None:
+    alone = planned_contrast([f"{n}" for n in range(40)], 0.1)
+    together = planned_contrast([f"{n // 4}" for n in range(40)], 0.2)
+    assert (alone.groups, together.groups) == (40, 10)
+    assert sorted(alone.sums.sums)[:3] == [-1.0, -1.0, 0.0]
+    assert sorted(together.sums.sums)[:2] == [-4.0, 0.0] and together.sums.sums.max() == 4.0
+
+
+def test_values_of_numpy_are_values() -> None:
+    values = [np.bool_(True), np.float32(0.5), np.int64(2), (np.float32(-3), np.int64(4)), "x"]
+    samples = [
+        {"doc_id": n, "doc_hash": f"{n}", "filter": "none", "metrics": ["acc"], "acc": value}
+        for n, value in enumerate(values)
+    ]
+    found = {
+        "samples": {"t": samples},
+        "results": {"t": {"acc,none": 0.5}},
+        "higher_is_better": {"t": {"acc": True}},
+        "versions": {"t": 1},
+        "configs": {"t": {}},
+        "n-shot": {"t": 0},
+    }
+    measured = measurement_of("t", found, {"acc": "mean"})
+    assert measured.values["acc"] == [1.0, 0.5, 2.0, [-3.0, 4.0], None]

@@ -1,0 +1,123 @@
+"""Intervals against closed forms of their own, and what they leave open where nothing differs."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lm_eval_trust.analysis.comparison import PairedDifferences
+from lm_eval_trust.gate.intervals import Contrast, steps_of
+from lm_eval_trust.gate.power import Design
+
+
+def binary(gained: int, lost: int, same: int, together: int = 1) -> Contrast:
+    values = np.repeat([1.0, -1.0, 0.0], [gained, lost, same])
+    groups = np.arange(len(values)) // together
+    paired = PairedDifferences.of(np.zeros(len(values)), values, groups.tolist())
+    return Contrast(paired, step=1.0, reach=1.0)
+
+
+def test_where_all_items_agree_the_ends_are_those_of_tango() -> None:
+    items = 50
+    found = binary(0, 0, items).interval(0.95)
+    squared = stats.t.ppf(0.975, items - 1) ** 2
+    assert found.high == pytest.approx(squared / (items + squared))
+    assert found.low == pytest.approx(-found.high)
+
+
+def test_where_all_changes_are_losses_the_lower_end_is_wilsons() -> None:
+    lost, items = 3, 60
+    found = binary(0, lost, items - lost).interval(0.95)
+    quantile, share = float(stats.t.ppf(0.975, items - 1)), lost / items
+    middle = share + quantile**2 / (2 * items)
+    half = quantile * math.sqrt(share * (1 - share) / items + quantile**2 / (4 * items**2))
+    assert -found.low == pytest.approx((middle + half) / (1 + quantile**2 / items))
+
+
+@pytest.mark.parametrize("gained", [40, 39])
+def test_where_nearly_all_items_change_the_near_end_is_wilsons(gained: int) -> None:
+    items = 40
+    found = binary(gained, 0, items - gained).interval(0.95)
+    quantile, share = float(stats.t.ppf(0.975, items - 1)), gained / items
+    middle = share + quantile**2 / (2 * items)
+    half = quantile * math.sqrt(share * (1 - share) / items + quantile**2 / (4 * items**2))
+    assert found.low == pytest.approx((middle - half) / (1 + quantile**2 / items))
+
+
+@pytest.mark.parametrize("items", [10, 40, 200])
+def test_a_gain_of_the_bound_is_shown_as_seldom_as_promised(items: int) -> None:
+    lows = np.array([binary(k, 0, items - k).interval(0.95).low for k in range(items + 1)])
+    for bound in np.linspace(0.05, 0.99, 48):
+        chances = stats.binom.pmf(np.arange(items + 1), items, bound)
+        assert chances[lows >= bound].sum() < 0.032
+
+
+def test_where_many_items_differ_both_ways_it_is_students() -> None:
+    values = np.repeat([1.0, -1.0, 0.0], [40, 55, 105])
+    found = binary(40, 55, 105).interval(0.9)
+    students = stats.ttest_1samp(values, 0.0).confidence_interval(0.9)
+    assert (found.low, found.high) == pytest.approx((students.low, students.high))
+
+
+def test_items_that_change_together_count_as_one() -> None:
+    alone, together = binary(0, 0, 40).interval(0.95), binary(0, 0, 40, together=4).interval(0.95)
+    squared = stats.t.ppf(0.975, 9) ** 2
+    assert together.high == pytest.approx(squared / (10 + squared))
+    assert together.high > 3 * alone.high
+
+
+def test_a_single_group_shows_nothing() -> None:
+    contrast = binary(1, 5, 4, together=10)
+    assert contrast.interval(0.95).high == math.inf
+    assert Design.of(contrast, 0.95).smallest_shown() == math.inf
+    assert Design.of(contrast, 0.95).groups_needed(0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("series", "expected"),
+    [
+        ([[1.0, 1.0]], (1.0, 1.0)),
+        ([[0.0, 1.0], [1.0, 1.0]], (1.0, 1.0)),
+        ([[0.0, 0.5], [1.0, 0.25]], (0.25, 1.0)),
+        ([[-2.5, -2.5]], (0.0, 0.0)),
+    ],
+)
+def test_steps_are_those_of_the_values(
+    series: list[list[float]], expected: tuple[float, float]
+) -> None:
+    assert steps_of(*series) == expected
+
+
+def test_items_are_weighted_by_their_number() -> None:
+    contrast = Contrast(PairedDifferences(np.zeros(3), np.array([2, 1, 1])), step=1.0)
+    assert contrast.effective_items == pytest.approx(16 / 6)
+
+
+@pytest.mark.parametrize("beyond", [0.0, 0.05])
+def test_the_smallest_shown_change_is_what_so_many_groups_show(beyond: float) -> None:
+    design = Design.of(binary(12, 10, 178), 0.95)
+    smallest = design.smallest_shown(beyond)
+    variance = design.variance + (smallest - smallest**2) / design.items
+    assert smallest - beyond == pytest.approx(design.quantiles * math.sqrt(variance))
+    assert design.groups_needed(smallest, beyond) == pytest.approx(design.groups, abs=1)
+    assert design.groups_needed(beyond, beyond) is None
+
+
+@pytest.mark.parametrize("held", [0.2, 0.4])
+def test_a_gain_that_was_observed_adds_its_variance_once(held: float) -> None:
+    design = Design.of(binary(0, 80, 120), 0.95)
+    smallest = design.smallest_shown(0.1, held)
+    added = max(0.0, smallest - held) + held**2 - smallest**2
+    variance = design.variance + added / design.items
+    assert (smallest > held) is (held == 0.2)
+    assert smallest - 0.1 == pytest.approx(design.quantiles * math.sqrt(variance))
+    assert smallest < design.smallest_shown(0.1)
+
+
+def test_agreement_on_all_items_is_no_perfect_power() -> None:
+    few, many = (Design.of(binary(0, 0, n), 0.95).smallest_shown() for n in (30, 3000))
+    assert few > 0.3
+    assert 0.003 < many < 0.01

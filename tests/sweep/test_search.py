@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.sweep.evaluation import Outcome
+from lm_eval_trust.sweep.grid import Configuration
+from lm_eval_trust.sweep.report import pareto_front
+from lm_eval_trust.sweep.search import Trial, _ranked, perplexity_of, score_of
+from lm_eval_trust.sweep.settings import Limits, SweepSettings
+
+
+def trial(alpha: float, score: float | None, perplexity: float, allowed: bool = True) -> Trial:
+    return Trial(Configuration("v", (1,), alpha), perplexity, 0.0, allowed, None, score)
+
+
+def outcome(scores: Mapping[str, float]) -> Outcome:
+    return Outcome({"task": dict(scores)}, {}, {}, 0.0)
+
+
+def test_the_best_allowed_trial_comes_first_and_of_equals_the_gentler() -> None:
+    trials = [
+        trial(1, 0.5, 6.0),
+        trial(2, 0.7, 9.0),
+        trial(3, 0.7, 8.0),
+        trial(4, 0.9, 20.0, False),
+    ]
+    assert [t.configuration.alpha for t in _ranked(trials) if t.configuration] == [3, 2, 1]
+
+
+def test_the_front_holds_what_nothing_beats() -> None:
+    trials = [trial(1, 0.5, 5.0), trial(2, 0.4, 6.0), trial(3, 0.8, 7.0), trial(4, None, 3.0)]
+    assert [t.perplexity for t in pareto_front(trials)] == [5.0, 7.0]
+
+
+def test_limits_are_a_ratio_or_a_perplexity() -> None:
+    assert Limits(perplexity_ratio=1.5).highest_perplexity(4.0) == 6.0
+    assert Limits(perplexity=5.0).highest_perplexity(4.0) == 5.0
+    with pytest.raises(InputError, match="divergence is -1"):
+        Limits(divergence=-1)
+
+
+def test_scores_are_means_of_the_metric() -> None:
+    assert score_of(outcome({"acc,none": 0.25}), ["task"], "acc") == 0.25
+    with pytest.raises(InputError, match="no metric 'trust'; it has acc"):
+        score_of(outcome({"acc,none": 0.25, "acc_stderr,none": 0.1}), ["task"], "trust")
+
+
+def test_a_task_without_perplexity_is_refused() -> None:
+    assert perplexity_of(outcome({"word_perplexity,none": 7.0}), "task") == 7.0
+    with pytest.raises(InputError, match="measures no perplexity"):
+        perplexity_of(outcome({"acc,none": 0.25}), "task")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"search": "random"}, "Unknown search 'random'"),
+        ({"tasks": ()}, "no tasks"),
+        ({"kept": 0}, "kept is 0"),
+        ({"limit": 0}, "limit is 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes: dict[str, object], message: str) -> None:
+    settings = {"tasks": ("t",), "perplexity_task": "p"} | changes
+    with pytest.raises(InputError, match=message):
+        SweepSettings(**settings)  # type: ignore[arg-type]
