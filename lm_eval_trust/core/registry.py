@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 
@@ -93,7 +93,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
                 f"The {self.kind} {point.name!r} of {_package(point)} is a "
                 f"{type(entry).__name__}; expected a {self._type.__name__}."
             )
-        return cast(Entry, entry)
+        return entry
 
 
 def _package(point: EntryPoint) -> str:

@@ -1,23 +1,34 @@
-"""Files that are whole or absent: atomic writes, and cache entries that are built once."""
+"""Files that are whole or absent: atomic writes, kept results, and files that are built once."""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar, overload
 
 import platformdirs
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from lm_eval_trust.core.errors import ExternalError
+from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.core.hashing import content_id
+
+logger = logging.getLogger(__name__)
+Content = TypeVar("Content")
 
 CACHE_VARIABLE = "LM_EVAL_TRUST_CACHE"
-#: The process's mask, which can only be read by setting it; temporary files are made without it.
-_MASK = os.umask(0)
-os.umask(_MASK)
+#: Name of the lock file in a folder that one process holds at a time.
+LOCK = ".lock"
+_KEPT = re.compile(r'\{"checksum": "(?P<checksum>\w+)",\n"content": (?P<content>.*)\}\n', re.DOTALL)
+#: The process's umask, which can only be read by setting it; mkstemp ignores it.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
 
 
 def cache_dir() -> Path:
@@ -44,7 +55,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_MASK)
+        temporary.chmod(0o666 & ~_UMASK)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
@@ -56,29 +67,128 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``path`` that takes its place when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    """Yield an empty folder beside ``path`` that takes its place when the block ends well.
+
+    What stood at ``path`` is moved aside first and deleted only once its successor is in place, so
+    that a kill loses neither.
+
+    Raises:
+        ExternalError: The operating system refused to write.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    replaced = temporary.with_suffix(".old")
     try:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 with file.open("rb") as written:
                     os.fsync(written.fileno())
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.chmod(0o777 & ~_MASK)
+        temporary.chmod(0o777 & ~_UMASK)
+        if path.exists():
+            path.rename(replaced)
         temporary.replace(path)
+    except OSError as error:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
+        raise _cannot_write(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
 
 
-def build_once(path: Path, build: Callable[[Path], None]) -> Path:
-    """Return ``path``, built by ``build(temporary path)`` if it does not exist yet.
+@contextmanager
+def folder_lock(path: Path, busy: str) -> Iterator[None]:
+    """Hold a folder for one process; the lock of a killed process is free again.
+
+    Args:
+        path: The folder; it is created if it does not exist.
+        busy: What to tell the user if another process holds it.
+
+    Raises:
+        InputError: Another process holds it.
+        ExternalError: The operating system refused to write.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / LOCK, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(busy) from error
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_kept(path: Path, content: Any) -> None:
+    """Write a JSON-like result with a checksum, for :func:`read_kept`.
+
+    Raises:
+        ExternalError: The operating system refused to write.
+    """
+    text = json.dumps(content)
+    record = f'{{"checksum": "{content_id(text)}",\n"content": {text}}}\n'
+    with atomic_path(path) as temporary:
+        temporary.write_text(record, encoding="utf-8")
+
+
+def read_kept(path: Path) -> Any:
+    """Return a result that :func:`write_kept` wrote, or ``None`` if it has to be made again.
+
+    A file that was changed or damaged since is reported by a warning.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        logger.warning("%s cannot be read (%s); it is made again.", path, error)
+        return None
+    found = _KEPT.fullmatch(text)
+    if found is None or content_id(found["content"]) != found["checksum"]:
+        logger.warning("%s was changed since it was written; it is made again.", path)
+        return None
+    return json.loads(found["content"])
+
+
+@overload
+def build_once(path: Path, build: Callable[[Path], None]) -> Path: ...
+
+
+@overload
+def build_once(
+    path: Path, build: Callable[[Path], None], *, read: Callable[[Path], Content]
+) -> Content: ...
+
+
+def build_once(
+    path: Path,
+    build: Callable[[Path], None],
+    *,
+    read: Callable[[Path], Any] = lambda path: path,
+) -> Any:
+    """Return what a file holds, built by ``build(temporary path)`` if it does not exist yet.
 
     Two processes that ask at once build once: the second waits and finds the first one's file.
+
+    Args:
+        path: The file.
+        build: Writes it to the path that it is given.
+        read: Reads it; an :class:`InputError` says that it is damaged, and it is built again with
+            a warning. By default the path itself is returned.
+
+    Raises:
+        ExternalError: The operating system refused to write.
     """
-    if path.exists():
-        return path
+    if path.exists() and (kept := _read_intact(path, read)) is not None:
+        return kept
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{path}.lock")
@@ -86,12 +196,21 @@ def build_once(path: Path, build: Callable[[Path], None]) -> Path:
     except OSError as error:
         raise _cannot_write(path, error) from error
     try:
-        if not path.exists():
-            with atomic_path(path) as temporary:
-                build(temporary)
+        if path.exists() and (kept := _read_intact(path, read)) is not None:
+            return kept
+        with atomic_path(path) as temporary:
+            build(temporary)
+        return read(path)
     finally:
         lock.release()
-    return path
+
+
+def _read_intact(path: Path, read: Callable[[Path], Content]) -> Content | None:
+    try:
+        return read(path)
+    except InputError as error:
+        logger.warning("%s is damaged (%s); it is built again.", path, error)
+        return None
 
 
 def _cannot_write(path: Path, error: OSError) -> ExternalError:

@@ -1,13 +1,19 @@
-"""A YAML file whose every place has a line, so that what is wrong in it can be pointed at."""
+"""YAML files read strictly, with the line of every key for error messages.
+
+PyYAML, which the harness brings along, resolves plain scalars by YAML 1.1, where ``1:30`` is the
+number 90, ``010`` is 8 and ``no`` is false. Files are read by the core schema of YAML 1.2 instead
+(https://yaml.org/spec/1.2.2/, section 10.3.2).
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -17,10 +23,50 @@ from lm_eval_trust.core.errors import ExternalError, InputError
 Place = Sequence[str | int]
 Declared = TypeVar("Declared", bound=BaseModel)
 
+_DEEPEST = 50
+#: Values of a file once its aliases are written out.
+_LARGEST = 100_000
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """PyYAML's safe loader with the scalars of YAML 1.2."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    ("merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), [*_first, ""]
+    )
+
+
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = node.value
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+_Loader.add_constructor("tag:yaml.org,2002:float", _float)
+
 
 @dataclass(frozen=True)
 class Document:
-    """What a file says, and where.
+    """The content of a YAML file and its places.
 
     Attributes:
         path: The file.
@@ -68,7 +114,7 @@ class Document:
 
     @contextmanager
     def at(self, *place: str | int) -> Iterator[None]:
-        """Say of input errors and failures inside where in the file they come from."""
+        """Prefix errors raised in this block with file, line and key."""
         try:
             yield
         except (InputError, ExternalError) as error:
@@ -83,24 +129,28 @@ def read_document(path: Path, kind: str = "study") -> Document:
         kind: What it describes, for messages.
 
     Raises:
-        InputError: It cannot be read, is not YAML, holds a key twice, or holds something else.
+        InputError: It cannot be read, is not YAML, has a key twice, is nested or multiplied by
+            aliases beyond what a file of settings needs, or holds no mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read the {kind} {path}: {error}.") from error
     try:
-        root = yaml.compose(text, yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        _refuse_depth(text, path)
+        root = yaml.compose(text, _Loader)
+        if root is not None:
+            _refuse_size(root, path)
+        content = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if root is None or not isinstance(content, dict):
         raise InputError(
             f"{path} holds no mapping; expected the keys of a {kind}, each with a value."
         )
-    document = Document(path, content, root)
-    _refuse_doubles(document, root, within=())
-    return document
+    return Document(path, content, root)
 
 
 def _inside(node: yaml.Node | None, part: str | int, line: int) -> tuple[int, yaml.Node | None]:
@@ -115,29 +165,59 @@ def _inside(node: yaml.Node | None, part: str | int, line: int) -> tuple[int, ya
     return line, None
 
 
-def _refuse_doubles(document: Document, node: yaml.Node, within: tuple[yaml.Node, ...]) -> None:
-    """Raise where a mapping has a key twice, or holds itself by an alias."""
-    if any(node is outer for outer in within):
+def _refuse_depth(text: str, path: Path) -> None:
+    """Raise before a deeply nested file exhausts the recursion of whatever reads it."""
+    depth = 0
+    for event in yaml.parse(text, _Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            line = event.start_mark.line + 1
+            raise InputError(f"{path}, line {line}: nested deeper than {_DEEPEST} levels.")
+
+
+def _refuse_size(root: yaml.Node, path: Path) -> None:
+    """Raise if a mapping has a key twice, a value contains itself, or aliases multiply."""
+    sizes: dict[int, int] = {}
+    unfinished: set[int] = set()
+
+    def size(node: yaml.Node) -> int:
+        if id(node) in unfinished:
+            raise InputError(
+                f"{path}, line {node.start_mark.line + 1}: the value that begins here contains "
+                f"itself; remove the alias."
+            )
+        if id(node) not in sizes:
+            unfinished.add(id(node))
+            sizes[id(node)] = 1 + sum(map(size, _values(node, path)))
+            unfinished.remove(id(node))
+        return sizes[id(node)]
+
+    if size(root) > _LARGEST:
         raise InputError(
-            f"{document.path}, line {node.start_mark.line + 1}: what begins here holds itself; "
-            f"take the alias out."
+            f"{path} holds more than {_LARGEST:,} values once its aliases are written out; "
+            f"expected a file of settings."
         )
-    inner: list[yaml.Node] = []
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.value in seen:
-                raise InputError(
-                    f"{document.path}, line {line}: {key.value!r} stands in line "
-                    f"{seen[key.value]} already; keep one."
-                )
-            seen[key.value] = line
-            inner.append(value)
-    elif isinstance(node, yaml.SequenceNode):
-        inner = node.value
-    for value in inner:
-        _refuse_doubles(document, value, (*within, node))
+
+
+def _values(node: yaml.Node, path: Path) -> list[yaml.Node]:
+    """Return the values in a node, whose keys have to differ."""
+    if isinstance(node, yaml.SequenceNode):
+        return list(node.value)
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise InputError(f"{path}, line {line}: a key has to be a word, not a collection.")
+        if key.value in lines:
+            raise InputError(
+                f"{path}, line {line}: {key.value!r} was given in line {lines[key.value]} already; "
+                f"keep one."
+            )
+        lines[key.value] = line
+    return [value for _, value in node.value]
 
 
 def _explain(declared: type[BaseModel], error: Any) -> str:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lm_eval_trust.core.errors import ExternalError
+from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.storage import (
     CACHE_VARIABLE,
     atomic_folder,
     atomic_path,
     build_once,
     cache_dir,
+    folder_lock,
+    read_kept,
+    write_kept,
 )
 
 
@@ -138,3 +143,105 @@ def test_a_killed_builder_leaves_nothing_that_is_taken_for_whole(tmp_path: Path)
     process.wait(timeout=60)
     assert not target.exists()
     assert builder(target, log, 0.0).communicate(timeout=60)[0].strip() == "whole"
+
+
+def test_a_kill_while_a_folder_is_replaced_loses_neither(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "file").write_text("old")
+    code = (
+        "import os, signal, sys; from pathlib import Path; "
+        "from lm_eval_trust.core.storage import atomic_folder\n"
+        "def die(self, other): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Path.replace = die\n"
+        "with atomic_folder(Path(sys.argv[1])) as new: (new / 'file').write_text('new')"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(target)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert sorted(p.read_text() for p in tmp_path.rglob("file")) == ["new", "old"]
+
+
+def test_a_folder_that_cannot_be_replaced_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "file").write_text("old")
+
+    def refuse(self: Path, other: Path) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(ExternalError, match="No space left"), atomic_folder(target) as temporary:
+        (temporary / "file").write_text("new")
+    assert (target / "file").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
+    with (
+        folder_lock(tmp_path / "held", "busy"),
+        pytest.raises(InputError, match=r"^Another run is at work$"),
+        folder_lock(tmp_path / "held", "Another run is at work"),
+    ):
+        pass
+    with folder_lock(tmp_path / "held", "busy"):
+        pass
+
+
+@pytest.mark.parametrize("content", [{"score": 0.5, "text": "a\u2028b\ud800"}, [1, None], "text"])
+def test_a_kept_result_comes_back(tmp_path: Path, content: object) -> None:
+    write_kept(tmp_path / "kept.json", content)
+    assert read_kept(tmp_path / "kept.json") == content
+    assert json.loads((tmp_path / "kept.json").read_text())["content"] == content
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text.replace("0.5", "0.9"),
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "null",
+        lambda text: '{"score": 0.5}',
+        lambda text: "\udcff" + text,
+    ],
+)
+def test_a_changed_result_counts_as_absent(
+    tmp_path: Path, damage: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "kept.json"
+    write_kept(file, {"score": 0.5})
+    file.write_bytes(damage(file.read_text()).encode("utf-8", "surrogateescape"))
+    assert read_kept(file) is None
+    assert str(file) in caplog.text
+
+
+def test_a_result_that_was_never_kept_is_absent_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert read_kept(tmp_path / "absent.json") is None
+    assert not caplog.text
+
+
+def test_a_damaged_file_is_built_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def read(path: Path) -> int:
+        try:
+            return int(path.read_text())
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+    file = tmp_path / "number"
+    builds = []
+
+    def build(path: Path) -> None:
+        builds.append(path)
+        path.write_text("7")
+
+    assert build_once(file, build, read=read) == 7
+    assert build_once(file, build, read=read) == 7
+    assert len(builds) == 1
+    file.write_text("seven")
+    assert build_once(file, build, read=read) == 7
+    assert len(builds) == 2
+    assert str(file) in caplog.text

@@ -76,7 +76,7 @@ def test_what_is_right_is_read(write: Callable[[str], Path]) -> None:
         (
             "max_drop: 0.1",
             "max_drop: yes",
-            "Input should be a valid number; got True",
+            "Input should be a valid number; got .yes.",
         ),
         ("acc: {min: 0.5, max_drop: 0.1}", "{}", "trust_sst2_mini names no metric"),
         ("acc:", "ack:", "line 7, .*Unknown metric of trust_sst2_mini 'ack'"),

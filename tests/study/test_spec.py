@@ -49,9 +49,13 @@ evaluations:
         ("compute: [probes]", "engine: {workers: 0}", r"line 3, engine.workers: .*greater than 0"),
         ("compute: [probes]", "dtype: float31", r"line 3, dtype: Unknown dtype 'float31'"),
         ("compute: [probes]", "seeds: []", r"line 3, seeds: .*at least 1"),
-        ("compute: [probes]", "study: t", r"line 3: 'study' stands in line 1 already"),
+        ("compute: [probes]", "study: t", r"line 3: 'study' was given in line 1 already"),
         ("compute: [probes]", "compute: [", r"is not YAML"),
-        ("compute: [probes]", "compute: &a [*a]", r"line 3: what begins here holds itself"),
+        (
+            "compute: [probes]",
+            "compute: &a [*a]",
+            r"line 3: the value that begins here contains itself",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(
