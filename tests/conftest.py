@@ -26,6 +26,15 @@ settings.load_profile("untimed")
 
 #: Where `make model` puts SmolLM2; read before any test points the cache elsewhere.
 PREPARED_SMOLLM2 = cache_dir() / "models" / "smollm2-135m-instruct"
+#: Fixture → marker of the tests that use it.
+_NEEDS = {"data_dir": "data", "smollm2": "model", "browser": "browser"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they need, so that `-m "not browser"` leaves them out."""
+    for item in items:
+        for fixture in _NEEDS.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(_NEEDS[fixture])
 
 
 @pytest.fixture(scope="session")
