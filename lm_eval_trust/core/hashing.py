@@ -10,7 +10,7 @@ from typing import Any
 
 
 def normalise(text: str) -> str:
-    """Fold what does not make another item: Unicode form, letter case, white space.
+    """Fold Unicode form, letter case and white space, which do not distinguish items.
 
     A case-perturbed sentence therefore keeps the identity of its original.
     """

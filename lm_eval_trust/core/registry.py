@@ -90,8 +90,8 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             ) from error
         if not isinstance(entry, self._type):
             raise InputError(
-                f"The {self.kind} {point.name!r} of {_package(point)} is a "
-                f"{type(entry).__name__}; expected a {self._type.__name__}."
+                f"The {self.kind} {point.name!r} of {_package(point)} is of type "
+                f"{type(entry).__name__}; expected {self._type.__name__}."
             )
         return entry
 

@@ -1,4 +1,4 @@
-"""Results and samples that the harness has written: found, read, and written in its layout."""
+"""Results and samples in the harness's layout: finding, reading and writing them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lm_eval_trust.core.storage import atomic_path
 
 Sample = dict[str, Any]
 
-#: Key of a task's metadata that holds the rows of a saved run, which is then judged anew.
+#: Key of a task's metadata that holds the rows of a saved run while it is judged again.
 SAVED_ROWS = "saved_rows"
-#: Marks results that a second judgement made, and tells of what.
+#: Key that marks results of a second judgement and names the run that was judged.
 JUDGED_FROM = "judged_from"
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json$")
 
@@ -30,7 +30,7 @@ class SavedRun:
     Attributes:
         path: Its results file.
         date: The part of the file's name that its samples share.
-        results: What it holds.
+        results: Content of the results file.
     """
 
     path: Path
@@ -66,17 +66,17 @@ class SavedRun:
 def find_runs(paths: Iterable[Path]) -> list[SavedRun]:
     """Return the runs in files and folders, each once.
 
-    What a second judgement made is left out of folders, so that it is not judged again with what
-    it was made from; name its file to have it.
+    Folders are searched for original runs only: the results of a second judgement are found by
+    naming their file.
 
     Raises:
-        InputError: There is no such path, no results in it, or a file of another kind.
+        InputError: A path does not exist, holds no results, or is a file of another kind.
     """
     found: dict[Path, SavedRun] = {}
     for path in paths:
         if not path.exists():
             raise InputError(
-                f"There is no {path}; give results_*.json or a folder with such files."
+                f"{path} does not exist; expected results_*.json or a folder of such files."
             )
         if path.is_file():
             found[path.resolve()] = read_run(path)
@@ -84,7 +84,7 @@ def find_runs(paths: Iterable[Path]) -> list[SavedRun]:
         runs = (read_run(file) for file in results_files(path))
         found.update({run.path.resolve(): run for run in runs if JUDGED_FROM not in run.results})
     if not found:
-        raise InputError("No results_*.json of the harness there; did the run have --output_path?")
+        raise InputError("Found no results_*.json of the harness; was the run given --output_path?")
     return list(found.values())
 
 
@@ -97,7 +97,7 @@ def read_run(path: Path) -> SavedRun:
     """Read a results file.
 
     Raises:
-        InputError: It is none.
+        InputError: The file is not a results file of the harness.
     """
     date = _DATE.search(path.name)
     try:
@@ -105,7 +105,7 @@ def read_run(path: Path) -> SavedRun:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as results of the harness: {error}") from error
     if date is None or not isinstance(results, dict) or "configs" not in results:
-        raise InputError(f"{path} is no results file of the harness (results_DATE.json).")
+        raise InputError(f"{path} is not a results file of the harness (results_DATE.json).")
     return SavedRun(path, date[1], results)
 
 
@@ -115,7 +115,7 @@ def write_run(
     results: Mapping[str, Any],
     samples: Mapping[str, Iterable[Sample]],
 ) -> Path:
-    """Write results and samples as the harness names and forms them; samples go first.
+    """Write samples, then results, in the harness's names and format.
 
     Returns:
         The results file.

@@ -124,7 +124,7 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
         find_runs([tmp_path])
     other = tmp_path / "other.json"
     other.write_text("{}")
-    with pytest.raises(InputError, match="no results file"):
+    with pytest.raises(InputError, match="not a results file"):
         find_runs([other])
 
 

@@ -73,7 +73,7 @@ def samples_without_metrics(run: SavedRun) -> None:
 
 DAMAGES = [
     (no_json, "cannot be read as results"),
-    (other_json, "is no results file"),
+    (other_json, "is not a results file"),
     (configs_are_a_list, "is damaged"),
     (no_results, "is damaged"),
     (no_metric, "no numeric metric of race"),
