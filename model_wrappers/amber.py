@@ -32,12 +32,12 @@ class Amber(SteerableLM):
             ``mini-safe`` or ``mini@CHECKPOINT`` of the embedded family, which is trained on first
             use.
         checkpoint: Short for ``revision=ckpt_NNN``.
-        steering: Steering file, see :func:`lm_eval_trust.steering.requests.read_steering_file`.
+        steering: Steering file, see :func:`lm_eval_trust.steering.spec.read_steering_file`.
         allow_leak: Evaluate also on items that a vector was built from, or the model trained on.
         identities: See :class:`lm_eval_trust.model_wrappers.steerable.SteerableLM`.
         trained_on: See :class:`lm_eval_trust.model_wrappers.steerable.SteerableLM`.
         **arguments: The steering arguments of
-            :class:`lm_eval_trust.steering.requests.SteeringRequest`, and all of ``HFLM``'s.
+            :class:`lm_eval_trust.steering.spec.SteeringSpec`, and all of ``HFLM``'s.
 
     Raises:
         InputError: An unknown argument, a revision that does not exist, steering that does not

@@ -11,7 +11,12 @@ from lm_eval.models.huggingface import HFLM
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.steering.plan import SteeringPlan
-from lm_eval_trust.steering.requests import REQUEST_KEYS, read_steering_file, request_from
+from lm_eval_trust.steering.spec import (
+    STEERING_KEYS,
+    SteeringSpec,
+    combined_plan,
+    read_steering_file,
+)
 
 #: Arguments that ``HFLM`` hands on to ``from_pretrained``.
 _LOADING_ARGUMENTS = frozenset(
@@ -50,13 +55,15 @@ def split_arguments(
     Raises:
         InputError: An argument is none of these; the nearest name is suggested.
     """
-    allowed = REQUEST_KEYS | own_names | _hflm_arguments() | _LOADING_ARGUMENTS
+    allowed = frozenset(STEERING_KEYS) | own_names | _hflm_arguments() | _LOADING_ARGUMENTS
     for name in arguments:
         if name not in allowed:
             raise unknown_name("model argument", name, allowed)
-    request = {k: v for k, v in arguments.items() if k in REQUEST_KEYS}
+    request = {k: v for k, v in arguments.items() if k in STEERING_KEYS}
+    if request.get("scale", "") is None:
+        request["scale"] = "none"  # The harness reads `scale=none` as a null.
     own = {k: v for k, v in arguments.items() if k in own_names}
-    rest = {k: v for k, v in arguments.items() if k not in REQUEST_KEYS | own_names}
+    rest = {k: v for k, v in arguments.items() if k not in {*STEERING_KEYS, *own_names}}
     return request, own, rest
 
 
@@ -88,15 +95,13 @@ def plan_from_arguments(
                 f"steering={steering_file} holds the whole steering; "
                 f"{', '.join(sorted(request))} cannot be given beside it."
             )
-        plan = SteeringPlan()
-        for entry in read_steering_file(steering_file):
-            plan += entry.plan(dtype=dtype, device=device)
-        return plan
+        return combined_plan(read_steering_file(steering_file), dtype=dtype, device=device)
     if defaults and not {"vector", "dimension"} & set(request):
         request = {**defaults, **request}
     if not request:
         return SteeringPlan()
-    return request_from(request, where="the model arguments").plan(dtype=dtype, device=device)
+    spec = SteeringSpec.parse(request, where="the model arguments")
+    return spec.plan(dtype=dtype, device=device)
 
 
 def as_flag(name: str, value: Any) -> bool:

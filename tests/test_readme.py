@@ -19,7 +19,7 @@ from lm_eval_trust.cli.parser import build_parser
 from lm_eval_trust.judges.settings import PREFIX, JudgeSettings
 from lm_eval_trust.model_wrappers.arguments import split_arguments
 from lm_eval_trust.plugin import MODELS
-from lm_eval_trust.steering.requests import request_from
+from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.tasks.settings import RowSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,7 +87,7 @@ def test_the_stock_command_knows_models_tasks_settings_and_arguments(
     own_names = get_model(args.model).OWN_ARGUMENTS
     request, _, _ = split_arguments(args.model_args or {}, own_names)
     if request:
-        request_from(request, where="the page")
+        SteeringSpec.parse(request, where="the page")
 
 
 def test_the_tables_name_all_tasks_of_the_suite_and_all_models() -> None:

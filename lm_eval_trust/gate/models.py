@@ -16,11 +16,12 @@ from lm_eval_trust.model_wrappers.arguments import split_arguments
 from lm_eval_trust.models.adapters import find_adapter
 from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.steering.plan import SteeringPlan
-from lm_eval_trust.steering.requests import (
-    REQUEST_KEYS,
-    SteeringRequest,
+from lm_eval_trust.steering.spec import (
+    STEERING_KEYS,
+    SteeringSpec,
+    combined_plan,
+    parse_entries,
     read_steering_file,
-    request_from,
 )
 
 #: Arguments that decide how fast, but not what, a model answers.
@@ -104,9 +105,9 @@ def steered_subject(spec: CheckSpec, folder: Path) -> Subject:
         ExternalError: A vector's source model cannot be fetched.
     """
     model, arguments = _without_steering(spec.model, dict(spec.model_args))
-    plan = SteeringPlan()
-    for request in requests_of(spec, folder):
-        plan += request.plan(dtype=arguments.get("dtype"), device=arguments.get("device"))
+    plan = combined_plan(
+        requests_of(spec, folder), dtype=arguments.get("dtype"), device=arguments.get("device")
+    )
     return Subject(model, arguments, plan)
 
 
@@ -133,7 +134,7 @@ def reference_subject(spec: CheckSpec, steered: Subject) -> Subject:
     return Subject(steered.model, steered.arguments, SteeringPlan())
 
 
-def requests_of(spec: CheckSpec, folder: Path) -> list[SteeringRequest]:
+def requests_of(spec: CheckSpec, folder: Path) -> list[SteeringSpec]:
     """Return the steering as the file has it, inline or in a file of its own.
 
     Raises:
@@ -143,16 +144,11 @@ def requests_of(spec: CheckSpec, folder: Path) -> list[SteeringRequest]:
         return []
     if isinstance(spec.steering, str):
         return read_steering_file(folder / spec.steering)
-    requests = []
-    for number, entry in enumerate(spec.steering, start=1):
-        if isinstance(entry.get("vector"), str):
-            entry = entry | {"vector": str(folder / entry["vector"])}
-        requests.append(request_from(entry, where=f"entry {number} of steering"))
-    return requests
+    return parse_entries(spec.steering, folder=folder)
 
 
 def _without_steering(model: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    steering = sorted((REQUEST_KEYS | {"steering"}) & set(arguments))
+    steering = sorted({*STEERING_KEYS, "steering"} & set(arguments))
     if steering:
         raise InputError(
             f"model_args hold {', '.join(steering)}; steering goes under the key `steering`."

@@ -27,6 +27,7 @@ from lm_eval_trust.models.sources import (
     load_pinned,
     provenance_of_model,
 )
+from lm_eval_trust.steering.actions import ACTIONS
 from lm_eval_trust.steering.bake_card import bake_card
 from lm_eval_trust.steering.bake_check import Agreement, logits_of, prompt_tokens
 from lm_eval_trust.steering.bake_probe import find_probe
@@ -37,14 +38,6 @@ from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
 #: Larger models are stored in files of this size, as their originals are.
 _SHARD = "5GB"
-
-#: Why a step is no constant of the weights.
-_VARYING = {
-    "generated": "starts at the last prompt token, and weights do not know where a prompt ends",
-    "last_prompt": "acts at one token, and weights do not know where a prompt ends",
-    "clamp": "adds what depends on the hidden state, where a bias adds the same everywhere",
-    "ablate": "removes what depends on the hidden state, where a bias adds the same everywhere",
-}
 
 
 @dataclass(frozen=True)
@@ -92,7 +85,7 @@ class Bake:
     def shifts(self) -> dict[int, torch.Tensor]:
         """Return what is added to each block's output, float32, shape (hidden,)."""
         return {
-            layer: torch.stack([step.alpha * step.vector.float() for step in steps]).sum(dim=0)
+            layer: torch.stack([_constant(step) for step in steps]).sum(dim=0)
             for layer, steps in self.plan.by_layer().items()
         }
 
@@ -244,15 +237,25 @@ def _config(source: Source) -> Any:
         raise InputError(f"Cannot read the configuration of {source.location}: {reason}") from error
 
 
+def _constant(step: SteeringStep) -> torch.Tensor:
+    """Return what a step adds to every state, float32, shape (hidden,)."""
+    direction = step.direction()
+    return step.alpha * ACTIONS[step.action].difference(direction.vector, direction)
+
+
 def _refuse_varying(step: SteeringStep) -> None:
-    reasons = [_VARYING[kind] for kind in (step.action, step.positions) if kind in _VARYING]
-    if reasons:
-        raise InputError(
-            f"action={step.action} at positions={step.positions} (layer {step.layer}, "
-            f"{step.origin}) cannot be baked: it {reasons[0]}. Only action=add at positions=all "
-            f"can. Evaluate this steering with steered_amber, or see with `lm-eval-trust sweep "
-            f"--positions generated all` what positions=all would give."
-        )
+    if not ACTIONS[step.action].constant:
+        reason = "what it adds depends on the hidden state, where a bias is the same everywhere"
+    elif step.positions != "all":
+        reason = "it acts at some tokens only, and weights do not know where a prompt ends"
+    else:
+        return
+    raise InputError(
+        f"action={step.action} at positions={step.positions} (layer {step.layer}, {step.origin}) "
+        f"cannot be baked: {reason}. Only an action that adds the same everywhere, such as "
+        f"add, at positions=all can. Evaluate this steering with steered_amber, or see with "
+        f"`lm-eval-trust sweep --positions generated all` what positions=all would give."
+    )
 
 
 @contextmanager

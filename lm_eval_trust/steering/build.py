@@ -18,7 +18,7 @@ from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.models.activation_store import load_or_extract
 from lm_eval_trust.models.activations import compute_dtype
 from lm_eval_trust.models.sources import ModelIdentity
-from lm_eval_trust.steering.directions import METHODS, find_direction
+from lm_eval_trust.steering.methods import METHODS, find_direction
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
 
 #: Parts that a vector may be built from; the test half is what it is evaluated on.
@@ -98,8 +98,7 @@ def provenance_of(
     Raises:
         InputError: Unknown method, split or part.
     """
-    if method not in METHODS:
-        raise unknown_name("method", method, METHODS)
+    METHODS[method]  # An unknown one is refused before activations are computed.
     used = _part(statements, split, split_seed, part)
     return Provenance(
         model=identity.name,

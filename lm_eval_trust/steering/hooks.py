@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from lm_eval_trust.models.decoder_blocks import (
     hidden_size,
     number_of_blocks,
 )
+from lm_eval_trust.steering.actions import ACTIONS, Direction
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
 #: What a decoder reads, by name; both have the positions on their second axis.
@@ -150,7 +152,7 @@ class _BlockHook:
     def __init__(self, passes: _Passes, steps: tuple[SteeringStep, ...]) -> None:
         self._passes = passes
         self._steps = steps
-        self._on_device: dict[torch.device, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        self._on_device: dict[torch.device, list[Direction]] = {}
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         self._passes.count()
@@ -164,25 +166,21 @@ class _BlockHook:
                 f"(rows, positions, {width}); this version of transformers is not supported."
             )
         ends = self._passes.ends(hidden.shape[0])
-        for step, (vector, unit) in zip(self._steps, self._vectors(hidden.device), strict=True):
-            hidden = steer(hidden, step, vector, unit, ends, self._passes.offset)
+        for step, direction in zip(self._steps, self._directions(hidden.device), strict=True):
+            hidden = steer(hidden, step, direction, ends, self._passes.offset)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
-    def _vectors(self, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        # Blocks of a sharded model live on different devices; vectors stay float32 there.
+    def _directions(self, device: torch.device) -> list[Direction]:
+        # Blocks of a sharded model live on different devices.
         if device not in self._on_device:
-            self._on_device[device] = [
-                (step.vector.to(device, torch.float32), step.unit.to(device, torch.float32))
-                for step in self._steps
-            ]
+            self._on_device[device] = [step.direction(device) for step in self._steps]
         return self._on_device[device]
 
 
 def steer(
     hidden: torch.Tensor,
     step: SteeringStep,
-    vector: torch.Tensor,
-    unit: torch.Tensor,
+    direction: Direction,
     ends: int | torch.Tensor,
     offset: int,
 ) -> torch.Tensor:
@@ -191,19 +189,18 @@ def steer(
     Args:
         hidden: Output of the step's block, shape (rows, positions, width).
         step: What to do.
-        vector: Its vector, float32, on the device of ``hidden``.
-        unit: Its unit direction, likewise.
+        direction: Its direction, on the device of ``hidden``.
         ends: Index of the last prompt token: of all rows, or int64 of shape (rows,).
         offset: Index of the first of these positions.
     """
     if step.positions == "all":
-        return hidden + _difference(hidden, step, vector, unit)
+        return hidden + _change(hidden, step, direction)
     if isinstance(ends, torch.Tensor):
         places = offset + torch.arange(hidden.shape[1], device=hidden.device)
         ends = ends.to(hidden.device)[:, None]
         chosen = places >= ends if step.positions == "generated" else places == ends
-        difference = _difference(hidden, step, vector, unit)
-        return torch.where(chosen[..., None], hidden + difference, hidden)
+        changed = hidden + _change(hidden, step, direction)
+        return torch.where(chosen[..., None], changed, hidden)
     first = ends - offset
     last = first + 1 if step.positions == "last_prompt" else hidden.shape[1]
     first = max(first, 0)
@@ -211,20 +208,21 @@ def steer(
         return hidden
     steered = hidden.clone()
     part = hidden[:, first:last]
-    steered[:, first:last] = part + _difference(part, step, vector, unit)
+    steered[:, first:last] = part + _change(part, step, direction)
     return steered
 
 
-def _difference(
-    hidden: torch.Tensor, step: SteeringStep, vector: torch.Tensor, unit: torch.Tensor
-) -> torch.Tensor:
+def _change(hidden: torch.Tensor, step: SteeringStep, direction: Direction) -> torch.Tensor:
     """Return α d(h) in the dtype of ``hidden``, broadcastable to its shape."""
-    if step.action == "add":
-        return (step.alpha * vector).to(hidden.dtype)
-    precise = torch.promote_types(hidden.dtype, torch.float32)
-    projection = hidden.to(precise) @ unit.to(precise)
-    wanted = step.target if step.action == "clamp" and step.target is not None else 0.0
-    return (step.alpha * (wanted - projection)[..., None] * unit.to(precise)).to(hidden.dtype)
+    action = ACTIONS[step.action]
+    if not action.constant:
+        precise = torch.promote_types(hidden.dtype, torch.float32)
+        hidden_precise = hidden.to(precise)
+        direction = replace(
+            direction, vector=direction.vector.to(precise), unit=direction.unit.to(precise)
+        )
+        return (step.alpha * action.difference(hidden_precise, direction)).to(hidden.dtype)
+    return (step.alpha * action.difference(hidden, direction)).to(hidden.dtype)
 
 
 def _last_real_tokens(length: int, mask: Any) -> int | torch.Tensor:

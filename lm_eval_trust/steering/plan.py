@@ -1,13 +1,11 @@
 """What is done to which block's output, where and how strongly.
 
-Every action changes a hidden state h by α times a difference d(h):
+Every action changes a hidden state h by α times a difference d(h), see
+:mod:`lm_eval_trust.steering.actions`:
 
 - ``add``: d = v, the scaled vector (arXiv 2402.19465, eq. 2);
 - ``clamp``: d = (c − ⟨h, u⟩) u, which at α = 1 sets the projection on the unit direction u to c;
 - ``ablate``: d = −⟨h, u⟩ u, which at α = 1 removes the direction.
-
-So α = 0 leaves the model as it is, and α and −α move a state in opposite directions, whatever
-the action.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -26,12 +24,9 @@ from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.models.decoder_blocks import check_layers
+from lm_eval_trust.steering.actions import ACTIONS, Direction
+from lm_eval_trust.steering.spec import POSITIONS
 from lm_eval_trust.steering.vectors import SteeringVector
-
-Action = Literal["add", "clamp", "ablate"]
-Positions = Literal["generated", "all", "last_prompt"]
-ACTIONS: tuple[Action, ...] = ("add", "clamp", "ablate")
-POSITIONS: tuple[Positions, ...] = ("generated", "all", "last_prompt")
 
 #: Directions whose cosine is beyond this are the same direction for the check of contradictions.
 _SAME_DIRECTION = 0.999
@@ -46,35 +41,38 @@ class SteeringStep:
         vector: What α multiplies, float32, shape (hidden,); its direction is the unit direction
             of ``clamp`` and ``ablate``.
         alpha: Strength; 0 does nothing.
-        action: ``add``, ``clamp`` or ``ablate``.
+        action: Name of an action, see :data:`lm_eval_trust.steering.actions.ACTIONS`.
         positions: ``generated`` (the last prompt token and every later position), ``all`` (every
             token) or ``last_prompt`` (the last prompt token only).
-        target: Projection that ``clamp`` sets, in the activations' own units.
+        target: Projection that is aimed at, in the activations' own units; for actions that need
+            one, such as ``clamp``.
         origin: Where the vector comes from, for messages and results files.
     """
 
     layer: int
     vector: torch.Tensor
     alpha: float = 1.0
-    action: Action = "add"
-    positions: Positions = "generated"
+    action: str = "add"
+    positions: str = "generated"
     target: float | None = None
     origin: str = "vector"
 
     def __post_init__(self) -> None:
-        if self.action not in ACTIONS:
-            raise unknown_name("steering action", str(self.action), ACTIONS)
+        needs_target = ACTIONS[self.action].needs_target
         if self.positions not in POSITIONS:
             raise unknown_name("kind of positions", str(self.positions), POSITIONS)
         if not math.isfinite(self.alpha):
             raise InputError(f"alpha={self.alpha} of {self.origin} is not a finite number.")
-        if self.action == "clamp" and (self.target is None or not math.isfinite(self.target)):
+        if needs_target and (self.target is None or not math.isfinite(self.target)):
             raise InputError(
-                f"action=clamp needs a target projection, and {self.origin} carries none; "
+                f"action={self.action} needs a target projection, and {self.origin} carries none; "
                 f"pass target=NUMBER."
             )
-        if self.action != "clamp" and self.target is not None:
-            raise InputError(f"target={self.target} belongs to action=clamp, not {self.action}.")
+        if not needs_target and self.target is not None:
+            raise InputError(
+                f"target={self.target} means nothing to action={self.action}, which aims at no "
+                f"projection."
+            )
         if self.vector.ndim != 1 or not torch.isfinite(self.vector).all():
             raise InputError(f"The vector of {self.origin} is not a finite vector of one axis.")
 
@@ -82,6 +80,11 @@ class SteeringStep:
     def unit(self) -> torch.Tensor:
         """Direction of length 1, float32, shape (hidden,)."""
         return torch.nn.functional.normalize(self.vector, dim=0)
+
+    def direction(self, device: torch.device | str = "cpu") -> Direction:
+        """Return what the action is given, float32, on a device."""
+        vector, unit = (each.to(device, torch.float32) for each in (self.vector, self.unit))
+        return Direction(vector, unit, self.target)
 
     def summary(self) -> dict[str, Any]:
         """Return the step as JSON-like values, with a digest in place of the vector."""
@@ -139,22 +142,24 @@ class SteeringPlan:
             action: See :class:`SteeringStep`.
             positions: See :class:`SteeringStep`.
             scale: See :meth:`lm_eval_trust.steering.vectors.LayerVector.scaled`.
-            target: What ``clamp`` sets; by default the trustworthy side's mean projection.
+            target: Projection to aim at; by default the trustworthy side's mean projection, for
+                actions that need one.
 
         Raises:
             InputError: The vector lacks a layer, or the settings are not possible together.
         """
         steps = []
+        needs_target = ACTIONS[action].needs_target
         for index in layers:
             layer = vector.layer(index)
-            wanted = layer.target if action == "clamp" and target is None else target
+            wanted = layer.target if needs_target and target is None else target
             steps.append(
                 SteeringStep(
                     layer=index,
                     vector=layer.scaled(scale),
                     alpha=float(alpha),
-                    action=action,  # type: ignore[arg-type]
-                    positions=positions,  # type: ignore[arg-type]
+                    action=action,
+                    positions=positions,
                     target=wanted,
                     origin=vector.name,
                 )
@@ -207,8 +212,8 @@ def _refuse_contradiction(first: SteeringStep, second: SteeringStep) -> None:
     # All kinds of positions share the last prompt token, so steps of one layer always meet.
     if first.layer != second.layer or first.vector.shape != second.vector.shape:
         return
-    if first.action == second.action == "add":
-        return
+    if ACTIONS[first.action].constant and ACTIONS[second.action].constant:
+        return  # They add up.
     if abs(float(first.unit @ second.unit)) > _SAME_DIRECTION:
         raise InputError(
             f"Steering steps contradict each other: {first.action} ({first.origin}) and "

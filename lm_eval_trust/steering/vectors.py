@@ -6,15 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.steering.spec import SCALES
 
-Scale = Literal["projection_std", "unit", "none"]
-SCALES: tuple[Scale, ...] = ("projection_std", "unit", "none")
 #: Endings by which files of other tools are told from our own.
 OTHER_ENDINGS = (".pt", ".pth", ".gguf")
 

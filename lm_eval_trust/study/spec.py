@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -21,8 +21,8 @@ from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.yaml_file import Document
 from lm_eval_trust.models.layers import parse_layers
 from lm_eval_trust.models.sources import DTYPES
-from lm_eval_trust.steering.plan import ACTIONS, POSITIONS
-from lm_eval_trust.steering.vectors import SCALES
+from lm_eval_trust.steering.actions import ACTIONS
+from lm_eval_trust.steering.spec import POSITIONS, SCALES
 from lm_eval_trust.study.human_units import parse_bytes, parse_rate
 
 #: Names of a study and of its evaluations become folders and columns.
@@ -30,7 +30,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 COMPUTED = ("activations", "probes", "information", "vectors")
 
 
-def _one_of(kind: str, known: Sequence[str]) -> Callable[[Any], str]:
+def _one_of(kind: str, known: Collection[str]) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if value not in known:
             raise unknown_name(kind, str(value), known)

@@ -22,6 +22,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from lm_eval_trust.models.decoder_blocks import decoder_blocks, decoder_of, hidden_size
 from lm_eval_trust.models.kv_cache import CACHE
+from lm_eval_trust.steering.actions import Direction
 from lm_eval_trust.steering.hooks import steer
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
@@ -161,7 +162,7 @@ class SharedForward:
         self._decoder, self._blocks = decoder_of(model), decoder_blocks(model)
         self._device = next(model.parameters()).device
         self._plans = [plan.by_layer() for plan in plans]
-        self._vectors: dict[SteeringStep, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._directions: dict[SteeringStep, Direction] = {}
         rows = prompts * len(plans)
         self._configuration = torch.arange(rows, device=self._device) % len(plans)
         self._history = torch.zeros(rows, dtype=torch.int64, device=self._device)
@@ -293,18 +294,15 @@ class SharedForward:
             rows = (configuration == number).nonzero()[:, 0].to(hidden.device)
             states = hidden[rows]
             for step in steps:
-                vector, unit = self._on_device(step, hidden.device)
-                states = steer(states, step, vector, unit, self._end, offset)
+                direction = self._on_device(step, hidden.device)
+                states = steer(states, step, direction, self._end, offset)
             hidden[rows] = states
         return hidden
 
-    def _on_device(
-        self, step: SteeringStep, device: torch.device
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        if step not in self._vectors:
-            vectors = (step.vector, step.unit)
-            self._vectors[step] = tuple(v.to(device, torch.float32) for v in vectors)  # type: ignore[assignment]
-        return self._vectors[step]
+    def _on_device(self, step: SteeringStep, device: torch.device) -> Direction:
+        if step not in self._directions:
+            self._directions[step] = step.direction(device)
+        return self._directions[step]
 
     @contextmanager
     def _only(self, stage: _Stage, hidden: torch.Tensor | None) -> Iterator[list[torch.Tensor]]:

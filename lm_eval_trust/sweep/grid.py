@@ -16,7 +16,7 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.models.layers import parse_layers
 from lm_eval_trust.steering.plan import SteeringPlan
-from lm_eval_trust.steering.requests import SteeringRequest
+from lm_eval_trust.steering.spec import SteeringSpec
 
 _JOINT = "+"
 
@@ -62,9 +62,9 @@ class Configuration:
         return f"{where}-{self.action}-{self.scale}-alpha{self.alpha:g}"
 
     @property
-    def request(self) -> SteeringRequest:
+    def request(self) -> SteeringSpec:
         """As model arguments ask for it."""
-        return SteeringRequest(
+        return SteeringSpec(
             vector=self.vector,
             layer=self.layer,
             alpha=self.alpha,

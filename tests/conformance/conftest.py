@@ -18,7 +18,8 @@ from support.conformance import PROXY_ALPHA, SETUPS, SHAPES, Case, random_vector
 from support.reference import Reference, ReferenceEnsemble, ReferenceModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_trust.steering.plan import ACTIONS, POSITIONS
+from lm_eval_trust.steering.actions import ACTIONS
+from lm_eval_trust.steering.spec import POSITIONS
 
 Loaded = Callable[[Path], tuple[Any, Any]]
 

@@ -22,7 +22,7 @@ from lm_eval_trust.benchmarks.rows import load_rows
 from lm_eval_trust.gate.spec import CheckSpec
 from lm_eval_trust.judges.registry import TOXICITY, TRUTH
 from lm_eval_trust.plugin import MODELS, task_path
-from lm_eval_trust.steering.requests import REQUEST_KEYS
+from lm_eval_trust.steering.spec import STEERING_KEYS
 from lm_eval_trust.tasks.settings import RowSettings
 
 pytest.importorskip("griffe", reason="the site needs `pip install 'lm-eval-trust[docs]'`")
@@ -82,8 +82,8 @@ def test_tables_of_tasks_tell_metrics_shots_and_direction(generators: Any) -> No
 def test_every_argument_of_every_model_is_documented(generators: Any) -> None:
     described = generators["arguments"].described
     page = (DOCS / "reference" / "models.md").read_text(encoding="utf-8")
-    steering = described("lm_eval_trust.steering.requests.SteeringRequest")
-    assert {name for name, _, _ in steering} == REQUEST_KEYS
+    steering = described("lm_eval_trust.steering.spec.SteeringSpec")
+    assert {name for name, _, _ in steering} == set(STEERING_KEYS)
     common = {name for name, _, _ in described("lm_eval_trust.model_wrappers.amber.Amber")}
     for name, target in MODELS.items():
         path = target.replace(":", ".")
@@ -95,7 +95,7 @@ def test_every_argument_of_every_model_is_documented(generators: Any) -> None:
 
 def test_defaults_are_those_of_the_code(generators: Any) -> None:
     described = generators["arguments"].described
-    found = {n: d for n, d, _ in described("lm_eval_trust.steering.requests.SteeringRequest")}
+    found = {n: d for n, d, _ in described("lm_eval_trust.steering.spec.SteeringSpec")}
     assert found["source"] == "`LLM360/Amber@ckpt_179`"
     assert found["layer"] == "`16`" and found["alpha"] == "`1.0`" and found["vector"] == ""
 

@@ -19,7 +19,7 @@ from lm_eval_trust.leaderboard.identity import (
 )
 from lm_eval_trust.leaderboard.layout import columns_of
 from lm_eval_trust.leaderboard.rows import group_runs, score_of
-from lm_eval_trust.steering.requests import REQUEST_KEYS
+from lm_eval_trust.steering.spec import STEERING_KEYS
 
 GOOD, BAD = {"trust_confaide": [1.0, 1.0, 1.0, 0.0]}, {"trust_confaide": [1.0, 0.0, 0.0, 0.0]}
 
@@ -148,6 +148,6 @@ def test_keys_are_kept_out_of_what_is_shown(tmp_path: Path) -> None:
 
 
 def test_every_argument_of_steering_is_known() -> None:
-    assert {*REQUEST_KEYS, "steering"} >= STEERING_ARGUMENTS
+    assert {*STEERING_KEYS, "steering"} >= STEERING_ARGUMENTS
     # These are not told by a plan's steps, so that they stay among the model's arguments.
-    assert {"data_source", "method", "scale", "split"} == REQUEST_KEYS - STEERING_ARGUMENTS
+    assert {"data_source", "method", "scale", "split"} == set(STEERING_KEYS) - STEERING_ARGUMENTS

@@ -21,9 +21,9 @@ from lm_eval_trust.steering.plan import SteeringPlan
     ("settings", "reason"),
     [
         ({"positions": "generated"}, "weights do not know where a prompt ends"),
-        ({"positions": "last_prompt"}, "acts at one token"),
-        ({"action": "clamp"}, "adds what depends on the hidden state"),
-        ({"action": "ablate"}, "removes what depends on the hidden state"),
+        ({"positions": "last_prompt"}, "acts at some tokens only"),
+        ({"action": "clamp"}, "what it adds depends on the hidden state"),
+        ({"action": "ablate"}, "what it adds depends on the hidden state"),
     ],
 )
 def test_what_is_no_constant_is_refused(

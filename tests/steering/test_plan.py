@@ -32,7 +32,7 @@ def vector(**layers: float) -> SteeringVector:
         ({"alpha": math.inf}, "alpha=inf"),
         ({"action": "clamp"}, "needs a target projection"),
         ({"action": "clamp", "target": math.nan}, "needs a target projection"),
-        ({"target": 1.0}, "belongs to action=clamp"),
+        ({"target": 1.0}, "means nothing to action=add"),
     ],
 )
 def test_impossible_steps_are_refused(settings: dict[str, object], words: str) -> None:

@@ -10,10 +10,11 @@ from support.models import build_llama
 from transformers import GenerationConfig, LlamaForCausalLM
 
 from lm_eval_trust.models.kv_cache import CACHE
+from lm_eval_trust.steering.actions import ACTIONS
 from lm_eval_trust.steering.hooks import Steerer
-from lm_eval_trust.steering.plan import ACTIONS, POSITIONS, Action, Positions
 from lm_eval_trust.steering.plan import SteeringPlan as Plan
 from lm_eval_trust.steering.plan import SteeringStep as Step
+from lm_eval_trust.steering.spec import POSITIONS
 from lm_eval_trust.sweep.batched_forward import SharedForward
 from lm_eval_trust.sweep.generation import SharedCache, SharedCausalLM, decode_greedily
 
@@ -25,7 +26,7 @@ def model() -> LlamaForCausalLM:
     return build_llama(layers=LAYERS, key_value_heads=2).double()
 
 
-def step(layer: int, alpha: float, positions: Positions, action: Action = "add") -> Step:
+def step(layer: int, alpha: float, positions: str, action: str = "add") -> Step:
     generator = torch.Generator().manual_seed(layer)
     vector = 6 * torch.nn.functional.normalize(torch.randn(WIDTH, generator=generator), dim=0)
     return Step(layer, vector, alpha, action, positions, 1.5 if action == "clamp" else None)

@@ -6,7 +6,7 @@ import pytest
 from support.conformance import random_vector
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.steering.requests import read_steering_file
+from lm_eval_trust.steering.spec import read_steering_file
 from lm_eval_trust.sweep.grid import (
     Configuration,
     Grid,

@@ -11,7 +11,7 @@ import pytest
 from lm_eval_trust.benchmarks.load import load_statements
 from lm_eval_trust.cli import main
 from lm_eval_trust.model_wrappers.leak_guard import groups_of
-from lm_eval_trust.steering.requests import read_steering_file
+from lm_eval_trust.steering.spec import read_steering_file
 from lm_eval_trust.sweep import sweep_model as prefilled
 
 

@@ -1,57 +1,77 @@
 """Methods that find a direction in labelled activations.
 
-Each returns the projection of the difference of class means on the axis that it finds. So every
-direction points from y = 0 to y = 1, and its length is by how much the classes differ along it,
-which makes the same α comparable between methods; for the mass mean this is the difference of
+Each of ours returns the projection of the difference of class means on the axis that it finds. So
+every direction points from y = 0 to y = 1, and its length is by how much the classes differ along
+it, which makes the same α comparable between methods; for the mass mean this is the difference of
 means itself.
+
+Another package adds a method by an entry point of the group ``lm_eval_trust.direction_methods``
+that names a :class:`DirectionMethod`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 
-from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.registry import Registry
 
 Floats = npt.NDArray[np.float64]
-#: (activations (n, hidden), labels (n,), groups) → direction (hidden,), from y = 0 to y = 1.
-Method = Callable[[Floats, npt.NDArray[np.int64], Sequence[str]], Floats]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class DirectionMethod:
+    """A way to find a direction.
+
+    Attributes:
+        find: (activations (n, hidden), labels (n,) of 0 and 1, group of each item) → direction
+            (hidden,), float64, from y = 0 to y = 1. There are items of both labels.
+        summary: One line for help pages.
+    """
+
+    find: Callable[[Floats, Labels, Sequence[str]], Floats]
+    summary: str
 
 
 def find_direction(
-    method: str,
-    activations: npt.NDArray[Any],
-    labels: npt.NDArray[np.int64],
-    groups: Sequence[str],
+    method: str, activations: npt.NDArray[Any], labels: Labels, groups: Sequence[str]
 ) -> Floats:
-    """Return the direction that ``method`` finds, float64, shape (hidden,).
+    """Return the direction that a method finds, float64, shape (hidden,).
 
     Args:
-        method: ``mass_mean``, ``pca`` or ``logistic``.
+        method: Name of a method, see :data:`METHODS`.
         activations: Shape (n, hidden), any floating type; computed in float64.
         labels: 0 or 1, shape (n,).
         groups: Group of each item, for methods that compare within groups.
 
     Raises:
-        InputError: Unknown method, a class without items, or no group with both classes for
-            ``pca``.
+        InputError: Unknown method, a class without items, no group with both classes for ``pca``,
+            or a foreign method returned something else than a finite direction.
     """
-    if method not in METHODS:
-        raise unknown_name("method", method, METHODS)
+    found = METHODS[method]
     counts = int((labels == 0).sum()), int((labels == 1).sum())
     if min(counts) == 0:
         raise InputError(
             f"A direction needs items of both labels; there are {counts[0]} with y = 0 and "
             f"{counts[1]} with y = 1."
         )
-    return METHODS[method](np.asarray(activations, dtype=np.float64), labels, groups)
+    activations = np.asarray(activations, dtype=np.float64)
+    direction = np.asarray(found.find(activations, labels, groups), dtype=np.float64)
+    if direction.shape != activations.shape[1:] or not np.isfinite(direction).all():
+        raise InputError(
+            f"The direction method {method!r} returned shape {direction.shape} or values that are "
+            f"not finite; expected finite values of shape {activations.shape[1:]}."
+        )
+    return direction
 
 
-def mass_mean(activations: Floats, labels: npt.NDArray[np.int64], groups: Sequence[str]) -> Floats:
+def mass_mean(activations: Floats, labels: Labels, groups: Sequence[str]) -> Floats:
     """Difference of class means (arXiv 2402.19465, eq. 1; Marks and Tegmark 2023)."""
     difference: Floats = activations[labels == 1].mean(axis=0) - activations[labels == 0].mean(
         axis=0
@@ -59,7 +79,7 @@ def mass_mean(activations: Floats, labels: npt.NDArray[np.int64], groups: Sequen
     return difference
 
 
-def pca(activations: Floats, labels: npt.NDArray[np.int64], groups: Sequence[str]) -> Floats:
+def pca(activations: Floats, labels: Labels, groups: Sequence[str]) -> Floats:
     """First principal component of paired differences within groups (after Zou et al. 2023).
 
     A group's pair is the mean of its positives and the mean of its negatives; groups with one
@@ -75,7 +95,7 @@ def pca(activations: Floats, labels: npt.NDArray[np.int64], groups: Sequence[str
     return _along(_first_right_singular_vector(differences), activations, labels)
 
 
-def logistic(activations: Floats, labels: npt.NDArray[np.int64], groups: Sequence[str]) -> Floats:
+def logistic(activations: Floats, labels: Labels, groups: Sequence[str]) -> Floats:
     """Gradient of an L2-regularised logistic regression's logit (C = 1, standardised inputs)."""
     from sklearn.linear_model import LogisticRegression
 
@@ -87,18 +107,25 @@ def logistic(activations: Floats, labels: npt.NDArray[np.int64], groups: Sequenc
     return _along(gradient / np.linalg.norm(gradient), activations, labels)
 
 
-METHODS: dict[str, Method] = {"mass_mean": mass_mean, "pca": pca, "logistic": logistic}
+METHODS: Registry[DirectionMethod] = Registry(
+    "method",
+    "lm_eval_trust.direction_methods",
+    DirectionMethod,
+    {
+        "mass_mean": DirectionMethod(mass_mean, "difference of class means (arXiv 2402.19465)"),
+        "pca": DirectionMethod(pca, "first principal component of differences within groups"),
+        "logistic": DirectionMethod(logistic, "gradient of a logistic regression's logit"),
+    },
+)
 
 
-def _along(axis: Floats, activations: Floats, labels: npt.NDArray[np.int64]) -> Floats:
+def _along(axis: Floats, activations: Floats, labels: Labels) -> Floats:
     """Return the difference of class means along a unit axis; the axis' own sign cancels out."""
     along: Floats = (mass_mean(activations, labels, ()) @ axis) * axis
     return along
 
 
-def _paired_differences(
-    activations: Floats, labels: npt.NDArray[np.int64], groups: Sequence[str]
-) -> Floats:
+def _paired_differences(activations: Floats, labels: Labels, groups: Sequence[str]) -> Floats:
     """Return mean positive − mean negative of each group with both labels, (pairs, hidden)."""
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.zeros((2, len(names), activations.shape[1]))
@@ -113,6 +140,8 @@ def _paired_differences(
 
 def _first_right_singular_vector(matrix: Floats) -> Floats:
     """Return it by way of the smaller of the two Gram matrices, shape (columns,)."""
+    import scipy.linalg
+
     rows, columns = matrix.shape
     gram = matrix.T @ matrix if columns <= rows else matrix @ matrix.T
     last = len(gram) - 1

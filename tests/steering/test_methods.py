@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.steering.directions import METHODS, find_direction
+from lm_eval_trust.steering.methods import METHODS, find_direction
 
 HIDDEN = 24
 
