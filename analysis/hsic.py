@@ -1,9 +1,9 @@
 """Dependence between representations, inputs and labels: HSIC, normalised HSIC, linear CKA.
 
-Two estimators go by the name of HSIC in the literature that this follows. ``hsic`` is equation 5
-of arXiv 2402.19465. ``nhsic`` is what the paper's figures show: the CCA-like form of the HSIC
-bottleneck (Ma et al. 2020, arXiv 1908.01580). Neither is on a fixed scale: values compare only at
-equal n and σ, and beside their null (:mod:`lm_eval_trust.analysis.nulls`).
+Two estimators are called HSIC in the literature. ``hsic`` is equation 5 of arXiv 2402.19465.
+``nhsic`` is what that paper's figures show: the CCA-like form of the HSIC bottleneck (Ma et al.
+2020, arXiv 1908.01580). Neither has a fixed scale: compare values only at equal n and σ, and beside
+their null (:mod:`lm_eval_trust.analysis.nulls`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,7 @@ from __future__ import annotations
 import numpy.typing as npt
 import torch
 
-from lm_eval_trust.analysis.kernels import (
-    as_samples,
-    gaussian_gram,
-    require_equal_n,
-    squared_distances,
-)
+from lm_eval_trust.analysis.kernels import as_samples, gaussian_gram, require_equal_n
 from lm_eval_trust.core.errors import InputError
 
 Samples = npt.ArrayLike | torch.Tensor
@@ -40,26 +35,6 @@ def hsic(x: Samples, y: Samples, sigma: float = SIGMA) -> float:
     first, second = _paired(x, y)
     trace = _inner(gaussian_gram(first, sigma), gaussian_gram(second, sigma))
     return trace / (len(first) - 1) ** 2
-
-
-def hsic_unbiased(x: Samples, y: Samples, sigma: float = SIGMA) -> float:
-    """Return the unbiased estimator of Song et al. 2012 (eq. 5 there) with Gaussian kernels.
-
-    Its mean over independent samples is 0; single values may be negative. See :func:`hsic` for
-    the arguments.
-
-    Raises:
-        InputError: As :func:`hsic`, or n < 4.
-    """
-    first, second = _paired(x, y)
-    n = len(first)
-    if n < 4:
-        raise InputError(f"The unbiased estimator needs at least 4 samples, not {n}.")
-    k, m = (_without_diagonal(samples, sigma) for samples in (first, second))
-    trace = _inner(k, m)
-    sums = float(k.sum()) * float(m.sum()) / ((n - 1) * (n - 2))
-    cross = 2.0 * float(k.sum(dim=0) @ m.sum(dim=0)) / (n - 2)
-    return (trace + sums - cross) / (n * (n - 3))
 
 
 def nhsic(x: Samples, y: Samples, sigma: float = SIGMA, epsilon: float = EPSILON) -> float:
@@ -138,9 +113,3 @@ def _paired(x: Samples, y: Samples) -> tuple[torch.Tensor, torch.Tensor]:
 def _inner(one: torch.Tensor, other: torch.Tensor) -> float:
     """Return the trace of the product of two symmetric matrices, summed in float64."""
     return float((one * other).sum(dtype=torch.float64))
-
-
-def _without_diagonal(x: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Return K − 1 with a zero diagonal: the estimator does not see a constant off it."""
-    kernel = squared_distances(x).mul_(-1.0 / (2.0 * sigma**2)).expm1_()
-    return kernel.fill_diagonal_(0.0)

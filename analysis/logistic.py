@@ -1,9 +1,13 @@
 """Many L2 logistic regressions on the same features, solved together to convergence.
 
 scikit-learn's objective, ½ ‖w‖² + C Σ log(1 + exp(−y (w·x + b))) with y = ±1 and a free
-intercept. All problems take their Newton steps at once, so that matrix–vector products become
-matrix products; where there are fewer samples than features, they are solved in the row space of
-the features, which holds every optimum.
+intercept. All problems take their Newton steps at once, so matrix–vector products become matrix
+products. With fewer samples than features, the problems are solved in the row space of the
+features, which contains every optimum.
+
+scikit-learn solves one problem at a time. A layer's 55 fits (n = 1,562; ``benchmarks/probing.py``,
+one thread) took its ``lbfgs`` 50 s against 5 s here at 4,096 features, and its ``newton-cholesky``
+14 s against 2 s at 576, for the same coefficients.
 """
 
 from __future__ import annotations
@@ -14,11 +18,11 @@ import torch
 
 from lm_eval_trust.core.errors import InputError
 
-#: A problem is solved when its gradient is shorter than this. The objective is strongly convex in
-#: the coefficients with constant 1, so that they are at most about as far from the optimum.
+#: A problem is solved when its gradient's norm is below this. The objective is strongly convex with
+#: constant 1 in the coefficients, so their distance from the optimum is at most about the same.
 _TOLERANCE = 1e-6
 _NEWTON_STEPS, _INNER_STEPS, _HALVINGS = 100, 200, 40
-#: Directions of the row space with less than this share of the largest variance are rounding.
+#: Directions with less than this share of the largest variance are rounding error.
 _RANK = 1e-13
 
 
@@ -40,7 +44,7 @@ class LogisticFits:
 
 
 class FeatureSpace:
-    """Features that regressions are fitted on, factored once.
+    """Features that many regressions are fitted on; decomposed once.
 
     Args:
         features: Shape (n, d), any floating dtype; computed in float64 on their device.
@@ -54,8 +58,8 @@ class FeatureSpace:
             raise InputError("Features must be finite numbers of shape (n, d).")
         features = features.to(torch.float64)
         n, d = features.shape
-        # In the basis of principal directions the Hessian is nearly diagonal, which is what
-        # the conjugate gradients are preconditioned by.
+        # In the basis of principal directions the Hessian is nearly diagonal, and its diagonal
+        # preconditions the conjugate gradients.
         small = features @ features.T if n < d else features.T @ features
         variances, vectors = torch.linalg.eigh(small)
         kept = variances > _RANK * variances[-1].clamp_min(torch.finfo(torch.float64).tiny)
@@ -89,7 +93,7 @@ class FeatureSpace:
 
 @dataclass
 class _Problem:
-    """All problems in coordinates of the row space; the last row of a solution is the intercept."""
+    """The problems in coordinates of the row space; a solution's last row is the intercept."""
 
     z: torch.Tensor
     variances: torch.Tensor
@@ -166,7 +170,7 @@ class _Problem:
         before, slope = self.loss(solution, margins), (gradient * step).sum(dim=0)
         change = self.margins(step)
         size = torch.ones_like(slope)
-        # At the optimum's doorstep the loss can no longer be told from its rounding.
+        # Near the optimum, loss differences are below rounding error.
         slack = 1e-14 * before.abs()
         for _ in range(_HALVINGS):
             after = self.loss(solution + size * step, margins + size * change)

@@ -8,7 +8,8 @@ correlation along the matrices' diagonals, which the Fourier transform gives in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,6 +36,20 @@ class Null:
     quantile95: float
     p: float
     permutations: int
+
+    def scaled(self, factor: float) -> Null:
+        """Return the statistic and its null times a positive number; p stays."""
+        return replace(
+            self,
+            value=self.value * factor,
+            mean=self.mean * factor,
+            quantile95=self.quantile95 * factor,
+        )
+
+
+def without_null(value: float) -> Null:
+    """Return a statistic whose null was not computed: NaN, over 0 permutations."""
+    return Null(value, math.nan, math.nan, math.nan, 0)
 
 
 def permutation_null(

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.analysis.estimators import ESTIMATORS
 from lm_eval_trust.core.errors import InputError
 
 
@@ -27,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
     )
     probes.add_argument("--controls", type=int, default=5, help="random labelings (5)")
     information = parser.add_argument_group("mutual information")
-    information.add_argument("--estimator", default="nhsic", help="nhsic (default) or hsic")
+    information.add_argument("--estimator", default="nhsic", help=f"{', '.join(ESTIMATORS)} (nhsic)")
     information.add_argument(
         "--sigma",
         default="50",

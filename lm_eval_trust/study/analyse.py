@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from tqdm import tqdm
 
+from lm_eval_trust.analysis.estimators import columns
 from lm_eval_trust.analysis.figures import (
     curves_by_layer,
     information_curves,
@@ -109,7 +110,8 @@ def write_analysis(
     """
     table = as_table(measurements)
     estimator, shown = settings.information.estimator, _record(settings.information)
-    others = table["estimator"].str.startswith(estimator) & (table["settings"] != shown)
+    names = [f"{name}{ending}" for name in columns(estimator) for ending in ("", "_p")]
+    others = table["estimator"].isin(names) & (table["settings"] != shown)
     drawn = table[~others]
     phases = pd.DataFrame(list(_phases(drawn, estimator)))
     write_table(table, out / "measurements")

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from lm_eval_trust.analysis.estimators import ESTIMATORS
 from lm_eval_trust.benchmarks.dimensions import DIMENSIONS, find_dimension
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.yaml_file import Document
@@ -32,7 +33,7 @@ COMPUTED = ("activations", "probes", "information", "vectors")
 
 def _one_of(kind: str, known: Collection[str]) -> Callable[[Any], str]:
     def check(value: Any) -> str:
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             raise unknown_name(kind, str(value), known)
         return str(value)
 
@@ -97,7 +98,7 @@ class DataSpec(_Strict):
 class InformationSpec(_Strict):
     """Dependence that is measured; see :mod:`lm_eval_trust.analysis.information`."""
 
-    estimator: Annotated[str, BeforeValidator(_one_of("estimator", ("nhsic", "hsic")))] = "nhsic"
+    estimator: Annotated[str, BeforeValidator(_one_of("estimator", ESTIMATORS))] = "nhsic"
     sigma: PositiveFloat | Literal["median"] = 50.0
     epsilon: PositiveFloat = 1e-5
     permutations: NonNegativeInt = 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -10,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from lm_eval_trust.analysis.hsic import hsic, hsic_unbiased, linear_cka, nhsic, smoother
+from lm_eval_trust.analysis.hsic import hsic, linear_cka, nhsic, smoother
 from lm_eval_trust.analysis.kernels import gaussian_gram, median_sigma, standardise
-from lm_eval_trust.analysis.nystrom import nhsic_nystrom
 from lm_eval_trust.core.errors import InputError
 
 Array = np.ndarray
@@ -54,7 +53,7 @@ def dependent(n: int, d: int = 6, seed: int = 0) -> tuple[Array, Array]:
 
 
 @pytest.mark.parametrize("sigma", [2.0, 5.0, 50.0, 400.0])
-@pytest.mark.parametrize("n", [20, 150, 700])
+@pytest.mark.parametrize("n", [20, 150, 400])
 def test_both_estimators_equal_their_direct_formulas(n: int, sigma: float) -> None:
     x, y = dependent(n)
     t = np.tanh(x @ np.random.default_rng(1).normal(size=(6, 9)))
@@ -63,6 +62,7 @@ def test_both_estimators_equal_their_direct_formulas(n: int, sigma: float) -> No
         assert nhsic(a, b, sigma) == pytest.approx(direct_nhsic(a, b, sigma), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_both_estimators_at_two_thousand_samples() -> None:
     x, y = dependent(2000)
     assert hsic(x, y, 5.0) == pytest.approx(direct_hsic(x, y, 5.0), rel=1e-6)
@@ -83,29 +83,8 @@ def test_a_gaussian_with_known_dependence() -> None:
     # For standard normal X = Y in one dimension and unit width, E k = 3^-1/2 over independent
     # pairs, E k² = 5^-1/2, and E k(x, x') k(x, x'') = 8^-1/2 by the determinants of the forms.
     expected = 5**-0.5 + 1 / 3 - 2 * 8**-0.5
-    x = np.random.default_rng(0).normal(size=4000)
-    assert hsic_unbiased(x, x, 1.0) == pytest.approx(expected, abs=0.004)
-
-
-def test_the_unbiased_estimator_is_the_mean_over_quadruples() -> None:
-    random = np.random.default_rng(2)
-    x, y = random.normal(size=(6, 2)), random.normal(size=(6, 3))
-    k, m = kernel(x, 1.3), kernel(y, 1.3)
-    terms = [
-        k[i, j] * (m[i, j] + m[q, r] - 2 * m[i, q])
-        for i, j, q, r in itertools.permutations(range(6), 4)
-    ]
-    assert hsic_unbiased(x, y, 1.3) == pytest.approx(np.mean(terms), rel=1e-9)
-
-
-def test_it_is_unbiased_where_there_is_nothing() -> None:
-    random = np.random.default_rng(3)
-    values = [
-        hsic_unbiased(random.normal(size=(30, 2)), random.normal(size=30), 1.0) for _ in range(400)
-    ]
-    error = np.std(values) / math.sqrt(len(values))
-    assert abs(np.mean(values)) < 4 * error
-    assert hsic(random.normal(size=(30, 2)), random.normal(size=30), 1.0) > 4 * error
+    x = np.random.default_rng(0).normal(size=2000)
+    assert hsic(x, x, 1.0) == pytest.approx(expected, abs=0.004)
 
 
 @settings(max_examples=25)
@@ -115,7 +94,7 @@ def test_invariances(n: int, d: int, seed: int) -> None:
     x, y = random.normal(size=(n, d)), random.normal(size=(n, 2))
     turned = x @ np.linalg.qr(random.normal(size=(d, d)))[0] + random.normal(size=d)
     order = random.permutation(n)
-    for measure in (hsic, nhsic, hsic_unbiased):
+    for measure in (hsic, nhsic):
         value = measure(x, y, 3.0)
         assert measure(turned, y, 3.0) == pytest.approx(value, rel=1e-6, abs=1e-12)
         assert measure(x[order], y[order], 3.0) == pytest.approx(value, rel=1e-6, abs=1e-12)
@@ -158,7 +137,7 @@ def test_constant_and_repeated_samples_have_defined_values() -> None:
     assert nhsic(*pair, 2.0) == pytest.approx(direct_nhsic(*pair, 2.0), rel=1e-6)
 
 
-@pytest.mark.parametrize("measure", [hsic, nhsic, hsic_unbiased, linear_cka])
+@pytest.mark.parametrize("measure", [hsic, nhsic, linear_cka])
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
@@ -183,8 +162,6 @@ def test_bad_settings_are_refused() -> None:
             hsic(x, y, sigma)
     with pytest.raises(InputError, match="epsilon"):
         nhsic(x, y, epsilon=0.0)
-    with pytest.raises(InputError, match="at least 4"):
-        hsic_unbiased(x[:3], y[:3])
 
 
 def test_linear_cka_against_its_formula() -> None:
@@ -200,22 +177,17 @@ def test_linear_cka_against_its_formula() -> None:
         linear_cka(np.ones((5, 2)), np.arange(5.0))
 
 
+def test_standardised_features_have_the_variance_of_the_samples() -> None:
+    values = np.random.default_rng(5).normal(3.0, 4.0, size=(7, 3))
+    found = standardise(torch.from_numpy(values)).numpy()
+    assert found == pytest.approx(stats.zscore(values, ddof=0), rel=1e-12)
+    # One step of 0, two of 1: mean 2/3, variance 2/9.
+    steps = standardise(torch.tensor([[0.0], [1.0], [1.0]], dtype=torch.float64))
+    assert steps[:, 0].tolist() == pytest.approx([-(2**0.5), 2**-0.5, 2**-0.5], rel=1e-12)
+
+
 def test_the_median_heuristic() -> None:
     x = np.array([0.0, 1.0, 3.0])
     assert median_sigma(x) == pytest.approx(2.0)
     with pytest.raises(InputError, match="no median"):
         median_sigma(np.ones((5, 2)))
-
-
-def test_nystrom_is_exact_with_all_samples_and_states_its_error() -> None:
-    x, y = dependent(120)
-    exact = nhsic(x, y, 2.0)
-    whole = nhsic_nystrom(x, y, 2.0, landmarks=120)
-    assert whole.value == pytest.approx(exact, rel=1e-5)
-    assert whole.missing < 1e-9
-    values = [nhsic_nystrom(x, y, 2.0, landmarks=m) for m in (10, 40, 90)]
-    assert [v.missing for v in values] == sorted((v.missing for v in values), reverse=True)
-    assert all(v.value <= exact * (1 + 1e-9) for v in values)
-    assert values[-1].value == pytest.approx(exact, rel=0.05)
-    with pytest.raises(InputError, match="landmarks"):
-        nhsic_nystrom(x, y, landmarks=0)
