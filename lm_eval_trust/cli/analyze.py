@@ -28,7 +28,9 @@ def add_parser(subparsers: Any) -> None:
     )
     probes.add_argument("--controls", type=int, default=5, help="random labelings (5)")
     information = parser.add_argument_group("mutual information")
-    information.add_argument("--estimator", default="nhsic", help=f"{', '.join(ESTIMATORS)} (nhsic)")
+    information.add_argument(
+        "--estimator", default="nhsic", help=f"{', '.join(ESTIMATORS)} (nhsic)"
+    )
     information.add_argument(
         "--sigma",
         default="50",

@@ -38,6 +38,33 @@ def test_the_interval_covers_the_truth() -> None:
     assert np.mean([c.low <= 0.6 <= c.high for c in covered]) > 0.85
 
 
+def test_spearmans_interval_ranks_every_resample_anew() -> None:
+    # Few checkpoints: a resample has many ties, whose ranks are not those of the whole series.
+    x, y = np.array([1, 2, 3, 4, 50, 6]), np.array([2, 1, 4, 3, 5, 60])
+    random = np.random.default_rng(9)
+    drawn = []
+    while len(drawn) < 4000:
+        rows = random.integers(6, size=6)
+        if len(set(rows)) > 1:
+            drawn.append(stats.spearmanr(x[rows], y[rows]).statistic)
+    found = correlate(x, y, resamples=20_000).spearman
+    assert found.low == pytest.approx(np.quantile(drawn, 0.025), abs=0.02)
+    assert found.high == pytest.approx(np.quantile(drawn, 0.975), abs=0.02)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_p_counts_both_sides_of_all_permutations(sign: int) -> None:
+    x, y = np.arange(6.0), sign * np.array([2.0, 0.5, 1.0, 4.0, 1.5, 3.0])
+    exact = stats.permutation_test(
+        (y,),
+        lambda values: stats.pearsonr(x, values).statistic,
+        permutation_type="pairings",
+        n_resamples=np.inf,
+    ).pvalue
+    assert 0.2 < exact < 0.5
+    assert correlate(x, y, resamples=20_000).pearson.p == pytest.approx(exact, abs=0.02)
+
+
 def test_corrected_p_values() -> None:
     assert benjamini_hochberg([0.01, 0.02, 0.03, 0.5]) == pytest.approx([0.04, 0.04, 0.04, 0.5])
     assert benjamini_hochberg([]) == []

@@ -21,7 +21,7 @@ class DistanceCovariance(Estimator):
     description = "distance covariance"
 
     def factor(self, samples: torch.Tensor, settings: InformationSettings) -> torch.Tensor:
-        distances = torch.cdist(samples, samples)
+        distances = torch.cdist(samples, samples, compute_mode="donot_use_mm_for_euclid_dist")
         rows = distances - distances.mean(dim=0)
         return rows - rows.mean(dim=1, keepdim=True)
 

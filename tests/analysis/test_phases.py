@@ -40,6 +40,22 @@ def test_what_falls_from_the_start_has_no_phases() -> None:
     assert find_phases(STEPS, planted(-0.5, -0.4), planted(0.3, 0.2, seed=1)).verdict == NONE
 
 
+def test_intervals_are_those_of_least_squares_with_four_free_numbers() -> None:
+    noise = planted(0.3, 0.2, noise=0.3, seed=5)
+    found = find_phases(STEPS, planted(0.5, -0.4, noise=0.001), noise, resamples=20_000)
+    axis = np.log1p(STEPS)
+    # A line with a bend at the turn of I(T, X), and the variance of its slopes: σ² (A'A)⁻¹.
+    turn = axis[7]
+    design = np.stack([np.ones(14), np.minimum(axis - turn, 0), np.maximum(axis - turn, 0)], axis=1)
+    coefficients, squares, *_ = np.linalg.lstsq(design, noise, rcond=None)
+    errors = np.sqrt(squares[0] / (14 - 4) * np.diag(np.linalg.inv(design.T @ design)))
+    for slope, value, error in zip(
+        (found.label_before, found.label_after), coefficients[1:], errors[1:], strict=True
+    ):
+        assert slope.value == pytest.approx(value)
+        assert slope.high - slope.low == pytest.approx(2 * 1.96 * error, rel=0.06)
+
+
 def test_noise_gets_no_verdict() -> None:
     random = np.random.default_rng(3)
     verdicts = [

@@ -106,6 +106,21 @@ def test_controls_are_at_chance_and_selectivity_is_what_is_above() -> None:
     assert found.selectivity == found.accuracy - found.control
 
 
+def test_the_control_leaves_the_real_probe_out() -> None:
+    # One labeling each time: with the real probe, which is right everywhere, it would be near 0.75.
+    values, settings = planted(20.0), [ProbeSettings(controls=1, seed=seed) for seed in range(20)]
+    found = [probe(values, LABELS, train=TRAIN, test=TEST, settings=each) for each in settings]
+    assert {result.accuracy for result in found} == {1.0}
+    assert np.mean([result.control for result in found]) == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_majority_is_the_training_parts() -> None:
+    labels = np.where(np.arange(200) < 120, np.arange(200) % 4 == 0, np.arange(200) % 4 > 0)
+    found = probe(planted(1.0), labels.astype(np.int64), train=TRAIN, test=TEST)
+    # Three quarters are 0 in training and 1 in the test.
+    assert found.majority == 0.25
+
+
 def test_the_interval_is_wider_where_statements_stand_or_fall_together() -> None:
     values = planted(1.0)
     apart = probe(values, LABELS, train=TRAIN, test=TEST)
