@@ -24,13 +24,11 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 #: Width of a column of a two-column paper, in inches.
 COLUMN = 3.35
 FORMATS = ("png", "svg", "pdf")
+_FONT = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7}
 _STYLE: dict[str, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
+    **_FONT,
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
-    "legend.fontsize": 7,
     "legend.frameon": False,
     "lines.linewidth": 1.2,
     "lines.markersize": 3,
@@ -44,6 +42,24 @@ _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
 }
+
+
+@contextmanager
+def new_figure(width: float, height: float, *, framed: bool = False) -> Iterator[Figure]:
+    """Yield an empty figure, to be filled inside the block, which sets the style.
+
+    Args:
+        width: In inches.
+        height: In inches.
+        framed: Keep Matplotlib's frame around each panel, and no grid in it.
+    """
+    with mpl.rc_context(_FONT if framed else _STYLE):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def looks() -> Iterator[tuple[str, str]]:
+    """Yield colours and markers for lines, without end."""
+    return zip(cycle(COLOURS), cycle(MARKERS), strict=False)
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
@@ -75,7 +91,7 @@ def curves_by_layer(table: pd.DataFrame, estimator: str, *, label: str) -> Figur
         for dimension, axes in panels.items():
             of_dimension = chosen[chosen["dimension"] == dimension]
             for (layer, rows), (colour, marker) in zip(
-                of_dimension.groupby("layer"), _looks(), strict=False
+                of_dimension.groupby("layer"), looks(), strict=False
             ):
                 ordered = rows.sort_values("step")
                 places = np.arange(len(ordered))
@@ -126,14 +142,14 @@ def information_curves(table: pd.DataFrame, estimator: str) -> Figure:
         estimator: ``nhsic`` or ``hsic``.
     """
     dimensions = sorted(_rows(table, f"{estimator}_tx")["dimension"].unique())
-    with _figure(2 * COLUMN, 1.5 * len(dimensions) + 0.5) as figure:
+    with new_figure(2 * COLUMN, 1.5 * len(dimensions) + 0.5) as figure:
         grid = figure.subplots(len(dimensions), 2, squeeze=False)
         for row, dimension in zip(grid, dimensions, strict=True):
             for axes, side, name in zip(row, ("tx", "ty"), ("I(T,X)", "I(T,Y)"), strict=True):
                 chosen = _rows(table, f"{estimator}_{side}")
                 chosen = chosen[chosen["dimension"] == dimension]
                 for (layer, rows), (colour, marker) in zip(
-                    chosen.groupby("layer"), _looks(), strict=False
+                    chosen.groupby("layer"), looks(), strict=False
                 ):
                     ordered = rows.sort_values("step")
                     places = np.arange(len(ordered))
@@ -158,7 +174,7 @@ def information_plane(table: pd.DataFrame, estimator: str) -> Figure:
         for dimension, axes in panels.items():
             of_dimension = joined[joined["dimension"] == dimension]
             for (layer, rows), (colour, _) in zip(
-                of_dimension.groupby("layer"), _looks(), strict=False
+                of_dimension.groupby("layer"), looks(), strict=False
             ):
                 ordered = rows.sort_values("step")
                 axes.plot(ordered["value_x"], ordered["value_y"], color=colour, label=layer)
@@ -256,9 +272,9 @@ def abilities_radar(rows: Mapping[str, Mapping[str, float]]) -> Figure:
         raise InputError("A radar needs the same three or more abilities for each model.")
     angles = np.linspace(0, 2 * np.pi, len(abilities), endpoint=False)
     closed = np.append(angles, angles[0])
-    with _figure(COLUMN, 0.9 * COLUMN + 0.2 * len(rows)) as figure:
+    with new_figure(COLUMN, 0.9 * COLUMN + 0.2 * len(rows)) as figure:
         axes = figure.add_subplot(projection="polar")
-        for (model, values), (colour, marker) in zip(rows.items(), _looks(), strict=False):
+        for (model, values), (colour, marker) in zip(rows.items(), looks(), strict=False):
             points = [values[ability] for ability in abilities]
             axes.plot(closed, [*points, points[0]], color=colour, marker=marker, label=model)
         axes.set_xticks(angles, abilities)
@@ -280,7 +296,7 @@ def proxy_bars(
         lines: Model → F1.
     """
     places = np.arange(len(original))
-    with _figure(COLUMN, 0.75 * COLUMN) as figure:
+    with new_figure(COLUMN, 0.75 * COLUMN) as figure:
         axes = figure.subplots()
         axes.bar(places - 0.2, list(original.values()), 0.38, color=COLOURS[5], label="original")
         heights = [tuned[name] for name in original]
@@ -305,22 +321,12 @@ def _rows(table: pd.DataFrame, estimator: str) -> pd.DataFrame:
     return chosen
 
 
-def _looks() -> Iterator[tuple[str, str]]:
-    return zip(cycle(COLOURS), cycle(MARKERS), strict=False)
-
-
-@contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
-    with mpl.rc_context(_STYLE):
-        yield Figure(figsize=(width, height), layout="constrained")
-
-
 @contextmanager
 def _panels(names: Sequence[str]) -> Iterator[tuple[Figure, dict[str, Axes]]]:
     """Yield a figure with a panel for each name: one column wide for one, else two."""
     columns = 1 if len(names) == 1 else 2
     lines = -(-len(names) // columns)
-    with _figure(COLUMN * columns, 1.9 * lines + 0.3) as figure:
+    with new_figure(COLUMN * columns, 1.9 * lines + 0.3) as figure:
         grid = figure.subplots(lines, columns, squeeze=False).ravel()
         for axes in grid[len(names) :]:
             axes.remove()

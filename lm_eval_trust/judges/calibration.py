@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
-from lm_eval_trust.analysis.figures import COLOURS, COLUMN, save_figure
+from lm_eval_trust.analysis.figures import COLOURS, COLUMN, new_figure, save_figure
 from lm_eval_trust.benchmarks.settings import MINI
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
@@ -21,8 +20,6 @@ from lm_eval_trust.judges.calibration_data import Labelled, labelled_answers, la
 from lm_eval_trust.judges.calibrations import store_calibration
 from lm_eval_trust.judges.interface import Judge, Verdict, judge_fingerprint
 from lm_eval_trust.judges.registry import TOXICITY, TRUTH
-
-_FONT = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7}
 
 
 @dataclass(frozen=True)
@@ -218,8 +215,7 @@ def _row(judge: str, against: str, category: str, measured: Quality) -> dict[str
 
 def _drawing(curves: Sequence[pd.DataFrame]) -> Drawing:
     """Return accuracy and kappa by threshold, and the ROC curve, a colour a judge."""
-    with mpl.rc_context(_FONT):
-        figure = Drawing(figsize=(2 * COLUMN, 0.8 * COLUMN), layout="constrained")
+    with new_figure(2 * COLUMN, 0.8 * COLUMN, framed=True) as figure:
         left, right = figure.subplots(1, 2)
         for curve, colour in zip(curves, COLOURS, strict=False):
             name = str(curve["judge"].iloc[0])

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import cycle
-
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lm_eval_trust.analysis.figures import COLOURS, COLUMN, MARKERS
+from lm_eval_trust.analysis.figures import COLUMN, looks, new_figure
 
 #: Sources whose values and names are legible on a page.
 _LEGIBLE = 40
-_FONT = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7}
 
 
 def transfer_heatmap(matrix: pd.DataFrame, *, label: str) -> Figure:
@@ -25,8 +21,7 @@ def transfer_heatmap(matrix: pd.DataFrame, *, label: str) -> Figure:
     """
     legible = len(matrix.index) <= _LEGIBLE
     height = 0.9 + 0.22 * min(len(matrix.index), _LEGIBLE)
-    with mpl.rc_context(_FONT):
-        figure = Figure(figsize=(COLUMN, height), layout="constrained")
+    with new_figure(COLUMN, height, framed=True) as figure:
         axes = figure.subplots()
         values = matrix.to_numpy(dtype=np.float64)
         image = axes.imshow(values, aspect="auto", cmap="cividis")
@@ -50,12 +45,10 @@ def score_curves(rows: pd.DataFrame) -> Figure:
     Args:
         rows: With ``task``, ``step``, ``value``, ``stderr``.
     """
-    with mpl.rc_context(_FONT):
-        figure = Figure(figsize=(COLUMN, 0.9 * COLUMN), layout="constrained")
+    with new_figure(COLUMN, 0.9 * COLUMN, framed=True) as figure:
         axes = figure.subplots()
         steps = sorted(rows["step"].unique())
-        looks = zip(cycle(COLOURS), cycle(MARKERS), strict=False)
-        for (task, chosen), (colour, marker) in zip(rows.groupby("task"), looks, strict=False):
+        for (task, chosen), (colour, marker) in zip(rows.groupby("task"), looks(), strict=False):
             means = chosen.groupby("step")[["value", "stderr"]].mean()
             places = [steps.index(step) for step in means.index]
             axes.errorbar(

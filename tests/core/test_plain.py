@@ -21,14 +21,14 @@ def test_what_json_cannot_hold_is_replaced() -> None:
         1: Point(math.nan, ("a",)),
         "path": Path("a/b"),
         "kind": int,
-        "none": None,
+        "no": None,
         "yes": True,
     }
     assert json.loads(json.dumps(plain(value), allow_nan=False)) == {
         "1": {"x": None, "names": ["a"]},
         "path": "a/b",
         "kind": "<class 'int'>",
-        "none": None,
+        "no": None,
         "yes": True,
     }
 
