@@ -31,8 +31,8 @@ from prepare_smollm2 import download
 
 from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.models.sources import load_source
-from lm_eval_trust.steering.bake_check import prompt_tokens
-from lm_eval_trust.steering.control_vectors import write_llama_cpp
+from lm_eval_trust.steering.bake_verify import prompt_tokens
+from lm_eval_trust.steering.foreign_vectors import write_llama_cpp
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 from lm_eval_trust.steering.vectors import load_vector

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Bake, and print how near the result is to the hooked model."""
     from lm_eval_trust.models.adapters import find_adapter
     from lm_eval_trust.models.sources import find_source
-    from lm_eval_trust.steering.baking import Bake, bake
+    from lm_eval_trust.steering.bake import Bake, bake
 
     task = Bake(
         source=find_source(args.model),

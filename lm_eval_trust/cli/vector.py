@@ -70,6 +70,9 @@ def _add_export(commands: _Commands) -> None:
     parser.add_argument(
         "--scale", default="projection_std", help="projection_std (default), unit, none"
     )
+    parser.add_argument(
+        "--action", default="add", help="one that adds the same to every state (default: add)"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.pt|FILE.gguf")
     parser.set_defaults(func=run_export)
 
@@ -89,7 +92,7 @@ def run_build(args: argparse.Namespace) -> int:
     from lm_eval_trust.models.layers import parse_layers
     from lm_eval_trust.models.sources import load_source
     from lm_eval_trust.steering.build import build_vector
-    from lm_eval_trust.steering.files import check_ending
+    from lm_eval_trust.steering.vector_files import check_ending
 
     check_ending(args.out)
     layers = parse_layers(args.layers)
@@ -114,24 +117,28 @@ def run_build(args: argparse.Namespace) -> int:
 
 def run_show(args: argparse.Namespace) -> int:
     """Print a vector."""
-    from lm_eval_trust.steering.describe import describe
     from lm_eval_trust.steering.vectors import load_vector
 
-    print(describe(load_vector(args.vector)))
+    print(load_vector(args.vector).describe())
     return 0
 
 
 def run_export(args: argparse.Namespace) -> int:
     """Write a vector in another tool's format."""
     from lm_eval_trust.models.layers import parse_layers
-    from lm_eval_trust.steering.exports import find_format
+    from lm_eval_trust.steering.foreign_vectors import export_vector
     from lm_eval_trust.steering.vectors import load_vector
 
-    chosen = find_format(args.format)
-    layers = parse_layers(args.layer)
-    vector = load_vector(args.vector)
-    chosen.write(vector, args.out, layers=layers, alpha=args.alpha, scale=args.scale)
-    print(f"{args.out}: {chosen.usage.format(file=args.out)}")
+    usage = export_vector(
+        load_vector(args.vector),
+        args.out,
+        tool=args.format,
+        layers=parse_layers(args.layer),
+        alpha=args.alpha,
+        scale=args.scale,
+        action=args.action,
+    )
+    print(f"{args.out}: {usage}")
     return 0
 
 

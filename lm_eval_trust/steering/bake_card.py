@@ -12,8 +12,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntr
 from lm_eval_trust.models.adapters import Adapter
 from lm_eval_trust.models.model_card import base_metadata, base_sentence
 from lm_eval_trust.models.sources import Source
-from lm_eval_trust.steering.bake_check import Agreement
-from lm_eval_trust.steering.bake_probe import Probe
+from lm_eval_trust.steering.bake_verify import Agreement, Probe
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
 #: Keys of a card under which the base's terms stand.

@@ -1,9 +1,13 @@
-"""Build steering vectors: labelled statements → activations of a model → directions."""
+"""Build steering vectors: labelled statements → activations of a model → directions.
+
+Vectors that are asked for by dimension are built on first use and found again afterwards.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +16,21 @@ import torch
 from torch import nn
 
 from lm_eval_trust import __version__
+from lm_eval_trust.benchmarks.load import load_statements
 from lm_eval_trust.benchmarks.statements import Statements
 from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.core.storage import build_once, cache_dir
 from lm_eval_trust.models.activation_store import load_or_extract
 from lm_eval_trust.models.activations import compute_dtype
-from lm_eval_trust.models.sources import ModelIdentity
+from lm_eval_trust.models.sources import ModelIdentity, find_source, load_pinned, resolve_dtype
 from lm_eval_trust.steering.methods import METHODS, find_direction
-from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
+from lm_eval_trust.steering.vector_files import FORMAT, to_bytes
+from lm_eval_trust.steering.vectors import LayerVector, SteeringVector, load_vector
 
+#: The validation part stays untouched, for choosing layers and strengths.
+_CACHED_PART = "train"
 #: Parts that a vector may be built from; the test half is what it is evaluated on.
 BUILDING_PARTS = ("train", "development")
 
@@ -50,7 +60,7 @@ def build_vector(
         statements: All statements of the dimension; the partition is made here.
         layers: 0-based decoder blocks.
         identity: Which model it is.
-        method: ``mass_mean`` (arXiv 2402.19465, eq. 1), ``pca`` or ``logistic``.
+        method: Name of a method, see :data:`lm_eval_trust.steering.methods.METHODS`.
         split: ``grouped`` or ``random``.
         split_seed: Seed of the partition.
         part: ``train``, which leaves the validation part for selecting layers and strengths, or
@@ -114,6 +124,75 @@ def provenance_of(
         settings=statements.settings | {"commit": identity.commit, "dtype": dtype},
         versions=_versions(),
     )
+
+
+def cached_vector(
+    *,
+    dimension: str,
+    source: str,
+    layers: Sequence[int],
+    method: str = "mass_mean",
+    data_source: str = "official",
+    split: str = "grouped",
+    split_seed: int = 0,
+    data_seed: int = 0,
+    dtype: str | None = "float32",
+    device: str | None = None,
+) -> SteeringVector:
+    """Return the vector of a dimension from a source model, built now or before.
+
+    The entry's key is made of everything that the vector depends on: the model's commit or
+    content, dtype, the statements' ids, split, seeds, method and layers. The vector is built from
+    the training part. Two processes that ask at once build once.
+
+    Args:
+        dimension: A dimension or benchmark, e.g. ``truthfulqa``.
+        source: ``MODEL[@REVISION]``, see :func:`lm_eval_trust.models.sources.find_source`.
+        layers: 0-based decoder blocks.
+        method: Name of a method, see :data:`lm_eval_trust.steering.methods.METHODS`.
+        data_source: ``official`` or ``tracingllm``.
+        split: ``grouped`` or ``random``.
+        split_seed: Seed of the partition.
+        data_seed: Seed of the choice of statements.
+        dtype: In which the source model runs; see
+            :func:`lm_eval_trust.models.sources.load_source`.
+        device: Where it runs.
+
+    Raises:
+        InputError: As :func:`build_vector`, or the model or the data are not available.
+        ExternalError: The Hub cannot be reached, or the cache cannot be written.
+    """
+    chosen = sorted(layers)
+    found = find_source(source)
+    statements = load_statements(dimension, data_source=data_source, data_seed=data_seed)
+    provenance = provenance_of(
+        statements,
+        identity=found.identity,
+        dtype=resolve_dtype(dtype, device),
+        method=method,
+        split=split,
+        split_seed=split_seed,
+        part=_CACHED_PART,
+    )
+    key = fingerprint({"provenance": provenance.fingerprint, "layers": chosen, "format": FORMAT})
+    path = cache_dir() / "vectors" / f"{key}.safetensors"
+
+    def build(temporary: Path) -> None:
+        model, tokenizer = load_pinned(found, dtype=dtype, device=device)
+        vector = build_vector(
+            model,
+            tokenizer,
+            statements,
+            layers=chosen,
+            identity=found.identity,
+            method=method,
+            split=split,
+            split_seed=split_seed,
+            part=_CACHED_PART,
+        )
+        temporary.write_bytes(to_bytes(vector))
+
+    return build_once(path, build, read=load_vector)
 
 
 def _part(statements: Statements, split: str, split_seed: int, part: str) -> Statements:

@@ -86,6 +86,16 @@ class SteeringStep:
         vector, unit = (each.to(device, torch.float32) for each in (self.vector, self.unit))
         return Direction(vector, unit, self.target)
 
+    def constant(self) -> torch.Tensor:
+        """Return d, the difference at α = 1, of an action whose d is the same for every state.
+
+        Returns:
+            Float32, shape (hidden,).
+        """
+        assert ACTIONS[self.action].constant, self.action
+        direction = self.direction()
+        return ACTIONS[self.action].difference(direction.vector, direction)
+
     def summary(self) -> dict[str, Any]:
         """Return the step as JSON-like values, with a digest in place of the vector."""
         values = self.vector.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()

@@ -187,7 +187,7 @@ class SteeringSpec:
             from lm_eval_trust.steering.vectors import load_vector
 
             return load_vector(Path(self.vector))
-        from lm_eval_trust.steering.cache import cached_vector
+        from lm_eval_trust.steering.build import cached_vector
 
         assert self.dimension is not None
         return cached_vector(
@@ -359,8 +359,7 @@ def _layers(name: str, value: Any) -> tuple[int, ...]:
 
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        hint = " YAML reads 1e-3 as text; write 1.0e-3." if isinstance(value, str) else ""
-        raise InputError(f"{name}={value!r} is not a number.{hint}")
+        raise InputError(f"{name}={value!r} is not a number.")
     return float(value)
 
 

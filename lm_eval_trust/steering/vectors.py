@@ -126,6 +126,23 @@ class SteeringVector:
                 f"vector that was built from a model of the same size."
             )
 
+    def describe(self) -> str:
+        """Return a table of the layers, and the provenance line by line."""
+        lines = [
+            f"{self.name}: width {self.width}",
+            f"{'layer':>5} {'norm':>12} {'std':>12} target",
+        ]
+        for index, layer in sorted(self.layers.items()):
+            norm = float(layer.direction.norm())
+            std, target = _number(layer.projection_std), _number(layer.target)
+            lines.append(f"{index:>5} {_number(norm):>12} {std:>12} {target}")
+        if self.provenance is None:
+            lines.append("provenance: unknown (an import); the leak guard cannot see it")
+        else:
+            lines.append("provenance:")
+            lines.extend(f"  {name}: {value}" for name, value in self.provenance.summary().items())
+        return "\n".join(lines)
+
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with provenance and checksum in its header, whole or not at all.
 
@@ -133,7 +150,7 @@ class SteeringVector:
             InputError: The path has the ending of another tool's file.
             ExternalError: The operating system refused to write.
         """
-        from lm_eval_trust.steering.files import write_vector
+        from lm_eval_trust.steering.vector_files import write_vector
 
         write_vector(self, Path(path))
 
@@ -142,16 +159,15 @@ def load_vector(path: str | Path) -> SteeringVector:
     """Read a steering vector: what :meth:`SteeringVector.save` wrote, or another tool's file.
 
     ``.pt`` files of lm-eval's ``steered`` model and bare tensors are read as
-    :func:`lm_eval_trust.steering.formats.read_pt` describes, ``.gguf`` files of llama.cpp and
-    repeng as :func:`lm_eval_trust.steering.control_vectors.read_gguf` does; such vectors carry no
-    standard deviation, so they are applied with ``scale=none`` or ``scale=unit``.
+    :func:`lm_eval_trust.steering.foreign_vectors.read_pt` describes, ``.gguf`` files of llama.cpp
+    and repeng as :func:`lm_eval_trust.steering.foreign_vectors.read_gguf` does; such vectors carry
+    no standard deviation, so they are applied with ``scale=none`` or ``scale=unit``.
 
     Raises:
         InputError: The file is missing, damaged, of another layout, or would run code.
     """
-    from lm_eval_trust.steering.control_vectors import read_gguf
-    from lm_eval_trust.steering.files import read_vector
-    from lm_eval_trust.steering.formats import read_pt
+    from lm_eval_trust.steering.foreign_vectors import read_gguf, read_pt
+    from lm_eval_trust.steering.vector_files import read_vector
 
     path = Path(path)
     if not path.is_file():
@@ -160,3 +176,7 @@ def load_vector(path: str | Path) -> SteeringVector:
         )
     readers = dict(zip(OTHER_ENDINGS, (read_pt, read_pt, read_gguf), strict=True))
     return readers.get(path.suffix, read_vector)(path)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"

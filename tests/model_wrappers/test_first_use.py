@@ -15,7 +15,7 @@ from lm_eval.tasks import TaskManager
 import lm_eval_trust.tasks
 from lm_eval_trust.core.errors import LeakError
 from lm_eval_trust.model_wrappers.steerable import SteerableLM
-from lm_eval_trust.steering import cache
+from lm_eval_trust.steering import build as building
 
 TASKS = Path(lm_eval_trust.tasks.__file__).parent
 
@@ -43,7 +43,7 @@ def test_it_is_built_once_and_found_again(
 ) -> None:
     first = steered()
     (entry,) = (Path(os.environ["LM_EVAL_TRUST_CACHE"]) / "vectors").glob("*.safetensors")
-    monkeypatch.setattr(cache, "build_vector", lambda *a, **k: pytest.fail("built again"))
+    monkeypatch.setattr(building, "build_vector", lambda *a, **k: pytest.fail("built again"))
     second = steered(alpha=2)
     assert [p.fingerprint for p in second.plan.built_from] == [
         p.fingerprint for p in first.plan.built_from

@@ -24,8 +24,7 @@ from support.baking import distance, load, logits, some_plan, some_vector
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.models.adapters import attach_adapter, find_adapter
 from lm_eval_trust.models.sources import find_source
-from lm_eval_trust.steering import baking
-from lm_eval_trust.steering.baking import Bake, bake
+from lm_eval_trust.steering.bake import Bake, bake
 from lm_eval_trust.steering.plan import SteeringPlan
 
 
@@ -154,7 +153,8 @@ def test_a_merge_that_is_not_the_adapter_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(baking, "merge_adapter", lambda wrapped: wrapped.unload())
+    merge = "lm_eval_trust.steering.bake.merge_adapter"
+    monkeypatch.setattr(merge, lambda wrapped: wrapped.unload())
     adapter = find_adapter(str(random_adapter(tiny_llama())))
     with pytest.raises(InputError, match=r"does not compute.*lora_amber instead"):
         bake(Bake(find_source(str(tiny_llama())), some_plan(), adapter), tmp_path / "baked")

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from lm_eval_trust.models.adapters import find_adapter
 from lm_eval_trust.models.sources import find_source
-from lm_eval_trust.steering.baking import Bake, bake
+from lm_eval_trust.steering.bake import Bake, bake
 from lm_eval_trust.steering.plan import SteeringPlan
 
 

@@ -14,7 +14,7 @@ from lm_eval_trust.core.hashing import group_id
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.model_wrappers.amber import Amber
 from lm_eval_trust.models.sources import find_source
-from lm_eval_trust.steering.baking import Bake, bake
+from lm_eval_trust.steering.bake import Bake, bake
 from lm_eval_trust.steering.plan import SteeringPlan
 
 

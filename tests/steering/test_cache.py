@@ -19,9 +19,8 @@ from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.hashing import group_id
 from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.models.sources import find_source
-from lm_eval_trust.steering import cache
-from lm_eval_trust.steering.build import build_vector
-from lm_eval_trust.steering.cache import cached_vector
+from lm_eval_trust.steering import build as building
+from lm_eval_trust.steering.build import build_vector, cached_vector
 from lm_eval_trust.steering.vectors import SteeringVector
 
 
@@ -38,14 +37,14 @@ def towns(dimension: str, *, data_source: str = "official", data_seed: int = 0) 
 ASKS = """
 import sys, time
 sys.path.insert(0, {tests!r})
-from test_cache import cache, cached_vector, towns
-real = cache.load_pinned
+from test_cache import building, cached_vector, towns
+real = building.load_pinned
 def slowly(*args, **settings):
     with open({log!r}, "a") as log:
         log.write("loaded\\n")
     time.sleep(1)
     return real(*args, **settings)
-cache.load_statements, cache.load_pinned = towns, slowly
+building.load_statements, building.load_pinned = towns, slowly
 print(float(cached_vector(dimension="toxicity", source={source!r}, layers=[1]).layer(1).target))
 """
 
@@ -60,14 +59,14 @@ class Loads:
         self.count += 1
         return self.real(*args, **settings)
 
-    real = staticmethod(cache.load_pinned)
+    real = staticmethod(building.load_pinned)
 
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> Loads:
     counted = Loads()
-    monkeypatch.setattr(cache, "load_pinned", counted)
-    monkeypatch.setattr(cache, "load_statements", towns)
+    monkeypatch.setattr(building, "load_pinned", counted)
+    monkeypatch.setattr(building, "load_statements", towns)
     return counted
 
 
@@ -166,6 +165,7 @@ def test_what_cannot_be_built_is_refused_and_leaves_no_entry(loads: Loads, sourc
     assert entries() == []
 
 
+@pytest.mark.slow
 def test_two_processes_build_once(source: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     script = ASKS.format(tests=str(Path(__file__).parent), log=str(log), source=source)

@@ -11,8 +11,13 @@ import torch
 
 from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.provenance import Provenance
-from lm_eval_trust.steering.control_vectors import read_gguf, write_llama_cpp, write_repeng
-from lm_eval_trust.steering.exports import FORMATS, find_format
+from lm_eval_trust.steering.foreign_vectors import (
+    FORMATS,
+    export_vector,
+    read_gguf,
+    write_llama_cpp,
+    write_repeng,
+)
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector, load_vector
 
 PROVENANCE = Provenance(
@@ -123,7 +128,7 @@ def test_other_content_is_refused(
 
 
 def test_a_damaged_provenance_names_the_file(tmp_path: Path) -> None:
-    file = write(tmp_path / "p.gguf", {"direction.1": ones()}, hint="lm_eval_trust.core.provenance")
+    file = write(tmp_path / "p.gguf", {"direction.1": ones()}, hint="lm_eval_trust.provenance")
     with pytest.raises(InputError, match=r"p\.gguf cannot be used: Not a provenance record"):
         read_gguf(file)
 
@@ -193,12 +198,19 @@ def test_impossible_exports_are_refused_and_leave_nothing(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_comes_back_as_what_it_adds(tmp_path: Path, name: str) -> None:
     file = tmp_path / ("v.pt" if name == "lm_eval" else "v.gguf")
-    find_format(name).write(some_vector(), file, layers=[2], alpha=3.0, scale="unit")
+    usage = export_vector(some_vector(), file, tool=name, layers=[2], alpha=3.0, scale="unit")
     added = load_vector(file).layer(2).scaled("none")
     torch.testing.assert_close(added, 3 * some_vector().layer(2).unit)
-    assert str(file) in find_format(name).usage.format(file=file)
+    assert str(file) in usage
 
 
-def test_an_unknown_format_is_explained() -> None:
+def test_an_unknown_format_is_explained(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Did you mean 'repeng'"):
-        find_format("repen")
+        export_vector(some_vector(), tmp_path / "v.gguf", tool="repen", layers=[2])
+
+
+def test_what_depends_on_the_state_is_not_exported(tmp_path: Path) -> None:
+    file = tmp_path / "v.gguf"
+    with pytest.raises(InputError, match="action=ablate cannot be exported"):
+        export_vector(some_vector(), file, tool="repeng", layers=[2], action="ablate")
+    assert not file.exists()

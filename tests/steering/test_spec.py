@@ -40,7 +40,7 @@ def vector(tmp_path: Path) -> Path:
         ({"vector": "v", "alpha": math.nan}, "alpha=nan is not a number"),
         ({"vector": "v", "alpha": math.inf}, "alpha=inf is not a number"),
         ({"vector": "v", "alpha": True}, "alpha=True is not a number"),
-        ({"vector": "v", "alpha": "1e-3"}, "write 1.0e-3"),
+        ({"vector": "v", "alpha": "2"}, "alpha='2' is not a number"),
         ({"vector": "v", "target": "high"}, "target='high' is not a number"),
         ({"vector": "v", "target": 1.0}, "means nothing to action=add"),
         ({"vector": "v", "layer": True}, "layer=True names no decoder block"),

@@ -13,8 +13,7 @@ from safetensors.torch import save_file
 
 from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.provenance import Provenance
-from lm_eval_trust.steering.describe import describe
-from lm_eval_trust.steering.files import FORMAT
+from lm_eval_trust.steering.vector_files import FORMAT
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector, load_vector
 
 PROVENANCE = Provenance(
@@ -179,9 +178,9 @@ def test_a_full_disk_leaves_the_old_file_as_it_was(
 
 
 def test_the_description_tells_layers_and_origin() -> None:
-    lines = describe(some_vector()).splitlines()
+    lines = some_vector().describe().splitlines()
     assert lines[0] == "vector: width 8"
     assert lines[2].split()[0] == "2" and lines[2].split()[2:] == ["0.1", "-0.333333"]
     assert lines[3].split()[0] == "11" and lines[3].split()[2:] == ["-", "-"]
     assert "  split_seed: 3" in lines and "  items: 2" in lines
-    assert "unknown" in describe(SteeringVector({1: LayerVector(torch.ones(2))}))
+    assert "unknown" in SteeringVector({1: LayerVector(torch.ones(2))}).describe()

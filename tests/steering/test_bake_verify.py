@@ -11,9 +11,8 @@ from support.baking import some_plan
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.models.sources import find_source
-from lm_eval_trust.steering import baking
-from lm_eval_trust.steering.bake_check import Agreement
-from lm_eval_trust.steering.baking import Bake, bake
+from lm_eval_trust.steering.bake import Bake, bake, shift_outputs
+from lm_eval_trust.steering.bake_verify import Agreement
 
 WRONG: dict[str, Callable[[dict[int, torch.Tensor]], dict[int, torch.Tensor]]] = {
     "sign": lambda shifts: {layer: -shift for layer, shift in shifts.items()},
@@ -28,10 +27,9 @@ WRONG: dict[str, Callable[[dict[int, torch.Tensor]], dict[int, torch.Tensor]]] =
 def test_a_model_that_is_not_the_hooked_one_is_not_left_behind(
     tiny_llama: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    right = baking.shift_outputs
+    right = shift_outputs
     monkeypatch.setattr(
-        baking,
-        "shift_outputs",
+        "lm_eval_trust.steering.bake.shift_outputs",
         lambda model, shifts, name: right(model, WRONG[how](shifts), name=name),
     )
     with pytest.raises(InputError, match=r"does not compute what the hooked one does.*Nothing"):

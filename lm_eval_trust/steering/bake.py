@@ -7,7 +7,8 @@ appears when its logits, read back, are those of the hooked model, and not befor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib.metadata
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +16,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 from lm_eval_trust.core.errors import ExternalError, InputError, unknown_name
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
 from lm_eval_trust.core.storage import atomic_folder
 from lm_eval_trust.models.adapters import Adapter, attach_adapter, merge_adapter
+from lm_eval_trust.models.decoder_blocks import decoder_blocks
 from lm_eval_trust.models.sources import (
     DTYPES,
     Source,
@@ -29,15 +32,44 @@ from lm_eval_trust.models.sources import (
 )
 from lm_eval_trust.steering.actions import ACTIONS
 from lm_eval_trust.steering.bake_card import bake_card
-from lm_eval_trust.steering.bake_check import Agreement, logits_of, prompt_tokens
-from lm_eval_trust.steering.bake_probe import find_probe
-from lm_eval_trust.steering.bake_record import DIGEST, find_bake, record_of
+from lm_eval_trust.steering.bake_verify import Agreement, find_probe, logits_of, prompt_tokens
 from lm_eval_trust.steering.hooks import Steerer
-from lm_eval_trust.steering.output_biases import output_bias_of, shift_outputs
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
 #: Larger models are stored in files of this size, as their originals are.
 _SHARD = "5GB"
+#: Key of the bake's own settings in the record.
+_BAKE = "bake"
+#: Key, among these, of the digest of the model's files as they were verified.
+_DIGEST = "digest"
+_VERSIONS = ("lm-eval-trust", "torch", "transformers", "peft")
+
+
+@dataclass(frozen=True)
+class OutputBias:
+    """The last linear layer of a block.
+
+    Attributes:
+        module: Its name below the block; all before the last dot is the feed-forward part.
+        switch: Setting of the configuration that gives every linear layer of the feed-forward
+            part a bias; ``None`` where they always have one.
+    """
+
+    module: str
+    switch: str | None = None
+
+
+_LLAMA = OutputBias("mlp.down_proj", switch="mlp_bias")
+
+#: Model type → where its blocks' outputs can be shifted. Only those that a test compares with the
+#: hooked model stand here: elsewhere a norm or a multiplier may follow the layer.
+OUTPUT_BIASES: Mapping[str, OutputBias] = {
+    "gpt2": OutputBias("mlp.c_proj"),
+    "gpt_neox": OutputBias("mlp.dense_4h_to_h"),
+    "llama": _LLAMA,
+    "phi": OutputBias("mlp.fc2"),
+    "smollm3": _LLAMA,
+}
 
 
 @dataclass(frozen=True)
@@ -85,7 +117,7 @@ class Bake:
     def shifts(self) -> dict[int, torch.Tensor]:
         """Return what is added to each block's output, float32, shape (hidden,)."""
         return {
-            layer: torch.stack([_constant(step) for step in steps]).sum(dim=0)
+            layer: torch.stack([step.alpha * step.constant() for step in steps]).sum(dim=0)
             for layer, steps in self.plan.by_layer().items()
         }
 
@@ -99,9 +131,9 @@ class Bake:
             "baked": asdict(result.agreement),
             "merge": asdict(result.merge) if result.merge else None,
         }
-        settings = self.settings | {"verified": verified, DIGEST: digest}
+        settings = self.settings | {"verified": verified, _DIGEST: digest}
         settings["steps"] = [step.summary() for step in self.plan.active_steps]
-        return record_of(self.source, made_from, settings, method=method)
+        return _record_of(self.source, made_from, settings, method=method)
 
 
 @dataclass(frozen=True)
@@ -138,7 +170,7 @@ def bake(task: Bake, out: Path, *, device: str | None = None) -> BakeResult:
         ExternalError: The operating system refused to write.
     """
     out = out.resolve()  # A link stays, and what it points to is written.
-    measured = find_bake(out, task.settings)
+    measured = _find_bake(out, task.settings)
     if measured is not None:
         merge = measured["merge"] and Agreement(**measured["merge"])
         return BakeResult(Agreement(**measured["baked"]), merge, found=True)
@@ -237,12 +269,6 @@ def _config(source: Source) -> Any:
         raise InputError(f"Cannot read the configuration of {source.location}: {reason}") from error
 
 
-def _constant(step: SteeringStep) -> torch.Tensor:
-    """Return what a step adds to every state, float32, shape (hidden,)."""
-    direction = step.direction()
-    return step.alpha * ACTIONS[step.action].difference(direction.vector, direction)
-
-
 def _refuse_varying(step: SteeringStep) -> None:
     if not ACTIONS[step.action].constant:
         reason = "what it adds depends on the hidden state, where a bias is the same everywhere"
@@ -265,3 +291,125 @@ def _writing(out: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ExternalError(f"Cannot write {out}: {reason}. Nothing is left there.") from error
+
+
+def _record_of(
+    source: Source, made_from: Sequence[Provenance], settings: dict[str, Any], *, method: str
+) -> Provenance:
+    """Return the provenance of a baked model: that of everything it was made from, together.
+
+    Items and groups are the union, so that the leak guard refuses what any of them was built
+    from. ``settings`` hold each one's own summary; where they differ, the names are joined and
+    the split's seed is the first one's.
+
+    Args:
+        source: The base model.
+        made_from: Provenance of the vectors, the adapter and the base, where they have one.
+        settings: What the bake is, for :func:`_find_bake`.
+        method: ``lora`` for a merged adapter alone, else ``baked``.
+    """
+
+    def joined(name: str) -> str:
+        values = dict.fromkeys(str(getattr(each, name)) for each in made_from)
+        return "+".join(values) or "unknown"
+
+    return Provenance(
+        model=source.identity.name,
+        revision=source.identity.commit or source.identity.revision,
+        dimension=joined("dimension"),
+        data_source=joined("data_source"),
+        split=joined("split"),
+        split_seed=made_from[0].split_seed if made_from else 0,
+        part=joined("part"),
+        method=method,
+        items=tuple(sorted({item for each in made_from for item in each.items})),
+        groups=tuple(sorted({group for each in made_from for group in each.groups})),
+        settings={_BAKE: settings, "made_from": [each.summary() for each in made_from]},
+        versions={name: importlib.metadata.version(name) for name in _VERSIONS},
+    )
+
+
+def _find_bake(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what was measured of the same bake in a folder; ``None`` if the folder is free.
+
+    Args:
+        out: Where the model is to be.
+        settings: What the bake is.
+
+    Raises:
+        InputError: Something else is there, or the same bake with other files.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    record = Provenance.of_folder(out) if out.is_dir() else None
+    found = record.settings.get(_BAKE) if record else None
+    if not isinstance(found, dict):
+        raise InputError(f"{out} is there already and is no baked model; choose another --out.")
+    differing = [name for name in settings if found.get(name) != settings[name]]
+    if differing:
+        raise InputError(
+            f"{out} holds another baked model (different: {', '.join(differing)}); choose another "
+            f"--out, or delete it."
+        )
+    if found.get(_DIGEST) != find_source(str(out)).identity.revision:
+        raise InputError(
+            f"{out} holds this baked model, but its files are no longer what was verified; "
+            f"delete it, or choose another --out."
+        )
+    measured: dict[str, Any] = found["verified"]
+    return measured
+
+
+def output_bias_of(config: Any, *, model: str) -> OutputBias:
+    """Return where a model's blocks keep the bias of their output.
+
+    Args:
+        config: The model's configuration.
+        model: How messages call it.
+
+    Raises:
+        InputError: Its architecture has no such bias, or none that is known.
+    """
+    kind = str(config.model_type)
+    if kind not in OUTPUT_BIASES:
+        raise InputError(
+            f"{model} is a {kind}, whose blocks have no bias that a vector can be baked into, or "
+            f"none that was verified; known are {', '.join(OUTPUT_BIASES)}. Steer it with "
+            f"steered_amber, or in llama.cpp with `lm-eval-trust vector export --format gguf`."
+        )
+    return OUTPUT_BIASES[kind]
+
+
+def shift_outputs(model: Any, shifts: Mapping[int, torch.Tensor], *, name: str) -> None:
+    """Add a constant to the outputs of some blocks, in the model's weights.
+
+    Biases that the model has already are kept and added to; those that the architecture's switch
+    brings along are zero.
+
+    Args:
+        model: Model of transformers, changed in place, with its configuration.
+        shifts: 0-based block → what is added to its output, shape (hidden,).
+        name: How messages call it.
+
+    Raises:
+        InputError: See :func:`output_bias_of`.
+    """
+    place = output_bias_of(model.config, model=name)
+    blocks = decoder_blocks(model)
+    if place.switch and not getattr(model.config, place.switch):
+        part = place.module.rpartition(".")[0]
+        for block in blocks:
+            _add_zero_biases(block.get_submodule(part))
+        setattr(model.config, place.switch, True)
+    with torch.no_grad():
+        for layer, shift in shifts.items():
+            bias = blocks[layer].get_submodule(place.module).bias
+            assert isinstance(bias, nn.Parameter)
+            bias.add_(shift.to(bias))
+
+
+def _add_zero_biases(part: nn.Module) -> None:
+    for module in part.modules():
+        if isinstance(module, nn.Linear):
+            zeros = module.weight.new_zeros(module.out_features)
+            module.bias = nn.Parameter(zeros, requires_grad=module.weight.requires_grad)

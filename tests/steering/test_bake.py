@@ -17,9 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from lm_eval_trust.model_wrappers.steered import SteeredAmber
 from lm_eval_trust.models.sources import find_source
-from lm_eval_trust.steering import baking
-from lm_eval_trust.steering.baking import Bake, bake
-from lm_eval_trust.steering.output_biases import OUTPUT_BIASES
+from lm_eval_trust.steering.bake import OUTPUT_BIASES, Bake, bake
 
 SHAPES: dict[str, dict[str, Any]] = {
     "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512},
@@ -183,7 +181,7 @@ def test_tokenizer_template_and_generation_settings_come_along(
 def test_big_models_are_stored_in_parts(
     tiny_llama: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(baking, "_SHARD", "50KB")
+    monkeypatch.setattr("lm_eval_trust.steering.bake._SHARD", "50KB")
     bake(Bake(find_source(str(tiny_llama())), some_plan()), tmp_path / "baked")
     parts = list((tmp_path / "baked").glob("model-*-of-*.safetensors"))
     assert len(parts) > 1

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.provenance import Provenance
-from lm_eval_trust.steering.formats import read_pt, write_lm_eval
+from lm_eval_trust.steering.foreign_vectors import read_pt, write_lm_eval
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector, load_vector

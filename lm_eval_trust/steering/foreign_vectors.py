@@ -1,0 +1,419 @@
+"""Vector files of other tools, read and written.
+
+- ``.pt`` of lm-eval's ``steered`` model: for each hook point such as ``layers.15`` the keys
+  ``steering_vector``, ``steering_coefficient``, ``action``, ``bias`` and ``head_index``. lm-eval
+  adds coefficient times vector at every position. Bare tensors are read as well.
+- ``.gguf`` of llama.cpp, and repeng's with the same layout: the architecture is ``controlvector``,
+  and tensors of one axis are called ``direction.N``. Both tools add ``direction.N`` to the output
+  of the 0-based decoder block N, so that N is our layer, at every position. llama.cpp has no place
+  for block 0 (``llama_adapter_cvec::init``: "there's never a tensor for layer 0") and reads 32-bit
+  floats only. Its own generator calls ``direction.N`` what it measured at the output of block
+  N − 1; what such a file does is still what llama.cpp does with it, and that is what is read here.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import re
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import gguf
+import numpy as np
+import torch
+
+from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.steering.actions import ACTIONS
+from lm_eval_trust.steering.plan import SteeringPlan
+from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
+
+_HOOKPOINT = re.compile(r"(?:\w+\.)*(?:layers|h)\.(\d+)")
+_LAYER_IN_NAME = re.compile(r"layer[_-]?(\d+)")
+_DIRECTION = re.compile(r"direction\.(\d+)")
+_ARCHITECTURE = "controlvector"
+_PLAIN = (
+    gguf.GGMLQuantizationType.F32,
+    gguf.GGMLQuantizationType.F16,
+    gguf.GGMLQuantizationType.F64,
+)
+#: Keys that the other tools do not read. The provenance keeps the leak guard working on the way
+#: back.
+_PT_PROVENANCE = "lm_eval_trust_provenance"
+_PROVENANCE, _ALPHA, _SCALE = (f"lm_eval_trust.{name}" for name in ("provenance", "alpha", "scale"))
+
+
+class Writer(Protocol):
+    """Writes α times the scaled directions of some layers to a file."""
+
+    def __call__(
+        self,
+        vector: SteeringVector,
+        path: Path,
+        *,
+        layers: list[int],
+        alpha: float,
+        scale: str,
+        action: str = "add",
+    ) -> None:
+        """Write ``path``."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format of another tool.
+
+    Attributes:
+        write: Writes it.
+        usage: How the other tool is told to use the file; ``{file}`` stands for it.
+    """
+
+    write: Writer
+    usage: str
+
+
+def write_lm_eval(
+    vector: SteeringVector,
+    path: Path,
+    *,
+    layers: list[int],
+    alpha: float,
+    scale: str,
+    action: str = "add",
+) -> None:
+    """Write a ``.pt`` for lm-eval's ``steered`` model, which adds at every position.
+
+    Args:
+        vector: Directions of these layers.
+        path: Where to write; lm-eval asks for the ending ``.pt`` or ``.pth``.
+        layers: Decoder blocks to steer.
+        alpha: The coefficient of each.
+        scale: What α multiplies: ``projection_std``, ``unit`` or ``none``.
+        action: Whose difference is written; it has to be the same for every state.
+
+    Raises:
+        InputError: The vector lacks a layer, the scale or action is not possible, α is not
+            finite, or the path has another ending.
+        ExternalError: The operating system refused to write.
+    """
+    if path.suffix not in (".pt", ".pth"):
+        raise InputError(f"{path} must end in .pt or .pth: lm-eval tells files by their ending.")
+    if not math.isfinite(alpha):
+        raise InputError(f"alpha={alpha} is not a finite number.")
+    entries: dict[str, dict[str, Any]] = {}
+    for index, difference in _differences(vector, layers, scale, action).items():
+        entries[f"layers.{index}"] = {
+            "steering_vector": difference.clone(),
+            "steering_coefficient": float(alpha),
+            "action": "add",
+            "bias": None,
+            "head_index": None,
+        }
+        if vector.provenance is not None:
+            entries[f"layers.{index}"][_PT_PROVENANCE] = vector.provenance.to_json()
+    buffer = io.BytesIO()
+    torch.save(entries, buffer)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+
+
+def _differences(
+    vector: SteeringVector, layers: list[int], scale: str, action: str
+) -> dict[int, torch.Tensor]:
+    """Return what is added to each block's output at α = 1, shape (hidden,)."""
+    if not layers:
+        raise InputError("No layers were given to export; name at least one.")
+    if not ACTIONS[action].constant:
+        raise InputError(
+            f"action={action} cannot be exported: what it adds depends on the hidden state, and "
+            f"other tools add the same everywhere. Evaluate it with steered_amber."
+        )
+    steps = SteeringPlan.from_vector(vector, layers, action=action, scale=scale).steps
+    return {step.layer: step.constant() for step in steps}
+
+
+def read_pt(path: Path) -> SteeringVector:
+    """Read a ``.pt`` file of lm-eval's ``steered`` model, or a bare tensor.
+
+    An entry that adds becomes coefficient times vector, so that ``scale=none`` at α = 1 does what
+    the file says. An entry that clamps becomes its vector with the coefficient as target. A bare
+    tensor of shape (hidden,) belongs to the layer in its file's name (``…_layer15.pt``), as the
+    files released with arXiv 2402.19465 are named.
+
+    Raises:
+        InputError: The file is missing or damaged, would run code, or is of another layout.
+    """
+    content = _load(path)
+    if isinstance(content, torch.Tensor):
+        return SteeringVector({_layer_in(path): _checked(path, content)}, name=str(path))
+    if not isinstance(content, dict) or not content:
+        raise _layout(path, f"holds {type(content).__name__}")
+    layers: dict[int, LayerVector] = {}
+    for hookpoint, entry in content.items():
+        index, layer = _entry(path, hookpoint, entry)
+        if index in layers:
+            raise _layout(path, f"has two entries for layer {index}")
+        layers[index] = layer
+    return SteeringVector(layers, _pt_provenance(path, content), name=str(path))
+
+
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"There is no vector file {path}.") from error
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path} is refused: it holds other things than tensors and plain values, and reading "
+            f"those would run code of whoever wrote it. Ask for the vector as safetensors."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{path} is not a whole .pt file ({' '.join(str(error).split())[:120]}). Copy it again."
+        ) from error
+
+
+def _entry(path: Path, hookpoint: Any, entry: Any) -> tuple[int, LayerVector]:
+    found = _HOOKPOINT.fullmatch(str(hookpoint))
+    if found is None:
+        raise _layout(path, f"has the hook point {hookpoint!r}")
+    if not isinstance(entry, dict) or not isinstance(entry.get("steering_vector"), torch.Tensor):
+        raise _layout(path, f"has no tensor 'steering_vector' at {hookpoint!r}")
+    for unsupported in ("bias", "head_index"):
+        if entry.get(unsupported) is not None:
+            raise _layout(path, f"sets {unsupported!r} at {hookpoint!r}")
+    vector, coefficient = entry["steering_vector"], entry.get("steering_coefficient", 1.0)
+    if not isinstance(coefficient, (int, float)):
+        raise _layout(path, f"has the coefficient {coefficient!r} at {hookpoint!r}")
+    if entry.get("action") == "add":
+        # As lm-eval does: first the model's dtype, then the product.
+        return int(found[1]), _checked(path, vector.to(torch.float32) * coefficient)
+    if entry.get("action") == "clamp":
+        return int(found[1]), _checked(path, vector, target=float(coefficient))
+    raise _layout(path, f"has the action {entry.get('action')!r} at {hookpoint!r}")
+
+
+def _checked(path: Path, vector: torch.Tensor, *, target: float | None = None) -> LayerVector:
+    direction = vector.detach().to(torch.float32)
+    if direction.ndim == 2 and direction.shape[0] == 1:
+        direction = direction[0]
+    try:
+        return LayerVector(direction, target=target)
+    except InputError as error:
+        raise InputError(f"{path} cannot be used: {error}") from error
+
+
+def _layer_in(path: Path) -> int:
+    found = _LAYER_IN_NAME.search(path.stem)
+    if found is None:
+        raise InputError(
+            f"{path} holds a bare tensor; its name must tell the layer, as in model_layer15.pt."
+        )
+    return int(found[1])
+
+
+def _pt_provenance(path: Path, content: Mapping[str, Mapping[str, Any]]) -> Provenance | None:
+    records = {str(entry[_PT_PROVENANCE]) for entry in content.values() if _PT_PROVENANCE in entry}
+    if len(records) > 1:
+        raise InputError(
+            f"{path} joins vectors of {len(records)} origins, of which a vector can name one for "
+            f"the leak guard; import a file of each, and list them in a steering file."
+        )
+    return read_provenance(path, records.pop()) if records else None
+
+
+def read_provenance(path: Path, record: str) -> Provenance:
+    """Read the record of where a vector comes from that another tool's file carries.
+
+    Raises:
+        InputError: It is no such record.
+    """
+    try:
+        return Provenance.from_json(record)
+    except InputError as error:
+        raise InputError(f"{path} cannot be used: {error}") from error
+
+
+def _layout(path: Path, what: str) -> InputError:
+    return InputError(
+        f"{path} {what}; expected a bare tensor, or lm-eval's layout: hook points 'layers.N' with "
+        f"a 'steering_vector', a 'steering_coefficient', the action 'add' or 'clamp', and neither "
+        f"'bias' nor 'head_index'."
+    )
+
+
+def write_llama_cpp(
+    vector: SteeringVector,
+    path: Path,
+    *,
+    layers: list[int],
+    alpha: float,
+    scale: str,
+    action: str = "add",
+) -> None:
+    """Write a control vector for llama.cpp, whose ``--control-vector`` adds it everywhere.
+
+    Args:
+        vector: Directions of these layers.
+        path: Where to write; must end in ``.gguf``.
+        layers: Decoder blocks to steer, 0 not among them.
+        alpha: Multiplies each direction in the file. With 1 the strength can be left to
+            ``--control-vector-scaled FILE:α``.
+        scale: What α multiplies: ``projection_std``, ``unit`` or ``none``.
+        action: Whose difference is written; it has to be the same for every state.
+
+    Raises:
+        InputError: Block 0, a layer that the vector lacks, a scale or action that is not
+            possible, α that is 0 or not finite or makes a direction so, or another ending.
+        ExternalError: The operating system refused to write.
+    """
+    if 0 in layers:
+        raise InputError(
+            "llama.cpp cannot steer the output of block 0. Choose another layer, write it for "
+            "repeng (--format repeng), or bake the vector: `lm-eval-trust bake`."
+        )
+    write_repeng(vector, path, layers=layers, alpha=alpha, scale=scale, action=action)
+
+
+def write_repeng(
+    vector: SteeringVector,
+    path: Path,
+    *,
+    layers: list[int],
+    alpha: float,
+    scale: str,
+    action: str = "add",
+) -> None:
+    """Write a control vector for repeng's ``ControlVector.import_gguf``; any block will do.
+
+    See :func:`write_llama_cpp`.
+    """
+    if path.suffix != ".gguf":
+        raise InputError(f"{path} must end in .gguf.")
+    if not np.isfinite(alpha) or alpha == 0:
+        raise InputError(f"alpha={alpha} is not a finite number other than 0.")
+    directions = {
+        index: LayerVector(alpha * difference).direction
+        for index, difference in sorted(_differences(vector, layers, scale, action).items())
+    }
+    with atomic_path(path) as temporary:
+        writer = gguf.GGUFWriter(temporary, _ARCHITECTURE)
+        # repeng asks for a hint; it compares hints of vectors that are to be added up.
+        writer.add_string(f"{_ARCHITECTURE}.model_hint", _hint(vector.provenance))
+        writer.add_uint32(f"{_ARCHITECTURE}.layer_count", len(directions))
+        writer.add_float32(_ALPHA, alpha)
+        writer.add_string(_SCALE, scale)
+        if vector.provenance is not None:
+            writer.add_string(_PROVENANCE, vector.provenance.to_json())
+        for index, direction in directions.items():
+            writer.add_tensor(f"direction.{index}", direction.to(torch.float32).numpy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+
+def read_gguf(path: Path) -> SteeringVector:
+    """Read a control vector of llama.cpp or repeng.
+
+    Directions are what is added at strength 1, so that ``scale=none`` at α = 1 does what the file
+    says. Layers whose direction is zero are left out: nothing is added there.
+
+    Raises:
+        InputError: The file is missing or damaged, or holds something else.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no vector file {path}.")
+    try:
+        reader = gguf.GGUFReader(path)
+        architecture = _text(reader, "general.architecture")
+        provenance = _text(reader, _PROVENANCE)
+        tensors = [(t.name, t.tensor_type, np.array(t.data)) for t in reader.tensors]
+    except (ValueError, LookupError, TypeError, OverflowError, struct.error, OSError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path} is not a whole GGUF file ({reason}). Copy it again.") from error
+    if architecture != _ARCHITECTURE:
+        raise InputError(
+            f"{path} is a GGUF file of the architecture {architecture!r}; expected a "
+            f"{_ARCHITECTURE!r}, as llama.cpp and repeng write it."
+        )
+    layers = _layers(path, tensors)
+    known = None if provenance is None else read_provenance(path, provenance)
+    return SteeringVector(layers, known, name=str(path))
+
+
+def _layers(
+    path: Path, tensors: Iterable[tuple[str, gguf.GGMLQuantizationType, np.ndarray]]
+) -> Mapping[int, LayerVector]:
+    layers: dict[int, LayerVector] = {}
+    for name, kind, data in tensors:
+        found = _DIRECTION.fullmatch(name)
+        if found is None:
+            raise InputError(f"{path} holds a tensor {name!r}; expected direction.N, N a block.")
+        if kind not in _PLAIN:
+            raise InputError(f"{path} stores {name} as {kind.name}; expected F32, F16 or F64.")
+        if not data.any():
+            continue
+        try:
+            layers[int(found[1])] = LayerVector(torch.from_numpy(data.astype(np.float32)))
+        except InputError as error:
+            raise InputError(f"{path} cannot be used: {name}: {error}") from error
+    if not layers:
+        raise InputError(f"{path} holds no direction other than zero.")
+    return layers
+
+
+def _text(reader: gguf.GGUFReader, key: str) -> str | None:
+    field = reader.get_field(key)
+    return None if field is None else str(field.contents())
+
+
+def _hint(provenance: Provenance | None) -> str:
+    return provenance.model if provenance else "unknown"
+
+
+FORMATS: Mapping[str, Format] = {
+    "lm_eval": Format(
+        write_lm_eval, "run it with `--model steered --model_args …,steer_path={file}`"
+    ),
+    "gguf": Format(write_llama_cpp, "run it with `llama-server -m MODEL --control-vector {file}`"),
+    "repeng": Format(write_repeng, "read it with `ControlVector.import_gguf('{file}')`"),
+}
+
+
+def export_vector(
+    vector: SteeringVector,
+    path: Path,
+    *,
+    tool: str,
+    layers: list[int],
+    alpha: float = 1.0,
+    scale: str = "projection_std",
+    action: str = "add",
+) -> str:
+    """Write a vector for another tool, and return how that tool is told to use the file.
+
+    Args:
+        vector: Directions of these layers.
+        path: Where to write; the tool asks for its ending.
+        tool: Name of the format, see :data:`FORMATS`.
+        layers: Decoder blocks to steer.
+        alpha: Strength.
+        scale: What α multiplies: ``projection_std``, ``unit`` or ``none``.
+        action: Whose difference is written; it has to be the same for every state.
+
+    Raises:
+        InputError: Unknown format, or what the format cannot hold.
+        ExternalError: The operating system refused to write.
+    """
+    if tool not in FORMATS:
+        raise unknown_name("format", tool, FORMATS)
+    chosen = FORMATS[tool]
+    chosen.write(vector, path, layers=layers, alpha=alpha, scale=scale, action=action)
+    return chosen.usage.format(file=path)
