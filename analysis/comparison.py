@@ -14,32 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from lm_eval_trust.analysis.statistics import Interval, percentile_ends, resampled_means
 from lm_eval_trust.core.errors import InputError
 
 RESAMPLES = 5000
 MCNEMAR = "McNemar"
 BOOTSTRAP = "paired bootstrap"
 _TIE = 1e-12
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean difference with its confidence interval.
-
-    Attributes:
-        mean: Of the paired differences.
-        low: Lower end.
-        high: Upper end.
-    """
-
-    mean: float
-    low: float
-    high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of zero."""
-        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
@@ -123,22 +104,11 @@ class PairedDifferences:
 
     def resampled(self, seed: int = 0, resamples: int = RESAMPLES) -> npt.NDArray[np.float64]:
         """Return means of groups drawn with replacement, shape (resamples,)."""
-        generator, n = np.random.default_rng(seed), len(self.sums)
-        means = np.empty(resamples)
-        # Some thousands of draws at once keep the memory small at a hundred thousand groups.
-        step = max(1, 20_000_000 // n)
-        for start in range(0, resamples, step):
-            drawn = generator.integers(n, size=(min(step, resamples - start), n))
-            means[start : start + step] = self.sums[drawn].sum(axis=1) / self.sizes[drawn].sum(
-                axis=1
-            )
-        return means
+        return resampled_means(self.sums, self.sizes, resamples, np.random.default_rng(seed))
 
     def interval(self, confidence: float = 0.95, *, seed: int = 0) -> Interval:
         """Return the mean with its two-sided percentile interval over groups."""
-        tail = (1 - confidence) / 2
-        low, high = np.quantile(self.resampled(seed), [tail, 1 - tail])
-        return Interval(self.mean, float(low), float(high))
+        return Interval(self.mean, *percentile_ends(self.resampled(seed), confidence))
 
 
 def compare(

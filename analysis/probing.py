@@ -17,6 +17,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from lm_eval_trust.analysis.logistic import FeatureSpace
+from lm_eval_trust.analysis.statistics import percentile_ends, resampled_means
 from lm_eval_trust.core.errors import InputError
 
 Floats = npt.NDArray[np.floating]
@@ -209,10 +210,7 @@ def _interval(
     _, group = np.unique(names, return_inverse=True)
     sums, sizes = np.bincount(group, weights=correct), np.bincount(group)
     random = np.random.default_rng(settings.seed)
-    drawn = random.integers(len(sums), size=(settings.resamples, len(sums)))
-    shares = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(shares, [0.025, 0.975])
-    return float(low), float(high)
+    return percentile_ends(resampled_means(sums, sizes, settings.resamples, random), 0.95)
 
 
 def _check(

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from lm_eval_trust.analysis.comparison import Interval, PairedDifferences
+from lm_eval_trust.analysis.comparison import PairedDifferences
+from lm_eval_trust.analysis.statistics import Interval
 
 
 @dataclass(frozen=True)

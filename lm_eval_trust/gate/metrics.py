@@ -16,7 +16,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from lm_eval_trust.analysis.comparison import Interval, PairedDifferences
+from lm_eval_trust.analysis.comparison import PairedDifferences
+from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.gate.intervals import Contrast, steps_of
 from lm_eval_trust.gate.measurement import Measurement, Value

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import optimize
 
-from lm_eval_trust.analysis.comparison import Interval, PairedDifferences
+from lm_eval_trust.analysis.comparison import PairedDifferences
+from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.gate.intervals import Contrast
 from lm_eval_trust.gate.measurement import Measurement

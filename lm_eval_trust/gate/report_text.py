@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lm_eval_trust.analysis.comparison import Interval
+from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.gate.check import Outcome
 from lm_eval_trust.gate.rules import Rule
 from lm_eval_trust.gate.verdicts import INCONCLUSIVE, Power, Verdict

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lm_eval_trust.analysis.comparison import Interval
+from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.gate.measurement import Measurement
 from lm_eval_trust.gate.metrics import SCALES, items_of, own_interval

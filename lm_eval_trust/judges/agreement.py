@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import roc_curve
 
+from lm_eval_trust.analysis.statistics import resample_counts
 from lm_eval_trust.judges.interface import Verdict
 
 Values = npt.NDArray[np.float64]
@@ -144,11 +145,11 @@ def _figure(statistic: Statistic, labels: Labels, values: Values, resamples: Val
 
 def _resamples(groups: Sequence[str], seed: int) -> Values:
     """Return weights of items as if their groups had been drawn with replacement, shape (r, n)."""
-    _, place = np.unique(np.array(groups, dtype=object), return_inverse=True)
-    number = int(place.max()) + 1 if len(place) else 0
-    source = np.random.default_rng(seed)
-    counts = source.multinomial(number, np.full(number, 1 / max(number, 1)), size=_RESAMPLES)
-    return counts[:, place].astype(np.float64) if number else np.zeros((0, 0))
+    if not groups:
+        return np.zeros((0, 0))
+    names, place = np.unique(np.array(groups, dtype=object), return_inverse=True)
+    blocks = resample_counts(len(names), _RESAMPLES, np.random.default_rng(seed), multinomial=True)
+    return np.concatenate([counts[:, place] for counts in blocks])
 
 
 def accuracy(labels: Labels, said: Values, weights: Values) -> Values:

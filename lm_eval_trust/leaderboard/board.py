@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lm_eval_trust.analysis.comparison import Comparison, Interval
+from lm_eval_trust.analysis.comparison import Comparison
+from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.saved_runs import SavedRun
 
 #: Dimension of columns that measure general ability.

@@ -17,16 +17,13 @@ from lm_eval_trust.analysis.comparison import (
     MCNEMAR,
     RESAMPLES,
     Comparison,
-    Interval,
     bootstrap_p,
     mcnemar,
 )
+from lm_eval_trust.analysis.statistics import Interval, percentile_ends, resampled_means
 from lm_eval_trust.leaderboard.items import Strata, Stratum
 
 Floats = npt.NDArray[np.float64]
-#: Draws times groups held in memory at once; the same as a single comparison's, so that both
-#: consume the generator alike.
-_AT_ONCE = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -64,15 +61,7 @@ class _Items:
 
     def drawn(self, generator: np.random.Generator) -> Floats:
         """Return means of groups drawn with replacement, shape (resamples, rows)."""
-        n = len(self.sizes)
-        found, step = [], max(1, _AT_ONCE // n)
-        for start in range(0, RESAMPLES, step):
-            rows = min(step, RESAMPLES - start)
-            drawn = generator.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
-            counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
-            weights = counts.astype(np.float64)
-            found.append((weights @ self.sums) / (weights @ self.sizes)[:, None])
-        return np.concatenate(found)
+        return resampled_means(self.sums, self.sizes, RESAMPLES, generator)
 
 
 def compare_rows(
@@ -123,16 +112,14 @@ def _compare(
     place = {name: i for i, name in enumerate(rows)}
     means = np.sum([s.weight * s.means for s in strata], axis=0)
     drawn = _drawn(strata, seed)
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     items = sum(len(s.values) for s in strata)
     groups = sum(len(s.sizes) for s in strata)
     found = {}
     for first, second in pairs:
         a, b = place[first], place[second]
         mean, differences = float(means[b] - means[a]), drawn[:, b] - drawn[:, a]
-        low, high = np.quantile(differences, tails)
         p, test = _test(strata, a, b, mean, differences)
-        interval = Interval(mean, float(low), float(high))
+        interval = Interval(mean, *percentile_ends(differences, confidence))
         found[first, second] = Comparison(interval, p, test, items, groups)
     return found
 

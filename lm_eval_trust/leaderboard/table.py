@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lm_eval_trust.analysis.comparison import Interval
+from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.leaderboard.board import Board, Column, Pair, Row, Score
 from lm_eval_trust.leaderboard.ranking import ranks
 

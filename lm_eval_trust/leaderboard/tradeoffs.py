@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
-from lm_eval_trust.analysis.comparison import Comparison, Interval
+from lm_eval_trust.analysis.comparison import Comparison
 from lm_eval_trust.analysis.correlation import correlate
+from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.leaderboard.board import GENERAL, Column, Correlation, Tradeoffs
 
 #: Fewer rows say nothing of a correlation.

@@ -55,6 +55,12 @@ def test_items_of_a_group_count_once() -> None:
     assert second.high - second.low == pytest.approx(first.high - first.low, rel=1e-9)
 
 
+def test_a_change_of_every_item_is_certain_however_large_the_groups_are() -> None:
+    groups = ["a"] + ["b"] * 4 + ["c"] * 15
+    found = PairedDifferences.of(np.zeros(20), np.full(20, 0.3), groups).interval()
+    assert (found.mean, found.low, found.high) == pytest.approx((0.3, 0.3, 0.3))
+
+
 def test_many_groups_are_resampled_in_pieces() -> None:
     paired = PairedDifferences.of(np.zeros(30_000), np.arange(30_000) / 30_000)
     assert paired.resampled(resamples=1000).std() == pytest.approx(paired.standard_error, rel=0.1)
