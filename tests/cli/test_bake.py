@@ -63,7 +63,7 @@ def test_a_steering_file_is_baked(
     assert float(stored(tmp_path / "baked")[BIAS].norm()) == pytest.approx(2, rel=1e-5)
     file.write_text(f"steering: [{{{entry}}}]")
     assert bake("--steering", str(file)) == 2
-    assert "Only action=add at positions=all" in capfd.readouterr().err
+    assert "such as add, at positions=all can" in capfd.readouterr().err
 
 
 def test_an_adapter_is_merged_into_an_embedded_model(
@@ -95,7 +95,7 @@ def test_an_adapter_is_merged_into_an_embedded_model(
         (["--vector", "nowhere.gguf", "--layer", "1"], "no vector file nowhere.gguf"),
         (["--adapter", "./nowhere"], "no adapter at './nowhere'"),
         (["--vector", "V", "--layer", "1", "--adapter", ""], "holds no adapter_config.json"),
-        (["--vector", "", "--layer", "1"], "no vector file"),
+        (["--vector", "", "--layer", "1"], "is not the name of a file"),
         ([], "change nothing"),
     ],
 )
