@@ -8,7 +8,7 @@ from typing import Any
 
 from lm_eval_trust.core.errors import InputError
 
-#: As `lm_eval_trust.leaderboard.write` has them, and the page.
+#: As `lm_eval_trust.leaderboard.formats` has them, and the page.
 FORMATS = ("md", "csv", "tex", "json", "html")
 PAGE = "leaderboard.html"
 
@@ -85,11 +85,11 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
-    from lm_eval_trust.leaderboard.formats.terminal import print_boards
+    from lm_eval_trust.leaderboard.formats import write_tables
+    from lm_eval_trust.leaderboard.items import Samples
     from lm_eval_trust.leaderboard.names import given_names
     from lm_eval_trust.leaderboard.reading import read_runs
-    from lm_eval_trust.leaderboard.samples import Samples
-    from lm_eval_trust.leaderboard.write import write_tables
+    from lm_eval_trust.leaderboard.typeset import print_boards
 
     _refuse_what_is_written_nowhere(args)
     formats = args.format or FORMATS

@@ -1,8 +1,10 @@
-"""Boards from runs: grouped, kept apart where they do not compare, tested, ranked."""
+"""Boards built from runs: grouped, split where they do not compare, tested and ranked."""
 
 from __future__ import annotations
 
 import itertools
+import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -10,43 +12,44 @@ from typing import Literal
 from lm_eval_trust.analysis.comparison import Comparison, holm
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.saved_runs import SavedRun
-from lm_eval_trust.leaderboard.board import SUITE, Board, Column, Pair, Row
-from lm_eval_trust.leaderboard.categories import categories_of
-from lm_eval_trust.leaderboard.comparability import Comparable, divide, reasons
-from lm_eval_trust.leaderboard.identity import arguments_of
-from lm_eval_trust.leaderboard.items import Strata, averaged, strata_of
-from lm_eval_trust.leaderboard.layout import columns_of
+from lm_eval_trust.judges.calibrations import in_words
+from lm_eval_trust.leaderboard.board import SUITE, Board, Category, Column, Pair, Row, Score
+from lm_eval_trust.leaderboard.comparability import (
+    ComparableRows,
+    exclusion_reasons,
+    split_comparable,
+)
+from lm_eval_trust.leaderboard.identity import arguments_of, provenance_of
+from lm_eval_trust.leaderboard.items import Samples, Strata, averaged, strata_of
+from lm_eval_trust.leaderboard.layout import columns_of, leaves
 from lm_eval_trust.leaderboard.names import chosen_name, unique_names
-from lm_eval_trust.leaderboard.notes import judge_notes, shared_notes, untested_notes
 from lm_eval_trust.leaderboard.paper import with_reported
-from lm_eval_trust.leaderboard.provenance import provenance_of
 from lm_eval_trust.leaderboard.ranking import (
     general_columns,
     pareto_front,
+    tradeoffs,
     trust_columns,
     win_rates,
 )
 from lm_eval_trust.leaderboard.resampling import compare_rows
-from lm_eval_trust.leaderboard.rows import Group, group_runs, score_of
-from lm_eval_trust.leaderboard.samples import Samples
-from lm_eval_trust.leaderboard.tradeoffs import tradeoffs
+from lm_eval_trust.leaderboard.rows import RunGroup, group_runs, score_of
 
 Names = Mapping[str, str]
-#: Arguments by which a model is no plain one.
+#: Arguments of models that are not plain.
 _CHANGES = ("adapter", "expert", "antiexpert", "peft", "delta")
 
 
 @dataclass(frozen=True)
 class BoardSettings:
-    """What is asked of a leaderboard.
+    """How a leaderboard is made.
 
     Attributes:
         names: Fingerprint or path → name of a row.
         reference: Name of the row that others are compared with; by default the first plain one
             of each board.
         pairs: Which rows are tested against each other: each with the ``reference``, or ``all``.
-            More tests leave each with less power, since p is corrected for all of them.
-        with_paper: Whether the paper's reported rows are shown.
+            p is corrected for the number of tests, so more tests mean less power for each.
+        with_paper: Whether the rows that the paper reports are shown.
         confidence: Of intervals, between 0 and 1.
         seed: Of the bootstrap.
     """
@@ -60,9 +63,9 @@ class BoardSettings:
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
-            raise InputError(f"confidence is {self.confidence}, but lies between 0 and 1.")
+            raise InputError(f"confidence is {self.confidence}; expected a number between 0 and 1.")
         if self.seed < 0:
-            raise InputError(f"seed is {self.seed}, but is a whole number of at least 0.")
+            raise InputError(f"seed is {self.seed}; expected a whole number of at least 0.")
 
 
 def build_boards(
@@ -71,19 +74,19 @@ def build_boards(
     settings: BoardSettings | None = None,
     samples: Samples | None = None,
 ) -> tuple[Board, ...]:
-    """Return boards of runs, each of rows that can be compared with each other.
+    """Return the boards of these runs, each of rows that compare with each other.
 
     Args:
-        runs: Results of the harness.
-        settings: What is asked.
-        samples: Those that are read already.
+        runs: Saved results.
+        settings: How the boards are made.
+        samples: Samples that were read before.
 
     Raises:
-        InputError: Two runs of one model and settings have different figures, samples are damaged,
-            a name fits no run, or there is no row called as the reference.
+        InputError: Two runs of one model and settings have different scores, samples are damaged,
+            a name fits no run, or no row has the reference's name.
     """
     settings, samples = settings or BoardSettings(), samples or Samples()
-    sets = divide(group_runs(runs))
+    sets = split_comparable(group_runs(runs))
     names = [_names(rows, settings.names) for rows in sets]
     _refuse_unused_names(sets, settings.names)
     known = {name for of_set in names for name in of_set}
@@ -98,16 +101,16 @@ def build_boards(
             for name, group in zip(names[j], other.groups, strict=True)
         ]
         board = _board(rows, names[i], samples, settings)
-        boards.append(replace(board, kept_apart=reasons(rows, others)))
+        boards.append(replace(board, kept_apart=exclusion_reasons(rows, others)))
     return with_reported(boards) if settings.with_paper else tuple(boards)
 
 
-def _names(rows: Comparable, given: Names) -> list[str]:
+def _names(rows: ComparableRows, given: Names) -> list[str]:
     chosen = [chosen_name(group.runs, given)[0] for group in rows.groups]
     return unique_names([(n, g.runs) for n, g in zip(chosen, rows.groups, strict=True)])
 
 
-def _refuse_unused_names(sets: Iterable[Comparable], given: Names) -> None:
+def _refuse_unused_names(sets: Iterable[ComparableRows], given: Names) -> None:
     groups = [group for rows in sets for group in rows.groups]
     used = {place for group in groups for place in chosen_name(group.runs, given)[1]}
     for place in given:
@@ -119,7 +122,7 @@ def _refuse_unused_names(sets: Iterable[Comparable], given: Names) -> None:
 
 
 def _board(
-    comparable: Comparable, names: Sequence[str], samples: Samples, settings: BoardSettings
+    comparable: ComparableRows, names: Sequence[str], samples: Samples, settings: BoardSettings
 ) -> Board:
     runs = [run for group in comparable.groups for run in group.runs]
     columns = columns_of(runs)
@@ -157,7 +160,7 @@ def _board(
     return board
 
 
-def _row(group: Group, name: str, columns: Iterable[Column]) -> Row:
+def _row(group: RunGroup, name: str, columns: Iterable[Column]) -> Row:
     scores = {c.key: score for c in columns if (score := score_of(group.runs, c)) is not None}
     return Row(name, scores, group.runs, provenance_of(group.runs))
 
@@ -227,3 +230,99 @@ def _of_reference(
     found: Mapping[tuple[str, str], Comparison], reference: str
 ) -> dict[str, Comparison]:
     return {second: c for (first, second), c in found.items() if first == reference}
+
+
+def categories_of(rows: Mapping[str, Strata]) -> tuple[Category, ...]:
+    """Return a column's categories, sorted by name; empty if the benchmark has none.
+
+    An item of several categories counts in each. The standard error is that of the mean of
+    independent items, as the harness computes it for whole tasks.
+
+    Args:
+        rows: Name of a row → its items.
+    """
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for name, strata in rows.items():
+        for value in (value for stratum in strata for value in stratum.items.values()):
+            for category in value.categories:
+                found.setdefault((value.kind, category), {}).setdefault(name, []).append(
+                    value.value
+                )
+    return tuple(
+        Category(kind, category, {name: _score(values) for name, values in by_row.items()})
+        for (kind, category), by_row in sorted(found.items())
+    )
+
+
+def _score(values: list[float]) -> Score:
+    n = len(values)
+    stderr = statistics.stdev(values) / math.sqrt(n) if n > 1 else None
+    return Score(statistics.fmean(values), stderr, n)
+
+
+def judge_notes(rows: Iterable[Row]) -> list[str]:
+    """Return a note for each judge: its name, and its agreement with labelled texts."""
+    judges = (found for row in rows for found in sorted(row.provenance["judges"].items()))
+    notes = (
+        f"{setting.removeprefix('mini_').replace('_judge', '').capitalize()} is judged by "
+        f"{judge['judge']} (version {judge['version']}); {in_words(judge['calibration'])}."
+        for setting, judge in judges
+    )
+    return list(dict.fromkeys(notes))
+
+
+def untested_notes(
+    columns: Iterable[Column], rows: Sequence[Row], items: Mapping[str, Mapping[str, Strata]]
+) -> list[str]:
+    """Return which rows have scores that could not be tested, and why.
+
+    Args:
+        columns: Of the board.
+        rows: Likewise.
+        items: Column's key → row's name → its items.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for column in columns if len(rows) > 1 else ():
+        for row in rows:
+            if column.key in row.scores and row.name not in items[column.key]:
+                found.setdefault((column.title, _why(row, column)), []).append(row.name)
+    return [
+        f"{title} is not tested{_for_whom(names, rows)}: {why}."
+        for (title, why), names in found.items()
+    ]
+
+
+def _for_whom(names: Sequence[str], rows: Sequence[Row]) -> str:
+    return "" if len(names) == len(rows) else f" for {', '.join(names)}"
+
+
+def shared_notes(
+    column: Column,
+    items: Mapping[str, Strata],
+    pairs: Iterable[tuple[str, str]],
+    compared: Mapping[tuple[str, str], Comparison],
+) -> list[str]:
+    """Return which pairs were compared on only some of their items, or on none.
+
+    Args:
+        column: Of the scores.
+        items: Name of a row → its items.
+        pairs: Those to be compared.
+        compared: Those that could be.
+    """
+    found = []
+    for pair in pairs:
+        shared = compared[pair].items if pair in compared else 0
+        most = max(sum(len(stratum.items) for stratum in items[name]) for name in pair)
+        if shared < most:
+            found.append(f"{pair[0]} and {pair[1]} share {shared} of {most} items")
+    return [f"{column.title}: {', '.join(found)}; only these are compared."] if found else []
+
+
+def _why(row: Row, column: Column) -> str:
+    saved = (
+        run.samples_file(task).exists() for run in row.runs for task in leaves(run, column.task)
+    )
+    if all(saved):
+        return "the figure is no mean over items"
+    return "samples were not saved (--log_samples)"

@@ -1,17 +1,18 @@
-"""Which model a run evaluated, with and without the seeds that went into it."""
+"""What a run says about itself: the model, the settings of its tasks, its seeds and provenance."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 from lm_eval.utils import simple_parse_args_string
 
 from lm_eval_trust.core.hashing import fingerprint
-from lm_eval_trust.core.saved_runs import SavedRun
+from lm_eval_trust.core.saved_runs import JUDGED_FROM, SavedRun
 
-#: How a run is executed; no answer depends on it.
+#: How a run is executed; answers do not depend on these.
 EXECUTION_ARGUMENTS = frozenset(
     (
         "batch_size",
@@ -27,7 +28,7 @@ EXECUTION_ARGUMENTS = frozenset(
         "proxy_record",
     )
 )
-#: What asks for steering; the plan that came of it says more.
+#: Arguments that request steering; the saved plan that resulted says more.
 STEERING_ARGUMENTS = frozenset(
     (
         "steering",
@@ -42,14 +43,14 @@ STEERING_ARGUMENTS = frozenset(
         "split_seed",
     )
 )
-#: What a model was trained into; the first one given is it.
+#: Where trained weights are given; the first that is present is the trained one.
 _TRAINED_ARGUMENTS = ("adapter", "expert", "pretrained")
 _SECRETS = frozenset(("token", "api_key", "auth_token", "header", "use_auth_token"))
 _HARNESS_SEEDS = ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")
 _SEEDS = frozenset(("seed", "split_seed", "data_seed", "perturbation_seed", *_HARNESS_SEEDS))
-#: Follow from seeds, data and libraries.
+#: Consequences of seeds, data and library versions.
 _FOLLOWING = frozenset(("items", "groups", "fingerprint", "versions", "content"))
-#: Settings of a run that change what a model answers.
+#: A run's settings that change a model's answers.
 _ANSWERING = (
     "gen_kwargs",
     "model_sha",
@@ -59,14 +60,27 @@ _ANSWERING = (
 )
 
 
+#: Seeds of a task's data; one row may hold several.
+DATA_SEEDS = ("split_seed", "data_seed")
+_DATA = ("data_source", "split", "part", "perturbation_rate")
+DATA_FINGERPRINT = "data_fingerprint"
+#: Settings that name a judge; a judged task records `NAME_version` beside it.
+JUDGES = ("truth_judge", "mini_truth_judge", "toxicity_judge", "mini_toxicity_judge")
+
+Settings = dict[str, Any]
+#: Task → the settings of all runs of one row.
+RowSettings = Mapping[str, tuple[Settings, ...]]
+_TORCH = "PyTorch version: "
+
+
 @dataclass(frozen=True)
 class Identity:
     """Which model was evaluated.
 
     Attributes:
-        whole: Identity of everything that answers depend on.
-        seedless: The same without seeds, and without what follows from them.
-        seeds: Where it comes in → seed.
+        whole: Hash of everything that answers depend on.
+        seedless: The same without seeds and their consequences.
+        seeds: Where a seed is used → the seed.
     """
 
     whole: str
@@ -109,16 +123,16 @@ def identity_of(run: SavedRun) -> Identity:
 
 
 def arguments_of(run: SavedRun) -> dict[str, Any]:
-    """Return the model's arguments, however the harness was given them; keys are left out."""
+    """Return the model's arguments as a mapping, however they were given; without API keys."""
     given = (run.results.get("config") or {}).get("model_args") or {}
     told = given if isinstance(given, Mapping) else simple_parse_args_string(given)
     return {name: value for name, value in told.items() if name not in _SECRETS}
 
 
 def _seedless_steps(steering: Mapping[str, Any]) -> list[Any]:
-    """Return a plan's steps; where it is known what vectors were built from, without their values.
+    """Return a plan's steps, without the vectors' values if it is known what they were built from.
 
-    Vectors of another seed have other values, and are told by what they were built from.
+    A vector of another seed has other values; its sources identify it.
     """
     made = {"vector", "norm", "target", "origin"} if steering.get("built_from") else {"origin"}
     steps: Iterable[Mapping[str, Any]] = steering.get("steps", ())
@@ -147,7 +161,7 @@ def _seeds_within(value: Any, where: str) -> dict[str, Any]:
 
 
 def _printed(settings: Mapping[str, Any]) -> str:
-    # Arguments may hold what JSON does not know, such as a dtype; its text tells it.
+    # Arguments may hold objects that JSON lacks, such as a dtype; their text identifies them.
     return fingerprint({name: repr(_ordered(value)) for name, value in settings.items()})
 
 
@@ -155,3 +169,107 @@ def _ordered(value: Any) -> Any:
     if isinstance(value, Mapping):
         return [(k, _ordered(value[k])) for k in sorted(value, key=str)]
     return [_ordered(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def settings_of(run: SavedRun) -> dict[str, Settings]:
+    """Return for each task what its scores depend on besides the model."""
+    return {task: _of_task(run, task) for task in run.results["configs"]}
+
+
+def without_seeds(settings: Settings) -> Settings:
+    """Return the settings that all seeds of one row share."""
+    return {k: v for k, v in settings.items() if k not in (*DATA_SEEDS, DATA_FINGERPRINT)}
+
+
+def _of_task(run: SavedRun, task: str) -> Settings:
+    results = run.results
+    metadata = (results["configs"][task] or {}).get("metadata") or {}
+    counts = (results.get("n-samples") or {}).get(task) or {}
+    settings: Settings = {
+        "version": (results.get("versions") or {}).get(task),
+        "number_of_samples": counts.get("effective"),
+        "items_in_the_data": counts.get("original"),
+        "few-shot_number": (results.get("n-shot") or {}).get(task),
+    }
+    # The harness gives every task all metadata; only judged tasks record their judge's version.
+    for name in JUDGES:
+        if f"{name}_version" in metadata:
+            settings[name] = metadata.get(name)
+            settings[f"{name}_version"] = metadata[f"{name}_version"]
+    if DATA_FINGERPRINT in metadata:
+        names = (*_DATA, *DATA_SEEDS, DATA_FINGERPRINT)
+        settings |= {name: metadata.get(name) for name in names}
+    return settings
+
+
+def provenance_of(runs: Sequence[SavedRun]) -> dict[str, Any]:
+    """Return where a row comes from; the model is described by its first run."""
+    first = runs[0].results
+    config = first.get("config") or {}
+    return {
+        "model": config.get("model"),
+        "model_args": arguments_of(runs[0]),
+        "steering": (config.get("steering") or {}).get("steps") or [],
+        "built_from": (config.get("steering") or {}).get("built_from") or [],
+        "trained_on": config.get("trained_on") or [],
+        "fingerprints": _fingerprints(runs),
+        "dates": [_date(run) for run in runs],
+        "files": [str(run.path) for run in runs],
+        "versions": _versions(first),
+        "git_hash": first.get("git_hash"),
+        "judges": judges_of(runs),
+        "judged_from": first.get(JUDGED_FROM),
+        "seeds": [seeds_of(run) for run in runs],
+        "limit": config.get("limit"),
+        "gen_kwargs": config.get("gen_kwargs"),
+        "chat_template_sha": first.get("chat_template_sha"),
+    }
+
+
+def judges_of(runs: Sequence[SavedRun]) -> dict[str, dict[str, Any]]:
+    """Return the judges of the row's tasks: setting → judge, version, calibration."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        for config in run.results["configs"].values():
+            metadata = (config or {}).get("metadata") or {}
+            for name in JUDGES:
+                if f"{name}_version" in metadata:
+                    found[name] = {
+                        "judge": metadata.get(name),
+                        "version": metadata[f"{name}_version"],
+                        "calibration": metadata.get(f"{name}_calibration"),
+                    }
+    return found
+
+
+def seeds_of(run: SavedRun) -> dict[str, Any]:
+    """Return a run's seeds: of the harness, of the model and of the data."""
+    data = {
+        f"data.{name}": settings[name]
+        for settings in settings_of(run).values()
+        for name in DATA_SEEDS
+        if name in settings
+    }
+    return {**identity_of(run).seeds, **data}
+
+
+def _versions(results: Mapping[str, Any]) -> dict[str, Any]:
+    lines = str(results.get("pretty_env_info") or "").splitlines()
+    torch = next((line.removeprefix(_TORCH) for line in lines if line.startswith(_TORCH)), None)
+    return {
+        "lm_eval": results.get("lm_eval_version"),
+        "transformers": results.get("transformers_version"),
+        "torch": torch,
+    }
+
+
+def _date(run: SavedRun) -> str:
+    seconds = run.results.get("date")
+    if not isinstance(seconds, (int, float)):
+        return run.date
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
+
+
+def _fingerprints(runs: Sequence[SavedRun]) -> list[str]:
+    given = ((run.results.get("config") or {}).get("trust_fingerprint") for run in runs)
+    return list(dict.fromkeys(str(mark) for mark in given if mark))

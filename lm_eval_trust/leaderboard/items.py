@@ -1,17 +1,145 @@
-"""A row's items as what its figure averages: plainly, or task by task."""
+"""Per-item values of a row, from its samples, grouped the way its score averages them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from lm_eval_trust.core.saved_runs import SavedRun
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.plain import is_finite
+from lm_eval_trust.core.saved_runs import Sample, SavedRun
+from lm_eval_trust.evaluate.paired_items import items_of
 from lm_eval_trust.leaderboard.board import Column
+from lm_eval_trust.leaderboard.identity import DATA_SEEDS, settings_of
 from lm_eval_trust.leaderboard.layout import leaves, numbers
-from lm_eval_trust.leaderboard.samples import Samples, Value
 
-#: The harness rounds nothing; only the order of adding up may differ.
+#: Fields of benchmarks' rows that hold an item's categories → what those are called.
+CATEGORIES: Mapping[str, str] = {
+    "target_groups": "target group",
+    "bias_type": "bias type",
+    "category": "category",
+    "subject": "subject",
+}
+
+
+class Value(NamedTuple):
+    """One item's value of a metric.
+
+    Attributes:
+        value: The harness's score, or its mean over seeds.
+        group: Items of one group are resampled together.
+        kind: What the item's categories are called; empty if it has none.
+        categories: The item's categories.
+    """
+
+    value: float
+    group: str
+    kind: str
+    categories: tuple[str, ...]
+
+
+class _Item(NamedTuple):
+    key: str
+    group: str
+    kind: str
+    categories: tuple[str, ...]
+    values: Mapping[str, Any]
+
+
+@dataclass
+class Samples:
+    """Reads runs' samples, each file once."""
+
+    _read: dict[tuple[str, str, str], list[_Item]] = field(default_factory=dict)
+
+    def read(self, run: SavedRun) -> None:
+        """Read all samples of a run.
+
+        Raises:
+            InputError: Samples are damaged, or not those that were evaluated.
+        """
+        for task in run.tasks:
+            if not any(path == str(run.path) and of == task for path, of, _ in self._read):
+                self._read.update(self._load(run, task))
+
+    def values(self, run: SavedRun, task: str, column: Column) -> dict[str, Value]:
+        """Return an item's identity → its value of a column's metric; empty without samples.
+
+        Raises:
+            InputError: As :meth:`read`.
+        """
+        return {
+            item.key: Value(
+                float(item.values[column.metric]), item.group, item.kind, item.categories
+            )
+            for item in self._items(run, task, column.filter)
+            if is_finite(item.values.get(column.metric))
+        }
+
+    def _items(self, run: SavedRun, task: str, filter_name: str) -> list[_Item]:
+        place = (str(run.path), task, filter_name)
+        if place not in self._read:
+            exists = run.samples_file(task).exists()
+            self._read.update(self._load(run, task) if exists else {})
+            self._read.setdefault(place, [])
+        return self._read[place]
+
+    def _load(self, run: SavedRun, task: str) -> dict[tuple[str, str, str], list[_Item]]:
+        samples, settings = run.samples(task), settings_of(run).get(task, {})
+        file = run.samples_file(task)
+        seeds = fingerprint({name: settings.get(name) for name in DATA_SEEDS})
+        by_filter: dict[str, list[Sample]] = {}
+        for sample in samples:
+            by_filter.setdefault(str(sample.get("filter", "none")), []).append(sample)
+        expected = settings.get("number_of_samples")
+        for of_filter in by_filter.values() or [[]]:
+            if expected is not None and len(of_filter) != expected:
+                raise InputError(
+                    f"{file} holds {len(of_filter)} samples where the results "
+                    f"tell of {expected}; it is damaged or of another run."
+                )
+        try:
+            return {
+                (str(run.path), task, name): _items(of_filter, f"{task}/{seeds}")
+                for name, of_filter in by_filter.items()
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{file} is not a file of the harness's samples: {error}") from error
+
+
+def _items(samples: Sequence[Sample], where: str) -> list[_Item]:
+    found = []
+    for sample, item in zip(samples, items_of(samples), strict=True):
+        document = sample.get("doc")
+        kind, categories = _categories(document if isinstance(document, Mapping) else {})
+        identity = sample.get("doc_hash") or ""
+        values = {name: item[name] for name in sample["metrics"] if name in item}
+        found.append(
+            _Item(
+                f"{where}/{item['id']}/{identity}",
+                f"{where.partition('/')[0]}/{item['group']}",
+                kind,
+                categories,
+                values,
+            )
+        )
+    return found
+
+
+def _categories(document: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    for name, kind in CATEGORIES.items():
+        given = document.get(name)
+        listed = given if isinstance(given, list) else [given]
+        told = tuple(dict.fromkeys(str(each) for each in listed if isinstance(each, str) and each))
+        if told:
+            return kind, told
+    return "", ()
+
+
+#: The harness does not round; sums may differ in their order only.
 _SAME = 1e-6
 
 ByTask = Sequence[Mapping[str, Value]]
@@ -19,10 +147,10 @@ ByTask = Sequence[Mapping[str, Value]]
 
 @dataclass(frozen=True)
 class Stratum:
-    """Items of a column that are averaged plainly.
+    """Items of a column that are averaged with equal weights.
 
     Attributes:
-        weight: Of their mean in the column's figure; a column's weights add up to 1.
+        weight: Of their mean in the column's score; a column's weights add up to 1.
         items: Identity of an item → its value.
     """
 
@@ -35,42 +163,42 @@ Scheme = Callable[[ByTask], Strata]
 
 
 def pooled(by_task: ByTask) -> Strata:
-    """Return all items as one: each task weighs as many items as it has."""
+    """Return all items as one stratum: tasks are weighted by their number of items."""
     return (Stratum(1.0, {key: value for values in by_task for key, value in values.items()}),)
 
 
 def task_by_task(by_task: ByTask) -> Strata:
-    """Return a stratum for each task, all of one weight."""
+    """Return a stratum for each task, with equal weights."""
     return tuple(Stratum(1 / len(by_task), values) for values in by_task)
 
 
-#: The harness's two ways to aggregate a group (``weight_by_size``), which results do not tell.
+#: The harness's two ways to aggregate a group (``weight_by_size``); results do not say which.
 _SCHEMES: tuple[Scheme, ...] = (pooled, task_by_task)
 
 
 def strata_of(
     rows: Mapping[str, Iterable[SavedRun]], column: Column, samples: Samples
 ) -> dict[str, Strata]:
-    """Return each row's items behind its figure in a column, values averaged over seeds.
+    """Return the items behind each row's score in a column, values averaged over seeds.
 
-    A way of averaging holds if it gives a run's figure from its items; of the two ways, the one
-    that holds for more rows is the column's. Rows are left out whose samples were not saved, or
-    whose figure is no mean over them (a perplexity, an F1 score).
+    A way of averaging fits a row if it reproduces its runs' scores from their items; the column
+    takes the way that fits more rows. Rows are left out if their samples were not saved, or if
+    their score is not a mean over items (a perplexity, an F1 score).
 
     Args:
         rows: Name of a row → its runs.
-        column: Of the figure.
+        column: Of the score.
         samples: Reads them.
 
     Raises:
-        InputError: Samples are damaged, or others than were evaluated.
+        InputError: Samples are damaged, or not those that were evaluated.
     """
     items = {name: _by_run(runs, column, samples) for name, runs in rows.items()}
     found = [
         {
             name: _merged([scheme(by_task) for _, by_task in runs])
             for name, runs in items.items()
-            if runs and _all_hold(scheme, runs)
+            if runs and _fits(scheme, runs)
         }
         for scheme in _SCHEMES
     ]
@@ -84,14 +212,14 @@ def averaged(columns: Sequence[Strata]) -> Strata:
 
 
 def mean(strata: Strata) -> float:
-    """Return the figure that strata average to; NaN where one is empty."""
+    """Return the score that strata average to; NaN if one is empty."""
     return sum(s.weight * _mean(s.items.values()) for s in strata)
 
 
 def _by_run(
     runs: Iterable[SavedRun], column: Column, samples: Samples
 ) -> list[tuple[float, ByTask]]:
-    """Return figure and items of each run that has the figure."""
+    """Return score and items of each run that has the column."""
     place = (column.metric, column.filter)
     return [
         (figure, [samples.values(run, task, column) for task in leaves(run, column.task)])
@@ -100,7 +228,7 @@ def _by_run(
     ]
 
 
-def _all_hold(scheme: Scheme, runs: Sequence[tuple[float, ByTask]]) -> bool:
+def _fits(scheme: Scheme, runs: Sequence[tuple[float, ByTask]]) -> bool:
     same_tasks = len({len(by_task) for _, by_task in runs}) == 1
     return same_tasks and all(
         math.isclose(mean(scheme(by_task)), figure, rel_tol=_SAME, abs_tol=_SAME)
@@ -109,7 +237,7 @@ def _all_hold(scheme: Scheme, runs: Sequence[tuple[float, ByTask]]) -> bool:
 
 
 def _merged(runs: Sequence[Strata]) -> Strata:
-    """Return strata whose items are averaged over runs; runs of one row have the same tasks."""
+    """Return strata with items averaged over runs; a row's runs have the same tasks."""
     merged = []
     for same in zip(*runs, strict=True):
         by_key: dict[str, list[Value]] = {}

@@ -1,4 +1,4 @@
-"""The runs that a leaderboard is made of, read from files and folders."""
+"""Reads the runs of a leaderboard from files and folders, and refuses what it cannot use."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import SavedRun, read_run, results_files
+from lm_eval_trust.leaderboard.identity import provenance_of
+from lm_eval_trust.leaderboard.items import Samples
 from lm_eval_trust.leaderboard.layout import columns_of, numbers
 from lm_eval_trust.leaderboard.names import default_name
-from lm_eval_trust.leaderboard.provenance import provenance_of
-from lm_eval_trust.leaderboard.rows import Evaluation
-from lm_eval_trust.leaderboard.samples import Samples
+from lm_eval_trust.leaderboard.rows import DescribedRun
 
 
 def read_runs(
     paths: Iterable[Path], samples: Samples, *, skip_damaged: bool = False
 ) -> tuple[list[SavedRun], list[str]]:
-    """Return the runs in files and folders, each once, second judgements too.
+    """Return the runs in files and folders, each once; runs that were judged again are included.
 
     Args:
         paths: ``results_*.json``, or folders with such files, at any depth.
-        samples: Take up the runs' samples.
-        skip_damaged: Go on without a run that cannot be used; why is then returned.
+        samples: Receives the runs' samples.
+        skip_damaged: Skip runs that cannot be used, and return why.
 
     Returns:
         The runs, and why others were skipped.
 
     Raises:
-        InputError: A path is missing, holds no results, or a run cannot be used: its results or
+        InputError: A path is missing or holds no results, or a run cannot be used: its results or
             samples are damaged, it has no task, or a task has no numeric metric.
     """
     found: dict[Path, SavedRun] = {}
@@ -72,7 +72,7 @@ def _usable(run: SavedRun) -> SavedRun:
         InputError: Otherwise.
     """
     try:
-        Evaluation.of(run)
+        DescribedRun.of(run)
         default_name(run)
         columns_of((run,))
         provenance_of((run,))

@@ -1,4 +1,4 @@
-"""Runs grouped to rows: the seeds of one model together, and the tasks that it ran one by one."""
+"""Runs grouped into rows: a model's seeds together, and the tasks that it was run on separately."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from typing import Any
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import JUDGED_FROM, SavedRun
 from lm_eval_trust.leaderboard.board import Column, Score
-from lm_eval_trust.leaderboard.identity import Identity, identity_of
+from lm_eval_trust.leaderboard.identity import (
+    Identity,
+    RowSettings,
+    Settings,
+    identity_of,
+    settings_of,
+    without_seeds,
+)
 from lm_eval_trust.leaderboard.layout import leaves, numbers, stderr
-from lm_eval_trust.leaderboard.settings import RowSettings, Settings, settings_of, without_seeds
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """A run with what is told of its model and of its tasks.
+class DescribedRun:
+    """A run with its model's identity and its tasks' settings.
 
     Attributes:
         run: The run.
         identity: Which model.
-        settings: Task → what it was evaluated with.
+        settings: Task → settings.
     """
 
     run: SavedRun
@@ -31,12 +37,12 @@ class Evaluation:
     settings: Mapping[str, Settings]
 
     @classmethod
-    def of(cls, run: SavedRun) -> Evaluation:
+    def of(cls, run: SavedRun) -> DescribedRun:
         """Read a run."""
         return cls(run, identity_of(run), settings_of(run))
 
-    def without(self, tasks: Set[str]) -> Evaluation:
-        """Return the evaluation without these tasks, and without groups of nothing else."""
+    def without(self, tasks: Set[str]) -> DescribedRun:
+        """Return the run without these tasks, and without groups of only these."""
         groups = self.run.results.get("group_subtasks") or {}
         dropped = tasks | {name for name in groups if set(leaves(self.run, name)) <= tasks}
         parts: dict[str, Any] = {
@@ -44,75 +50,75 @@ class Evaluation:
             for part in ("results", "groups", "configs")
             if part in self.run.results
         }
-        return Evaluation.of(replace(self.run, results={**self.run.results, **parts}))
+        return DescribedRun.of(replace(self.run, results={**self.run.results, **parts}))
 
 
 @dataclass
-class Group:
-    """Runs of one row: the same model but for seeds, on tasks with the same settings.
+class RunGroup:
+    """Runs of one row: one model apart from seeds, on tasks with the same settings.
 
     Attributes:
-        evaluations: The runs.
+        members: The runs, described.
     """
 
-    evaluations: list[Evaluation] = field(default_factory=list)
+    members: list[DescribedRun] = field(default_factory=list)
 
     @property
     def runs(self) -> tuple[SavedRun, ...]:
         """The runs themselves."""
-        return tuple(each.run for each in self.evaluations)
+        return tuple(each.run for each in self.members)
 
     @property
     def settings(self) -> RowSettings:
         """Task → the settings of all runs."""
         found: dict[str, list[Settings]] = {}
-        for each in self.evaluations:
+        for each in self.members:
             for task, settings in each.settings.items():
                 of_task = found.setdefault(task, [])
                 if settings not in of_task:
                     of_task.append(settings)
         return {task: tuple(of_task) for task, of_task in found.items()}
 
-    def takes(self, new: Evaluation) -> bool:
+    def accepts(self, new: DescribedRun) -> bool:
         """Tell whether a run belongs to this row."""
-        return all(_same_row(old, new) for old in self.evaluations)
+        return all(_same_row(old, new) for old in self.members)
 
-    def add(self, new: Evaluation) -> None:
-        """Take a run in; tasks that are there already with the same figures count once.
+    def add(self, new: DescribedRun) -> None:
+        """Add a run; tasks that are already there with the same scores count once.
 
         Raises:
-            InputError: The same model gave other figures under the same settings and seeds.
+            InputError: The same model has other scores under the same settings and seeds.
         """
         repeated: set[str] = set()
-        for old in self.evaluations:
+        for old in self.members:
             if _same_seeds(old, new):
                 shared = set(old.settings) & set(new.settings)
                 same = {task for task in shared if old.settings[task] == new.settings[task]}
                 _refuse_other_figures(old.run, new.run, same)
                 repeated |= same
         if repeated < set(new.settings):
-            self.evaluations.append(new.without(repeated))
+            self.members.append(new.without(repeated))
 
 
-def group_runs(runs: Iterable[SavedRun]) -> list[Group]:
+def group_runs(runs: Iterable[SavedRun]) -> list[RunGroup]:
     """Return rows in the order of their first runs.
 
     Raises:
-        InputError: Two runs of the same model and settings have different figures.
+        InputError: Two runs of the same model and settings have different scores.
     """
-    groups: list[Group] = []
+    groups: list[RunGroup] = []
     for run in runs:
-        evaluation = Evaluation.of(run)
-        group = next((group for group in groups if group.takes(evaluation)), None)
+        described = DescribedRun.of(run)
+        group = next((group for group in groups if group.accepts(described)), None)
         if group is None:
-            group = Group()
+            group = RunGroup()
             groups.append(group)
-        group.add(evaluation)
+        group.add(described)
     return groups
 
 
 def score_of(runs: Sequence[SavedRun], column: Column) -> Score | None:
-    """Return a row's score: the mean of its runs' figures; ``None`` where no run has one."""
+    """Return a row's score: the mean over its runs; ``None`` if no run has the column."""
     place = (column.metric, column.filter)
     having = [run for run in runs if place in numbers(run, column.task)]
     if not having:
@@ -136,12 +142,12 @@ def _items(run: SavedRun, task: str) -> int | None:
     return sum(known) if len(known) == len(of_tasks) else None
 
 
-def _same_row(old: Evaluation, new: Evaluation) -> bool:
+def _same_row(old: DescribedRun, new: DescribedRun) -> bool:
     if old.identity.seedless != new.identity.seedless:
         return False
     other_model = old.identity.whole != new.identity.whole
     if other_model and old.identity.seeds == new.identity.seeds:
-        return False  # what differs is no seed: weights that changed under one name
+        return False  # same seeds, so something else differs: weights changed under one name
     if _judged(old.run) != _judged(new.run):
         return False
     shared = set(old.settings) & set(new.settings)
@@ -154,7 +160,7 @@ def _judged(run: SavedRun) -> bool:
     return JUDGED_FROM in run.results
 
 
-def _same_seeds(old: Evaluation, new: Evaluation) -> bool:
+def _same_seeds(old: DescribedRun, new: DescribedRun) -> bool:
     return old.identity.whole == new.identity.whole
 
 

@@ -129,7 +129,7 @@ def test_a_row_that_others_keep_away_is_told_too(tmp_path: Path) -> None:
     boards = build_boards(runs)
     assert [[row.name[0] for row in board.rows] for board in boards] == [["a", "d"], ["x", "r"]]
     assert boards[0].kept_apart[1] == (
-        "r (hf) is kept apart: rows beside it do not compare with these."
+        "r (hf) is kept apart: other rows of its board do not compare with these."
     )
 
 

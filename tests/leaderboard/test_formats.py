@@ -17,13 +17,15 @@ from support.leaderboard import plant
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.leaderboard.board import Board
 from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
-from lm_eval_trust.leaderboard.formats.latex import escape as escape_latex
-from lm_eval_trust.leaderboard.formats.latex import to_latex
-from lm_eval_trust.leaderboard.formats.markdown import escape as escape_markdown
-from lm_eval_trust.leaderboard.formats.markdown import to_markdown
-from lm_eval_trust.leaderboard.formats.terminal import print_boards
+from lm_eval_trust.leaderboard.formats import FORMATS, texts, write_tables
 from lm_eval_trust.leaderboard.table import difference_table
-from lm_eval_trust.leaderboard.write import FORMATS, texts, write_tables
+from lm_eval_trust.leaderboard.typeset import (
+    escape_latex,
+    escape_markdown,
+    print_boards,
+    to_latex,
+    to_markdown,
+)
 
 #: A name with everything that a format could take for its own.
 NASTY = r'a|b_c*d* & 50% #1 {x} $y$ ~^\z "<b>`q`</b>" [l](u) [/i] α−↓'

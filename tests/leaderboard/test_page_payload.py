@@ -26,12 +26,15 @@ from support.boards import (
 from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.leaderboard.board import Board
 from lm_eval_trust.leaderboard.page import write_page
-from lm_eval_trust.leaderboard.page.analyses import analysis_payload
-from lm_eval_trust.leaderboard.page.compression import CHUNK, Chunks
-from lm_eval_trust.leaderboard.page.payload import board_payload
-from lm_eval_trust.leaderboard.page.sample_text import answer_of, prompt_of, read_as
-from lm_eval_trust.leaderboard.page.samples import SampleSets
-from lm_eval_trust.leaderboard.page.sweeps import sweep_payload
+from lm_eval_trust.leaderboard.page.payload import analysis_payload, board_payload, sweep_payload
+from lm_eval_trust.leaderboard.page.samples import (
+    CHUNK,
+    Chunks,
+    SampleSets,
+    answer_of,
+    prompt_of,
+    read_as,
+)
 from lm_eval_trust.leaderboard.page.write import SCRIPTS
 
 

@@ -11,8 +11,8 @@ from support.leaderboard import plant
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import SavedRun
+from lm_eval_trust.leaderboard.items import Samples
 from lm_eval_trust.leaderboard.reading import read_runs
-from lm_eval_trust.leaderboard.samples import Samples
 
 VALUES = {"race": [1.0, 0.0, 1.0]}
 

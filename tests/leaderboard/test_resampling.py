@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from lm_eval_trust.analysis.comparison import BOOTSTRAP, MCNEMAR, compare
-from lm_eval_trust.leaderboard.items import Strata, Stratum, averaged
+from lm_eval_trust.leaderboard.items import Strata, Stratum, Value, averaged
 from lm_eval_trust.leaderboard.resampling import compare_rows
-from lm_eval_trust.leaderboard.samples import Value
 
 
 def strata(values: Sequence[float], groups: Sequence[str] | None = None, first: int = 0) -> Strata:

@@ -15,11 +15,8 @@ from typing import Any
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.leaderboard.board import Board
-from lm_eval_trust.leaderboard.page.analyses import analysis_payload
-from lm_eval_trust.leaderboard.page.compression import encode
-from lm_eval_trust.leaderboard.page.payload import board_payload
-from lm_eval_trust.leaderboard.page.samples import SampleSets
-from lm_eval_trust.leaderboard.page.sweeps import sweep_payload
+from lm_eval_trust.leaderboard.page.payload import analysis_payload, board_payload, sweep_payload
+from lm_eval_trust.leaderboard.page.samples import SampleSets, encode
 
 TITLE = "Trustworthiness leaderboard"
 #: The page's script in the order of its parts; each uses only what stands before it.

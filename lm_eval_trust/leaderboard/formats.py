@@ -1,21 +1,46 @@
-"""Boards as CSV files with all digits: scores, pairs, categories, trade-offs."""
+"""A leaderboard's files: tables for readers, and JSON and CSV with all digits.
+
+CSV is written by the standard library: pandas would print whole numbers beside a gap as floats.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.core.errors import unknown_name
+from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.leaderboard.board import Board
+from lm_eval_trust.leaderboard.typeset import to_latex, to_markdown
 
 Line = Mapping[str, Any]
 
 
+def to_json(boards: Sequence[Board]) -> str:
+    """Return boards as JSON text, without their runs; the provenance names the files."""
+    found = {"boards": [_plain_board(board) for board in boards]}
+    return json.dumps(found, indent=1, ensure_ascii=False, default=str) + "\n"
+
+
+def _plain_board(board: Board) -> dict[str, Any]:
+    rows = tuple(replace(row, runs=()) for row in board.rows)
+    found = asdict(replace(board, rows=rows))
+    for row in found["rows"]:
+        del row["runs"]
+    for column, kept in zip(found["columns"], board.columns, strict=True):
+        column["key"] = kept.key
+    return found
+
+
 def to_csv(boards: Sequence[Board]) -> dict[str, str]:
-    """Return name of a file → its text; the board's number stands in the first column."""
+    """Return name of a file → its text; the first column is the board's number."""
     return {
-        name: _text(
+        name: _csv_text(
             header,
             [{"board": i, **line} for i, board in enumerate(boards, 1) for line in lines(board)],
         )
@@ -98,7 +123,7 @@ def _correlations(board: Board) -> Iterator[Line]:
         }
 
 
-#: Name of a file → columns that it has even without a line, and what yields its lines.
+#: Name of a file → columns that it has even when empty, and what yields its lines.
 _WRITERS: Mapping[str, tuple[str, Callable[[Board], Iterable[Line]]]] = {
     "leaderboard.csv": ("model reported", _scores),
     "pairs.csv": ("first second column difference low high p", _pairs),
@@ -108,10 +133,51 @@ _WRITERS: Mapping[str, tuple[str, Callable[[Board], Iterable[Line]]]] = {
 }
 
 
-def _text(header: str, lines: Sequence[Line]) -> str:
+def _csv_text(header: str, lines: Sequence[Line]) -> str:
     names = dict.fromkeys(["board", *header.split(), *(name for line in lines for name in line)])
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
+
+
+#: Name of a format → function from boards to file names and texts.
+FORMATS: Mapping[str, Callable[[Sequence[Board]], Mapping[str, str]]] = {
+    "md": lambda boards: {"leaderboard.md": to_markdown(boards)},
+    "csv": to_csv,
+    "tex": lambda boards: {"leaderboard.tex": to_latex(boards)},
+    "json": lambda boards: {"leaderboard.json": to_json(boards)},
+}
+
+
+def texts(boards: Sequence[Board], formats: Iterable[str]) -> dict[str, str]:
+    """Return name of a file → its text.
+
+    Raises:
+        InputError: There is no such format.
+    """
+    found: dict[str, str] = {}
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown_name("format", name, FORMATS)
+        found.update(FORMATS[name](boards))
+    return found
+
+
+def write_tables(folder: Path, boards: Sequence[Board], formats: Iterable[str]) -> list[Path]:
+    """Write a leaderboard's files, each atomically.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: There is no such format.
+        ExternalError: A file cannot be written.
+    """
+    written = []
+    for name, text in texts(boards, formats).items():
+        with atomic_path(folder / name) as path:
+            path.write_text(text, encoding="utf-8")
+        written.append(folder / name)
+    return written

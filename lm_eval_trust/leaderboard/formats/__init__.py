@@ -1,1 +1,0 @@
-"""Formats of a leaderboard: a function each, from boards to text."""
