@@ -22,8 +22,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from lm_eval_trust.models.proxy_loading import PartLoader, find_part
-from lm_eval_trust.models.proxy_model import Part, ProxyTunedModel
+from lm_eval_trust.models.proxy import Part, ProxyTunedModel
+from lm_eval_trust.models.proxy_parts import PartLoader, find_part
 
 PROMPTS = (
     "The river Tessel rises in the hills of Bram and",

@@ -15,7 +15,7 @@ MODELS: dict[str, str] = {
     "finetuned_amber": "lm_eval_trust.model_wrappers.tuned:FinetunedAmber",
     "lora_amber": "lm_eval_trust.model_wrappers.tuned:LoraAmber",
     "proxy_amber": "lm_eval_trust.model_wrappers.proxy:ProxyAmber",
-    "steered_amber": "lm_eval_trust.model_wrappers.steered:SteeredAmber",
+    "steered_amber": "lm_eval_trust.model_wrappers.amber:SteeredAmber",
 }
 
 _MARK = "_lm_eval_trust_task_path"

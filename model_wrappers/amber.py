@@ -1,4 +1,4 @@
-"""``amber``: LLM360's Amber at any of its pre-training checkpoints, or any other model."""
+"""``amber``, LLM360's Amber at any checkpoint, or any other model; ``steered_amber``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from lm_eval_trust.benchmarks.settings import MINI
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.mini.members import MIDDLE, MIDDLE_LAYER, is_mini
-from lm_eval_trust.model_wrappers.arguments import as_flag, plan_from_arguments, split_arguments
+from lm_eval_trust.model_wrappers.arguments import (
+    as_flag,
+    parse_arguments,
+    plan_from_arguments,
+    split_arguments,
+)
 from lm_eval_trust.model_wrappers.steerable import SteerableLM
 
 AMBER = "LLM360/Amber"
+AMBER_CHAT = "LLM360/AmberChat"
 #: Amber's revisions are ckpt_000 to ckpt_358; its last checkpoint, 359, is ``main``.
 LAST_CHECKPOINT = 359
 #: Of vectors for the embedded family, where the arguments do not say: its own world, a checkpoint
@@ -91,6 +97,30 @@ class Amber(SteerableLM):
             trained_on=trained_on,
             **rest,
         )
+
+    @classmethod
+    def create_from_arg_string(
+        cls, arg_string: str, additional_config: dict[str, Any] | None = None
+    ) -> Amber:
+        """Make the model from ``NAME=VALUE,…``; see ``lm_eval.api.model.LM``.
+
+        Raises:
+            InputError: A name is given twice, or what the class raises.
+        """
+        made: Amber = cls.create_from_arg_obj(parse_arguments(arg_string), additional_config)
+        return made
+
+
+class SteeredAmber(Amber):
+    """Harness model ``steered_amber``.
+
+    By default AmberChat, steered at layer 16 with α = 1 by the mass-mean vector that
+    ``LLM360/Amber`` at ``ckpt_179`` gives on the universal set (arXiv 2402.19465, section 3.4 and
+    eq. 2). See :class:`Amber` for the arguments.
+    """
+
+    DEFAULT_MODEL: ClassVar[str] = AMBER_CHAT
+    DEFAULT_STEERING: ClassVar[Mapping[str, Any]] = {"dimension": "universal"}
 
 
 def _mini_folder(name: str, revision: str | None) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lm_eval.models.huggingface import HFLM
+from lm_eval.utils import simple_parse_args_string
 
 from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.model_wrappers.lm_eval_internals import hflm_arguments
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import (
     STEERING_KEYS,
@@ -43,6 +43,20 @@ _LOADING_ARGUMENTS = frozenset(
 )
 
 
+def parse_arguments(text: str) -> dict[str, Any]:
+    """Return model arguments that are written as ``NAME=VALUE,…``, as the harness reads them.
+
+    Raises:
+        InputError: A name is given twice, of which the harness would take the last.
+    """
+    names = [part.partition("=")[0] for part in text.split(",") if part]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"The model argument {name!r} is given twice; keep one.")
+    found: dict[str, Any] = simple_parse_args_string(text)
+    return found
+
+
 def split_arguments(
     arguments: Mapping[str, Any], own_names: frozenset[str]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -55,7 +69,7 @@ def split_arguments(
     Raises:
         InputError: An argument is none of these; the nearest name is suggested.
     """
-    allowed = frozenset(STEERING_KEYS) | own_names | _hflm_arguments() | _LOADING_ARGUMENTS
+    allowed = frozenset(STEERING_KEYS) | own_names | hflm_arguments() | _LOADING_ARGUMENTS
     for name in arguments:
         if name not in allowed:
             raise unknown_name("model argument", name, allowed)
@@ -114,11 +128,6 @@ def as_flag(name: str, value: Any) -> bool:
     if text not in ("true", "false", "1", "0"):
         raise InputError(f"{name}={value!r} is neither true nor false.")
     return text in ("true", "1")
-
-
-def _hflm_arguments() -> frozenset[str]:
-    parameters = inspect.signature(HFLM.__init__).parameters.values()
-    return frozenset(p.name for p in parameters if p.kind is not p.VAR_KEYWORD) - {"self"}
 
 
 def _usable(device: Any) -> str | None:

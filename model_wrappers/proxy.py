@@ -17,13 +17,15 @@ from tqdm import tqdm
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.mini.members import BASE, CHAT, is_mini
-from lm_eval_trust.model_wrappers.amber import AMBER, Amber
-from lm_eval_trust.model_wrappers.tuned import AMBER_CHAT
-from lm_eval_trust.models.proxy_candidates import Candidates
-from lm_eval_trust.models.proxy_loading import PartLoader, PartSource, find_part, tokenizers_of
-from lm_eval_trust.models.proxy_model import Part, ProxyTunedModel
-from lm_eval_trust.models.proxy_vocabulary import check_vocabularies
-from lm_eval_trust.models.token_shift import TokenMovement, measure_movement
+from lm_eval_trust.model_wrappers.amber import AMBER, AMBER_CHAT, Amber
+from lm_eval_trust.models.proxy import Candidates, Part, ProxyTunedModel, TokenShift, measure_shift
+from lm_eval_trust.models.proxy_parts import (
+    PartLoader,
+    PartSource,
+    check_vocabularies,
+    find_part,
+    tokenizers_of,
+)
 
 #: Rows that are measured at once for the record.
 _RECORDED_ROWS = 8
@@ -173,7 +175,7 @@ class ProxyAmber(Amber):
         pairs = [(prompt or [self.prefix_token_id], answer) for prompt, answer in encoded]
         ends = torch.tensor([len(prompt) - 1 for prompt, _ in pairs])
         with self._steering(ends):
-            found = measure_movement(self.model, pairs)
+            found = measure_shift(self.model, pairs)
         return [
             json.dumps(
                 {
@@ -188,7 +190,7 @@ class ProxyAmber(Amber):
             for request, answer, tokens in zip(requests, answers, found, strict=True)
         ]
 
-    def _described(self, movement: TokenMovement) -> Mapping[str, Any]:
+    def _described(self, movement: TokenShift) -> Mapping[str, Any]:
         texts = {
             "text": self.tok_decode([movement.token]),
             "base_text": self.tok_decode([movement.base_choice]),

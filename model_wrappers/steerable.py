@@ -17,6 +17,7 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.model_wrappers.leak_guard import refuse_leaks
+from lm_eval_trust.model_wrappers.lm_eval_internals import keep_responses_apart
 from lm_eval_trust.model_wrappers.prompt_ends import (
     PromptEnds,
     TokenRequest,
@@ -24,7 +25,6 @@ from lm_eval_trust.model_wrappers.prompt_ends import (
     rolling_prompt_ends,
     unambiguous_batches,
 )
-from lm_eval_trust.model_wrappers.response_cache import keep_responses_apart
 from lm_eval_trust.models.sources import Source, find_source, provenance_of_model
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan

@@ -190,7 +190,7 @@ def _weights(model: str, arguments: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _part(name: str, spec: str) -> str:
-    from lm_eval_trust.models.proxy_loading import find_part
+    from lm_eval_trust.models.proxy_parts import find_part
 
     return find_adapter(spec).identity if name == "adapter" else find_part(spec).identity
 

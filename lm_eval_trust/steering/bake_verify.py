@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.models.tokens import context_length
+from lm_eval_trust.models.tokens import context_length, padded_batch
 
 #: From two words to several sentences, so that a batch of them is padded.
 PROMPTS = (
@@ -129,17 +129,9 @@ def logits_of(model: Any, rows: Sequence[Sequence[int]]) -> torch.Tensor:
 
 @torch.no_grad()
 def _logits(model: Any, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-    width = max(map(len, rows))
-    tokens = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows])
-    lengths = torch.tensor([len(row) for row in rows])
-    mask = torch.arange(width)[None] >= width - lengths[:, None]
-    device = model.get_input_embeddings().weight.device
-    output = model(
-        input_ids=tokens.to(device),
-        attention_mask=mask.long().to(device),
-        position_ids=(mask.long().cumsum(dim=1) - 1).clamp(min=0).to(device),
-    )
-    return output.logits.float().cpu()[mask]  # type: ignore[no-any-return]
+    batch = padded_batch(rows, device=model.get_input_embeddings().weight.device)
+    logits: torch.Tensor = model(**batch).logits[batch["attention_mask"].bool()]
+    return logits.float().cpu()
 
 
 @dataclass(frozen=True)

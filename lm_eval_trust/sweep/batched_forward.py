@@ -21,7 +21,7 @@ from torch import nn
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from lm_eval_trust.models.decoder_blocks import decoder_blocks, decoder_of, hidden_size
-from lm_eval_trust.models.kv_cache import CACHE
+from lm_eval_trust.models.transformers_internals import CACHE
 from lm_eval_trust.steering.actions import Direction
 from lm_eval_trust.steering.hooks import steer
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep

@@ -17,7 +17,7 @@ from transformers import (
 )
 from transformers.cache_utils import Cache
 
-from lm_eval_trust.models.kv_cache import CACHE
+from lm_eval_trust.models.transformers_internals import CACHE
 from lm_eval_trust.sweep.batched_forward import SharedForward
 
 

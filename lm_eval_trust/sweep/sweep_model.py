@@ -20,7 +20,7 @@ from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.model_wrappers.amber import Amber
 from lm_eval_trust.model_wrappers.prompt_ends import TokenRequest, model_input, prompt_ends_of
 from lm_eval_trust.model_wrappers.tuned import FinetunedAmber, LoraAmber
-from lm_eval_trust.models.kv_cache import CACHE
+from lm_eval_trust.models.transformers_internals import CACHE
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.sweep.answers import AnswerStore, Key
 from lm_eval_trust.sweep.batched_forward import SharedForward

@@ -22,7 +22,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from lm_eval_trust.models.decoder_blocks import decoder_blocks
-from lm_eval_trust.models.kv_cache import CACHE
+from lm_eval_trust.models.transformers_internals import CACHE
 from lm_eval_trust.steering.hooks import Steerer
 
 Loaded = Callable[[Path], tuple[Any, Any]]

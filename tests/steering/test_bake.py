@@ -15,7 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from support.baking import distance, load, logits, some_plan, some_vector
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from lm_eval_trust.model_wrappers.steered import SteeredAmber
+from lm_eval_trust.model_wrappers.amber import SteeredAmber
 from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.steering.bake import OUTPUT_BIASES, Bake, bake
 

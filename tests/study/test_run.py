@@ -13,7 +13,7 @@ from lm_eval.models.huggingface import HFLM
 from support.harness import evaluate
 
 from lm_eval_trust.cli import main
-from lm_eval_trust.model_wrappers.steered import SteeredAmber
+from lm_eval_trust.model_wrappers.amber import SteeredAmber
 from lm_eval_trust.steering.build import build_vector
 from lm_eval_trust.steering.vectors import load_vector
 from lm_eval_trust.study.cell_runners import VECTOR, activation_set

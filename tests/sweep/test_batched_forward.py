@@ -9,7 +9,7 @@ import torch
 from support.models import build_llama
 from transformers import GenerationConfig, LlamaForCausalLM
 
-from lm_eval_trust.models.kv_cache import CACHE
+from lm_eval_trust.models.transformers_internals import CACHE
 from lm_eval_trust.steering.actions import ACTIONS
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan as Plan

@@ -6,7 +6,7 @@ import pytest
 from support.models import build_tokenizer
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.models.proxy_vocabulary import check_vocabularies
+from lm_eval_trust.models.proxy_parts import check_vocabularies
 
 
 def test_equal_vocabularies_pass() -> None:

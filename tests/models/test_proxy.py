@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.models import build_llama
 from transformers import AutoModelForCausalLM, DynamicCache, LlamaForCausalLM
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.models.kv_cache import CACHE
-from lm_eval_trust.models.proxy_candidates import Candidates
-from lm_eval_trust.models.proxy_model import Part, ProxyTunedModel
-from lm_eval_trust.models.token_shift import measure_movement
+from lm_eval_trust.models.proxy import Candidates, Part, ProxyTunedModel, measure_shift
+from lm_eval_trust.models.transformers_internals import CACHE
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 
@@ -157,7 +157,7 @@ def test_the_record_is_what_the_distributions_say(
 ) -> None:
     proxy = ensemble(*llamas, alpha=0.4, candidates=candidates)
     answers = [([5, 9, 30], [40, 41]), ([7], [8, 9, 10]), ([11, 12], [])]
-    for (prompt, answer), found in zip(answers, measure_movement(proxy, answers), strict=True):
+    for (prompt, answer), found in zip(answers, measure_shift(proxy, answers), strict=True):
         output = proxy(torch.tensor([[*prompt, *answer]]))
         mixed, base = (x[0].double() for x in (output.logits, output.base_logits))
         assert [m.token for m in found] == answer
@@ -171,6 +171,7 @@ def test_the_record_is_what_the_distributions_say(
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_identities_hold_on_smollm2(smollm2: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32).eval()
     expert = copy.deepcopy(base)
@@ -183,3 +184,40 @@ def test_identities_hold_on_smollm2(smollm2: Path) -> None:
     difference = ensemble(base, expert, base)(ids).logits - expected
     assert difference.abs().max() < 1e-4
     assert torch.equal(ensemble(base, expert, base, alpha=0.0)(ids).logits, base(ids).logits)
+
+
+def kept(restricted: torch.Tensor) -> set[int]:
+    return {i for i, value in enumerate(restricted.tolist()) if value > float("-inf")}
+
+
+def test_all_tokens_by_default() -> None:
+    logits, base = torch.randn(2, 3, 7), torch.randn(2, 3, 7)
+    assert torch.equal(Candidates().restrict(logits, base), logits)
+    assert torch.equal(Candidates(top_k=7, top_p=1.0).restrict(logits, base), logits)
+
+
+@settings(max_examples=50)
+@given(seed=st.integers(0, 10_000), top_k=st.integers(1, 11), top_p=st.floats(0.01, 0.99))
+def test_restriction_equals_a_loop(seed: int, top_k: int, top_p: float) -> None:
+    torch.manual_seed(seed)
+    logits, base = torch.randn(11, dtype=torch.float64), 3 * torch.randn(11, dtype=torch.float64)
+    order = sorted(range(11), key=lambda i: -base[i].item())
+    probabilities = base.softmax(-1)
+    nucleus: set[int] = set()
+    total = 0.0
+    for token in order:
+        if total >= top_p:
+            break
+        nucleus.add(token)
+        total += probabilities[token].item()
+    assert kept(Candidates(top_k=top_k).restrict(logits, base)) == set(order[:top_k])
+    assert kept(Candidates(top_p=top_p).restrict(logits, base)) == nucleus
+    both = Candidates(top_k=top_k, top_p=top_p).restrict(logits, base)
+    assert kept(both) == nucleus & set(order[:top_k])
+    assert all(both[i] == logits[i] for i in kept(both))
+
+
+@pytest.mark.parametrize("settings", [{"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}])
+def test_impossible_restrictions_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="proxy_top"):
+        Candidates(**settings)

@@ -1,25 +1,66 @@
-"""The ensemble as a model of transformers: base + α (expert − anti-expert)."""
+"""Proxy-tuning: base + α (expert − anti-expert) as a model of transformers.
+
+Beside the ensemble: which tokens it may choose from, and how far it moved an answer.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.models.kv_cache import CACHE
-from lm_eval_trust.models.proxy_cache import JoinedCache
-from lm_eval_trust.models.proxy_candidates import Candidates
+from lm_eval_trust.models.tokens import padded_batch
+from lm_eval_trust.models.transformers_internals import CACHE, JoinedCache, JoiningGeneration
 
 Scope = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Which tokens an ensemble may choose from; all of them by default.
+
+    As in DExperts (Liu et al. 2021, section 2.2), whose code truncates the base model's
+    distribution before experts change it.
+
+    Attributes:
+        top_k: The base model's so many likeliest tokens; ``None`` for no such limit.
+        top_p: The base model's likeliest tokens until their probability reaches this; ``None``
+            for no such limit.
+    """
+
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.top_k is not None and self.top_k < 1:
+            raise InputError(f"proxy_top_k={self.top_k} leaves no token; expected 1 or more.")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise InputError(f"proxy_top_p={self.top_p} is no probability above 0, up to 1.")
+
+    def restrict(self, logits: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+        """Return logits (…, vocabulary) with −∞ wherever ``base``, of the same shape, rules out."""
+        if self.top_k is not None and self.top_k < base.shape[-1]:
+            least = base.topk(self.top_k, dim=-1).values[..., -1:]
+            logits = logits.masked_fill(base < least, -torch.inf)
+        if self.top_p is not None and self.top_p < 1:
+            logits = logits.masked_fill(~_nucleus(base, self.top_p), -torch.inf)
+        return logits
+
+
+def _nucleus(base: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Return which tokens are in the smallest set of likeliest ones that holds ``top_p``."""
+    probabilities, order = base.softmax(dim=-1).sort(dim=-1, descending=True)
+    before = probabilities.cumsum(dim=-1) - probabilities
+    return torch.zeros_like(base, dtype=torch.bool).scatter(-1, order, before < top_p)
 
 
 @dataclass
@@ -55,7 +96,7 @@ class ProxyOutput(CausalLMOutputWithPast):  # type: ignore[misc]
     base_logits: torch.Tensor | None = None
 
 
-class ProxyTunedModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class ProxyTunedModel(PreTrainedModel, JoiningGeneration):  # type: ignore[misc]
     """Proxy-tuning (Liu et al. 2024; arXiv 2402.19465, appendix F).
 
     The logits are those of ``base`` plus α times the difference of ``expert`` and
@@ -95,6 +136,11 @@ class ProxyTunedModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         self.candidates = candidates or Candidates()
         self.generation_config = copy.deepcopy(base.model.generation_config)
 
+    @property
+    def cached_models(self) -> Sequence[PreTrainedModel]:
+        """The three models, each with a cache of its own."""
+        return [part.model for part in self.parts.values()]
+
     def get_input_embeddings(self) -> nn.Module:
         """Return the base model's."""
         embeddings: nn.Module = self.base.get_input_embeddings()
@@ -126,7 +172,7 @@ class ProxyTunedModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         cache: Cache | None = settings.pop(CACHE, None)
         if cache is None and use_cache:
             cache = JoinedCache([DynamicCache(config=p.model.config) for p in self.parts.values()])
-        caches = _require_joined(cache).parts if cache is not None else (None, None, None)
+        caches = JoinedCache.require(cache).parts if cache is not None else (None, None, None)
         base, expert, antiexpert = (
             part(
                 input_ids,
@@ -144,31 +190,58 @@ class ProxyTunedModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         logits = self.candidates.restrict(base + self.alpha * difference, base)
         return ProxyOutput(logits=logits, base_logits=base, **{CACHE: cache})
 
-    def _prepare_cache_for_generation(
-        self,
-        generation_config: Any,
-        model_kwargs: dict[str, Any],
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
-        """Have every part make the kind of cache that was asked for, and join them."""
-        if model_kwargs.get(CACHE) is not None:
-            _require_joined(model_kwargs[CACHE])
-            return
-        made: list[Cache] = []
-        for part in self.parts.values():
-            of_part = dict(model_kwargs)
-            part.model._prepare_cache_for_generation(generation_config, of_part, *args, **kwargs)
-            if of_part.get(CACHE) is None:
-                return
-            made.append(of_part[CACHE])
-        model_kwargs[CACHE] = JoinedCache(made)
+
+@dataclass(frozen=True)
+class TokenShift:
+    """One token of an answer.
+
+    Attributes:
+        token: Its id.
+        logprob: Its log-probability in the ensemble, in nats.
+        base_logprob: Its log-probability in the base model.
+        divergence: Kullback–Leibler divergence of the ensemble's distribution from the base
+            model's at this place, in nats.
+        base_choice: Id of the token that the base model holds likeliest here.
+    """
+
+    token: int
+    logprob: float
+    base_logprob: float
+    divergence: float
+    base_choice: int
 
 
-def _require_joined(cache: Cache) -> JoinedCache:
-    if not isinstance(cache, JoinedCache):
-        raise InputError(
-            f"An ensemble keeps three caches; got a {type(cache).__name__}. Leave the cache out "
-            f"to have them made."
+@torch.no_grad()
+def measure_shift(
+    model: ProxyTunedModel, answers: Sequence[tuple[Sequence[int], Sequence[int]]]
+) -> list[list[TokenShift]]:
+    """Return how far each answer's tokens were moved, by the ensemble beside its base model.
+
+    Args:
+        model: The ensemble.
+        answers: Tokens of prompt and answer; a prompt has at least one. They run as one batch,
+            padded on the right.
+    """
+    rows = [[*prompt, *answer] for prompt, answer in answers]
+    output = model(**padded_batch(rows, side="right", device=model.device))
+    mixed, base = output.logits.log_softmax(-1), output.base_logits.log_softmax(-1)
+    # Tokens outside the candidates have probability 0 and add nothing to the divergence.
+    ratio = torch.where(mixed > -torch.inf, mixed - base, 0.0)
+    divergence = (mixed.exp() * ratio).sum(-1)
+    choices = base.argmax(-1)
+    found = []
+    for row, (prompt, answer) in enumerate(answers):
+        places = range(len(prompt) - 1, len(prompt) + len(answer) - 1)
+        found.append(
+            [
+                TokenShift(
+                    token=token,
+                    logprob=mixed[row, place, token].item(),
+                    base_logprob=base[row, place, token].item(),
+                    divergence=divergence[row, place].item(),
+                    base_choice=int(choices[row, place]),
+                )
+                for place, token in zip(places, answer, strict=True)
+            ]
         )
-    return cache
+    return found

@@ -1,4 +1,4 @@
-"""Load the parts of an ensemble; what several of them share is loaded once."""
+"""The parts of an ensemble: found, compared, and loaded once where several share a model."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.models.adapters import Adapter, attach_adapter, base_of, find_adapter, is_adapter
-from lm_eval_trust.models.proxy_model import Part
+from lm_eval_trust.models.proxy import Part
 from lm_eval_trust.models.sources import (
     Source,
     find_source,
@@ -120,6 +121,38 @@ class PartLoader:
 def tokenizers_of(sources: Mapping[str, PartSource]) -> dict[str, Any]:
     """Return the tokenizer of each part."""
     return {name: load_tokenizer(source.model) for name, source in sources.items()}
+
+
+def check_vocabularies(tokenizers: Mapping[str, Any]) -> None:
+    """Refuse tokenizers that differ in any token: their models' logits could not be added.
+
+    Rows of padding at the end of a model's output stand for no token and are no difference.
+
+    Args:
+        tokenizers: Name of a part → its tokenizer; the first is compared with all others.
+
+    Raises:
+        InputError: With the first token that differs.
+    """
+    (first, tokenizer), *others = tokenizers.items()
+    expected = _tokens(tokenizer)
+    for name, other in others:
+        found = _tokens(other)
+        for position in sorted(expected.keys() | found.keys()):
+            if expected.get(position) != found.get(position):
+                raise InputError(
+                    f"The vocabularies of {first} and {name} differ: token {position} is "
+                    f"{_shown(expected, position)} in {first} and {_shown(found, position)} in "
+                    f"{name}. Proxy-tuning adds logits token by token; choose models of one family."
+                )
+
+
+def _tokens(tokenizer: Any) -> dict[int, str]:
+    return {position: token for token, position in tokenizer.get_vocab().items()}
+
+
+def _shown(tokens: Mapping[int, str], position: int) -> str:
+    return repr(tokens[position]) if position in tokens else "absent"
 
 
 def _key(source: PartSource, device: str) -> _Key:
