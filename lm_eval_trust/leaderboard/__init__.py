@@ -1,1 +1,1 @@
-"""Leaderboard: results of evaluations read, compared with statistics, and set as tables."""
+"""Leaderboard: reads saved evaluations, compares them with statistics, and writes tables."""

@@ -1,4 +1,4 @@
-"""What a leaderboard consists of: columns, rows, paired comparisons, and what follows from them."""
+"""The parts of a leaderboard: columns, rows, paired comparisons, rankings and trade-offs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Column:
     Attributes:
         task: Name of the task or group.
         metric: Name of the metric.
-        filter: The harness's filter that the answers went through.
-        title: Shown, without an arrow.
+        filter: The harness's filter that the answers passed through.
+        title: Heading, without an arrow.
         higher_is_better: Direction.
         dimension: One of the five, ``general``, ``suite``, or empty.
-        headline: Whether it counts in win rates; parts and means of other columns do not.
+        headline: Whether it counts in win rates; parts and means of other columns do not count.
     """
 
     task: str
@@ -50,11 +50,11 @@ class Score:
 
     Attributes:
         value: Mean over seeds.
-        stderr: Standard error of one seed's value (root mean square over seeds); ``None`` where
-            the harness gives none.
-        items: How many items one seed's value is over; ``None`` where it is not told.
-        seeds: How many seeds.
-        spread: Standard deviation between seeds; ``None`` for a single one.
+        stderr: Standard error of one seed's value (root mean square over seeds); ``None`` if the
+            harness gives none.
+        items: Number of items behind one seed's value; ``None`` if unknown.
+        seeds: Number of seeds.
+        spread: Standard deviation between seeds; ``None`` for one seed.
     """
 
     value: float
@@ -66,14 +66,14 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """One model as it was evaluated, its seeds together.
+    """One model as it was evaluated, with all its seeds.
 
     Attributes:
-        name: Shown; unique in a board.
+        name: Unique on a board.
         scores: Column's key → score.
-        runs: The runs behind it: one a seed, or several with different tasks.
+        runs: The runs behind it: one for each seed, or several with different tasks.
         provenance: Model, arguments, steering, fingerprint, date, versions, judges, seeds, limit.
-        reported: Whether a paper reports it; such a row is never ranked.
+        reported: Whether it is taken from a paper; such a row is never ranked.
     """
 
     name: str
@@ -85,14 +85,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows on the samples that they share, in one column.
+    """Two rows compared in one column, on the samples that they share.
 
     Attributes:
         first: Name of a row.
         second: Name of the other.
         column: Column's key.
         comparison: Second minus first.
-        adjusted_p: After Holm's correction over all tests of the board.
+        adjusted_p: p after Holm's correction over all tests of the board.
     """
 
     first: str
@@ -107,7 +107,7 @@ class Category:
     """A column's scores on the items of one category.
 
     Attributes:
-        kind: What the categories are, such as ``target group``.
+        kind: What the categories are called, e.g. ``target group``.
         name: The category.
         scores: Row's name → score.
     """
@@ -119,7 +119,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Correlation:
-    """How changes in two dimensions go together over rows.
+    """Correlation over rows between changes in two dimensions.
 
     Attributes:
         first: A dimension.
@@ -128,7 +128,7 @@ class Correlation:
         low: Lower end of its interval.
         high: Upper end.
         p: Two-sided.
-        rows: How many rows it is over.
+        rows: Number of rows.
     """
 
     first: str
@@ -142,12 +142,12 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Tradeoffs:
-    """What rows gain and lose against the reference, dimension by dimension.
+    """What rows gain and lose against the reference, by dimension.
 
     Attributes:
         dimensions: The matrix's columns.
-        changes: Row's name → dimension → paired change against the reference, positive is better.
-        correlations: Between dimensions, over rows; empty below four rows.
+        changes: Row's name → dimension → paired change from the reference; positive is better.
+        correlations: Between dimensions, over rows; empty with fewer than four rows.
     """
 
     dimensions: tuple[str, ...] = ()
@@ -157,20 +157,20 @@ class Tradeoffs:
 
 @dataclass(frozen=True)
 class Board:
-    """Rows that can be compared with each other.
+    """Rows that compare with each other.
 
     Attributes:
         columns: In the paper's order.
         rows: Measured ones, then reported ones.
-        pairs: Paired comparisons, all that samples allow.
-        reference: Name of the row that others are compared with; ``None`` where there is none.
-        win_rates: Name of each measured row → mean share of other rows that it beats, 0 to 1.
-        front: Names of the rows that no other one beats in both trust and general ability.
+        pairs: Paired comparisons, where samples allow them.
+        reference: Name of the row that others are compared with; ``None`` without one.
+        win_rates: Measured row's name → mean share of the other rows that it beats, 0 to 1.
+        front: Names of the rows on the Pareto front of trust and general ability.
         categories: Column's key → its categories.
-        tradeoffs: Changes against the reference by dimension.
-        kept_apart: Why rows of other boards are not here.
-        notes: What a reader has to know: judges' calibration, what could not be tested and why.
-        confidence: Of all intervals.
+        tradeoffs: Changes from the reference by dimension.
+        kept_apart: Why rows of other boards are not on this one.
+        notes: Judges and their calibration; what could not be tested, and why.
+        confidence: Level of all intervals.
     """
 
     columns: tuple[Column, ...]

@@ -324,5 +324,5 @@ def _why(row: Row, column: Column) -> str:
         run.samples_file(task).exists() for run in row.runs for task in leaves(run, column.task)
     )
     if all(saved):
-        return "the figure is no mean over items"
+        return "the score is not a mean over items"
     return "samples were not saved (--log_samples)"

@@ -98,8 +98,8 @@ class Samples:
         for of_filter in by_filter.values() or [[]]:
             if expected is not None and len(of_filter) != expected:
                 raise InputError(
-                    f"{file} holds {len(of_filter)} samples where the results "
-                    f"tell of {expected}; it is damaged or of another run."
+                    f"{file} holds {len(of_filter)} samples, but the results are of {expected}; "
+                    f"it is damaged or belongs to another run."
                 )
         try:
             return {

@@ -1,4 +1,4 @@
-"""Columns in the paper's order (Qian et al. 2024, Tables 1 and 2), and those of further tasks."""
+"""Columns: the paper's in its order (Qian et al. 2024, Tables 1 and 2), then other tasks'."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.leaderboard.board import GENERAL, SUITE, Column
 
 _PLAIN = "none"
-#: What the harness writes where it was told to score nothing.
+#: The harness's metric of a run without scoring.
 _NO_METRIC = "bypass"
 _NOT_METRICS = frozenset(("alias", "name", "sample_len", "sample_count", _NO_METRIC))
 
@@ -99,14 +99,14 @@ SLOTS: tuple[Slot, ...] = (
 
 
 def figures(run: SavedRun, task: str) -> Mapping[str, Any]:
-    """Return what the harness wrote of a task or group."""
+    """Return the harness's record of a task or group."""
     groups = run.results.get("groups") or {}
     found: Mapping[str, Any] = run.results["results"].get(task) or groups.get(task) or {}
     return found
 
 
 def numbers(run: SavedRun, task: str) -> dict[tuple[str, str], float]:
-    """Return a task's or group's finite metrics: (metric, filter) → value, in the file's order."""
+    """Return a task's or group's finite scores: (metric, filter) → value, in the file's order."""
     found = {}
     for name, value in figures(run, task).items():
         metric, _, filter_name = name.partition(",")
@@ -118,13 +118,13 @@ def numbers(run: SavedRun, task: str) -> dict[tuple[str, str], float]:
 
 
 def stderr(run: SavedRun, column: Column) -> float | None:
-    """Return the harness's standard error; ``None`` where it gives none (``N/A``)."""
+    """Return the harness's standard error; ``None`` if it gives none (``N/A``)."""
     value = figures(run, column.task).get(f"{column.metric}_stderr,{column.filter}")
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def leaves(run: SavedRun, name: str) -> tuple[str, ...]:
-    """Return the tasks of a group, of its groups too; of a task, itself."""
+    """Return the tasks of a group, also those of its groups; of a task, the task itself."""
     listed = (run.results.get("group_subtasks") or {}).get(name) or ()
     members = [member for member in listed if member != name]
     if not members:
@@ -133,9 +133,9 @@ def leaves(run: SavedRun, name: str) -> tuple[str, ...]:
 
 
 def columns_of(runs: Iterable[SavedRun]) -> tuple[Column, ...]:
-    """Return the columns that these runs fill: the paper's, then each further task's first metric.
+    """Return the columns that these runs fill: known ones, then each other task's first metric.
 
-    Tasks of a group that has a figure of its own stand for nothing but the group's.
+    Tasks of a group that has a score of its own get no columns of their own.
     """
     runs = tuple(runs)
     known = [column for slot in SLOTS for column in _filled(slot, runs)]
@@ -146,7 +146,7 @@ def columns_of(runs: Iterable[SavedRun]) -> tuple[Column, ...]:
         for task in run.results["results"]:
             if task not in hidden:
                 others.update((c.key, c) for c in _first_metric(run, task))
-    return _told_apart([*known, *others.values()])
+    return _distinct_titles([*known, *others.values()])
 
 
 def _filled(slot: Slot, runs: Sequence[SavedRun]) -> Iterator[Column]:
@@ -189,8 +189,8 @@ def _first_metric(run: SavedRun, task: str) -> Iterator[Column]:
             yield Column(task, name, filter_name, title, higher)
 
 
-def _told_apart(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """Return the columns, those of one title named by their tasks."""
+def _distinct_titles(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """Return the columns; where titles repeat, with the task in the title."""
     titles = [column.title for column in columns]
     return tuple(
         replace(column, title=f"{column.title} ({column.task})")

@@ -1,4 +1,4 @@
-"""What rows are called: the model, and what was done to it."""
+"""Names of rows: the model and how it was changed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import JUDGED_FROM, SavedRun
 from lm_eval_trust.leaderboard.identity import EXECUTION_ARGUMENTS, arguments_of
 
-#: Models of ours, which are told by what they do and need no further word.
+#: Our own models, whose names already say how they were changed.
 _OWN = frozenset(("amber", "steered_amber", "lora_amber", "finetuned_amber", "proxy_amber"))
-#: Shortest beginning of a fingerprint that is taken for one.
+#: Characters of a fingerprint that identify it, at least.
 _SHORTEST = 6
 
 
 def default_name(run: SavedRun) -> str:
-    """Return a short name from a run's model and arguments."""
+    """Return a short name made of a run's model and arguments."""
     config = run.results.get("config") or {}
     arguments = arguments_of(run)
     parts = [_model(run, arguments)]
@@ -36,9 +36,9 @@ def default_name(run: SavedRun) -> str:
 
 
 def unique_names(rows: Sequence[tuple[str, Sequence[SavedRun]]]) -> list[str]:
-    """Return names; those that several rows share are told apart.
+    """Return unique names: where several rows share one, with the arguments that differ.
 
-    By the arguments that differ, else by number.
+    If no arguments differ, the rows are numbered.
 
     Args:
         rows: Wanted name and runs of each row.
@@ -62,7 +62,7 @@ def given_names(pairs: Iterable[str]) -> dict[str, str]:
     """Read ``fingerprint-or-path=NAME``.
 
     Raises:
-        InputError: A pair has another form, or gives one thing two names.
+        InputError: A pair has another form, or one place gets two names.
     """
     found: dict[str, str] = {}
     for pair in pairs:
@@ -75,10 +75,10 @@ def given_names(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def chosen_name(runs: Sequence[SavedRun], given: Mapping[str, str]) -> tuple[str, set[str]]:
-    """Return a row's name, and which of the given pairs it is by.
+    """Return a row's name, and the given places that fit the row.
 
     Raises:
-        InputError: Two pairs give it two names.
+        InputError: The given places have different names.
     """
     by = {place for place in given if any(_is(run, place) for run in runs)}
     names = {given[place] for place in by}
@@ -107,7 +107,7 @@ def _model(run: SavedRun, arguments: Mapping[str, Any]) -> str:
 
 
 def _checkpoint(given: str) -> str:
-    """Return the checkpoint's name, of which its number may stand alone."""
+    """Return a checkpoint's name, which may be given by its number alone."""
     return f"ckpt_{int(given):03d}" if given.isdecimal() else given
 
 
@@ -122,7 +122,7 @@ def _changes(arguments: Mapping[str, Any], config: Mapping[str, Any]) -> Iterabl
 
 
 def _steering(steering: Mapping[str, Any]) -> Iterable[str]:
-    """Yield a text for each vector with all its layers."""
+    """Yield one part for each vector, with all its layers."""
     made = [str(built.get("dimension")) for built in steering.get("built_from") or ()]
     by_vector: dict[tuple[Any, ...], list[str]] = {}
     for step in steering.get("steps") or ():

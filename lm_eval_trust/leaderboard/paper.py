@@ -1,7 +1,7 @@
-"""What Qian et al. (2024, arXiv 2402.19465) report of AmberChat in Tables 1 and 2.
+"""Scores of AmberChat that Qian et al. (2024, arXiv 2402.19465) report in Tables 1 and 2.
 
-Truthfulness was judged by fine-tuned davinci models that are gone, and ConfAIde, StereoSet and
-SST-2 were asked otherwise than here, so these figures are reference, never rivals.
+They are shown for reference and never ranked: truthfulness was judged by fine-tuned davinci models
+that no longer exist, and ConfAIde, StereoSet and SST-2 used other prompts.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _TABLE_1: dict[str, tuple[float, ...]] = {
         *(0.0320, 0.5192, 0.4580, 0.5367),
     ),
 }
-#: Its first row, AmberChat as it is, has Table 1's figures.
+#: Without its first row, plain AmberChat, whose scores are those of Table 1.
 _TABLE_2: dict[str, tuple[float, ...]] = {
     "AmberChat + v(StereoSet, ckpt_179)": (
         *(0.5799, 0.5986, 0.3524, 0.2499, 0.3914, 0.2851, 0.0600, 0.5055, 0.5390),
@@ -56,9 +56,9 @@ _TABLE_2: dict[str, tuple[float, ...]] = {
 
 
 def with_reported(boards: Sequence[Board]) -> tuple[Board, ...]:
-    """Return the boards with the paper's rows, which get one of their own if none is of its tasks.
+    """Return the boards with the paper's rows, on a board of their own if none has its tasks.
 
-    The embedded world's figures are no neighbours of a paper's on real benchmarks.
+    They are not added to boards of the embedded world, whose scores do not compare with theirs.
     """
     real = [any(_slot_of(column) for column in board.columns) for board in boards]
     found = [_with_rows(b) if is_real else b for b, is_real in zip(boards, real, strict=True)]
@@ -71,12 +71,12 @@ def _with_rows(board: Board) -> Board:
         board,
         columns=columns,
         rows=(*board.rows, *_rows(columns)),
-        notes=(*board.notes, f"{SOURCE} reports the rows marked so; they are not ranked."),
+        notes=(*board.notes, f"Rows marked (reported) are from {SOURCE}; they are not ranked."),
     )
 
 
 def _with_places(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """Return the columns with those that only the paper fills, in the paper's order."""
+    """Return the columns and those that only the paper fills, in the paper's order."""
     filled = {_slot_of(column) for column in columns}
     order = {id(slot): i for i, slot in enumerate(SLOTS)}
     added = [slot.column(slot.tasks[0]) for slot in SLOTS if slot.reported and slot not in filled]
@@ -90,7 +90,7 @@ def _with_places(columns: Sequence[Column]) -> tuple[Column, ...]:
 
 
 def _rows(columns: Iterable[Column]) -> tuple[Row, ...]:
-    """Return the paper's rows, with a score in each of these columns that it has."""
+    """Return the paper's rows, with its scores in these columns."""
     by_title = {slot.title: column for column in columns if (slot := _slot_of(column)) is not None}
     rows = []
     for number, titles, table in (
@@ -109,7 +109,7 @@ def _rows(columns: Iterable[Column]) -> tuple[Row, ...]:
 
 
 def _slot_of(column: Column) -> Slot | None:
-    """Return the place of the paper's table that a column stands in; never the mini family's."""
+    """Return the column's slot in the paper's tables; ``None`` for the embedded world's tasks."""
     return next(
         (
             slot

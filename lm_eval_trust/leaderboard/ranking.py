@@ -16,14 +16,14 @@ _TRUST = frozenset(dimension.name for dimension in DIMENSIONS)
 
 
 def oriented(column: Column, value: float) -> float:
-    """Return a value such that larger is better."""
+    """Return a value with its sign changed if lower is better."""
     return value if column.higher_is_better else -value
 
 
 def ranks(column: Column, rows: Iterable[Row]) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names of the best rows and of the runners-up; rows of one value share a rank.
+    """Return the names of the best rows and of the runners-up; rows with equal values share a rank.
 
-    Where all rows are equal, none is either.
+    If all rows are equal, there are neither.
     """
     values = {
         row.name: oriented(column, row.scores[column.key].value)
@@ -41,11 +41,11 @@ def ranks(column: Column, rows: Iterable[Row]) -> tuple[frozenset[str], frozense
 
 
 def win_rates(columns: Iterable[Column], rows: Sequence[Row]) -> dict[str, float]:
-    """Return how often each measured row beats the others, 0 to 1; a tie counts one half.
+    """Return each measured row's mean win rate, 0 to 1; a tie counts one half.
 
-    In each headline column a row's rate is the share of the other rows with a score there that it
-    beats; its mean win rate is the mean over the columns that it has a score in (Liang et al.
-    2023, section 10.1). Rows without a rival anywhere have none.
+    In a headline column, a row's rate is the share of the other rows with a score that it beats;
+    its mean win rate is the mean over its columns (Liang et al. 2023, section 10.1). A row without
+    a rival in any column has none.
     """
     measured = [row for row in rows if not row.reported]
     rates: dict[str, list[float]] = {row.name: [] for row in measured}
@@ -62,21 +62,21 @@ def win_rates(columns: Iterable[Column], rows: Sequence[Row]) -> dict[str, float
 
 
 def trust_columns(columns: Iterable[Column]) -> list[Column]:
-    """Return the columns that stand for the dimensions of trust."""
+    """Return the headline columns of the dimensions of trust."""
     return [c for c in columns if c.headline and c.dimension in _TRUST]
 
 
 def general_columns(columns: Iterable[Column]) -> list[Column]:
-    """Return the columns of general ability that are accuracies."""
+    """Return the accuracies among the columns of general ability."""
     return [c for c in columns if c.dimension == GENERAL and c.higher_is_better]
 
 
 def pareto_front(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return the measured rows without another as good in trust and ability, and better in one.
+    """Return the measured rows that no other row dominates in trust and general ability.
 
-    Trust is the mean over the dimensions, a share that is better low counted as 1 less it; general
-    ability the mean accuracy. Both go over the columns that all rows with either have, so that
-    no row gains by tasks that it left out. Without such columns there is no front.
+    Trust is the mean over the dimensions, with 1 − x for shares x that are better when low; general
+    ability is the mean accuracy. Both use only columns that all rows have, so that no row gains by
+    leaving out tasks. Without such columns there is no front.
     """
     places = {
         row.name: (trust, general)
@@ -93,7 +93,7 @@ def pareto_front(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[str, .
 
 
 def shared_columns(columns: Iterable[Column], rows: Iterable[Row]) -> list[Column]:
-    """Return the columns that all measured rows with a score in any of them have."""
+    """Return the columns filled by every measured row that fills any of them."""
     columns = list(columns)
     having = [r.scores for r in rows if not r.reported and any(c.key in r.scores for c in columns)]
     return [c for c in columns if all(c.key in scores for scores in having)]
@@ -115,7 +115,7 @@ def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return one != other and one[0] >= other[0] and one[1] >= other[1]
 
 
-#: Fewer rows say nothing of a correlation.
+#: Fewest rows for a correlation.
 _FEWEST = 4
 
 
@@ -126,13 +126,13 @@ def tradeoffs(
     *,
     seed: int = 0,
 ) -> Tradeoffs:
-    """Return the paired changes against the reference by dimension, and their correlations.
+    """Return the paired changes from the reference by dimension, and their correlations.
 
     Args:
-        columns: Those that stand for the dimensions of trust; a row's first of each counts.
-        compared: Column's key → row's name → the row less the reference.
-        general: Row's name → its mean accuracy in general ability less the reference's.
-        seed: Of the correlations' bootstrap.
+        columns: Of the dimensions of trust; the first that a row has of each dimension counts.
+        compared: Column's key → row's name → row minus reference.
+        general: Row's name → row minus reference in mean accuracy of general ability.
+        seed: Of the bootstrap of the correlations.
     """
     changes: dict[str, dict[str, Interval]] = {}
     for column in columns:
@@ -151,7 +151,7 @@ def tradeoffs(
 def _better(column: Column, difference: Interval) -> Interval:
     if column.higher_is_better:
         return difference
-    # Less zero, lest a change of nothing is printed as -0.
+    # Subtracting from zero avoids -0.
     return Interval(0.0 - difference.mean, 0.0 - difference.high, 0.0 - difference.low)
 
 

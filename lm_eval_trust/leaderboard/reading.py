@@ -80,7 +80,7 @@ def _usable(run: SavedRun) -> SavedRun:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{run.path} is damaged: {type(error).__name__}: {error}.") from error
     if not run.results["configs"]:
-        raise InputError(f"{run.path} holds no task.")
+        raise InputError(f"{run.path} holds no tasks.")
     if unscored:
         raise InputError(
             f"{run.path} holds no numeric metric of {', '.join(unscored)}; a run with "

@@ -1,7 +1,7 @@
-"""Rows compared on the items that they share, with the same bootstrap draws for all of them.
+"""Paired comparisons of rows on their shared items, with the same bootstrap draws for all rows.
 
-A column of one stratum gives what :func:`lm_eval_trust.analysis.comparison.compare` gives on the
-same items and seed; drawing once for all rows makes fifty rows cost little more than two.
+A column of one stratum gives the same as :func:`lm_eval_trust.analysis.comparison.compare` with the
+same items and seed. Because all rows share the draws, fifty rows cost little more than two.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Items:
-    """Items of one stratum, for rows that have the same ones.
+    """Items of one stratum, for rows with the same items.
 
     Attributes:
         weight: Of the stratum.
         values: Shape (items, rows).
-        sums: By group, shape (groups, rows).
-        sizes: Items of each group, shape (groups,).
+        sums: Of each group, shape (groups, rows).
+        sizes: Number of items of each group, shape (groups,).
     """
 
     weight: float
@@ -44,7 +44,7 @@ class _Items:
 
     @classmethod
     def of(cls, strata: Sequence[Stratum]) -> _Items:
-        """Line up the items of a stratum of several rows."""
+        """Align the items of one stratum of several rows."""
         keys = sorted(strata[0].items)
         values = np.array([[s.items[key].value for s in strata] for key in keys], dtype=np.float64)
         groups = [strata[0].items[key].group for key in keys]
@@ -60,7 +60,7 @@ class _Items:
         return means
 
     def drawn(self, generator: np.random.Generator) -> Floats:
-        """Return means of groups drawn with replacement, shape (resamples, rows)."""
+        """Return the rows' means over resampled groups, shape (resamples, rows)."""
         return resampled_means(self.sums, self.sizes, RESAMPLES, generator)
 
 
@@ -71,11 +71,11 @@ def compare_rows(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[tuple[str, str], Comparison]:
-    """Compare pairs of rows in one column; pairs that share no items are left out.
+    """Compare pairs of rows in one column; pairs without shared items are left out.
 
     Args:
         rows: Name of a row → its items.
-        pairs: Names of first and second.
+        pairs: Names of the rows of each pair.
         confidence: Of the two-sided intervals.
         seed: Of the bootstrap.
     """
@@ -125,7 +125,7 @@ def _compare(
 
 
 def _drawn(strata: Sequence[_Items], seed: int) -> Floats:
-    """Draw strata independently; a single one as the plain comparison draws it."""
+    """Resample strata independently; a single one as ``compare`` does."""
     if len(strata) == 1:
         return strata[0].drawn(np.random.default_rng(seed))
     total = np.zeros((RESAMPLES, strata[0].values.shape[1]))

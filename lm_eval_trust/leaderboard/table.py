@@ -1,4 +1,4 @@
-"""A board as tables of text, before any format: the same cells for terminal, Markdown and LaTeX."""
+"""A board as tables of text cells, which terminal, Markdown and LaTeX share."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """A text and how it stands out.
+    """A text and its emphasis.
 
     Attributes:
-        text: What is shown.
-        rank: ``best``, ``second`` or nothing.
-        detail: Uncertainty, shown less prominently.
+        text: The text.
+        rank: ``best``, ``second`` or empty.
+        detail: Its uncertainty, shown in small or dim type.
     """
 
     text: str
@@ -31,13 +31,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells under a header; the first column names the lines.
+    """Lines of cells under a header; the first column names the lines.
 
     Attributes:
-        title: What it shows.
+        title: Of the table.
         header: Of all columns.
-        lines: As many cells each as the header has.
-        notes: How it is read.
+        lines: Each with as many cells as the header.
+        notes: How to read it.
     """
 
     title: str
@@ -47,24 +47,24 @@ class Table:
 
 
 def heading(column: Column) -> str:
-    """Return a column's title with an arrow where lower is better, as the paper has it."""
+    """Return a column's title, with an arrow if lower is better, as in the paper."""
     return column.title if column.higher_is_better else f"{column.title} ↓"
 
 
 def number(column: Column, value: float) -> str:
-    """Return a value as printed: shares with four decimals, perplexities and the like with two."""
+    """Return a value as printed: two decimals for perplexities and large values, else four."""
     return f"{value:.2f}" if "perplexity" in column.metric or abs(value) >= 10 else f"{value:.4f}"
 
 
 def score_table(board: Board) -> Table:
-    """Return the board itself: scores, standard errors, win rates, front."""
+    """Return scores, standard errors, win rates and the Pareto front."""
     lines = tuple(tuple(_line(board, row)) for row in board.rows)
     header = ("Model", *(heading(column) for column in board.columns), "Win rate", "Pareto")
     return Table("Scores", header, lines, tuple(_legend(board)))
 
 
 def difference_table(board: Board, *, of_reference_alone: bool = False) -> Table | None:
-    """Return the paired differences; ``None`` where there are none.
+    """Return the paired differences; ``None`` if there are none.
 
     Args:
         board: What is shown.
@@ -91,13 +91,13 @@ def difference_table(board: Board, *, of_reference_alone: bool = False) -> Table
     note = (
         f"* p < {1 - board.confidence:.2g} after Holm's correction over all {len(board.pairs)} "
         f"tests of the board (McNemar for yes-or-no metrics, else paired bootstrap over groups of "
-        f"items); intervals are single {100 * board.confidence:.6g}% ones."
+        f"items); the {100 * board.confidence:.6g}% intervals are not corrected."
     )
     return Table(title, ("Model", *(heading(c) for c in columns)), lines, (note,))
 
 
 def tradeoff_table(board: Board) -> Table | None:
-    """Return the changes against the reference by dimension; ``None`` where there are none."""
+    """Return the changes from the reference by dimension; ``None`` if there are none."""
     found = board.tradeoffs
     if not found.changes:
         return None
@@ -114,7 +114,7 @@ def tradeoff_table(board: Board) -> Table | None:
 
 
 def correlation_table(board: Board) -> Table | None:
-    """Return how changes go together over rows; ``None`` below four rows."""
+    """Return the correlations of changes over rows; ``None`` with fewer than four rows."""
     found = board.tradeoffs.correlations
     if not found:
         return None
@@ -134,7 +134,7 @@ def correlation_table(board: Board) -> Table | None:
 
 
 def category_tables(board: Board) -> Iterator[Table]:
-    """Yield a table for each headline column whose benchmark has categories."""
+    """Yield a table for each headline column that has categories."""
     for column in board.columns:
         categories = board.categories.get(column.key, ())
         if not categories or not column.headline:

@@ -169,7 +169,7 @@ def test_figures_that_are_no_mean_over_items_are_not_tested(tmp_path: Path) -> N
     runs = [run(tmp_path, n, "1100", results=figures) for n in "ab"]
     (board,) = build_boards(runs)
     assert board.pairs == ()
-    assert "ConfAIde is not tested: the figure is no mean over items." in board.notes
+    assert "ConfAIde is not tested: the score is not a mean over items." in board.notes
 
 
 def test_results_without_samples_are_shown_and_not_tested(tmp_path: Path) -> None:

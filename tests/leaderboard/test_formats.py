@@ -227,7 +227,7 @@ def test_intervals_are_told_as_they_were_asked_for(
     boards: tuple[Board, ...], confidence: float, told: str
 ) -> None:
     table = difference_table(replace(boards[0], confidence=confidence))
-    assert table is not None and f"single {told} ones" in table.notes[0]
+    assert table is not None and f"the {told} intervals" in table.notes[0]
 
 
 def test_the_terminal_marks_ranks(boards: tuple[Board, ...]) -> None:

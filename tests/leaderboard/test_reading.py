@@ -82,7 +82,7 @@ DAMAGES = [
     (no_task, "holds no task"),
     (a_folder_of_samples, "is not a file of the harness's samples"),
     (cut_samples, "is not a file of the harness's samples"),
-    (fewer_samples, "holds 2 samples where the results tell of 3"),
+    (fewer_samples, "holds 2 samples, but the results are of 3"),
     (samples_without_metrics, "is not a file of the harness's samples"),
 ]
 

@@ -1,4 +1,4 @@
-"""A run's samples as the page holds them: a small index, and texts in compressed chunks."""
+"""A run's samples as the page stores them: a small index, and texts in compressed chunks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Index = dict[str, Any]
 
 
 class SampleSets:
-    """Sets of samples: those of one run, task and filter, each once.
+    """Sets of samples, one for each run, task and filter.
 
     Attributes:
-        indices: Id of a set → seeds of its data, ids of its items, metrics of each, where the
-            texts are.
+        indices: Id of a set → seeds of its data, ids and metrics of its items, ids of the chunks
+            with its texts.
         chunks: The texts.
     """
 
@@ -36,7 +36,7 @@ class SampleSets:
         self._known: dict[tuple[str, str], dict[str, str]] = {}
 
     def add(self, run: SavedRun) -> dict[str, dict[str, str]]:
-        """Keep a run's samples; return task → filter → id of the set.
+        """Store a run's samples; return task → filter → id of the set.
 
         Raises:
             InputError: A file of samples is damaged.
@@ -76,20 +76,20 @@ class SampleSets:
 
 
 def _ids(samples: Sequence[Sample]) -> list[int] | None:
-    """Return the items' ids; ``None`` where they just count from 0, as all samples of a task do."""
+    """Return the items' ids; ``None`` if they are 0, 1, 2, …, as for a whole task."""
     ids = [int(sample["doc_id"]) for sample in samples]
     return None if ids == list(range(len(ids))) else ids
 
 
 def _hashes(answers: Iterable[str]) -> str:
-    """Return answers' CRC-32 as little-endian 32-bit numbers in base64, to tell changed ones."""
+    """Return the answers' CRC-32 (little-endian, base64), by which changed answers are found."""
     encoded = (answer.encode("utf-8", "surrogatepass") for answer in answers)
     values = np.fromiter(map(zlib.crc32, encoded), dtype="<u4")
     return base64.b64encode(values.tobytes()).decode("ascii")
 
 
 def _metrics(samples: Sequence[Sample]) -> dict[str, list[float | None]]:
-    """Return each numeric metric's values, ``None`` where a sample has none."""
+    """Return each numeric metric's values, ``None`` for a sample without."""
     names = dict.fromkeys(name for sample in samples for name in sample.get("metrics", ()))
     columns = {name: [_number(sample.get(name)) for sample in samples] for name in names}
     return {name: values for name, values in columns.items() if any(v is not None for v in values)}
@@ -102,25 +102,25 @@ def _number(value: object) -> float | None:
 
 
 _LIKELIEST, _OTHER = "▸ ", "  "
-#: Stands between the texts of a sample with several requests.
+#: Separates the texts of a sample with several requests.
 _BETWEEN = "\n———\n"
-#: What a judge's record repeats: the answer, and who judged.
+#: Fields of a judge's record that are not its verdict.
 _NO_VERDICT = ("answer", "text", "judge")
 
 
 def prompt_of(sample: Sample) -> str:
-    """Return the prompts of a sample's requests, each once; its row where none was saved."""
+    """Return the distinct prompts of a sample's requests; its row if none was saved."""
     prompts = dict.fromkeys(_text(request[0]) for request in _requests(sample) if request)
     return _BETWEEN.join(prompts) if prompts else _text(sample.get("doc", ""))
 
 
 def target_of(sample: Sample) -> str:
-    """Return what the task expects."""
+    """Return the expected answer."""
     return _text(sample.get("target", ""))
 
 
 def answer_of(sample: Sample) -> str:
-    """Return what the model answered: its text, or the choices with their log-likelihoods."""
+    """Return the model's answer: its text, or the choices with their log-likelihoods."""
     replies = _replies(sample)
     if replies and all(_is_likelihood(reply) for reply in replies):
         return _choices([_choice(request) for request in _requests(sample)], replies)
@@ -128,7 +128,7 @@ def answer_of(sample: Sample) -> str:
 
 
 def read_as(sample: Sample) -> str:
-    """Return what the task's filter made of the answer; empty where that is the answer itself."""
+    """Return what the task's filter read from the answer; empty if that is the answer itself."""
     if all(_is_likelihood(reply) for reply in _replies(sample)):
         return ""
     found = sample.get("filtered_resps", [])
@@ -139,7 +139,8 @@ def read_as(sample: Sample) -> str:
 def _replies(sample: Sample) -> list[Any]:
     """Return the first reply to each request; a whole text's likelihood as a list, like a choice's.
 
-    Such requests have one argument, unlike generation, where a number is a text.
+    Requests for the likelihood of a whole text have one argument; those for generation have two,
+    and their replies are texts even if they look like numbers.
     """
     replies = [_first(replies) for replies in sample.get("resps", [])]
     requests, alone = _requests(sample), [[reply] for reply in replies]
@@ -156,7 +157,7 @@ def _reading(found: Any) -> str:
 
 
 def _verdict(found: Any) -> Mapping[str, Any] | None:
-    """Return a judge's record of an answer, which the harness saves as a printed dictionary."""
+    """Return a judge's record of an answer, which the harness saves as the text of a dict."""
     if isinstance(found, str) and found.startswith("{'"):
         try:
             found = ast.literal_eval(found)
@@ -166,7 +167,7 @@ def _verdict(found: Any) -> Mapping[str, Any] | None:
 
 
 def _requests(sample: Sample) -> list[list[Any]]:
-    """Return each request's arguments; the harness saves them as a list or as a mapping."""
+    """Return each request's arguments, which the harness saves as a list or as a mapping."""
     saved = sample.get("arguments") or []
     found = list(saved.values()) if isinstance(saved, Mapping) else list(saved)
     return [list(each.values()) if isinstance(each, Mapping) else list(each) for each in found]
@@ -193,7 +194,7 @@ def _first(values: Any) -> Any:
 
 
 def _is_likelihood(reply: Any) -> bool:
-    """Whether a reply is a log-likelihood, with or without whether it is the greedy one.
+    """Whether a reply is a log-likelihood, alone or with whether it is the greedy continuation.
 
     The harness saves the pair as two strings.
     """
@@ -216,21 +217,21 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-#: Samples of one chunk; the browser decodes a chunk at a time.
+#: Samples in a chunk, which the browser decodes at once.
 CHUNK = 200
 
 
 class Chunks:
-    """Chunks under the hash of their content: rows that share prompts share the chunks."""
+    """Chunks by the hash of their content, so that rows with the same prompts share chunks."""
 
     def __init__(self) -> None:
         self._encoded: dict[str, str] = {}
 
     def add(self, values: Sequence[Any]) -> list[str]:
-        """Keep a series; return the ids of its chunks in order.
+        """Store a series; return the ids of its chunks in order.
 
         Args:
-            values: What JSON can hold.
+            values: JSON values.
         """
         return [self._add(values[start : start + CHUNK]) for start in range(0, len(values), CHUNK)]
 
@@ -249,5 +250,5 @@ class Chunks:
 
 
 def encode(raw: bytes) -> str:
-    """Return bytes as gzip in base64; the same bytes each time."""
+    """Return bytes as gzip in base64, the same text each time."""
     return base64.b64encode(gzip.compress(raw, compresslevel=6, mtime=0)).decode("ascii")

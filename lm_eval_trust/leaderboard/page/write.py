@@ -1,4 +1,4 @@
-"""One HTML file out of boards, tables, samples and the page's own script and style."""
+"""Writes one HTML file with boards, charts and samples, and the page's own script and style."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lm_eval_trust.leaderboard.page.payload import analysis_payload, board_paylo
 from lm_eval_trust.leaderboard.page.samples import SampleSets, encode
 
 TITLE = "Trustworthiness leaderboard"
-#: The page's script in the order of its parts; each uses only what stands before it.
+#: Parts of the page's script; each uses only those before it.
 SCRIPTS = (
     "elements.js",
     "data.js",
@@ -41,13 +41,13 @@ def write_page(
     analyses: Sequence[Path] = (),
     title: str = TITLE,
 ) -> None:
-    """Write boards, with the samples behind them, as one file that opens from disk.
+    """Write boards and the samples behind them as one file that works without a server.
 
     Args:
-        path: The HTML file; it is whole or as it was.
-        boards: What is shown; samples are read from their rows' runs.
-        sweeps: Folders with the tables of sweeps, for the curves over α.
-        analyses: Folders with measurements of checkpoints.
+        path: The HTML file, written atomically.
+        boards: Shown with the samples of their rows' runs.
+        sweeps: Folders with tables of sweeps, drawn as curves over α.
+        analyses: Folders with measurements of checkpoints, drawn over steps.
         title: Of the page.
 
     Raises:
@@ -55,7 +55,7 @@ def write_page(
         ExternalError: The file cannot be written.
     """
     if not boards:
-        raise InputError("A page needs at least one board; give results that can be shown.")
+        raise InputError("A page needs at least one board, and there is none.")
     sets = SampleSets()
     data = {
         "title": title,
@@ -68,7 +68,7 @@ def write_page(
 
 
 def _document(title: str, data: dict[str, Any], sets: SampleSets) -> Iterator[str]:
-    """Yield the file's parts; the data stand before the script that reads them."""
+    """Yield the file's parts; the data come before the script that reads them."""
     script, charts = _script(), _plotly()
     head, foot = _asset("page.html").split("<!-- data -->")
     yield Template(head).substitute(
@@ -98,7 +98,7 @@ def _plotly() -> str:
 
 
 def _policy(*scripts: str) -> str:
-    """Return a policy under which nothing but these scripts runs and nothing is loaded."""
+    """Return a content security policy: only these scripts run, and nothing is loaded."""
     hashes = (base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
     return (
@@ -108,7 +108,7 @@ def _policy(*scripts: str) -> str:
 
 
 def _json_element(name: str, value: Any) -> str:
-    """Return JSON that no HTML parser can take for markup, whatever a model has answered."""
+    """Return JSON that an HTML parser cannot take for markup, whatever a model answered."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for mark in "<>&\u2028\u2029":
         text = text.replace(mark, f"\\u{ord(mark):04x}")

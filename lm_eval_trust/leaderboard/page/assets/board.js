@@ -1,4 +1,4 @@
-// One board: its table, its charts, what its rows trade for what, and where they come from.
+// One board: its table, its charts, its trade-offs, and the provenance of its rows.
 
 const DRAWN_ROWS = 4;
 

@@ -1,7 +1,7 @@
 // Charts, drawn by Plotly when they come into view, each with its numbers as a table.
 
 // Okabe and Ito's colours, which the common kinds of colour blindness tell apart; two of them are
-// too near to one of the backgrounds.
+// too close to one of the backgrounds.
 const COLOURS = {
   light: ["#0072B2", "#D55E00", "#009E73", "#B0578D", "#8A6100", "#2C7FA8", "#000000"],
   dark: ["#56B4E9", "#E69F00", "#2FC79C", "#E39CC3", "#F0E442", "#F08A4B", "#FFFFFF"],
@@ -21,7 +21,7 @@ function plotly() {
   return plotlyPromise;
 }
 
-/** Plotly takes some markup in texts; a name is none. */
+/** Escape a name: Plotly interprets some markup in texts. */
 const literal = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
 function theme() {
@@ -30,7 +30,7 @@ function theme() {
   return { ink, muted, rule, colours: COLOURS[dark.matches ? "dark" : "light"], font: getComputedStyle(document.body).fontFamily };
 }
 
-/** How a series looks: colour, dash and symbol differ, so that none of them is needed alone. */
+/** How a series looks: colour, dash and symbol differ, so that each is enough by itself. */
 function look(index, { colours }) {
   const at = index % colours.length;
   return {
@@ -174,7 +174,7 @@ function radar(board, chosen) {
   }));
 }
 
-// Trust against general ability; a line joins the rows that no other beats in both.
+// Trust against general ability; a line joins the rows on the Pareto front.
 function frontChart(board) {
   const rows = board.rows.filter((row) => row.trust && row.ability);
   const front = rows.filter((row) => board.front.includes(row.name)).sort((a, b) => a.ability.value - b.ability.value);
@@ -212,7 +212,7 @@ function frontChart(board) {
   }));
 }
 
-/** Ticks of a logarithmic axis at 1, 2 and 5 times powers of ten; none where they would be few. */
+/** Ticks of a logarithmic axis at 1, 2 and 5 times powers of ten; none if there would be few. */
 function logTicks(values) {
   const known = values.filter((value) => value > 0);
   const [low, high] = [Math.min(...known), Math.max(...known)];
@@ -270,7 +270,7 @@ function someLayers(rows) {
   return distinct([0, 1, 2, 3, 4, 5].map((i) => all[Math.round((i * (all.length - 1)) / 5)]));
 }
 
-// Figures 2, 7–17: probes and dependence over checkpoints, a line a layer.
+// Figures 2, 7–17: probes and dependence over checkpoints, a line for each layer.
 function checkpointCurves(analysis, state) {
   const caption =
     "A line a block. Coloured bands are 95 % intervals of probes; grey ones reach from the mean to the 95 % quantile of what shuffled labels give, so that dependence below their upper end may be chance.";

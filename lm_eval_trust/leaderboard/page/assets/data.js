@@ -43,12 +43,12 @@ class SampleSet {
     return this.ids ? this.ids[place] : place;
   }
 
-  /** Where an item is; `undefined` where it is not. */
+  /** The place of an item; `undefined` if it is not there. */
   place(item) {
     return this.places ? this.places.get(item) : item < this.size ? item : undefined;
   }
 
-  /** A number that differs where answers do; decoded when a filter first asks. */
+  /** A hash of each answer; decoded when a filter first needs it. */
   hash(place) {
     this.hashes ??= new Uint32Array(bytesOf(this.packed).buffer);
     return this.hashes[place];

@@ -1,4 +1,4 @@
-// The dialog with the samples behind a score, beside those of the row that is compared with.
+// The dialog with the samples behind a score, beside those of the row that it is compared with.
 
 const PAGE = 10;
 const TAIL = 700;
@@ -85,7 +85,7 @@ function drawSampleControls(state) {
   );
 }
 
-/** Ids of a row's sets of samples for the chosen task, one a run. */
+/** Ids of a row's sets of samples for the chosen task, one for each run. */
 function setsOf({ task, column }, row) {
   const found = row.samples[task] ?? {};
   return found[column.filter] ?? Object.values(found)[0] ?? [];
@@ -99,7 +99,7 @@ function besides(set, ids, run) {
   return found[Math.min(run, found.length - 1)];
 }
 
-/** Choose the samples anew, and show the first page; a search goes on in steps. */
+/** Apply the filters and show the first page; a search runs in steps. */
 async function loadSamples(state) {
   const mine = setsOf(state, state.row);
   const theirs = state.reference ? setsOf(state, state.board.byName.get(state.reference)) : [];
@@ -190,7 +190,7 @@ function sampleCard(state, sample) {
   );
 }
 
-/** The end of a prompt, where the item is; the whole of it on demand. */
+/** The end of a prompt, which holds the item; all of it on demand. */
 function promptOf(prompt) {
   const text = el("pre", { class: "prompt" }, prompt.length > TAIL ? `\u2026${prompt.slice(-TAIL)}` : prompt);
   if (prompt.length <= TAIL) return text;

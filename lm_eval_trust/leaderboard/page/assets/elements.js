@@ -31,7 +31,7 @@ function checkbox(text, checked, onchange) {
   return el("label", { class: "check" }, box, el("span", {}, text));
 }
 
-/** A disclosure: a summary that opens what it holds. */
+/** A disclosure: a summary that opens its content. */
 const disclosure = (summary, attributes, ...children) =>
   el("details", attributes, el("summary", {}, summary), ...children);
 
@@ -40,7 +40,7 @@ const hidden = (text) => el("span", { class: "hidden" }, text);
 const MINUS = "\u2212";
 const DASH = "\u2013";
 
-/** Three decimals for what is small, fewer for what is large; a dash for what is missing. */
+/** A number with three decimals, fewer if it is large; a dash if it is missing. */
 function number(value) {
   if (value == null) return DASH;
   const size = Math.abs(value);

@@ -8,12 +8,12 @@ class SampleView {
     this.size = set.size;
   }
 
-  /** Where the other row has the same item; `undefined` where it has none. */
+  /** Where the other row has the same item; `undefined` if it has none. */
   partner(place) {
     return this.other?.place(this.set.item(place));
   }
 
-  /** How much better the sample is than the other row's; 0 where that cannot be told. */
+  /** How much better the sample is than the other row's; 0 if unknown. */
   gain(place) {
     const there = this.partner(place);
     if (there === undefined || !this.metric) return 0;
@@ -48,7 +48,7 @@ class SampleView {
     return { place, prompt, target, answer, read, other };
   }
 
-  /** Yield places whose texts hold a phrase, some at a time, with how many were read. */
+  /** Yield places of texts with a phrase, some at a time, and how many texts were read. */
   async *search(phrase, places) {
     const wanted = phrase.toLowerCase();
     let [found, rested] = [[], performance.now()];

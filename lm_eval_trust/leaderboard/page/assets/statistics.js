@@ -1,4 +1,4 @@
-// What a board says of two rows, and which scores are the best.
+// Comparisons of two rows, and the best scores.
 
 /** The comparison of a row with another in a column, as row minus other; `null` if there is none. */
 function comparisonOf(board, row, other, column) {
@@ -19,7 +19,7 @@ function prepared(board) {
   return board;
 }
 
-/** 1 for the best measured score of a column, 2 for the next one; ties share, all equal is none. */
+/** 1 for the best measured score of a column, 2 for the next one; ties share a rank; none if all are equal. */
 function places(board, column) {
   const scored = board.rows
     .filter((row) => !row.reported && row.scores[column.key])
@@ -32,7 +32,7 @@ function places(board, column) {
     : new Map(scored.map(([name, value]) => [name, ordered.indexOf(value) + 1]));
 }
 
-/** Whether a change is for the better: 1, −1, or 0 where chance could explain it. */
+/** 1 for an improvement, −1 for a loss, 0 if chance could explain the change. */
 function verdict(comparison, column, confidence) {
   if (!comparison || comparison.adjusted == null || comparison.adjusted > 1 - confidence) return 0;
   return Math.sign(comparison.mean) * (column.higher_is_better ? 1 : -1);

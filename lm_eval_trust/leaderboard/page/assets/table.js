@@ -6,7 +6,7 @@ const VERDICTS = {
   0: ["same", "", "no clear difference"],
 };
 
-/** The state of one board's table, and the functions that draw it anew. */
+/** The state of one board's table, and the functions that redraw it. */
 function boardTable(board, open, showProvenance) {
   const state = {
     sort: null,
@@ -104,7 +104,7 @@ function sortValue(board, row, key) {
   return row.scores[key]?.value ?? null;
 }
 
-/** Rows in the chosen order; what has no value comes last either way. */
+/** Rows in the chosen order; rows without a value come last either way. */
 function sorted(board, rows, state) {
   if (!state.sort) return rows;
   const way = state.descending ? -1 : 1;
