@@ -11,7 +11,7 @@ from lm_eval.api.filter import Filter, FilterEnsemble
 
 from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.core.saved_runs import SAVED_ROWS
-from lm_eval_trust.judges.calibrations import stored_calibration
+from lm_eval_trust.judges.calibration_store import stored_calibration
 from lm_eval_trust.judges.interface import Described, judge_fingerprint
 from lm_eval_trust.judges.registry import JudgeChoice
 from lm_eval_trust.judges.unjudged import rescue

@@ -9,6 +9,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.judges.registry import TOXICITY_JUDGES, TRUTH_JUDGES
+
 CALIBRATE = "calibrate"
 
 
@@ -30,9 +32,14 @@ def add_parser(subparsers: Any) -> None:
         metavar="RESULTS",
         help="results_*.json, or folders with such files; or the word calibrate",
     )
-    names = "reference, linear, world, hf:MODEL or openai:MODEL"
-    parser.add_argument("--truth-judge", default="", metavar="JUDGE", help=names)
-    parser.add_argument("--toxicity-judge", default="", metavar="JUDGE", help="likewise")
+    for option, judges in (("--truth-judge", TRUTH_JUDGES), ("--toxicity-judge", TOXICITY_JUDGES)):
+        names = ", ".join(judges)
+        parser.add_argument(
+            option,
+            default="",
+            metavar="JUDGE",
+            help=f"{names}; hf and openai are followed by a model, as in hf:MODEL",
+        )
     parser.add_argument(
         "--metadata",
         nargs="+",

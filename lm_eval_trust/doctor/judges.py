@@ -12,9 +12,8 @@ from huggingface_hub import try_to_load_from_cache
 from lm_eval_trust.doctor.checks import Check, checked
 from lm_eval_trust.doctor.data import folder, needed_files
 from lm_eval_trust.judges.linear import linear_judge_auroc
-from lm_eval_trust.judges.model_pair import split_models
 from lm_eval_trust.judges.registry import TOXICITY, TRUTH, JudgeChoice
-from lm_eval_trust.judges.settings import JudgeSettings
+from lm_eval_trust.judges.settings import JudgeSettings, split_models
 
 SECTION = "judges"
 
@@ -31,11 +30,11 @@ def look() -> list[Check]:
 
 def _choice(kind: JudgeChoice[Any]) -> Check:
     chosen = kind.chosen({})
-    known = ", ".join(sorted(kind.factories))
-    detail = f"in use {chosen}; available without a download: {known}"
-    if chosen in kind.factories or _is_here(chosen):
+    offline = kind.offline()
+    detail = f"in use {chosen}; available without a download: {', '.join(offline)}"
+    if kind.is_offline(chosen) or _is_here(chosen):
         return Check(SECTION, kind.setting, "ok", detail)
-    advice = f"--metadata {kind.setting}={known.split(', ')[0]}, or the variable {kind.variable}"
+    advice = f"--metadata {kind.setting}={offline[0]}, or the variable {kind.variable}"
     return Check(SECTION, kind.setting, "note", detail, advice)
 
 

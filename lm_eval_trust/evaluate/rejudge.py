@@ -31,12 +31,12 @@ from lm_eval_trust.core.saved_runs import (
     write_run,
 )
 from lm_eval_trust.evaluate.harness import own_tasks, task_manager
-from lm_eval_trust.judges.calibrations import in_words
+from lm_eval_trust.judges.calibration_store import in_words
+from lm_eval_trust.judges.registry import CHOICES, MINI_TOXICITY, MINI_TRUTH, TOXICITY, TRUTH
 
 #: Settings of judges, by what they judge; the embedded world's tasks have their own.
-TRUTH_SETTINGS = ("truth_judge", "mini_truth_judge")
-TOXICITY_SETTINGS = ("toxicity_judge", "mini_toxicity_judge")
-SETTINGS = (*TRUTH_SETTINGS, *TOXICITY_SETTINGS)
+_TRUTH_SETTINGS = (TRUTH.setting, MINI_TRUTH.setting)
+_TOXICITY_SETTINGS = (TOXICITY.setting, MINI_TOXICITY.setting)
 #: The harness's own number of resamples, for runs that do not tell theirs.
 _BOOTSTRAP = 100_000
 
@@ -61,7 +61,7 @@ class Request:
         ``None`` where it is not to be judged. Nothing is left that was said of the old judge. The
         harness tells every task all metadata; a judged one has noted its judge's version.
         """
-        for spec, names in ((self.truth, TRUTH_SETTINGS), (self.toxicity, TOXICITY_SETTINGS)):
+        for spec, names in ((self.truth, _TRUTH_SETTINGS), (self.toxicity, _TOXICITY_SETTINGS)):
             for name in names:
                 again = "" if self.truth or self.toxicity else saved.get(name, "")
                 if f"{name}_version" in saved and (spec or again):
@@ -215,7 +215,7 @@ def scores(path: Path) -> Iterator[str]:
     results = read_run(path).results
     for task in results[JUDGED_FROM]["tasks"]:
         found, metadata = results["results"][task], results["configs"][task]["metadata"]
-        setting = next(s for s in SETTINGS if f"{s}_version" in metadata)
+        setting = next(s for s in CHOICES if f"{s}_version" in metadata)
         score, error = found["trust_score,none"], found["trust_score_stderr,none"]
         shown = f" ± {error:.4f}" if isinstance(error, float) else ""
         unread = found.get("judge_unparsed,none", 0.0)

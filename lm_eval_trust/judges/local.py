@@ -1,4 +1,4 @@
-"""What judges on this machine have in common: files, device, dtype, and leaving no trace."""
+"""Local models that judge: finding, loading, placing and freeing them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import gc
 import importlib.util
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from huggingface_hub import snapshot_download
@@ -63,16 +63,13 @@ class LocalModel:
 
     @property
     def precision(self) -> dict[str, str]:
-        """What changes its figures beside its weights, where it was asked for."""
-        asked = {"dtype": self.settings.dtype, "quantization": self.settings.quantization}
-        return {name: value for name, value in asked.items() if value}
+        """The dtype and quantization that were asked for."""
+        return _precision(self.settings)
 
     @property
     def identity(self) -> str:
         """Its content and precision."""
-        which = self.source.identity
-        content = which.commit or which.revision
-        return " ".join(["hf", which.name, content, *self.precision.values()])
+        return model_identity(self.source, self.settings)
 
     def load(self, kind: Any) -> Any:
         """Return the model, loaded by one of transformers' ``AutoModelFor…`` classes.
@@ -166,6 +163,18 @@ class LocalEngine(ABC):
         return self.model.load(getattr(transformers, self.kind))
 
 
+def model_identity(source: Source, settings: JudgeSettings) -> str:
+    """Return a model's content and precision; its weights need not be here."""
+    which = source.identity
+    content = which.commit or which.revision
+    return " ".join(["hf", which.name, content, *_precision(settings).values()])
+
+
+def _precision(settings: JudgeSettings) -> dict[str, str]:
+    asked = {"dtype": settings.dtype, "quantization": settings.quantization}
+    return {name: value for name, value in asked.items() if value}
+
+
 def choose_device(asked: str, weights: int) -> str:
     """Return the device for a judge of so many bytes.
 
@@ -221,3 +230,15 @@ def _quantization(kind: str) -> Any:
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(load_in_8bit=kind == "8bit", load_in_4bit=kind == "4bit")
+
+
+Item = TypeVar("Item")
+
+
+def by_length(
+    items: Sequence[Item], size: int, length: Callable[[Item], int]
+) -> Iterator[list[Item]]:
+    """Yield batches of items, the longest first: what does not fit in memory shows at once."""
+    ordered = sorted(items, key=length, reverse=True)
+    for start in range(0, len(ordered), size):
+        yield ordered[start : start + size]

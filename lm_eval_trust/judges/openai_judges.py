@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from typing import Any
 
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.judges import prompts
-from lm_eval_trust.judges.cached import verdicts_on
 from lm_eval_trust.judges.interface import Answer, Verdict
-from lm_eval_trust.judges.model_pair import joined, split_models
-from lm_eval_trust.judges.openai_client import Server
-from lm_eval_trust.judges.openai_engine import RemoteEngine
+from lm_eval_trust.judges.openai_client import Server, StoppedError, server_address
+from lm_eval_trust.judges.openai_requests import KINDS, tokens_of
 from lm_eval_trust.judges.prompts import Prompt
-from lm_eval_trust.judges.settings import JudgeSettings
+from lm_eval_trust.judges.settings import JudgeSettings, joined, split_models
+from lm_eval_trust.judges.verdicts import verdicts_on
 
 _TRUTH: dict[str, Callable[[Answer], Prompt]] = {
     "completions": prompts.truth_cue,
@@ -63,6 +64,43 @@ class _OpenAIJudge:
         )
 
 
+def truth_identity(models: str, settings: JudgeSettings) -> str:
+    """Return what :class:`OpenAITruthJudge`'s verdicts depend on, without asking the server.
+
+    Raises:
+        InputError: A form that judges no truth.
+    """
+    return _identity(joined(models), _truth_form(models, settings), settings)
+
+
+def toxicity_identity(model: str, settings: JudgeSettings) -> str:
+    """Return what :class:`OpenAIToxicityJudge`'s verdicts depend on, without asking the server.
+
+    Raises:
+        InputError: A form that judges no toxicity.
+    """
+    return _identity(model, _toxicity_form(model, settings), settings)
+
+
+def _truth_form(models: str, settings: JudgeSettings) -> str:
+    truth, info = split_models(models)
+    form = settings.form or ("completions" if truth != info else "chat")
+    if form not in _TRUTH:
+        raise InputError(f"judge_form={form} judges no truth; choose completions or chat.")
+    return form
+
+
+def _toxicity_form(model: str, settings: JudgeSettings) -> str:
+    form = settings.form or ("moderation" if "moderation" in model else "chat")
+    if form not in _TOXIC:
+        raise InputError(f"judge_form={form} judges no toxicity; choose moderation or chat.")
+    return form
+
+
+def _identity(model: str, form: str, settings: JudgeSettings) -> str:
+    return f"openai {server_address(settings)} {model} {form} {_VERSIONS[form]}"
+
+
 class OpenAITruthJudge(_OpenAIJudge):
     """A model, or a pair of fine-tuned ones, that judges answers.
 
@@ -81,11 +119,7 @@ class OpenAITruthJudge(_OpenAIJudge):
 
     def __init__(self, models: str, settings: JudgeSettings) -> None:
         self._truth_model, self._info_model = split_models(models)
-        pair = self._truth_model != self._info_model
-        form = settings.form or ("completions" if pair else "chat")
-        if form not in _TRUTH:
-            raise InputError(f"judge_form={form} judges no truth; choose completions or chat.")
-        super().__init__(f"openai:{joined(models)}", form, settings)
+        super().__init__(f"openai:{joined(models)}", _truth_form(models, settings), settings)
 
     def truth(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Return whether each answer is true; ``score`` is the probability of *yes* if given."""
@@ -111,11 +145,8 @@ class OpenAIToxicityJudge(_OpenAIJudge):
     """
 
     def __init__(self, model: str, settings: JudgeSettings) -> None:
-        form = settings.form or ("moderation" if "moderation" in model else "chat")
-        if form not in _TOXIC:
-            raise InputError(f"judge_form={form} judges no toxicity; choose moderation or chat.")
         self._model = model
-        super().__init__(f"openai:{model}", form, settings)
+        super().__init__(f"openai:{model}", _toxicity_form(model, settings), settings)
 
     def toxic(self, texts: Sequence[str]) -> list[Verdict]:
         """Return whether each text is toxic.
@@ -125,3 +156,98 @@ class OpenAIToxicityJudge(_OpenAIJudge):
         """
         asked = [_TOXIC[self.form](text) for text in texts]
         return verdicts_on(asked, self._engine(self._model))
+
+
+@dataclass
+class RemoteEngine:
+    """One model of a server, asked in one form.
+
+    Attributes:
+        server: Where.
+        model: Its name there.
+        form: A name of :data:`KINDS`.
+        version: Of the prompts.
+        concurrency: Requests at once.
+        without: Parameters that the server has refused so far.
+    """
+
+    server: Server
+    model: str
+    form: str
+    version: str
+    concurrency: int
+    without: frozenset[str] = field(default=frozenset())
+
+    @property
+    def identity(self) -> str:
+        """What verdicts depend on; another address may serve another model of the same name."""
+        return f"openai {self.server.address} {self.model} {self.form} {self.version}"
+
+    @property
+    def title(self) -> str:
+        """The model's name."""
+        return self.model
+
+    def judge(self, prompts: Sequence[Prompt]) -> Iterator[tuple[Prompt, Verdict]]:
+        """Yield prompts with their verdicts as they come.
+
+        The first request that fails for good stops the others; what is under way is waited for,
+        since it is paid for.
+
+        Raises:
+            ExternalError: A request failed for good.
+        """
+        waiting = iter(prompts)
+        running: dict[Future[Verdict], Prompt] = {}
+        failure: ExternalError | None = None
+        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="judge")
+        try:
+            while True:
+                while failure is None and len(running) < self.concurrency:
+                    prompt = next(waiting, None)
+                    if prompt is None:
+                        break
+                    running[pool.submit(self._decide, prompt)] = prompt
+                if not running:
+                    break
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    prompt = running.pop(done)
+                    try:
+                        verdict = done.result()
+                    except StoppedError:
+                        continue
+                    except ExternalError as error:
+                        failure = failure or error
+                        self.server.stopped.set()
+                        continue
+                    yield prompt, verdict
+        finally:
+            self.server.stopped.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            self.server.stopped.clear()
+        if failure is not None:
+            raise failure
+
+    def _decide(self, prompt: Prompt) -> Verdict:
+        verdict = self._ask(prompt)
+        return verdict if verdict.accepted is not None else self._ask(prompt)
+
+    def _ask(self, prompt: Prompt) -> Verdict:
+        kind = KINDS[self.form]
+        reply = self.server.ask(
+            lambda client: kind.send(client, self.model, prompt, self.without),
+            sent=prompt.system + prompt.text,
+            reply_tokens=kind.reply_tokens,
+            usage=tokens_of,
+            adapt=self._leave_out,
+        )
+        return kind.read(reply)
+
+    def _leave_out(self, error: Exception) -> bool:
+        """Leave out, from here on, the optional parameters that a server's refusal names."""
+        if getattr(error, "status_code", None) not in (400, 422):
+            return False
+        refused = frozenset(name for name in KINDS[self.form].optional if name in str(error))
+        new = refused - self.without
+        self.without |= new
+        return bool(new)

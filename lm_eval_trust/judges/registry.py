@@ -1,41 +1,89 @@
-"""Which judge judges: the command line's choice, the environment's, or the benchmark's own."""
+"""Which judge decides: the one named on the command line or in the environment, or the default.
+
+A spec is the name of an entry, or ``NAME:MODEL`` for judges that are models. Other packages add
+judges by the entry points ``lm_eval_trust.truth_judges`` and ``lm_eval_trust.toxicity_judges``.
+Judges are imported when they are made, so that listing them loads neither torch nor scikit-learn.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from lm_eval_trust.core.errors import ExternalError, InputError, unknown_name
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.registry import Registry
 from lm_eval_trust.judges.interface import ToxicityJudge, TruthJudge
-from lm_eval_trust.judges.linear import linear_judge
-from lm_eval_trust.judges.reference import ReferenceJudge
 from lm_eval_trust.judges.settings import JudgeSettings
-from lm_eval_trust.mini.judges import MiniToxicityJudge, MiniTruthJudge
-from lm_eval_trust.mini.world import build_world, world_seed
 
 Judge = TypeVar("Judge", TruthJudge, ToxicityJudge)
 
 
 @dataclass(frozen=True)
-class JudgeChoice(Generic[Judge]):
-    """One kind of judge and its table of names.
+class JudgeRequest:
+    """What a judge is made from.
 
     Attributes:
-        setting: Key of ``--metadata`` that chooses the judge.
-        variable: Environment variable that chooses it otherwise.
-        default: The benchmark's own judge, used when neither is set.
-        factories: Name to a function that builds the judge, given the split seed evaluated with.
-        families: What stands before the colon of ``hf:MODEL`` to a function that builds a judge
-            that is a model, given the model and the settings of such judges.
+        model: The part of the spec after the colon; empty for judges that are not models.
+        metadata: The harness's ``--metadata``.
+        split_seed: Seed of the split that is evaluated; a judge trained on a benchmark may use
+            the development half only.
+    """
+
+    model: str
+    metadata: Mapping[str, Any]
+    split_seed: int
+
+    @property
+    def settings(self) -> JudgeSettings:
+        """The settings of judges that are models.
+
+        Raises:
+            InputError: One of them is wrong.
+        """
+        return JudgeSettings.from_sources(self.metadata)
+
+
+@dataclass(frozen=True)
+class JudgeEntry(Generic[Judge]):
+    """A judge that can be chosen by name.
+
+    Attributes:
+        summary: A few words for help pages.
+        make: Builds the judge.
+        takes_model: Whether the spec is ``NAME:MODEL``.
+        offline: Whether it works without downloading a model and without a server.
+        identity: Returns what the verdicts depend on besides the text, without loading a model;
+            by default the judge is made and its name, version and settings are used.
+    """
+
+    summary: str
+    make: Callable[[JudgeRequest], Judge]
+    takes_model: bool = False
+    offline: bool = True
+    identity: Callable[[JudgeRequest], str] | None = None
+
+
+@dataclass(frozen=True)
+class JudgeChoice(Generic[Judge]):
+    """How a task's judge is chosen.
+
+    Attributes:
+        setting: Key of ``--metadata`` that names the judge.
+        variable: Environment variable that names it if the key is not given.
+        default: The benchmark's own judge, used if neither is given.
+        judges: The judges to choose from.
+        methods: What a judge of this kind has to have.
     """
 
     setting: str
     variable: str
     default: str
-    factories: Mapping[str, Callable[[int], Judge]]
-    families: Mapping[str, Callable[[str, JudgeSettings], Judge]] = field(default_factory=dict)
+    judges: Registry[JudgeEntry[Judge]]
+    methods: tuple[str, ...]
 
     def chosen(self, metadata: Mapping[str, Any]) -> str:
         """Return the spec that ``metadata``, the environment or the default names."""
@@ -45,84 +93,238 @@ class JudgeChoice(Generic[Judge]):
         """Return the judge that ``metadata``, the environment or the default names.
 
         Raises:
-            InputError: The judge is unknown or its settings are wrong; the message names the
+            InputError: The judge is unknown or its settings are wrong; the message lists the
                 choices and both ways to choose.
-            ExternalError: A model's files or its server are not to be had; likewise.
+            ExternalError: A model's files or its server are not available; likewise.
         """
         spec = self.chosen(metadata)
-        if spec in self.factories:
-            return self.factories[spec](split_seed)
-        family, _, model = spec.partition(":")
-        if not model or family not in self.families:
-            raise InputError(f"{unknown_name(self.setting, spec, self.known())} {self._how()}")
-        try:
-            return self.families[family](model, JudgeSettings.from_sources(metadata))
-        except (InputError, ExternalError) as error:
-            own = ", the benchmark's own judge" if spec == self.default else ""
-            raise type(error)(
-                f"The {self.setting} {spec!r}{own}, is not to be had: {error} {self._how()}"
-            ) from error
+        entry, request = self._parsed(spec, metadata, split_seed)
+        with self._explained(spec, entry):
+            judge = entry.make(request)
+        missing = [name for name in self.methods if not hasattr(judge, name)]
+        if missing:
+            raise InputError(
+                f"The {self.setting} {spec!r} has no method {missing[0]}(); a judge of this kind "
+                f"has {' and '.join(self.methods)}."
+            )
+        return judge
+
+    def identity(self, metadata: Mapping[str, Any], *, split_seed: int) -> str:
+        """Return 16 hexadecimal digits that differ wherever the judge's verdicts may differ.
+
+        They cover the judge and those of its settings that verdicts may depend on, its server's
+        address included; no model is downloaded for them.
+
+        Raises:
+            InputError: As for :meth:`resolve`.
+            ExternalError: As for :meth:`resolve`.
+        """
+        spec = self.chosen(metadata)
+        entry, request = self._parsed(spec, metadata, split_seed)
+        with self._explained(spec, entry):
+            if entry.identity is not None:
+                return fingerprint({"judge": spec, "identity": entry.identity(request)})
+        judge = self.resolve(metadata, split_seed=split_seed)
+        settings = request.settings.of_verdicts if entry.takes_model else {}
+        return fingerprint({"judge": judge.name, "identity": judge.version, **settings})
 
     def known(self) -> list[str]:
-        """Return what can be chosen."""
-        return [*sorted(self.factories), *(f"{family}:MODEL" for family in sorted(self.families))]
+        """Return the specs that can be chosen, those of models as ``NAME:MODEL``."""
+        return [f"{n}:MODEL" if entry.takes_model else n for n, entry in self._usable()]
 
-    def _how(self) -> str:
-        names = " or ".join(sorted(self.factories))
+    def offline(self) -> list[str]:
+        """Return the judges that need no download and no server."""
+        return [name for name, entry in self._usable() if entry.offline]
+
+    def is_offline(self, spec: str) -> bool:
+        """Return whether a judge is known and needs no download and no server."""
+        try:
+            entry, _ = self._parsed(spec, {}, 0)
+        except InputError:
+            return False
+        return entry.offline
+
+    def how(self) -> str:
+        """Return both ways to choose a judge, in a sentence."""
+        names = " or ".join(self.offline())
         return f"Choose with --metadata {self.setting}={names}, or the variable {self.variable}."
 
+    def _parsed(
+        self, spec: str, metadata: Mapping[str, Any], split_seed: int
+    ) -> tuple[JudgeEntry[Judge], JudgeRequest]:
+        name, _, model = spec.partition(":")
+        if name not in self.judges or self.judges[name].takes_model != bool(model):
+            raise InputError(f"{unknown_name(self.setting, spec, self.known())} {self.how()}")
+        return self.judges[name], JudgeRequest(model, metadata, split_seed)
 
-def _local_truth(model: str, settings: JudgeSettings) -> TruthJudge:
-    from lm_eval_trust.judges.local_truth import LocalTruthJudge
+    def _usable(self) -> Iterator[tuple[str, JudgeEntry[Judge]]]:
+        """Yield the judges whose packages can be imported; a broken one is no reason to fail."""
+        for name in sorted(self.judges):
+            try:
+                yield name, self.judges[name]
+            except InputError:
+                continue
 
-    return LocalTruthJudge(model, settings)
+    @contextmanager
+    def _explained(self, spec: str, entry: JudgeEntry[Judge]) -> Iterator[None]:
+        """Add to errors about models which judge was asked for, and how to choose another."""
+        try:
+            yield
+        except (InputError, ExternalError) as error:
+            if entry.offline:
+                raise
+            own = ", the benchmark's own judge," if spec == self.default else ""
+            raise type(error)(
+                f"The {self.setting} {spec!r}{own} is not available: {error} {self.how()}"
+            ) from error
 
 
-def _served_truth(model: str, settings: JudgeSettings) -> TruthJudge:
+def _reference(request: JudgeRequest) -> TruthJudge:
+    from lm_eval_trust.judges.reference import ReferenceJudge
+
+    return ReferenceJudge()
+
+
+def _linear(request: JudgeRequest) -> ToxicityJudge:
+    from lm_eval_trust.judges.linear import linear_judge
+
+    return linear_judge(request.split_seed)
+
+
+def _linear_identity(request: JudgeRequest) -> str:
+    from lm_eval_trust.judges.linear import linear_version
+
+    return linear_version(request.split_seed)
+
+
+def _local_truth(request: JudgeRequest) -> TruthJudge:
+    from lm_eval_trust.judges.local_judges import LocalTruthJudge
+
+    return LocalTruthJudge(request.model, request.settings)
+
+
+def _local_toxicity(request: JudgeRequest) -> ToxicityJudge:
+    from lm_eval_trust.judges.local_judges import LocalToxicityJudge
+
+    return LocalToxicityJudge(request.model, request.settings)
+
+
+def _local_truth_identity(request: JudgeRequest) -> str:
+    from lm_eval_trust.judges.local_judges import truth_identity
+
+    return truth_identity(request.model, request.settings)
+
+
+def _local_toxicity_identity(request: JudgeRequest) -> str:
+    from lm_eval_trust.judges.local_judges import toxicity_identity
+
+    return toxicity_identity(request.model, request.settings)
+
+
+def _served_truth(request: JudgeRequest) -> TruthJudge:
     from lm_eval_trust.judges.openai_judges import OpenAITruthJudge
 
-    return OpenAITruthJudge(model, settings)
+    return OpenAITruthJudge(request.model, request.settings)
 
 
-def _local_toxicity(model: str, settings: JudgeSettings) -> ToxicityJudge:
-    from lm_eval_trust.judges.local_toxicity import LocalToxicityJudge
-
-    return LocalToxicityJudge(model, settings)
-
-
-def _served_toxicity(model: str, settings: JudgeSettings) -> ToxicityJudge:
+def _served_toxicity(request: JudgeRequest) -> ToxicityJudge:
     from lm_eval_trust.judges.openai_judges import OpenAIToxicityJudge
 
-    return OpenAIToxicityJudge(model, settings)
+    return OpenAIToxicityJudge(request.model, request.settings)
 
 
-TRUTH_FAMILIES: dict[str, Callable[[str, JudgeSettings], TruthJudge]] = {
-    "hf": _local_truth,
-    "openai": _served_truth,
-}
-TOXICITY_FAMILIES: dict[str, Callable[[str, JudgeSettings], ToxicityJudge]] = {
-    "hf": _local_toxicity,
-    "openai": _served_toxicity,
-}
+def _served_truth_identity(request: JudgeRequest) -> str:
+    from lm_eval_trust.judges.openai_judges import truth_identity
+
+    return truth_identity(request.model, request.settings)
+
+
+def _served_toxicity_identity(request: JudgeRequest) -> str:
+    from lm_eval_trust.judges.openai_judges import toxicity_identity
+
+    return toxicity_identity(request.model, request.settings)
+
+
+TRUTH_JUDGES: Registry[JudgeEntry[TruthJudge]] = Registry(
+    kind="judge of truth",
+    group="lm_eval_trust.truth_judges",
+    entry_type=JudgeEntry,
+    builtin={
+        "reference": JudgeEntry("nearest reference answer by ROUGE-1", _reference),
+        "hf": JudgeEntry(
+            "fine-tuned models of the Hub or a folder",
+            _local_truth,
+            takes_model=True,
+            offline=False,
+            identity=_local_truth_identity,
+        ),
+        "openai": JudgeEntry(
+            "models behind an OpenAI-compatible server",
+            _served_truth,
+            takes_model=True,
+            offline=False,
+            identity=_served_truth_identity,
+        ),
+    },
+)
+
+TOXICITY_JUDGES: Registry[JudgeEntry[ToxicityJudge]] = Registry(
+    kind="judge of toxicity",
+    group="lm_eval_trust.toxicity_judges",
+    entry_type=JudgeEntry,
+    builtin={
+        "linear": JudgeEntry(
+            "linear classifier trained on ToxiGen", _linear, identity=_linear_identity
+        ),
+        "hf": JudgeEntry(
+            "a text classifier of the Hub or a folder",
+            _local_toxicity,
+            takes_model=True,
+            offline=False,
+            identity=_local_toxicity_identity,
+        ),
+        "openai": JudgeEntry(
+            "a model behind an OpenAI-compatible server",
+            _served_toxicity,
+            takes_model=True,
+            offline=False,
+            identity=_served_toxicity_identity,
+        ),
+    },
+)
 
 TRUTH: JudgeChoice[TruthJudge] = JudgeChoice(
     setting="truth_judge",
     variable="LM_EVAL_TRUST_TRUTH_JUDGE",
     default="hf:allenai/truthfulqa-truth-judge-llama2-7B,allenai/truthfulqa-info-judge-llama2-7B",
-    factories={
-        ReferenceJudge.name: lambda split_seed: ReferenceJudge(),
-        MiniTruthJudge.name: lambda split_seed: MiniTruthJudge(build_world(world_seed())),
-    },
-    families=TRUTH_FAMILIES,
+    judges=TRUTH_JUDGES,
+    methods=("truth", "info"),
 )
 
 TOXICITY: JudgeChoice[ToxicityJudge] = JudgeChoice(
     setting="toxicity_judge",
     variable="LM_EVAL_TRUST_TOXICITY_JUDGE",
     default="hf:tomh/toxigen_roberta",
-    factories={
-        "linear": linear_judge,
-        MiniToxicityJudge.name: lambda split_seed: MiniToxicityJudge(build_world(world_seed())),
-    },
-    families=TOXICITY_FAMILIES,
+    judges=TOXICITY_JUDGES,
+    methods=("toxic",),
 )
+
+#: The embedded world's tasks have settings of their own: their default is the judge that knows
+#: the world, whatever the real benchmarks are judged by.
+MINI_TRUTH: JudgeChoice[TruthJudge] = replace(
+    TRUTH,
+    setting="mini_truth_judge",
+    variable="LM_EVAL_TRUST_MINI_TRUTH_JUDGE",
+    default="world",
+)
+MINI_TOXICITY: JudgeChoice[ToxicityJudge] = replace(
+    TOXICITY,
+    setting="mini_toxicity_judge",
+    variable="LM_EVAL_TRUST_MINI_TOXICITY_JUDGE",
+    default="world",
+)
+
+#: Every choice of a judge by its setting; a judged task notes ``SETTING_version`` beside it.
+CHOICES: Mapping[str, JudgeChoice[Any]] = {
+    choice.setting: choice for choice in (TRUTH, MINI_TRUTH, TOXICITY, MINI_TOXICITY)
+}

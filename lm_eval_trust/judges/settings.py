@@ -1,10 +1,11 @@
-"""Settings of judges that are models: from ``--metadata``, else from the environment."""
+"""Settings of judges that are models, and the names behind ``hf:`` and ``openai:``."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -154,3 +155,32 @@ def _check_address(address: str) -> None:
             f"judge_base_url is {address!r}, but an address such as http://localhost:8000/v1 is "
             f"needed."
         )
+
+
+#: ``+`` for command lines, which part settings at commas.
+_SEPARATORS = (",", "+")
+
+
+def split_models(models: str) -> tuple[str, str]:
+    """Return the model of truth and that of informativeness; one alone serves both.
+
+    Raises:
+        InputError: More than two, or an empty name.
+    """
+    if Path(models).expanduser().is_dir():
+        return models, models
+    for separator in _SEPARATORS:
+        if separator in models:
+            parts = [part.strip() for part in models.split(separator)]
+            if len(parts) != 2 or not all(parts):
+                raise InputError(
+                    f"{models!r} names {len(parts)} models; a judge has one, or one of truth and "
+                    f"one of informativeness joined by a plus sign."
+                )
+            return parts[0], parts[1]
+    return models, models
+
+
+def joined(models: str) -> str:
+    """Return the models in the one spelling that names of judges have."""
+    return ",".join(dict.fromkeys(split_models(models)))

@@ -12,7 +12,7 @@ from typing import Literal
 from lm_eval_trust.analysis.comparison import Comparison, holm
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.saved_runs import SavedRun
-from lm_eval_trust.judges.calibrations import in_words
+from lm_eval_trust.judges.calibration_store import in_words
 from lm_eval_trust.leaderboard.board import SUITE, Board, Category, Column, Pair, Row, Score
 from lm_eval_trust.leaderboard.comparability import (
     ComparableRows,

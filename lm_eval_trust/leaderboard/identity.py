@@ -11,6 +11,7 @@ from lm_eval.utils import simple_parse_args_string
 
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.saved_runs import JUDGED_FROM, SavedRun
+from lm_eval_trust.judges.registry import CHOICES
 
 #: How a run is executed; answers do not depend on these.
 EXECUTION_ARGUMENTS = frozenset(
@@ -65,7 +66,7 @@ DATA_SEEDS = ("split_seed", "data_seed")
 _DATA = ("data_source", "split", "part", "perturbation_rate")
 DATA_FINGERPRINT = "data_fingerprint"
 #: Settings that name a judge; a judged task records `NAME_version` beside it.
-JUDGES = ("truth_judge", "mini_truth_judge", "toxicity_judge", "mini_toxicity_judge")
+JUDGES = tuple(CHOICES)
 
 Settings = dict[str, Any]
 #: Task → the settings of all runs of one row.

@@ -15,7 +15,7 @@ from lm_eval_trust import cli
         (["calibrate"], "one of --truth-judge and --toxicity-judge"),
         (["calibrate", "--truth-judge", "linear"], "Unknown truth_judge 'linear'"),
         (["calibrate", "--truth-judge", "world", "--data", "mini", "--limit", "1"], "at least 2"),
-        (["nowhere", "--truth-judge", "reference"], "There is no nowhere"),
+        (["nowhere", "--truth-judge", "reference"], "nowhere does not exist"),
         (["calibrate", "--truth-judge", "world", "--metadata", "form"], "KEY=VALUE"),
         (
             ["calibrate", "--truth-judge", "openai:m", "--metadata", "judge_key=sk-1"],

@@ -118,7 +118,7 @@ def test_nothing_to_judge_is_an_error_that_says_what_there_is(tmp_path: Path) ->
 
 
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="There is no"):
+    with pytest.raises(InputError, match="does not exist"):
         find_runs([tmp_path / "nowhere"])
     with pytest.raises(InputError, match="--output_path"):
         find_runs([tmp_path])

@@ -22,8 +22,7 @@ from lm_eval_trust.judges.agreement import (
     quality,
     threshold_curve,
 )
-from lm_eval_trust.judges.calibration import Task, calibrate
-from lm_eval_trust.judges.calibration_data import labelled_answers
+from lm_eval_trust.judges.calibration import Task, calibrate, labelled_answers
 from lm_eval_trust.judges.interface import Verdict
 
 DRAW = np.random.default_rng(0)

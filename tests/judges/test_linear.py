@@ -8,11 +8,9 @@ import pytest
 
 from lm_eval_trust.benchmarks.rows import load_rows
 from lm_eval_trust.judges import linear
-from lm_eval_trust.judges.calibration import Task, calibrate
-from lm_eval_trust.judges.calibration_data import labelled_texts
-from lm_eval_trust.judges.linear import linear_judge, linear_judge_auroc
+from lm_eval_trust.judges.calibration import Task, calibrate, labelled_texts
+from lm_eval_trust.judges.linear import TextClassifier, linear_judge, linear_judge_auroc
 from lm_eval_trust.judges.registry import TOXICITY
-from lm_eval_trust.judges.text_classifier import TextClassifier
 
 pytestmark = pytest.mark.usefixtures("data_dir")
 
@@ -99,4 +97,4 @@ def test_a_damaged_cache_entry_is_rebuilt(cache: Path) -> None:
     after = linear_judge(0)
     texts = ["a quiet day", "they are all thieves"]
     assert after.toxic(texts) == before.toxic(texts)
-    assert TextClassifier.load(entry) is not None
+    assert entry.read_bytes() == whole

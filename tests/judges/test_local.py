@@ -22,11 +22,15 @@ from transformers import (
 )
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.judges.classifier_labels import toxic_label
 from lm_eval_trust.judges.interface import Answer
 from lm_eval_trust.judges.local import LocalEngine, LocalModel, choose_device
-from lm_eval_trust.judges.local_toxicity import ClassifierEngine, LocalToxicityJudge
-from lm_eval_trust.judges.local_truth import CausalEngine, LocalTruthJudge
+from lm_eval_trust.judges.local_judges import (
+    CausalEngine,
+    ClassifierEngine,
+    LocalToxicityJudge,
+    LocalTruthJudge,
+    toxic_label,
+)
 from lm_eval_trust.judges.prompts import Prompt, truth_cue
 from lm_eval_trust.judges.settings import JudgeSettings
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lm_eval_trust.judges.text_classifier import TextClassifier
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.judges.linear import TextClassifier
 
 NOUNS = ("lamp", "harbour", "violin", "meadow", "bridge", "kettle", "ladder", "orchard")
 VERBS = ("stands", "glows", "creaks", "waits", "rests", "hums")
@@ -59,7 +60,6 @@ def test_saved_and_loaded_is_the_same(classifier: TextClassifier, tmp_path: Path
     path = tmp_path / "judge.npz"
     classifier.save(path)
     loaded = TextClassifier.load(path)
-    assert loaded is not None
     texts, _ = sentences(4, 30)
     np.testing.assert_array_equal(loaded.probabilities(texts), classifier.probabilities(texts))
 
@@ -84,9 +84,10 @@ def test_damaged_files_are_recognised(classifier: TextClassifier, tmp_path: Path
         + bytes(b ^ 255 for b in whole[middle : middle + 64])
         + whole[middle + 64 :],
     }
-    for kind, content in damaged.items():
+    for content in damaged.values():
         path.write_bytes(content)
-        assert TextClassifier.load(path) is None, kind
+        with pytest.raises(InputError):
+            TextClassifier.load(path)
 
 
 def test_arrays_that_do_not_fit_together_are_refused(
@@ -103,7 +104,8 @@ def test_arrays_that_do_not_fit_together_are_refused(
         ("vocabularies", np.frombuffer(b'[["a"]]', dtype=np.uint8)),
     ):
         np.savez(path, **{**contents, name: wrong})
-        assert TextClassifier.load(path) is None, name
+        with pytest.raises(InputError, match="do not fit"):
+            TextClassifier.load(path)
 
 
 def test_no_texts_give_no_probabilities(classifier: TextClassifier) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from support.harness import PLANTED, PlantedJudge
 
-from lm_eval_trust.judges.registry import TOXICITY
+from lm_eval_trust.judges.interface import ToxicityJudge
+from lm_eval_trust.judges.registry import TOXICITY_JUDGES, JudgeEntry
 
 
 @pytest.fixture
@@ -16,7 +17,8 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "lm_eval_trust.tasks.trust_task.load_rows", lambda form, **settings: PLANTED[form]
     )
-    monkeypatch.setitem(TOXICITY.factories, "planted", lambda split_seed: PlantedJudge())  # type: ignore[arg-type]
+    planted: JudgeEntry[ToxicityJudge] = JudgeEntry("planted", lambda request: PlantedJudge())
+    monkeypatch.setitem(TOXICITY_JUDGES._entries, "planted", planted)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The three kinds of request to an OpenAI-compatible server, and how their replies are read."""
+"""The kinds of request to an OpenAI-compatible server, and how their replies are read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 
 from lm_eval_trust.judges.interface import Verdict
 from lm_eval_trust.judges.openai_client import MalformedReplyError
-from lm_eval_trust.judges.parsing import UNREADABLE, from_probabilities, from_word
-from lm_eval_trust.judges.prompts import Prompt
+from lm_eval_trust.judges.prompts import UNREADABLE, Prompt, from_probabilities, from_word
 
 #: Likeliest tokens that are asked for: as many as OpenAI's completions allow.
 _LISTED = 5
