@@ -1,4 +1,4 @@
-"""Fixtures for tests of judges: a server in OpenAI's place, no settings of the user, short waits."""
+"""Fixtures for judges: a server in OpenAI's place, none of the user's settings, short waits."""
 
 from __future__ import annotations
 
