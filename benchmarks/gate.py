@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lm_eval_trust.analysis.comparison import PairedDifferences
-from lm_eval_trust.gate.intervals import Contrast
+from lm_eval_trust.gate.paired_test import Contrast
 from lm_eval_trust.gate.power import Design
 
 CONFIDENCE = 0.95

@@ -1,8 +1,8 @@
-"""The stored baseline: what the checked model scored when somebody last looked at it.
+"""Baseline files: the scores of the checked model that were last reviewed.
 
-A file to be kept under version control and read in review: sorted, one item a line, and left as it
-is where nothing has changed. Items are known by the hashes of their documents, so that later
-measurements are paired with them one by one.
+A baseline belongs under version control: it is sorted, and not rewritten if nothing has changed.
+Items are identified by the hashes of their documents, so that later measurements can be paired with
+them one by one.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a baseline file holds.
+    """The content of a baseline file.
 
     Attributes:
         path: The file.
-        measurements: Task → what was measured, for the metrics of rules alone.
+        measurements: Task → measurement, with the metrics of rules only.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class Baseline:
 
 
 def baseline_path(config: Path) -> Path:
-    """Return where the baseline of a check lies."""
+    """Return the path of a check's baseline."""
     return config.with_suffix(".baseline.json")
 
 
@@ -59,7 +59,7 @@ def read_baseline(path: Path) -> Baseline:
     """Read a baseline.
 
     Raises:
-        InputError: There is none, or it is something else.
+        InputError: There is none, or the file is not a baseline.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -68,24 +68,24 @@ def read_baseline(path: Path) -> Baseline:
             f"There is no baseline {path}; make it with `lm-eval-trust check --update-baseline`."
         ) from error
     except ValueError as error:
-        raise InputError(f"{path} is no baseline: {error}.") from error
+        raise InputError(f"{path} is not a baseline: {error}.") from error
     try:
         found, tasks = record["format"], record["tasks"].items()
         if found == FORMAT:
             return Baseline(path, {name: _measurement(name, task) for name, task in tasks})
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"{path} is no baseline: {error!r}.") from error
+        raise InputError(f"{path} is not a baseline: {error!r}.") from error
     raise InputError(f"{path} has format {found!r}; this release reads {FORMAT}.")
 
 
 def write_baseline(
     path: Path, model: Mapping[str, Any], found: Mapping[str, tuple[Measurement, Sequence[str]]]
 ) -> bool:
-    """Write a baseline, unless the file says the same already.
+    """Write a baseline, unless the file has the same content already.
 
     Args:
         path: The file.
-        model: Which model was measured.
+        model: Identity of the measured model.
         found: Task → measurement and the metrics to keep.
 
     Returns:
@@ -99,7 +99,7 @@ def write_baseline(
         "model": dict(model),
         "tasks": {name: _record(*found[name]) for name in sorted(found)},
     }
-    if _told(path) == json.loads(json.dumps(record)):
+    if _content(path) == json.loads(json.dumps(record)):
         return False
     written = {
         **record,
@@ -112,8 +112,8 @@ def write_baseline(
     return True
 
 
-def _told(path: Path) -> dict[str, Any] | None:
-    """Return what a file says of model and scores; when it was written is another matter."""
+def _content(path: Path) -> dict[str, Any] | None:
+    """Return a baseline file's model and scores, without date and versions; ``None`` for others."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

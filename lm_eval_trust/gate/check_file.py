@@ -1,20 +1,215 @@
-"""A check as its file declares it, and what can be said of it before anything is run."""
+"""A check's file: the keys it may have, its rules one by one, and its validation."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.core.yaml_file import Document, read_document
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    field_validator,
+    model_validator,
+)
+
+from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.yaml_file import Document, Place, read_document
 from lm_eval_trust.gate.baseline import baseline_path, read_baseline
-from lm_eval_trust.gate.rules import Rule, rules_of
-from lm_eval_trust.gate.spec import CheckSpec
 from lm_eval_trust.gate.task_index import Catalogue
+from lm_eval_trust.plugin import MODELS
 
-if TYPE_CHECKING:  # it loads torch, which looking at a file can do without
+if TYPE_CHECKING:  # Torch takes seconds to load, and a check without steering needs none of it.
     from lm_eval_trust.gate.models import Subject
+    from lm_eval_trust.steering.spec import SteeringSpec
+
+
+def _known_model(name: str) -> str:
+    if name not in MODELS:
+        raise unknown_name("model", name, MODELS)
+    return name
+
+
+Wrapper = Annotated[str, AfterValidator(_known_model)]
+Against = Literal["unsteered", "baseline"]
+Policy = Literal["fail", "warn"]
+Confidence = Annotated[float, Field(gt=0.5, lt=1, strict=True)]
+Count = Annotated[int, Field(gt=0, strict=True)]
+Scalar = str | int | float | bool
+#: Rules that compare with a reference by the difference from it, and by the ratio to it.
+DIFFERENCES = ("max_drop", "min_gain", "non_inferiority")
+RATIOS = ("min_ratio", "max_ratio")
+BOUNDS = ("min", "max")
+#: Rules that pass only if something good is shown; the others fail only if something bad is.
+TO_BE_SHOWN = ("min_gain", "non_inferiority")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_null(cls, value: Any) -> Any:
+        if value is None:
+            raise InputError("there is no value; give one, or leave the key out.")
+        return value
+
+
+class _Rules(_Strict):
+    # Otherwise a rule of `true` would be one of 1.0, which may allow everything.
+    model_config = ConfigDict(strict=True)
+
+
+class ModelSpec(_Strict):
+    """A harness model and its arguments."""
+
+    model: Wrapper = "amber"
+    model_args: dict[str, Scalar] = {}
+
+
+class NonInferiority(_Rules):
+    """The largest loss that is acceptable; that no more is lost has to be shown."""
+
+    margin: PositiveFloat
+    confidence: Confidence | None = None
+
+
+class MetricSpec(_Rules):
+    """The rules of one metric; docs/gate.md defines them."""
+
+    min: float | None = None
+    max: float | None = None
+    max_drop: NonNegativeFloat | None = None
+    min_gain: NonNegativeFloat | None = None
+    min_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_ratio: Annotated[float, Field(ge=1)] | None = None
+    non_inferiority: NonInferiority | None = None
+    against: Against | None = None
+    detect: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _rules(self) -> MetricSpec:
+        given = [key for key in (*BOUNDS, *DIFFERENCES, *RATIOS) if getattr(self, key) is not None]
+        if not given:
+            known = ", ".join((*BOUNDS, *DIFFERENCES, *RATIOS))
+            raise InputError(f"there is no rule; give one or more of {known}.")
+        detecting = [key for key in given if key in ("max_drop", *RATIOS)]
+        if self.detect is None:
+            return self
+        if len(detecting) != 1:
+            raise InputError("`detect` belongs to one of max_drop, min_ratio or max_ratio.")
+        (kind,) = detecting
+        allowed = getattr(self, kind)
+        beyond = self.detect < allowed if kind == "min_ratio" else self.detect > allowed
+        if not beyond:
+            raise InputError(
+                f"`detect` has to lie beyond {kind}, {allowed:g}; got {self.detect:g}."
+            )
+        return self
+
+
+class CheckSpec(_Strict):
+    """The whole file."""
+
+    model: Wrapper = "amber"
+    model_args: dict[str, Scalar] = {}
+    steering: str | tuple[dict[str, Any], ...] | None = None
+    reference: ModelSpec | None = None
+    limit: Count | None = None
+    limits: dict[str, Count] = {}
+    metadata: dict[str, Scalar] = {}
+    confidence: Confidence = 0.95
+    against: Against = "unsteered"
+    inconclusive: Policy | None = None
+    disagreement: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.1
+    rules: dict[str, dict[str, MetricSpec]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _limits_of_rules(self) -> CheckSpec:
+        for name in self.limits:
+            if name not in self.rules:
+                raise InputError(f"limits: {name} has no rules; known are {', '.join(self.rules)}.")
+        for name, metrics in self.rules.items():
+            if not metrics:
+                raise InputError(f"rules: {name} names no metric.")
+        return self
+
+    def limit_of(self, name: str) -> int | None:
+        """Return the largest number of items to evaluate of a task, group or tag."""
+        return self.limits.get(name, self.limit)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule on one metric.
+
+    Attributes:
+        task: Task, group or tag as the file has it; each task of a group has to keep the rule.
+        metric: Metric of the task, with its filter if there are several: ``acc,strict``.
+        kind: ``min``, ``max``, ``max_drop``, ``min_gain``, ``non_inferiority``, ``min_ratio`` or
+            ``max_ratio``.
+        bound: Its number.
+        against: The reference: ``unsteered`` or ``baseline``.
+        confidence: Of the two-sided interval.
+        detect: Change that the items have to be able to show, in the units of ``bound``; ``None``
+            for the default.
+        strict: Whether an inconclusive verdict fails the check.
+        place: Where in the file it is.
+    """
+
+    task: str
+    metric: str
+    kind: str
+    bound: float
+    against: str
+    confidence: float
+    detect: float | None
+    strict: bool
+    place: Place
+
+    @property
+    def compares(self) -> bool:
+        """Whether the rule needs a reference."""
+        return self.kind not in BOUNDS
+
+    @property
+    def text(self) -> str:
+        """The rule as the file has it."""
+        return f"{self.kind} {self.bound:g}"
+
+
+def rules_of(spec: CheckSpec) -> Iterator[Rule]:
+    """Return the rules in the order of the file."""
+    for task, metrics in spec.rules.items():
+        for metric, given in metrics.items():
+            for kind in (*BOUNDS, *DIFFERENCES, *RATIOS):
+                if getattr(given, kind) is not None:
+                    yield _rule(spec, task, metric, kind, given)
+
+
+def _rule(spec: CheckSpec, task: str, metric: str, kind: str, given: MetricSpec) -> Rule:
+    value, confidence = getattr(given, kind), spec.confidence
+    if given.non_inferiority is not None and kind == "non_inferiority":
+        value = given.non_inferiority.margin
+        confidence = given.non_inferiority.confidence or confidence
+    # By default an inconclusive result fails rules that ask for something to be shown.
+    policy = spec.inconclusive or ("fail" if kind in TO_BE_SHOWN else "warn")
+    return Rule(
+        task=task,
+        metric=metric,
+        kind=kind,
+        bound=float(value),
+        against=given.against or spec.against,
+        confidence=confidence,
+        detect=given.detect if kind in ("max_drop", *RATIOS) else None,
+        strict=policy == "fail",
+        place=("rules", task, metric, kind),
+    )
 
 
 @dataclass(frozen=True)
@@ -23,7 +218,7 @@ class Check:
 
     Attributes:
         document: The file.
-        spec: What it says.
+        spec: Its content.
         rules: Its rules, in order.
     """
 
@@ -38,15 +233,32 @@ class Check:
 
     @property
     def baseline(self) -> Path:
-        """Where its baseline lies, or would."""
+        """Path of its baseline, which may not exist yet."""
         return baseline_path(self.path)
 
     def needs(self, reference: str) -> bool:
         """Tell whether a rule compares with ``unsteered`` or ``baseline``."""
         return any(rule.compares and rule.against == reference for rule in self.rules)
 
+    def steering(self) -> list[SteeringSpec]:
+        """Return the steering, given inline or in a file of its own; empty for none.
+
+        Raises:
+            InputError: With file, line and key of what is wrong.
+        """
+        given = self.spec.steering
+        if given is None:
+            return []
+        from lm_eval_trust.steering.spec import parse_entries, read_steering_file
+
+        folder = self.path.parent
+        if isinstance(given, str):
+            with self.document.at("steering"):
+                return read_steering_file(folder / given)
+        return parse_entries(given, folder=folder, at=self.document.at)
+
     def subjects(self) -> tuple[Subject, Subject | None]:
-        """Return the checked model and, where a rule compares with it, the unsteered one.
+        """Return the checked model and, if a rule compares with it, the unsteered one.
 
         Raises:
             InputError: With file and line.
@@ -54,8 +266,9 @@ class Check:
         """
         from lm_eval_trust.gate.models import reference_subject, steered_subject
 
-        with self.document.at("model_args" if self.spec.steering is None else "steering"):
-            steered = steered_subject(self.spec, self.path.parent)
+        steering = self.steering()
+        with self.document.at("steering" if steering else "model_args"):
+            steered = steered_subject(self.spec, steering)
         if not self.needs("unsteered"):
             return steered, None
         with self.document.at("reference" if self.spec.reference else "model"):
@@ -74,7 +287,7 @@ def read_check(path: Path) -> Check:
 
 
 def validate(check: Check) -> None:
-    """Raise unless everything that a check names exists, as far as can be told without running.
+    """Raise unless everything that a check names exists, as far as files on this machine tell.
 
     Raises:
         InputError: With file, line and key of what is wrong.
@@ -83,19 +296,26 @@ def validate(check: Check) -> None:
     for rule in check.rules:
         with check.document.at("rules", rule.task, rule.metric):
             catalogue.check(rule.task, rule.metric)
-    _check_files(check)
+    _validate_steering(check)
     if check.needs("baseline"):
         with check.document.at("rules"):
             read_baseline(check.baseline)
 
 
-def _check_files(check: Check) -> None:
-    """Raise unless files of steering exist; models and vectors themselves are not loaded."""
-    if check.spec.steering is None:
+def _validate_steering(check: Check) -> None:
+    steering = check.steering()
+    if not steering:
         return
-    from lm_eval_trust.gate.models import requests_of
+    from lm_eval_trust.gate.models import local_depth
 
-    with check.document.at("steering"):
-        for request in requests_of(check.spec, check.path.parent):
-            if request.vector is not None and not Path(request.vector).is_file():
-                raise InputError(f"there is no vector file {request.vector}.")
+    depth = local_depth(check.spec)
+    inline = not isinstance(check.spec.steering, str)
+    for number, spec in enumerate(steering):
+        with check.document.at("steering", *([number] if inline else [])):
+            if spec.vector is not None:
+                spec.plan()
+            if depth is not None and max(spec.layers) >= depth:
+                raise InputError(
+                    f"layer {max(spec.layers)} does not exist: the model's {depth} decoder blocks "
+                    f"are 0 to {depth - 1}."
+                )

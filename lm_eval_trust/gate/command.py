@@ -1,4 +1,4 @@
-"""Several checks in a row: what is printed, which reports are written, which exit code counts."""
+"""Several checks in a row: output, reports and the exit code."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.gate.check_file import Check, read_check
 
 if TYPE_CHECKING:
-    from lm_eval_trust.gate.check import Outcome
+    from lm_eval_trust.gate.verdicts import CheckResult
 
 logger = logging.getLogger(__name__)
 
-#: Where GitHub Actions takes a job's summary from.
+#: Names the file from which GitHub Actions takes a job's summary.
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 REGRESSION = 1
 
 
 @dataclass(frozen=True)
 class Reports:
-    """Files to write.
+    """Report files to write.
 
     Attributes:
         junit: JUnit XML.
-        markdown: Markdown; ``-`` for the job's summary.
+        markdown: Markdown; ``-`` stands for the job's summary.
         json: All figures.
     """
 
@@ -39,30 +39,29 @@ class Reports:
     json: Path | None = None
 
     def check(self) -> None:
-        """Raise unless they have a place.
+        """Raise if a job summary is asked for where there is none.
 
         Raises:
-            InputError: There is no job summary.
+            InputError: There is none.
         """
         if self.markdown == Path("-") and not os.environ.get(SUMMARY_VARIABLE):
             raise InputError(f"--markdown needs a FILE here: {SUMMARY_VARIABLE} is not set.")
 
-    def write(self, outcomes: Sequence[Outcome], errors: Sequence[tuple[Path, str]]) -> None:
-        """Write those that are asked for."""
-        from lm_eval_trust.gate.junit import write_junit
-        from lm_eval_trust.gate.summaries import markdown, write_json
+    def write(self, results: Sequence[CheckResult], errors: Sequence[tuple[Path, str]]) -> None:
+        """Write the reports that were asked for."""
+        from lm_eval_trust.gate.reports import markdown, write_json, write_junit
 
         if self.junit is not None:
-            write_junit(outcomes, errors, self.junit)
+            write_junit(results, errors, self.junit)
         if self.json is not None:
-            write_json(outcomes, errors, self.json)
+            write_json(results, errors, self.json)
         if self.markdown == Path("-"):
-            # The summary belongs to all steps of the job, so it is added to.
+            # All steps of the job share the summary, so it is appended to.
             with Path(os.environ[SUMMARY_VARIABLE]).open("a", encoding="utf-8") as file:
-                file.write(markdown(outcomes, errors) + "\n")
+                file.write(markdown(results, errors) + "\n")
         elif self.markdown is not None:
             with atomic_path(self.markdown) as temporary:
-                temporary.write_text(markdown(outcomes, errors), encoding="utf-8")
+                temporary.write_text(markdown(results, errors), encoding="utf-8")
 
 
 def check_all(paths: Sequence[Path], cache: Path | None, reports: Reports) -> int:
@@ -71,25 +70,25 @@ def check_all(paths: Sequence[Path], cache: Path | None, reports: Reports) -> in
     Returns:
         0 if all passed, 1 for a regression, 2 or 3 for a check that could not be run.
     """
-    from lm_eval_trust.gate.check import run_check
-    from lm_eval_trust.gate.report_text import lines
+    from lm_eval_trust.gate.reports import report_lines
+    from lm_eval_trust.gate.run import run_check
 
     reports.check()
-    outcomes: list[Outcome] = []
+    results: list[CheckResult] = []
 
     def run(check: Check) -> int:
-        outcome = run_check(check, cache)
-        outcomes.append(outcome)
-        print(*lines(outcome), sep="\n", flush=True)
-        return 0 if outcome.passed else REGRESSION
+        result = run_check(check, cache)
+        results.append(result)
+        print(*report_lines(result), sep="\n", flush=True)
+        return 0 if result.passed else REGRESSION
 
     worst, errors = _each(paths, run)
-    reports.write(outcomes, errors)
+    reports.write(results, errors)
     return worst
 
 
 def validate_all(paths: Sequence[Path]) -> int:
-    """Look at the files only; return 0 or 2."""
+    """Validate files without running anything; return 0 or 2."""
     from lm_eval_trust.gate.check_file import validate
 
     def run(check: Check) -> int:
@@ -101,8 +100,8 @@ def validate_all(paths: Sequence[Path]) -> int:
 
 
 def plan_all(paths: Sequence[Path], cache: Path | None) -> int:
-    """Tell what would be run, and what it could show; return 0, 2 or 3."""
-    from lm_eval_trust.gate.planning import plan
+    """Print what would be run and what it could show; return 0, 2 or 3."""
+    from lm_eval_trust.gate.run import plan
 
     def run(check: Check) -> int:
         print(*plan(check, cache), sep="\n", flush=True)
@@ -113,7 +112,7 @@ def plan_all(paths: Sequence[Path], cache: Path | None) -> int:
 
 def update_all(paths: Sequence[Path], cache: Path | None) -> int:
     """Write the baselines; return 0, 2 or 3."""
-    from lm_eval_trust.gate.check import update_baseline
+    from lm_eval_trust.gate.run import update_baseline
 
     def run(check: Check) -> int:
         changed = update_baseline(check, cache)
@@ -125,10 +124,10 @@ def update_all(paths: Sequence[Path], cache: Path | None) -> int:
 
 
 def _each(paths: Sequence[Path], run: Callable[[Check], int]) -> tuple[int, list[tuple[Path, str]]]:
-    """Run something on every check, whatever happens to the others.
+    """Process every check, even if others fail.
 
     Returns:
-        The worst exit code, and the checks that could not be run with the reason.
+        The highest exit code, and the checks that could not be run with the reason.
     """
     codes: list[int] = []
     errors = []
@@ -150,7 +149,7 @@ def _each(paths: Sequence[Path], run: Callable[[Check], int]) -> tuple[int, list
 
 
 def _failure(error: Exception) -> tuple[int, str]:
-    """Return exit code and message; an error that nobody foresaw is traced with ``--debug``."""
+    """Return exit code and message; ``--debug`` logs the traceback of an unexpected error."""
     if isinstance(error, TrustError):
         return error.exit_code, str(error)
     logger.debug("Where it happened:", exc_info=error)

@@ -1,36 +1,30 @@
-"""The models of a check: the steered one and what it is compared with, found before loading."""
+"""The models of a check: the steered one and its reference, identified before loading."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from transformers import AutoConfig
 
 from lm_eval_trust.core.errors import InputError, TrustError
 from lm_eval_trust.core.hashing import fingerprint
-from lm_eval_trust.gate.spec import CheckSpec
+from lm_eval_trust.gate.check_file import CheckSpec
 from lm_eval_trust.model_wrappers.arguments import split_arguments
 from lm_eval_trust.models.adapters import find_adapter
 from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.steering.plan import SteeringPlan
-from lm_eval_trust.steering.spec import (
-    STEERING_KEYS,
-    SteeringSpec,
-    combined_plan,
-    parse_entries,
-    read_steering_file,
-)
+from lm_eval_trust.steering.spec import STEERING_KEYS, SteeringSpec, combined_plan
 
-#: Arguments that decide how fast, but not what, a model answers.
+#: Arguments that change how fast a model answers, but not its answers.
 _EXECUTION = frozenset(("batch_size", "max_batch_size", "device", "device_map", "parallelize"))
-#: What loading raises at arguments and folders that are wrong.
+#: Raised by loading if arguments or folders are wrong.
 _REFUSALS = (OSError, AttributeError, KeyError, TypeError, ValueError, SafetensorError)
-#: Arguments of wrappers that name further models or adapters.
+#: Arguments that name further models or adapters.
 _PARTS = ("adapter", "expert", "antiexpert")
-#: Arguments that a check has to name, so that it knows which models it rests on.
+#: Arguments that a check has to give, since their defaults leave the models unnamed.
 _NEEDED = {
     "lora_amber": ("adapter",),
     "finetuned_amber": ("pretrained",),
@@ -40,7 +34,7 @@ _NEEDED = {
 
 @dataclass(frozen=True)
 class Subject:
-    """A model as it is evaluated.
+    """A model to evaluate.
 
     Attributes:
         model: Harness model.
@@ -54,12 +48,12 @@ class Subject:
 
     @property
     def loading_key(self) -> str:
-        """What models with the same key share: one loaded model."""
+        """Subjects with the same key share one loaded model."""
         return fingerprint({"model": self.model, "arguments": dict(self.arguments)})
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What all scores depend on: weights, arguments, steering.
+        """Everything about the model that its scores depend on: weights, arguments, steering.
 
         Raises:
             InputError: A model or an adapter does not exist.
@@ -80,7 +74,7 @@ class Subject:
             InputError: As the wrapper raises, or the plan does not fit.
             ExternalError: The model cannot be fetched.
         """
-        # The device that the harness's own command asks for; without CUDA it is the CPU.
+        # The harness's own command asks for cuda:0 too, and takes the CPU if there is no CUDA.
         arguments = {"device": "cuda:0", **self.arguments}
         try:
             loaded = _wrapper(self.model)(**arguments)
@@ -93,21 +87,19 @@ class Subject:
         return loaded
 
 
-def steered_subject(spec: CheckSpec, folder: Path) -> Subject:
+def steered_subject(spec: CheckSpec, steering: Sequence[SteeringSpec]) -> Subject:
     """Return the model that is checked.
 
     Args:
         spec: The check.
-        folder: What paths in it are relative to.
+        steering: Its steering.
 
     Raises:
-        InputError: Steering among the model arguments, or steering that cannot be read.
+        InputError: Steering among the model arguments, or a vector that cannot be read or built.
         ExternalError: A vector's source model cannot be fetched.
     """
     model, arguments = _without_steering(spec.model, dict(spec.model_args))
-    plan = combined_plan(
-        requests_of(spec, folder), dtype=arguments.get("dtype"), device=arguments.get("device")
-    )
+    plan = combined_plan(steering, dtype=arguments.get("dtype"), device=arguments.get("device"))
     return Subject(model, arguments, plan)
 
 
@@ -117,7 +109,7 @@ def reference_subject(spec: CheckSpec, steered: Subject) -> Subject:
     It is the same model without its steering; for an adapter or an ensemble its plain base.
 
     Raises:
-        InputError: The base is not known, or nothing tells the two apart.
+        InputError: The base is unknown, or the model is not steered.
     """
     if spec.reference is not None:
         model, arguments = _without_steering(spec.reference.model, dict(spec.reference.model_args))
@@ -134,17 +126,23 @@ def reference_subject(spec: CheckSpec, steered: Subject) -> Subject:
     return Subject(steered.model, steered.arguments, SteeringPlan())
 
 
-def requests_of(spec: CheckSpec, folder: Path) -> list[SteeringSpec]:
-    """Return the steering as the file has it, inline or in a file of its own.
+def local_depth(spec: CheckSpec) -> int | None:
+    """Return the number of decoder blocks of the checked model, ``None`` if it is not known here.
 
-    Raises:
-        InputError: It cannot be read, or a key is unknown.
+    Only the configuration of a model on this machine is read; nothing is fetched.
     """
-    if spec.steering is None:
-        return []
-    if isinstance(spec.steering, str):
-        return read_steering_file(folder / spec.steering)
-    return parse_entries(spec.steering, folder=folder)
+    wrapper = _wrapper(spec.model)
+    name = str(spec.model_args.get("pretrained", wrapper.DEFAULT_MODEL))
+    try:
+        config = AutoConfig.from_pretrained(
+            name,
+            revision=spec.model_args.get("revision", "main"),
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError):
+        return None
+    return getattr(config.get_text_config(), "num_hidden_layers", None)
 
 
 def _without_steering(model: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -160,7 +158,7 @@ def _without_steering(model: str, arguments: dict[str, Any]) -> tuple[str, dict[
             raise InputError(f"{model} needs {name} among its model_args.")
     if model != "steered_amber":
         return model, arguments
-    # Without arguments of its own it would be steered by the paper's vector.
+    # steered_amber without steering arguments would apply the paper's vector.
     return "amber", {"pretrained": wrapper.DEFAULT_MODEL, **arguments}
 
 

@@ -1,4 +1,14 @@
-"""A rule's comparison in one direction: gains are positive, whatever the metric."""
+"""Paired tests of a rule, and confidence intervals that hold on few items.
+
+Items come in groups that stand or fall together; a mean over items is a ratio of sums over groups.
+Its interval is Student's over groups, with the standard error of the delta method. A metric that
+moves in steps (right or wrong) cannot have another mean without items that differ, so no
+hypothetical mean is tested with less variance than those items imply. That is Wilson's score
+interval (1927), and Tango's (1998) if the two models agree on all items: there, and if all items
+change alike, the plain standard error is zero and would claim certainty.
+
+Gains are positive, whatever the metric: those of metrics that are better when lower are negated.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +17,148 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import optimize
+import numpy.typing as npt
+from scipy import optimize, special
 
 from lm_eval_trust.analysis.comparison import PairedDifferences
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.gate.intervals import Contrast
+from lm_eval_trust.gate.check_file import RATIOS, Rule
 from lm_eval_trust.gate.measurement import Measurement
-from lm_eval_trust.gate.metrics import SCALES, Items, exp, items_of, paired_contrast
-from lm_eval_trust.gate.rules import Rule
-from lm_eval_trust.gate.spec import RATIOS
+from lm_eval_trust.gate.metrics import SCALES, Array, MetricItems, exp, items_of
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two models on one metric, as a rule looks at them.
+class Contrast:
+    """The quantity that is tested: a mean over items, and how it can change.
 
     Attributes:
-        gain: What is tested; where the two agree on all items it is ``gain.agreement``.
-        threshold: The gain that the rule asks for; below zero where a loss is allowed.
-        possible: Largest loss that there can be; for ``min_gain`` the largest gain.
-        items: How many items both have a value of.
+        sums: Group sums and sizes (items, or words).
+        step: Smallest amount by which one item can differ; 0 if it can differ by any.
+        reach: Largest amount by which one item is expected to differ.
+        agreement: The mean if no item differs.
+    """
+
+    sums: PairedDifferences
+    step: float = 0.0
+    reach: float = 0.0
+    agreement: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """The estimate."""
+        return self.sums.mean
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return len(self.sums.sums)
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean; infinite for a single group, which says nothing about others."""
+        return self.sums.standard_error if self.groups > 1 else math.inf
+
+    @property
+    def effective_items(self) -> float:
+        """Effective number of items if those of a group always change together (Kish)."""
+        sizes = self.sums.sizes.astype(np.float64)
+        return float(sizes.sum() ** 2 / np.square(sizes).sum())
+
+    def quantile(self, probability: float) -> float:
+        """Return the quantile of Student's t with groups − 1 degrees of freedom."""
+        return float(special.stdtrit(max(self.groups - 1, 1), probability))
+
+    def interval(self, confidence: float) -> Interval:
+        """Return the mean with its two-sided interval."""
+        quantile = self.quantile((1 + confidence) / 2)
+        half = quantile * self.standard_error
+        change = self.mean - self.agreement
+        ends = [self.mean - half, self.mean + half]
+        for sign in (-1, 1):
+            ends += [self.agreement + sign * x for x in self._changes(sign * change, quantile)]
+        return Interval(self.mean, min(ends), max(ends))
+
+    def _changes(self, change: float, quantile: float) -> tuple[float, float]:
+        """Return the smallest and the largest change that are compatible with the observed one.
+
+        They solve (x − change)² = quantile² (step·x − x²) / items for x ≥ 0; without a solution,
+        both are the observed change.
+        """
+        share = quantile**2 / self.effective_items
+        middle = 2 * change + share * self.step
+        root = middle**2 - 4 * (1 + share) * change**2
+        if root < 0 or middle <= 0:
+            return change, change
+        apart, twice = math.sqrt(root), 2 * (1 + share)
+        return (middle - apart) / twice, (middle + apart) / twice
+
+
+def steps_of(*series: npt.ArrayLike) -> tuple[float, float]:
+    """Return the smallest and the largest amount by which an item of a metric can differ.
+
+    Yes-or-no metrics move by 1, even if all items happen to be right. For others the smallest
+    amount is the smallest gap between values that occur, the largest their range.
+    """
+    values = np.unique(np.concatenate([np.asarray(each, dtype=np.float64) for each in series]))
+    if np.isin(values, (0.0, 1.0)).all():
+        return 1.0, 1.0
+    if len(values) < 2:
+        return 0.0, 0.0
+    return float(np.diff(values).min()), float(values[-1] - values[0])
+
+
+def own_interval(items: MetricItems, confidence: float) -> Interval:
+    """Return the mean of one model's items with its interval.
+
+    Shares stay between 0 and 1 and are never certain: the interval of yes-or-no items is at least
+    as wide as Wilson's.
+    """
+    sums = _grouped(items.values, items)
+    if (items.weights != 1).any() or items.values.min() < 0 or items.values.max() > 1:
+        return Contrast(sums).interval(confidence)
+    step, reach = steps_of(items.values)
+    none, all_of_them = (
+        Contrast(sums, step, reach, end).interval(confidence) for end in (0.0, 1.0)
+    )
+    return Interval(none.mean, max(0.0, all_of_them.low), min(1.0, none.high))
+
+
+def paired_contrast(before: MetricItems, after: MetricItems, *, ratio: float = 1.0) -> Contrast:
+    """Return the mean of ``after − ratio · before`` over the same items.
+
+    Raises:
+        InputError: The items, their groups or their weights differ.
+    """
+    if before.ids != after.ids or before.groups != after.groups:
+        raise InputError("The two evaluations hold different items; evaluate both on the same.")
+    if not np.array_equal(before.weights, after.weights):
+        raise InputError("The two evaluations count the words of the same items differently.")
+    plain = bool((before.weights == 1).all())
+    step, reach = steps_of(before.values, after.values) if plain else (0.0, 0.0)
+    sums = _grouped(after.values - ratio * before.values, before)
+    return Contrast(sums, step, reach, agreement=(1 - ratio) * before.mean)
+
+
+def _grouped(values: Array, items: MetricItems) -> PairedDifferences:
+    index = items.group_numbers
+    sums, sizes = np.bincount(index, weights=values), np.bincount(index, weights=items.weights)
+    return PairedDifferences(sums.astype(np.float64), sizes.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two models compared on one metric, in the way that a rule asks for.
+
+    Attributes:
+        gain: The tested quantity; if the two agree on all items it is ``gain.agreement``.
+        threshold: Gain that the rule demands; negative if it allows a loss.
+        possible: Largest possible loss; for ``min_gain`` the largest possible gain.
+        items: Number of items with a value from both models.
         change: Confidence → difference or ratio of the metric, with its interval.
         display: Size of a loss or gain → the same in the units of the rule's bound.
         size: A bound in its units → size of the loss that it stands for.
-        is_ratio: Whether changes are told as ratios.
+        is_ratio: Whether changes are reported as ratios.
     """
 
     gain: Contrast
@@ -44,9 +171,9 @@ class Comparison:
     is_ratio: bool = False
 
     def wanted(self, rule: Rule) -> float:
-        """Return the loss that the items have to be able to show; infinite if none is asked for.
+        """Return the loss that the items have to be able to show, by default twice the allowed one.
 
-        By default it is twice the allowed one.
+        It is infinite if nothing has to be shown.
         """
         if rule.detect is not None:
             return self.size(rule.detect)
@@ -54,11 +181,11 @@ class Comparison:
         return 2 * allowed if allowed > 0 else math.inf
 
 
-def compare(rule: Rule, metric: str, before: Measurement, after: Measurement) -> Comparison:
-    """Return the comparison that a rule asks for.
+def paired_test(rule: Rule, metric: str, before: Measurement, after: Measurement) -> PairedTest:
+    """Return the test of a rule that compares with a reference.
 
     Args:
-        rule: It compares.
+        rule: The rule.
         metric: Full name of the metric.
         before: The reference.
         after: The checked model.
@@ -79,23 +206,23 @@ def compare(rule: Rule, metric: str, before: Measurement, after: Measurement) ->
 def check_kind(
     kind: str, task: str, metric: str, aggregation: str, higher_is_better: bool | None
 ) -> None:
-    """Raise unless a metric can be compared in the way of a kind of rule.
+    """Raise unless a kind of rule applies to a metric.
 
     Args:
-        kind: Of a rule that compares.
-        task: For messages, as ``metric``.
-        metric: Its name.
-        aggregation: Name of its aggregation.
-        higher_is_better: Its direction; ``None`` where the task does not tell it.
+        kind: Of a rule that compares with a reference.
+        task: The task, for messages.
+        metric: The metric, for messages.
+        aggregation: Name of the metric's aggregation.
+        higher_is_better: Its direction; ``None`` if the task does not declare it.
 
     Raises:
-        InputError: It cannot.
+        InputError: It does not; the message names one that does.
     """
     scale = SCALES.get(aggregation)
     if scale is None:
         raise _no_mean(task, metric)
     if higher_is_better is None:
-        raise InputError(f"{task} does not tell whether {metric} is better when higher.")
+        raise InputError(f"{task} does not declare whether higher {metric} is better.")
     if scale.multiplicative and kind != "max_ratio":
         raise InputError(f"{metric} is compared by its ratio; use max_ratio, or max.")
     fitting, which = ("min_ratio", "higher") if higher_is_better else ("max_ratio", "lower")
@@ -105,12 +232,14 @@ def check_kind(
 
 def _no_mean(task: str, metric: str) -> InputError:
     return InputError(
-        f"{metric} of {task} is no mean over items, so it cannot be compared item by item; "
+        f"{metric} of {task} is not a mean over items, so it cannot be compared item by item; "
         f"use min or max."
     )
 
 
-def _common_items(metric: str, before: Measurement, after: Measurement) -> tuple[Items, Items]:
+def _common_items(
+    metric: str, before: Measurement, after: Measurement
+) -> tuple[MetricItems, MetricItems]:
     first, second = items_of(before, metric), items_of(after, metric)
     if first is None or second is None:
         raise _no_mean(after.task, metric)
@@ -120,10 +249,12 @@ def _common_items(metric: str, before: Measurement, after: Measurement) -> tuple
     return first.only(common), second.only(common)
 
 
-def _by_difference(rule: Rule, before: Items, after: Items, higher_is_better: bool) -> Comparison:
+def _by_difference(
+    rule: Rule, before: MetricItems, after: MetricItems, higher_is_better: bool
+) -> PairedTest:
     raw = paired_contrast(before, after)
     gains = rule.kind == "min_gain"
-    return Comparison(
+    return PairedTest(
         gain=raw if higher_is_better else _flipped(raw),
         threshold=rule.bound if gains else -rule.bound,
         possible=_possible(before, after, falling=higher_is_better != gains),
@@ -135,14 +266,16 @@ def _by_difference(rule: Rule, before: Items, after: Items, higher_is_better: bo
 
 
 def _by_ratio(
-    rule: Rule, metric: str, before: Items, after: Items, higher_is_better: bool
-) -> Comparison:
-    """Test ``after − ratio · before``: the way of Fieller (1954), which needs no logarithm."""
+    rule: Rule, metric: str, before: MetricItems, after: MetricItems, higher_is_better: bool
+) -> PairedTest:
+    """Test ``after − ratio · before`` item by item (Fieller 1954), which needs no logarithm."""
     if min(before.values.min(), after.values.min()) < 0:
-        raise InputError(f"{metric} has values below zero, whose ratio says nothing; use max_drop.")
+        raise InputError(
+            f"{metric} has values below zero, whose ratio means nothing; use max_drop."
+        )
     raw = paired_contrast(before, after, ratio=rule.bound)
     sign = -1 if higher_is_better else 1
-    found = Comparison(
+    found = PairedTest(
         gain=raw if higher_is_better else _flipped(raw),
         threshold=0.0,
         possible=_possible(before, after, falling=higher_is_better),
@@ -154,7 +287,7 @@ def _by_ratio(
     )
     if before.mean > 0:
         return found
-    # Nothing is a multiple of zero, but that a rate was zero and no longer is can be tested.
+    # A reference of zero has no ratio, so the difference from it is tested.
     plain = paired_contrast(before, after)
     return replace(
         found,
@@ -165,14 +298,14 @@ def _by_ratio(
     )
 
 
-def _by_perplexity(rule: Rule, before: Items, after: Items) -> Comparison:
+def _by_perplexity(rule: Rule, before: MetricItems, after: MetricItems) -> PairedTest:
     gain = paired_contrast(before, after)
 
     def change(confidence: float) -> Interval:
         found = gain.interval(confidence)
         return Interval(exp(-found.mean), exp(-found.high), exp(-found.low))
 
-    return Comparison(
+    return PairedTest(
         gain=gain,
         threshold=-math.log(rule.bound),
         possible=math.inf,
@@ -189,16 +322,16 @@ def _flipped(contrast: Contrast) -> Contrast:
     return replace(contrast, sums=sums, agreement=-contrast.agreement)
 
 
-def _possible(before: Items, after: Items, *, falling: bool) -> float:
-    """Return how far a metric between 0 and 1 can fall, or rise; infinite for others."""
+def _possible(before: MetricItems, after: MetricItems, *, falling: bool) -> float:
+    """Return how far a metric between 0 and 1 can fall, or rise; infinity for other metrics."""
     values = np.concatenate([before.values, after.values])
     if values.min() < 0 or values.max() > 1:
         return math.inf
     return before.mean if falling else 1 - before.mean
 
 
-def _ratio_interval(before: Items, after: Items, confidence: float) -> Interval:
-    """Return the ratio with all ratios that are not excluded: the tests turned round."""
+def _ratio_interval(before: MetricItems, after: MetricItems, confidence: float) -> Interval:
+    """Return the ratio, with the interval of all ratios that the test does not reject."""
 
     def end(name: str) -> Callable[[float], float]:
         def of(ratio: float) -> float:

@@ -1,39 +1,44 @@
-"""What so many items can show: the smallest change, and the items that a change needs.
+"""Power: the smallest change that the items can show, and the items that a change needs.
 
-A change that is shown comes out of items that differ, so it adds variance of its own: at most
-``reach·x − x²`` an item for a mean change x, where whole groups change together. The power rests on
-the variance under the change, not on the one that was seen without it; else two models that agree
-on every item would seem to have been told apart with certainty. A gain that was observed is in
-the seen variance already, and counts once.
+A change comes from items that differ, so it adds variance of its own: at most ``reach·x − x²`` per
+item for a mean change x, if whole groups change together. Power rests on the variance under the
+change, not on the one observed without it; otherwise two models that agree on every item would seem
+to exclude every difference. An observed gain is part of the observed variance, so it counts once.
+
+Before a run nothing is known about how two models differ on the items. A planning value takes its
+place: the share of items on which they are expected to disagree while nothing is lost or won.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from scipy import stats
 
-from lm_eval_trust.gate.intervals import Contrast
+from lm_eval_trust.analysis.comparison import PairedDifferences
+from lm_eval_trust.gate.paired_test import Contrast
 
-#: How often a change that a check calls detectable is to be shown.
+#: How often a change that is called detectable has to be shown.
 POWER = 0.975
-#: How surely the variance is below the one that is reckoned with.
+#: Confidence that the true variance is below the value used.
 _BOUND = 0.9
-#: Items that may differ another time though none did, at 95 % confidence.
+#: Items that may differ in another sample although none did, at 95 % confidence.
 _MISSED = 3
 
 
 @dataclass(frozen=True)
 class Design:
-    """Items, and how much their differences vary while nothing is lost or won.
+    """The items of a test, and how much their differences vary while nothing is lost or won.
 
     Attributes:
         variance: Of the paired mean.
-        items: Effective ones, see :class:`Contrast`.
-        groups: Groups of items, whose number is what the test reckons with.
+        items: Effective number of items, see :class:`~lm_eval_trust.gate.paired_test.Contrast`.
+        groups: Number of groups of items.
         reach: Largest amount by which one item is expected to differ.
-        quantiles: Student's of the test and of the power, added.
+        quantiles: Sum of Student's quantiles of the test and of the power.
     """
 
     variance: float
@@ -46,10 +51,9 @@ class Design:
     def of(cls, contrast: Contrast, confidence: float, power: float = POWER) -> Design:
         """Take the variance from what was observed.
 
-        A variance that is as often too small as too large would promise too much in half of the
-        cases, so it is the upper end of its 90 % bound for normal differences, and has three more
-        items that differ: so many may have been missed (the rule of three, Hanley and
-        Lippman-Hand 1983).
+        An unbiased variance would promise too much in half of the cases. So this is the upper end
+        of its 90 % bound for normal differences, with three more items that differ, since so many
+        may have been missed (the rule of three, Hanley and Lippman-Hand 1983).
         """
         quantiles = contrast.quantile((1 + confidence) / 2) + contrast.quantile(power)
         freedom = max(contrast.groups - 1, 1)
@@ -64,14 +68,14 @@ class Design:
         )
 
     def smallest_shown(self, beyond: float = 0.0, held: float = 0.0) -> float:
-        """Return the smallest true change that is shown to lie beyond an amount, nearly always.
+        """Return the smallest true change that is shown to exceed an amount with this power.
 
         It solves (x − beyond)² = quantiles² (variance + added / items) for x, where
         added = reach·max(0, x − held) + held² − x²; infinite for a single group.
 
         Args:
             beyond: The amount.
-            held: A change in the same direction that the observed variance has in it already.
+            held: A change in the same direction that the observed variance includes.
         """
         if not math.isfinite(self.variance):
             return math.inf
@@ -86,13 +90,27 @@ class Design:
     def groups_needed(self, change: float, beyond: float = 0.0) -> int | None:
         """Return how many groups like these would show a change beyond an amount.
 
-        ``None`` where no number would: the change is not beyond it, or there is one group only.
+        ``None`` if no number would: the change is not beyond it, or there is only one group.
         """
         if change <= beyond or not math.isfinite(self.variance):
             return None
         extra = max(0.0, self.reach * change - change**2) / self.items if self.reach else 0.0
         variance = self.groups * (self.variance + extra)
         return max(2, math.ceil(self.quantiles**2 * variance / (change - beyond) ** 2))
+
+
+def planned_contrast(groups: Sequence[str], disagreement: float) -> Contrast:
+    """Return the expected differences of yes-or-no items, with as many groups won as lost.
+
+    Args:
+        groups: Group of each item; items of a group are expected to change together.
+        disagreement: Share of the groups on which the two models differ.
+    """
+    names = list(dict.fromkeys(groups))
+    differing = round(len(names) * disagreement)
+    change = {name: (-1.0) ** n if n < differing else 0.0 for n, name in enumerate(names)}
+    after = [change[group] for group in groups]
+    return Contrast(PairedDifferences.of(np.zeros(len(after)), after, groups), step=1.0, reach=1.0)
 
 
 def _larger_root(square: float, middle: float, constant: float) -> float:

@@ -1,7 +1,7 @@
-"""The fixture ``assert_steering``, for those who hold steering to rules in their own tests.
+"""The fixture ``assert_steering``, for checks as part of one's own tests.
 
-Loaded by every pytest run of the environment, so nothing heavy is imported before the fixture is
-used.
+Every pytest run of the environment loads this module, so it imports nothing heavy before the
+fixture is used.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ AssertSteering = Callable[..., None]
 
 @pytest.fixture
 def assert_steering(request: pytest.FixtureRequest) -> AssertSteering:
-    """Return a function that runs a check and fails the test where the check fails.
+    """Return a function that runs a check, and fails the test if the check fails.
 
-    ``assert_steering("steering-check.yaml")`` takes the path relative to the test's folder, and
-    ``cache=FOLDER`` for measurements. The report stands in the test's report section, also where
-    the check passes.
+    ``assert_steering("steering-check.yaml")`` takes a path relative to the test's folder, and
+    optionally ``cache=FOLDER`` for measurements. Passed or failed, the report goes into the test's
+    report sections.
     """
 
     def run(path: str | Path, *, cache: str | Path | None = None) -> None:
-        from lm_eval_trust.gate.check import run_check
         from lm_eval_trust.gate.check_file import read_check
-        from lm_eval_trust.gate.report_text import lines
+        from lm_eval_trust.gate.reports import report_lines
+        from lm_eval_trust.gate.run import run_check
 
         check = read_check(request.path.parent / path)
-        outcome = run_check(check, None if cache is None else Path(cache))
-        report = "\n".join(lines(outcome))
+        result = run_check(check, None if cache is None else Path(cache))
+        report = "\n".join(report_lines(result))
         request.node.add_report_section("call", "steering check", report)
-        assert outcome.passed, report
+        assert result.passed, report
 
     return run

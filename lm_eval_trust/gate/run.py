@@ -1,52 +1,125 @@
-"""All that a check measures, kept and found again."""
+"""Running a check: evaluate what is missing, decide every rule, update a baseline, plan a run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import cache_dir
-from lm_eval_trust.gate.check_file import Check
+from lm_eval_trust.gate.baseline import Baseline, read_baseline, write_baseline
+from lm_eval_trust.gate.check_file import DIFFERENCES, Check, Rule
 from lm_eval_trust.gate.evaluation import Evaluator, LoadedTask, Tasks
 from lm_eval_trust.gate.measurement import Measurement
 from lm_eval_trust.gate.models import Subject
 from lm_eval_trust.gate.paired_test import check_kind
-from lm_eval_trust.gate.rules import Rule
+from lm_eval_trust.gate.power import Design, planned_contrast
+from lm_eval_trust.gate.reports import items_in_groups, number
+from lm_eval_trust.gate.verdicts import CheckResult, RuleVerdict, check_comparable, decide
 
-#: Name in the rules → a measurement of each task that it stands for.
-ByName = Mapping[str, list[Measurement]]
+#: Name in the rules → the measurement of each task that it stands for.
+_ByName = Mapping[str, list[Measurement]]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The measurements of a check.
-
-    Attributes:
-        subject: The checked model.
-        steered: What it scores.
-        unsteered: What the model scores that it is compared with; empty where none is.
-    """
+class _Measured:
+    """The measurements of a check; ``unsteered`` is empty if no rule compares with it."""
 
     subject: Subject
-    steered: ByName
-    unsteered: ByName
+    steered: _ByName
+    unsteered: _ByName
 
 
-def evaluator_of(cache: Path | None) -> Evaluator:
-    """Return the evaluator of a folder of measurements; by default in the user's cache."""
+def run_check(check: Check, cache: Path | None = None) -> CheckResult:
+    """Measure what has not been measured yet, and decide every rule.
+
+    Args:
+        check: The check.
+        cache: Folder of measurements; by default in the user's cache.
+
+    Raises:
+        InputError: Something in the file does not fit, or a baseline is missing or of other items.
+        ExternalError: A model, data or a judge cannot be fetched.
+    """
+    baseline = read_baseline(check.baseline) if check.needs("baseline") else None
+    found = _measure(check, cache)
+    return CheckResult(check.path, tuple(_verdicts(check, found, baseline)))
+
+
+def update_baseline(check: Check, cache: Path | None = None) -> bool:
+    """Measure the checked model, and keep the metrics of the rules as the baseline.
+
+    Returns:
+        Whether the file changed.
+
+    Raises:
+        InputError: See :func:`run_check`.
+        ExternalError: Likewise, or the file cannot be written.
+    """
+    found = _measure(check, cache, reference=False)
+    kept: dict[str, tuple[Measurement, list[str]]] = {}
+    for rule in check.rules:
+        for measured in found.steered[rule.task]:
+            with check.document.at(*rule.place):
+                metric = measured.metric(rule.metric)
+            metrics = kept.setdefault(measured.task, (measured, []))[1]
+            if metric not in metrics:
+                metrics.append(metric)
+    return write_baseline(check.baseline, found.subject.identity, kept)
+
+
+def plan(check: Check, cache: Path | None = None) -> Iterator[str]:
+    """Yield lines that say what would be run, and what the items could show.
+
+    Args:
+        check: The check.
+        cache: Folder of measurements.
+
+    Raises:
+        InputError: Something in the file does not fit.
+        ExternalError: A model or data cannot be fetched.
+    """
+    steered, reference = check.subjects()
+    evaluator = _evaluator(cache)
+    subjects = {"steered": steered, "unsteered": reference}
+    yield f"{check.path}:"
+    for name, members in _tasks(check).items():
+        for task in members:
+            missing = [
+                label
+                for label, subject in subjects.items()
+                if subject is not None and evaluator.kept(subject, task) is None
+            ]
+            todo = f"to be run {' and '.join(missing)}" if missing else "measured already"
+            groups = task.groups
+            yield f"  {task.name}: {items_in_groups(len(groups), len(set(groups)))}, {todo}"
+            for rule in check.rules:
+                if rule.task == name and rule.kind in DIFFERENCES:
+                    power = _planned_power(rule, groups, check.spec.disagreement)
+                    yield f"    {rule.metric} {rule.text}: {power}"
+
+
+def _planned_power(rule: Rule, groups: Sequence[str], disagreement: float) -> str:
+    design = Design.of(planned_contrast(groups, disagreement), rule.confidence)
+    share = f"{disagreement:.0%} of the answers differing"
+    if rule.kind == "non_inferiority":
+        return f"with {share}, a margin of {number(design.smallest_shown())} could be shown"
+    smallest = design.smallest_shown(rule.bound)
+    kind = "drop" if rule.kind == "max_drop" else "gain"
+    if smallest > 1:
+        return f"with {share}, no {kind} could be shown"
+    return f"with {share}, a {kind} of {number(smallest)} could be shown"
+
+
+def _evaluator(cache: Path | None) -> Evaluator:
     return Evaluator(cache or cache_dir() / "checks")
 
 
-def tasks_of(check: Check) -> dict[str, list[LoadedTask]]:
-    """Return the tasks that each name in the rules stands for.
-
-    Raises:
-        InputError: One is wrong or has no data, or a rule cannot be held on its metric.
-        ExternalError: Data or a judge cannot be fetched.
-    """
+def _tasks(check: Check) -> dict[str, list[LoadedTask]]:
+    """Return the tasks that each name in the rules stands for, once every rule applies to them."""
     tasks, members = Tasks(check.spec.metadata), {}
     for name in check.spec.rules:
         with check.document.at("rules", name):
@@ -66,26 +139,16 @@ def _check_rule(rule: Rule, task: LoadedTask) -> None:
         check_kind(rule.kind, task.name, metric, aggregation, better)
 
 
-def measure(check: Check, cache: Path | None, *, reference: bool = True) -> Measured:
-    """Measure what is not measured yet.
-
-    Args:
-        check: Which.
-        cache: Folder of measurements.
-        reference: Whether to measure what the checked model is compared with, too.
-
-    Raises:
-        InputError: Something in the file does not fit.
-        ExternalError: A model, data or a judge cannot be fetched.
-    """
+def _measure(check: Check, cache: Path | None, *, reference: bool = True) -> _Measured:
+    """Measure what has not been measured yet, of the unsteered model only if asked to."""
     subject, unsteered = check.subjects()
-    members = tasks_of(check)
+    members = _tasks(check)
     subjects = [subject, unsteered] if reference and unsteered is not None else [subject]
     total = len(subjects) * sum(map(len, members.values()))
-    evaluator = evaluator_of(cache)
+    evaluator = _evaluator(cache)
     with tqdm(total=total, desc=check.path.name, unit="task") as bar:
         found = [_measure_all(evaluator, each, members, bar) for each in subjects]
-    return Measured(subject, found[0], found[1] if len(found) > 1 else {})
+    return _Measured(subject, found[0], found[1] if len(found) > 1 else {})
 
 
 def _measure_all(
@@ -93,10 +156,36 @@ def _measure_all(
     subject: Subject,
     members: Mapping[str, list[LoadedTask]],
     bar: tqdm[None],
-) -> ByName:
+) -> _ByName:
     found: dict[str, list[Measurement]] = {name: [] for name in members}
     for name, tasks in members.items():
         for task in tasks:
             found[name].append(evaluator.measure(subject, task))
             bar.update()
     return found
+
+
+def _verdicts(check: Check, found: _Measured, baseline: Baseline | None) -> Iterator[RuleVerdict]:
+    for rule in check.rules:
+        for number_of_task, after in enumerate(found.steered[rule.task]):
+            with check.document.at(*rule.place):
+                before = None
+                if rule.compares and rule.against == "unsteered":
+                    before = found.unsteered[rule.task][number_of_task]
+                elif rule.compares and baseline is not None:
+                    before = baseline.of(after.task, after.metric(rule.metric))
+                if before is not None:
+                    _check_pair(before, after, baseline if rule.against == "baseline" else None)
+                yield decide(rule, after, before)
+
+
+def _check_pair(before: Measurement, after: Measurement, baseline: Baseline | None) -> None:
+    try:
+        check_comparable(before, after)
+    except InputError as error:
+        if baseline is None:
+            raise
+        raise InputError(
+            f"{baseline.path} does not fit: {error} Run `lm-eval-trust check --update-baseline` "
+            f"and review the file."
+        ) from error

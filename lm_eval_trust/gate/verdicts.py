@@ -1,17 +1,18 @@
-"""The verdict on a rule: what the data show, and what they could have shown."""
+"""Verdicts: what the data show about a rule, and what they could have shown."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.gate.check_file import TO_BE_SHOWN, Rule
 from lm_eval_trust.gate.measurement import Measurement
-from lm_eval_trust.gate.metrics import SCALES, items_of, own_interval
-from lm_eval_trust.gate.paired_test import Comparison, compare
+from lm_eval_trust.gate.metrics import SCALES, items_of
+from lm_eval_trust.gate.paired_test import PairedTest, own_interval, paired_test
 from lm_eval_trust.gate.power import Design
-from lm_eval_trust.gate.rules import Rule
 
 PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
 
@@ -22,10 +23,10 @@ class Power:
 
     Attributes:
         smallest: Smallest drop, gain, margin or ratio that they show in 975 of 1000 cases; ``None``
-            where no possible one is surely shown.
-        wanted: What they have to be able to show; ``None`` where nothing is asked for.
-        needed: Groups of items that would show it; ``None`` where no number would.
-        suffices: Whether they can show what they have to.
+            if that exceeds every possible one.
+        wanted: What they have to be able to show; ``None`` if nothing is asked for.
+        needed: Groups of items that would show it; ``None`` if no number would.
+        suffices: Whether they can show it.
     """
 
     smallest: float | None
@@ -35,21 +36,21 @@ class Power:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What came out for a rule on a task.
+class RuleVerdict:
+    """The verdict on a rule for one task.
 
     Attributes:
-        rule: Which.
-        task: On which task.
+        rule: The rule.
+        task: The task.
         outcome: ``passed``, ``failed`` or ``inconclusive``.
         value: The metric.
-        interval: Its own interval; ``None`` where its items do not tell it.
-        reference: The metric of the model that is compared with.
-        change: Its difference, or ratio, to that, with the interval that decides.
-        is_ratio: Whether it is a ratio.
+        interval: Its own interval; ``None`` if it is not a mean over items.
+        reference: The reference's metric.
+        change: Difference from it, or ratio to it, with the interval that decides.
+        is_ratio: Whether the change is a ratio.
         power: What the items can show; ``None`` for bounds on the metric itself.
-        items: How many items decide.
-        groups: How many groups of them.
+        items: Number of items that decide.
+        groups: Number of groups that they are in.
     """
 
     rule: Rule
@@ -66,26 +67,44 @@ class Verdict:
 
     @property
     def fails_check(self) -> bool:
-        """Whether the check is failed by it."""
+        """Whether it fails the check."""
         return self.outcome == FAILED or (self.outcome == INCONCLUSIVE and self.rule.strict)
 
 
-def judge(rule: Rule, after: Measurement, before: Measurement | None) -> Verdict:
+@dataclass(frozen=True)
+class CheckResult:
+    """The result of a check.
+
+    Attributes:
+        path: Its file.
+        verdicts: One for each rule and task.
+    """
+
+    path: Path
+    verdicts: tuple[RuleVerdict, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no verdict fails it."""
+        return not any(verdict.fails_check for verdict in self.verdicts)
+
+
+def decide(rule: Rule, after: Measurement, before: Measurement | None) -> RuleVerdict:
     """Return the verdict on a rule.
 
     Args:
-        rule: Which.
-        after: The checked model's task.
-        before: The reference's; needed where the rule compares.
+        rule: The rule.
+        after: Measurement of the checked model.
+        before: Measurement of the reference; needed if the rule compares.
 
     Raises:
-        InputError: There is no such metric, it cannot be compared in this way, or the two
+        InputError: There is no such metric, the rule does not apply to it, or the two
             measurements hold different items.
     """
     metric = after.metric(rule.metric)
     if rule.compares:
         assert before is not None
-        return _judge_change(rule, compare(rule, metric, before, after), after, before, metric)
+        return _decide_change(rule, paired_test(rule, metric, before, after), after, before, metric)
     value = after.scores[metric]
     holds = value >= rule.bound if rule.kind == "min" else value <= rule.bound
     items = items_of(after, metric)
@@ -93,7 +112,7 @@ def judge(rule: Rule, after: Measurement, before: Measurement | None) -> Verdict
     if items is not None:
         scale = SCALES[after.aggregations[metric]]
         interval = scale.interval(own_interval(items, rule.confidence))
-    return Verdict(
+    return RuleVerdict(
         rule,
         after.task,
         PASSED if holds else FAILED,
@@ -104,12 +123,12 @@ def judge(rule: Rule, after: Measurement, before: Measurement | None) -> Verdict
     )
 
 
-def _judge_change(
-    rule: Rule, found: Comparison, after: Measurement, before: Measurement, metric: str
-) -> Verdict:
+def _decide_change(
+    rule: Rule, found: PairedTest, after: Measurement, before: Measurement, metric: str
+) -> RuleVerdict:
     gain = found.gain.interval(rule.confidence)
     power = _power(rule, found)
-    return Verdict(
+    return RuleVerdict(
         rule,
         after.task,
         _outcome(rule, gain, found.threshold, power),
@@ -128,11 +147,10 @@ def _outcome(rule: Rule, gain: Interval, threshold: float, power: Power) -> str:
         return FAILED
     if gain.low >= threshold:
         return PASSED
-    to_be_shown = rule.kind in ("min_gain", "non_inferiority")
-    return PASSED if power.suffices and not to_be_shown else INCONCLUSIVE
+    return PASSED if power.suffices and rule.kind not in TO_BE_SHOWN else INCONCLUSIVE
 
 
-def _power(rule: Rule, found: Comparison) -> Power:
+def _power(rule: Rule, found: PairedTest) -> Power:
     design = Design.of(found.gain, rule.confidence)
 
     def shown(smallest: float) -> float | None:
@@ -157,10 +175,10 @@ def _power(rule: Rule, found: Comparison) -> Power:
 
 
 def check_comparable(before: Measurement, after: Measurement) -> None:
-    """Raise unless two measurements are of the same items, judged in the same way.
+    """Raise unless two measurements are of the same items, scored in the same way.
 
     Raises:
-        InputError: The first thing that differs is told.
+        InputError: They are not; the message names the first difference.
     """
     task = after.task
     if before.version != after.version:

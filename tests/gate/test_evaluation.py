@@ -12,7 +12,6 @@ import numpy as np
 
 from lm_eval_trust.gate.evaluation import LoadedTask, Tasks, _identity
 from lm_eval_trust.gate.measurement import measurement_of
-from lm_eval_trust.gate.planning import planned_contrast
 
 DOCUMENTS = [{"group_id": "a"}, {"group_id": "a"}, {"group_id": None}, {"text": "made up"}]
 
@@ -64,14 +63,6 @@ def test_an_aggregation_without_a_name_is_no_mean() -> None:
 def test_items_of_a_task_are_in_the_groups_of_their_documents() -> None:
     task = LoadedTask("made_up", MadeUp(asking("")), 3, None, "")
     assert task.groups == ["a", "a", "item 2"]
-
-
-def test_planned_items_change_with_their_group() -> None:
-    alone = planned_contrast([f"{n}" for n in range(40)], 0.1)
-    together = planned_contrast([f"{n // 4}" for n in range(40)], 0.2)
-    assert (alone.groups, together.groups) == (40, 10)
-    assert sorted(alone.sums.sums)[:3] == [-1.0, -1.0, 0.0]
-    assert sorted(together.sums.sums)[:2] == [-4.0, 0.0] and together.sums.sums.max() == 4.0
 
 
 def test_values_of_numpy_are_values() -> None:

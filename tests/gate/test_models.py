@@ -1,4 +1,4 @@
-"""Which models a check compares, and which of them cannot be had."""
+"""Which models a check compares, and models that cannot be loaded."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 import yaml
 
 from lm_eval_trust.cli import main
+from lm_eval_trust.gate.check_file import CheckSpec
 from lm_eval_trust.gate.models import Subject, reference_subject, steered_subject
-from lm_eval_trust.gate.spec import CheckSpec
 
 RULES = {"trust_sst2_mini": {"unparsed": {"max_drop": 0}}}
 
 
 def reference(**keys: Any) -> Subject:
     spec = CheckSpec.model_validate({"rules": RULES, **keys})
-    return reference_subject(spec, steered_subject(spec, Path()))
+    return reference_subject(spec, steered_subject(spec, []))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_reference_that_is_named_is_taken() -> None:
 
 def test_the_papers_default_steering_stays_out() -> None:
     spec = CheckSpec.model_validate({"model": "steered_amber", "rules": RULES})
-    found = steered_subject(spec, Path())
+    found = steered_subject(spec, [])
     assert (found.model, dict(found.arguments)) == ("amber", {"pretrained": "LLM360/AmberChat"})
     assert not found.plan.steps
 

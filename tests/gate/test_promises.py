@@ -1,6 +1,6 @@
 """What a check promises: it shows what its power statement says, and cries wolf seldom.
 
-Each number is the outcome of 100 seeded simulations of made-up items, judged as `check` does.
+Each number is the outcome of 100 seeded simulations of made-up items, judged as `check` decides.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from support.measured import Pair, measurement, rule
 
+from lm_eval_trust.gate.check_file import Rule
 from lm_eval_trust.gate.measurement import Measurement
-from lm_eval_trust.gate.rules import Rule
-from lm_eval_trust.gate.verdicts import FAILED, PASSED, judge
+from lm_eval_trust.gate.verdicts import FAILED, PASSED, decide
 
 SIMULATIONS = 100
 ENOUGH = 95
@@ -24,7 +24,7 @@ PAIRS = {
 
 
 def outcomes(asked: Rule, pairs: list[tuple[Measurement, Measurement]]) -> list[str]:
-    return [judge(asked, after, before).outcome for before, after in pairs]
+    return [decide(asked, after, before).outcome for before, after in pairs]
 
 
 @pytest.mark.parametrize("allowed", [0.0, 0.05])
@@ -46,10 +46,10 @@ def test_a_regression_of_a_size_called_detectable_is_caught(kind: str, allowed: 
     asked, caught = rule("max_drop", allowed), 0
     for seed in range(SIMULATIONS):
         before, after = PAIRS[kind].draw(seed)
-        power = judge(asked, after, before).power
+        power = decide(asked, after, before).power
         assert power is not None and power.smallest is not None
         before, after = PAIRS[kind].draw(SIMULATIONS + seed, drop=power.smallest)
-        caught += judge(asked, after, before).outcome == FAILED
+        caught += decide(asked, after, before).outcome == FAILED
     assert caught >= ENOUGH
 
 
@@ -62,11 +62,11 @@ def test_non_inferiority_passes_seldom_at_the_margin_and_mostly_without_a_loss(k
     kept = 0
     for seed in range(SIMULATIONS):
         before, after = pair.draw(seed)
-        power = judge(asked, after, before).power
+        power = decide(asked, after, before).power
         assert power is not None and power.smallest is not None
         before, after = pair.draw(SIMULATIONS + seed)
         wide = rule("non_inferiority", power.smallest)
-        kept += judge(wide, after, before).outcome == PASSED
+        kept += decide(wide, after, before).outcome == PASSED
     assert kept >= ENOUGH
 
 
@@ -78,10 +78,10 @@ def test_a_floor_under_a_ratio_keeps_both_promises(ratio: float) -> None:
     caught = 0
     for seed in range(SIMULATIONS):
         before, after = pair.draw(seed)
-        power = judge(asked, after, before).power
+        power = decide(asked, after, before).power
         assert power is not None and power.smallest is not None
         before, after = pair.draw(SIMULATIONS + seed, drop=0.7 * (1 - power.smallest))
-        caught += judge(asked, after, before).outcome == FAILED
+        caught += decide(asked, after, before).outcome == FAILED
     assert caught >= ENOUGH
 
 
@@ -111,8 +111,8 @@ def test_a_ceiling_over_the_ratio_of_perplexities_keeps_both_promises(ratio: flo
     caught = 0
     for seed in range(SIMULATIONS):
         before, after = texts(seed, 1.0)
-        power = judge(asked, after, before).power
+        power = decide(asked, after, before).power
         assert power is not None and power.smallest is not None
         before, after = texts(SIMULATIONS + seed, power.smallest)
-        caught += judge(asked, after, before).outcome == FAILED
+        caught += decide(asked, after, before).outcome == FAILED
     assert caught >= ENOUGH

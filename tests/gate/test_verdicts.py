@@ -15,9 +15,9 @@ from lm_eval_trust.gate.verdicts import (
     FAILED,
     INCONCLUSIVE,
     PASSED,
-    Verdict,
+    RuleVerdict,
     check_comparable,
-    judge,
+    decide,
 )
 
 
@@ -28,9 +28,9 @@ def shares(right: int, items: int, **changed: Any) -> Measurement:
 
 def verdict(
     kind: str, bound: float, before: int, after: int, items: int, **changed: Any
-) -> Verdict:
+) -> RuleVerdict:
     options = {k: changed.pop(k) for k in ("higher_is_better",) if k in changed}
-    return judge(
+    return decide(
         rule(kind, bound, **changed),
         shares(after, items, **options),
         shares(before, items, **options),
@@ -118,14 +118,28 @@ def test_perplexities_are_compared_by_their_ratio() -> None:
         )
 
     before, after = texts(20.0), texts(30.0, noise)
-    found = judge(rule("max_ratio", 1.2), after, before)
+    found = decide(rule("max_ratio", 1.2), after, before)
     assert found.outcome == FAILED and found.change is not None
     assert found.change.mean == pytest.approx(after.scores["acc"] / 20)
     assert 1.2 < found.change.low < 1.5 < found.change.high
-    assert judge(rule("max_ratio", 1.6), after, before).outcome == PASSED
-    ceiling = judge(rule("max", 25.0), after, None)
+    assert decide(rule("max_ratio", 1.6), after, before).outcome == PASSED
+    ceiling = decide(rule("max", 25.0), after, None)
     assert ceiling.outcome == FAILED and ceiling.interval is not None
     assert ceiling.interval.low < ceiling.value < ceiling.interval.high
+
+
+def test_bits_per_byte_are_compared_in_bits() -> None:
+    sizes = [10.0, 20.0, 30.0]
+
+    def texts(bits: float) -> Measurement:
+        pairs: list[Any] = [[-bits * size * math.log(2), size] for size in sizes]
+        options = {"higher_is_better": False, "aggregation": "bits_per_byte"}
+        return measurement(pairs, score=bits, **options)  # type: ignore[arg-type]
+
+    found = decide(rule("max_drop", 0.4), texts(2.5), texts(2.0))
+    assert found.change is not None and found.change.mean == pytest.approx(0.5)
+    own = decide(rule("max", 3.0), texts(2.5), None).interval
+    assert own is not None and own.mean == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize("losses", [(1.0, 30.0), (-1.0, -30.0)])
@@ -136,17 +150,17 @@ def test_perplexities_beyond_all_numbers_are_infinite(losses: tuple[float, float
         return measurement(pairs, score=math.exp(-sum(logs) / 2), **options)  # type: ignore[arg-type]
 
     before, after = texts([-3.0, -3.0]), texts([-3.0 - loss for loss in losses])
-    found = judge(rule("max_ratio", 1.5), after, before)
+    found = decide(rule("max_ratio", 1.5), after, before)
     assert found.outcome == INCONCLUSIVE
     assert found.power is not None and found.power.smallest is None
     steep = texts([-700.0, -3.0])
-    assert judge(rule("max", 50.0), steep, None).interval.high == math.inf  # type: ignore[union-attr]
+    assert decide(rule("max", 50.0), steep, None).interval.high == math.inf  # type: ignore[union-attr]
 
 
 def test_a_ratio_of_values_below_zero_is_refused() -> None:
     measured = measurement([-2.0, -2.1, -1.9] * 10, score=-2.0)
     with pytest.raises(InputError, match="has values below zero"):
-        judge(rule("min_ratio", 0.9), measured, measured)
+        decide(rule("min_ratio", 0.9), measured, measured)
 
 
 def test_what_is_shown_is_possible() -> None:
@@ -156,7 +170,7 @@ def test_what_is_shown_is_possible() -> None:
     assert some.power is not None and some.power.smallest is not None
     full = verdict("min_gain", 0.1, 90, 90, items=100)
     assert full.power is not None and full.power.smallest is None
-    single = judge(rule("min_gain", 0.1), *(measurement([0.5, 3.0], ["a", "a"]),) * 2)
+    single = decide(rule("min_gain", 0.1), *(measurement([0.5, 3.0], ["a", "a"]),) * 2)
     assert single.power is not None and single.power.smallest is None
 
 
@@ -181,11 +195,11 @@ def test_too_few_items_are_told_with_the_number_that_is_needed() -> None:
 
 
 def test_own_intervals_are_never_certain() -> None:
-    all_right = judge(rule("min", 0.9), shares(50, 50), None)
+    all_right = decide(rule("min", 0.9), shares(50, 50), None)
     assert all_right.interval is not None
     assert (all_right.interval.mean, all_right.interval.high) == (1.0, 1.0)
     assert 0.9 < all_right.interval.low < 0.95
-    none = judge(rule("max", 0.1), shares(0, 50), None)
+    none = decide(rule("max", 0.1), shares(0, 50), None)
     assert none.interval is not None and none.interval.low == 0.0
     assert none.interval.high == pytest.approx(1 - all_right.interval.low)
 
@@ -193,18 +207,18 @@ def test_own_intervals_are_never_certain() -> None:
 def test_items_without_a_value_are_left_out_of_both() -> None:
     before = measurement([1.0, None, 1.0, 0.0] * 50, score=2 / 3)
     after = measurement([1.0, 1.0, None, 0.0] * 50, score=2 / 3)
-    found = judge(rule("max_drop", 0.1), after, before)
+    found = decide(rule("max_drop", 0.1), after, before)
     assert found.items == 100 and found.change is not None and found.change.mean == 0
 
 
 @pytest.mark.parametrize(
     ("kind", "changed", "message"),
     [
-        ("max_drop", {"aggregation": "f1_score"}, "no mean over items"),
+        ("max_drop", {"aggregation": "f1_score"}, "not a mean over items"),
         ("max_drop", {"aggregation": "perplexity"}, "compared by its ratio; use max_ratio"),
         ("max_ratio", {}, "better when higher; its ratio is held by min_ratio"),
         ("min_ratio", {"higher_is_better": False}, "better when lower.*max_ratio"),
-        ("max_drop", {"higher_is_better": None}, "does not tell whether acc is better when higher"),
+        ("max_drop", {"higher_is_better": None}, "does not declare whether higher acc is better"),
         ("max_drop", {"metric": "akk"}, "Unknown metric of made_up 'akk'; known are acc"),
     ],
 )
@@ -212,7 +226,7 @@ def test_rules_that_do_not_fit_the_metric(kind: str, changed: dict[str, Any], me
     metric = changed.pop("metric", "acc")
     measured = shares(3, 5, **changed)
     with pytest.raises(InputError, match=message):
-        judge(rule(kind, 1.0, metric=metric), measured, measured)
+        decide(rule(kind, 1.0, metric=metric), measured, measured)
 
 
 def test_metrics_of_several_filters_are_told_apart() -> None:

@@ -17,18 +17,20 @@ from lm_eval_trust.gate.check_file import read_check
 
 BASE = """model: amber
 model_args: {pretrained: mini-chat}
-steering: [{vector: v.pt, layer: 1, alpha: 2}]
+steering: [{vector: v_layer1.pt, layer: 1, alpha: 2, scale: none}]
 limit: 40
 rules:
   trust_sst2_mini:
     acc: {min: 0.5, max_drop: 0.1}
 """
 
+VECTOR = "[{vector: v_layer1.pt, layer: 1, alpha: 2, scale: none}]"
+
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str], Path]:
     def write(text: str) -> Path:
-        (tmp_path / "v.pt").touch()
+        torch.save(torch.ones(16), tmp_path / "v_layer1.pt")
         path = tmp_path / "check.yaml"
         path.write_text(text, encoding="utf-8")
         return path
@@ -53,6 +55,20 @@ def test_what_is_right_is_read(write: Callable[[str], Path]) -> None:
     assert check.baseline.name == "check.baseline.json"
 
 
+def test_what_has_to_be_shown_fails_unless_it_is(write: Callable[[str], Path]) -> None:
+    given = "{max_drop: 0.1, min_gain: 0.1, non_inferiority: {margin: 0.1}, min_ratio: 0.9}"
+    text = BASE.replace("{min: 0.5, max_drop: 0.1}", given)
+    strict = {rule.kind: rule.strict for rule in read_check(write(text)).rules}
+    assert strict == {
+        "max_drop": False,
+        "min_gain": True,
+        "non_inferiority": True,
+        "min_ratio": False,
+    }
+    warned = read_check(write(text + "inconclusive: warn\n")).rules
+    assert not any(rule.strict for rule in warned)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -62,7 +78,7 @@ def test_what_is_right_is_read(write: Callable[[str], Path]) -> None:
         ("limit: 40", "limits: {other: 3}", "limits: other has no rules"),
         ("limit: 40", "confidence: 95", "line 4, confidence: Input should be less than 1"),
         ("limit: 40", "inconclusive: maybe", "line 4, inconclusive"),
-        ("model: amber", "model: hf", "line 1, model: Input should be 'amber'"),
+        ("model: amber", "model: hf", "line 1, model: Unknown model 'hf'; known are amber"),
         ("max_drop: 0.1", "max_drop: -0.1", "line 7, rules.trust_sst2_mini.acc.max_drop"),
         ("max_drop: 0.1", "max_dorp: 0.1", "acc.max_dorp: unknown key.*'max_drop'"),
         ("max_drop: 0.1", "min_ratio: 1.1", "acc.min_ratio: Input should be less than"),
@@ -81,9 +97,23 @@ def test_what_is_right_is_read(write: Callable[[str], Path]) -> None:
         ("acc: {min: 0.5, max_drop: 0.1}", "{}", "trust_sst2_mini names no metric"),
         ("acc:", "ack:", "line 7, .*Unknown metric of trust_sst2_mini 'ack'"),
         ("trust_sst2_mini", "trust_sst3_mini", "Unknown task 'trust_sst3_mini'.*trust_sst2_mini"),
-        ("v.pt", "w.pt", "line 3, steering: there is no vector file"),
-        ("layer: 1", "layr: 1", "line 3, steering: Unknown key in entry 1 of steering 'layr'"),
-        ("[{vector: v.pt, layer: 1, alpha: 2}]", "s.yaml", "Cannot read the steering file"),
+        ("v_layer1", "w_layer1", r"line 3, steering\.0: There is no vector file"),
+        (
+            "layer: 1",
+            "layr: 1",
+            r"line 3, steering\.0\.layr: Unknown key in entry 1 of steering 'layr'",
+        ),
+        ("alpha: 2", "alpha: null", r"line 3, steering\.0\.alpha: alpha has no value"),
+        ("alpha: 2", "alpha: .nan", r"line 3, steering\.0\.alpha: alpha=nan is not a number"),
+        ("alpha: 2", "alpha: true", r"line 3, steering\.0\.alpha: alpha=True is not a number"),
+        ("alpha: 2", "split_seed: -1", r"line 3, steering\.0\.split_seed: split_seed=-1 is not"),
+        ("layer: 1,", "layer: 2,", r"line 3, steering\.0: .*layer"),
+        (VECTOR, "[]", "line 3, steering: the list 'steering' is empty"),
+        (VECTOR, "", "line 3, steering: there is no value; give one, or leave the key out"),
+        ("limit: 40", "limit: null", "line 4, limit: there is no value"),
+        ("limit: 40", "disagreement: true", "line 4, disagreement: Input should be a valid number"),
+        ("min: 0.5", "min: null", "acc.min: there is no value"),
+        (VECTOR, "s.yaml", "Cannot read the steering file"),
         ("limit: 40", "against: baseline", "There is no baseline"),
     ],
 )
@@ -114,6 +144,18 @@ def test_reports_of_what_is_not_run_are_refused(
     assert "report a check that is run" in capsys.readouterr().err
 
 
+def test_validation_finds_layers_that_a_model_on_this_machine_lacks(
+    tiny_llama: Callable[..., Path],
+    write: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    built = "[{dimension: reliability, layer: 99, alpha: 2}]"
+    text = BASE.replace("mini-chat", str(tiny_llama())).replace(VECTOR, built)
+    assert main(["check", "--validate", str(write(text))]) == 2
+    assert re.search(r"line 3, steering\.0: layer 99 does not exist", capsys.readouterr().err)
+    assert main(["check", "--validate", str(write(text.replace("layer: 99", "layer: 1")))]) == 0
+
+
 def test_validation_without_steering_loads_no_torch(write: Callable[[str], Path]) -> None:
     plain = write(BASE.replace("steering:", "# steering:").replace(", max_drop: 0.1", ""))
     code = (
@@ -131,7 +173,7 @@ def test_validation_without_steering_loads_no_torch(write: Callable[[str], Path]
         ("{pretrained: mini-chat}", "{pretraind: mini-chat}", "line 3, steering: .*'pretraind'"),
         ("{pretrained: mini-chat}", "{pretrained: ./nowhere}", "no model folder './nowhere'"),
         ("model: amber", "model: lora_amber", "lora_amber needs adapter"),
-        ("steering: [{vector: v.pt, layer: 1, alpha: 2}]", "", "the model is not steered"),
+        (f"steering: {VECTOR}", "", "the model is not steered"),
         ("model: amber", "model: finetuned_amber", "base of finetuned_amber is not known"),
     ],
 )
@@ -144,8 +186,6 @@ def test_models_that_do_not_fit_are_told_before_anything_is_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = write(BASE.replace(old, new))
-    torch.save(torch.ones(16), path.parent / "v_layer1.pt")
-    path.write_text(path.read_text().replace("v.pt,", "v_layer1.pt, scale: none,"))
     assert main(["check", str(path)]) == 2
     assert re.search(message, capsys.readouterr().err)
 
@@ -165,14 +205,14 @@ def kept(value: object, score: object = 0.5) -> str:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ("{", "is no baseline"),
+        ("{", "is not a baseline"),
         (json.dumps({"format": 9, "tasks": {}}), "has format 9; this release reads 1"),
-        (json.dumps({"format": 1}), "is no baseline: KeyError"),
-        (json.dumps({"format": 1, "tasks": {"trust_sst2_mini": {}}}), "is no baseline"),
+        (json.dumps({"format": 1}), "is not a baseline: KeyError"),
+        (json.dumps({"format": 1, "tasks": {"trust_sst2_mini": {}}}), "is not a baseline"),
         (kept("high"), "values of acc are neither numbers nor pairs of numbers"),
         (kept([1, 2, 3]), "values of acc are neither numbers nor pairs of numbers"),
         (kept([-3.0, 2]), "values of acc are neither numbers nor pairs of numbers"),
-        (kept(1.0, score="x"), "is no baseline: ValueError"),
+        (kept(1.0, score="x"), "is not a baseline: ValueError"),
     ],
 )
 def test_damaged_baselines(

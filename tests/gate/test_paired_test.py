@@ -7,17 +7,11 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from support.measured import binary
 
 from lm_eval_trust.analysis.comparison import PairedDifferences
-from lm_eval_trust.gate.intervals import Contrast, steps_of
+from lm_eval_trust.gate.paired_test import Contrast, steps_of
 from lm_eval_trust.gate.power import Design
-
-
-def binary(gained: int, lost: int, same: int, together: int = 1) -> Contrast:
-    values = np.repeat([1.0, -1.0, 0.0], [gained, lost, same])
-    groups = np.arange(len(values)) // together
-    paired = PairedDifferences.of(np.zeros(len(values)), values, groups.tolist())
-    return Contrast(paired, step=1.0, reach=1.0)
 
 
 def test_where_all_items_agree_the_ends_are_those_of_tango() -> None:
@@ -94,30 +88,3 @@ def test_steps_are_those_of_the_values(
 def test_items_are_weighted_by_their_number() -> None:
     contrast = Contrast(PairedDifferences(np.zeros(3), np.array([2, 1, 1])), step=1.0)
     assert contrast.effective_items == pytest.approx(16 / 6)
-
-
-@pytest.mark.parametrize("beyond", [0.0, 0.05])
-def test_the_smallest_shown_change_is_what_so_many_groups_show(beyond: float) -> None:
-    design = Design.of(binary(12, 10, 178), 0.95)
-    smallest = design.smallest_shown(beyond)
-    variance = design.variance + (smallest - smallest**2) / design.items
-    assert smallest - beyond == pytest.approx(design.quantiles * math.sqrt(variance))
-    assert design.groups_needed(smallest, beyond) == pytest.approx(design.groups, abs=1)
-    assert design.groups_needed(beyond, beyond) is None
-
-
-@pytest.mark.parametrize("held", [0.2, 0.4])
-def test_a_gain_that_was_observed_adds_its_variance_once(held: float) -> None:
-    design = Design.of(binary(0, 80, 120), 0.95)
-    smallest = design.smallest_shown(0.1, held)
-    added = max(0.0, smallest - held) + held**2 - smallest**2
-    variance = design.variance + added / design.items
-    assert (smallest > held) is (held == 0.2)
-    assert smallest - 0.1 == pytest.approx(design.quantiles * math.sqrt(variance))
-    assert smallest < design.smallest_shown(0.1)
-
-
-def test_agreement_on_all_items_is_no_perfect_power() -> None:
-    few, many = (Design.of(binary(0, 0, n), 0.95).smallest_shown() for n in (30, 3000))
-    assert few > 0.3
-    assert 0.003 < many < 0.01

@@ -1,0 +1,248 @@
+"""Reports of checks: verdicts in words, Markdown for a job's summary, JSON, and JUnit XML.
+
+JUnit XML is written with the standard library: junitparser would replace its few calls one by one,
+and leaves characters that XML cannot hold in the file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from xml.etree import ElementTree as Xml
+
+from lm_eval_trust.analysis.statistics import Interval
+from lm_eval_trust.core.plain import plain
+from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.gate.check_file import Rule
+from lm_eval_trust.gate.verdicts import INCONCLUSIVE, CheckResult, Power, RuleVerdict
+
+#: Files of checks that could not be run, each with the reason.
+Errors = Sequence[tuple[Path, str]]
+
+_SHOWN = {
+    "max_drop": "a drop of {} or more",
+    "min_gain": "a gain of {} or more",
+    "non_inferiority": "a margin of {} or more",
+}
+_SHOWN_RATIO = {"min_ratio": "a ratio of {} or less", "max_ratio": "a ratio of {} or more"}
+_COMPARED = {"unsteered": "unsteered", "baseline": "in the baseline"}
+_MARKUP = re.compile(r"[|*<]")
+_HEADER = (
+    "| verdict | task | metric | rule | value | reference | change | interval | power |",
+    "|---|---|---|---|---|---|---|---|---|",
+)
+#: Characters that XML 1.0 cannot hold in any form.
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def title(verdict: RuleVerdict) -> str:
+    """Return task, metric and rule."""
+    return f"{verdict.task} {verdict.rule.metric} {verdict.rule.text}"
+
+
+def value(verdict: RuleVerdict) -> str:
+    """Return the metric, with its interval if the rule is a bound on it."""
+    if verdict.change is None and verdict.interval is not None:
+        return f"{number(verdict.value)} {ends(verdict.interval)}"
+    return number(verdict.value)
+
+
+def change(verdict: RuleVerdict) -> str:
+    """Return difference or ratio with its interval; empty for bounds on the metric itself."""
+    if verdict.change is None:
+        return ""
+    return f"{change_name(verdict)} {amount(verdict)} {ends(verdict.change)}"
+
+
+def change_name(verdict: RuleVerdict) -> str:
+    """Return what the change is called."""
+    return "ratio" if verdict.is_ratio else "difference"
+
+
+def amount(verdict: RuleVerdict) -> str:
+    """Return the change itself, a difference with its sign."""
+    if verdict.change is None:
+        return ""
+    mean = verdict.change.mean
+    return number(mean) if verdict.is_ratio else f"{mean:+.4g}"
+
+
+def power(verdict: RuleVerdict) -> str:
+    """Return what the items could have shown; empty for bounds on the metric itself."""
+    found = verdict.power
+    if found is None:
+        return ""
+    counted = f"these {items_in_groups(verdict.items, verdict.groups)}"
+    if found.smallest is None:
+        could = f"{counted} would not surely show any possible {_kind(verdict.rule)}"
+    else:
+        shown = _SHOWN_RATIO[verdict.rule.kind] if verdict.is_ratio else _shown(verdict.rule)
+        could = f"{counted} show {shown.format(number(found.smallest))}"
+    return could + _needed(found, verdict)
+
+
+def _shown(rule: Rule) -> str:
+    return _SHOWN.get(rule.kind, _SHOWN["max_drop"])
+
+
+def _needed(found: Power, verdict: RuleVerdict) -> str:
+    if found.suffices or found.wanted is None or found.needed is None:
+        return ""
+    unit = "items" if verdict.groups == verdict.items else "groups of items"
+    return f"; {number(found.wanted)} needs about {found.needed} {unit}"
+
+
+def _kind(rule: Rule) -> str:
+    return {"min_gain": "gain", "non_inferiority": "margin"}.get(rule.kind, "drop")
+
+
+def items_in_groups(items: int, groups: int) -> str:
+    """Return the number of items, and the number of groups if it differs."""
+    return f"{items} items" if groups == items else f"{items} items in {groups} groups"
+
+
+def sentence(verdict: RuleVerdict) -> str:
+    """Return the whole verdict on one line."""
+    parts = [f"{verdict.rule.metric} is {value(verdict)}"]
+    if verdict.reference is not None:
+        compared = _COMPARED[verdict.rule.against]
+        parts[0] += f", {number(verdict.reference)} {compared}"
+        parts.append(f"{change(verdict)} at {verdict.rule.confidence:.4g} confidence")
+        parts.append(power(verdict))
+    return f"{title(verdict)}: {'; '.join(parts)}"
+
+
+def report_lines(result: CheckResult) -> Iterator[str]:
+    """Yield the lines of a check's report for a terminal."""
+    yield f"{result.path}: {'passed' if result.passed else 'FAILED'}"
+    for verdict in result.verdicts:
+        yield f"  {label(verdict):<21} {sentence(verdict)}"
+
+
+def label(verdict: RuleVerdict) -> str:
+    """Return the verdict, and what it counts as if it is inconclusive."""
+    if verdict.outcome == INCONCLUSIVE:
+        return f"inconclusive ({'fails' if verdict.fails_check else 'warning'})"
+    return verdict.outcome.upper() if verdict.fails_check else verdict.outcome
+
+
+def number(value: float) -> str:
+    """Return a number with four significant digits."""
+    return f"{value:.4g}"
+
+
+def ends(interval: Interval) -> str:
+    """Return the ends of an interval."""
+    return f"[{number(interval.low)}, {number(interval.high)}]"
+
+
+def markdown(results: Sequence[CheckResult], errors: Errors) -> str:
+    """Return Markdown with a section for each check and a table of its rules."""
+    lines: list[str] = []
+    for result in results:
+        passed = "passed" if result.passed else "failed"
+        lines += [f"### {_escaped(result.path.name)}: {passed}", ""]
+        lines += [*_HEADER, *_rows(result), ""]
+    for config, message in errors:
+        lines += [f"### {_escaped(config.name)}: could not run", "", _escaped(message), ""]
+    return "\n".join(lines)
+
+
+def _rows(result: CheckResult) -> Iterator[str]:
+    for verdict in result.verdicts:
+        cells = (
+            verdict.task,
+            verdict.rule.metric,
+            verdict.rule.text,
+            value(verdict),
+            "" if verdict.reference is None else number(verdict.reference),
+            f"{change_name(verdict)} {amount(verdict)}" if verdict.change else "",
+            ends(verdict.change) if verdict.change else "",
+            power(verdict),
+        )
+        said = f"**{label(verdict)}**" if verdict.fails_check else label(verdict)
+        yield f"| {' | '.join((said, *map(_escaped, cells)))} |"
+
+
+def _escaped(text: str) -> str:
+    """Return text on one line that Markdown takes for no table, emphasis or tag."""
+    return " ".join(_MARKUP.sub(r"\\\g<0>", text).split())
+
+
+def write_json(results: Sequence[CheckResult], errors: Errors, path: Path) -> None:
+    """Write all figures as JSON.
+
+    Raises:
+        ExternalError: The file cannot be written.
+    """
+    record = {
+        "checks": [
+            {
+                "file": str(result.path),
+                "passed": result.passed,
+                "verdicts": [
+                    {**plain(verdict), "fails_check": verdict.fails_check}
+                    for verdict in result.verdicts
+                ],
+            }
+            for result in results
+        ],
+        "errors": [{"file": str(config), "message": message} for config, message in errors],
+    }
+    with atomic_path(path) as temporary:
+        text = json.dumps(record, indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_junit(results: Sequence[CheckResult], errors: Errors, path: Path) -> None:
+    """Write JUnit XML, which every CI system reads: a suite for each check, a case for each rule.
+
+    Raises:
+        ExternalError: The file cannot be written.
+    """
+    root = Xml.Element("testsuites")
+    for result in results:
+        _add_suite(root, result)
+    for config, message in errors:
+        suite = _element(root, "testsuite", name=str(config), tests="1", failures="0", errors="1")
+        case = _element(suite, "testcase", classname=config.stem, name="check")
+        _element(case, "error", message=message, type="error").text = _clean(message)
+    for count in ("tests", "failures", "errors"):
+        root.set(count, str(sum(int(suite.get(count, 0)) for suite in root)))
+    Xml.indent(root)
+    with atomic_path(path) as temporary:
+        Xml.ElementTree(root).write(temporary, encoding="utf-8", xml_declaration=True)
+
+
+def _add_suite(root: Xml.Element, result: CheckResult) -> None:
+    failures = sum(verdict.fails_check for verdict in result.verdicts)
+    suite = _element(
+        root,
+        "testsuite",
+        name=str(result.path),
+        tests=str(len(result.verdicts)),
+        failures=str(failures),
+        errors="0",
+    )
+    for verdict in result.verdicts:
+        _add_case(suite, result.path.stem, verdict)
+
+
+def _add_case(suite: Xml.Element, check: str, verdict: RuleVerdict) -> None:
+    case = _element(suite, "testcase", classname=f"{check}.{verdict.task}", name=title(verdict))
+    said = sentence(verdict)
+    if verdict.fails_check:
+        kind = "inconclusive" if verdict.outcome == INCONCLUSIVE else "regression"
+        _element(case, "failure", message=said, type=kind).text = _clean(said)
+        return
+    _element(case, "system-out").text = _clean(f"{verdict.outcome}: {said}")
+
+
+def _element(parent: Xml.Element, tag: str, /, **attributes: str) -> Xml.Element:
+    return Xml.SubElement(parent, tag, {k: _clean(v) for k, v in attributes.items()})
+
+
+def _clean(text: str) -> str:
+    return _FORBIDDEN.sub("\ufffd", text)
