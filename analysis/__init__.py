@@ -1,1 +1,1 @@
-"""Analysis of activations and scores: arrays and tables in, tables and figures out."""
+"""Analysis of activations and scores: arrays and tables in, numbers, tables and figures out."""

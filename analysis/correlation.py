@@ -1,4 +1,4 @@
-"""Do probes foretell benchmarks? Correlations over checkpoints (arXiv 2402.19465, Figure 5)."""
+"""Correlations over checkpoints: do probes predict benchmarks? (arXiv 2402.19465, Figure 5)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Coefficient:
         value: −1 to 1.
         low: Lower end of its 95 % interval, by bootstrap over checkpoints.
         high: Upper end.
-        p: Of the two-sided permutation test.
+        p: Of a two-sided permutation test.
     """
 
     value: float
@@ -31,12 +31,12 @@ class Coefficient:
 
 @dataclass(frozen=True)
 class Correlation:
-    """How two series over checkpoints go together.
+    """The correlation of two series over checkpoints.
 
     Attributes:
-        pearson: Linear.
-        spearman: Of ranks.
-        n: Checkpoints.
+        pearson: Linear correlation.
+        spearman: Correlation of ranks.
+        n: Number of checkpoints.
     """
 
     pearson: Coefficient
@@ -56,14 +56,16 @@ def correlate(
         seed: Of both.
 
     Raises:
-        InputError: Other shapes, fewer than four checkpoints, values that are not finite, or a
-            series that does not vary.
+        InputError: Shapes that differ, fewer than four checkpoints, values that are not finite, or
+            a constant series.
     """
     first, second = (np.asarray(values, dtype=np.float64) for values in (x, y))
     if first.ndim != 1 or first.shape != second.shape:
         raise InputError(f"Expected two series of one length, got {first.shape}, {second.shape}.")
     if len(first) < 4:
-        raise InputError(f"A correlation over {len(first)} checkpoints says nothing; give 4.")
+        raise InputError(
+            f"A correlation over {len(first)} checkpoints says nothing; give at least 4."
+        )
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise InputError("Correlated values must be finite.")
     for name, values in (("x", first), ("y", second)):
@@ -78,7 +80,7 @@ def correlate(
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Return p values corrected for many tests: expected share of false ones among those found.
+    """Return p values corrected for many tests, controlling the false discovery rate.
 
     Raises:
         InputError: A value outside 0 to 1.
@@ -103,7 +105,7 @@ def _coefficient(
     if ranked:
         drawn_x, drawn_y = stats.rankdata(drawn_x, axis=1), stats.rankdata(drawn_y, axis=1)
     drawn = _pearson(drawn_x, drawn_y)
-    # A resample of one checkpoint over and over has no correlation.
+    # A resample that repeats one checkpoint has no correlation (NaN).
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     permuted = random.permuted(np.tile(y, (resamples, 1)), axis=1)
     null = np.abs(_pearson(np.tile(x, (resamples, 1)), permuted))

@@ -1,4 +1,4 @@
-"""The paper's figures, as one set: legible at a column's width, safe for the colour-blind."""
+"""The paper's figures in one style: legible at a column's width, safe for the colour-blind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
 
-#: Okabe and Ito's colours, which the common kinds of colour blindness tell apart.
+#: Okabe and Ito's colours, distinguishable with common kinds of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 #: Width of a column of a two-column paper, in inches.
@@ -79,11 +79,11 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def curves_by_layer(table: pd.DataFrame, estimator: str, *, label: str) -> Figure:
-    """Return a measurement over checkpoints, a line a layer, a panel a dimension (Figures 2, 8–12).
+    """Return values over checkpoints: a line per layer, a panel per dimension (Figures 2, 8–12).
 
     Args:
         table: Rows of :data:`lm_eval_trust.analysis.tables.COLUMNS`.
-        estimator: Which of its estimators.
+        estimator: The estimator shown.
         label: Of the vertical axis.
     """
     chosen = _rows(table, estimator)
@@ -108,7 +108,7 @@ def curves_by_layer(table: pd.DataFrame, estimator: str, *, label: str) -> Figur
 
 
 def layer_heatmap(table: pd.DataFrame, estimator: str, *, label: str) -> Figure:
-    """Return a measurement as layers × checkpoints, a panel a dimension."""
+    """Return a measurement as layers × checkpoints, a panel per dimension."""
     chosen = _rows(table, estimator)
     low, high = float(chosen["value"].min()), float(chosen["value"].max())
     with _panels(sorted(chosen["dimension"].unique())) as (figure, panels):
@@ -139,7 +139,7 @@ def information_curves(table: pd.DataFrame, estimator: str) -> Figure:
     Args:
         table: With the estimators ``<estimator>_tx`` and ``<estimator>_ty``, whose ``low`` and
             ``high`` are the null's mean and 95 % quantile.
-        estimator: ``nhsic`` or ``hsic``.
+        estimator: Name of an estimator, e.g. ``nhsic``.
     """
     dimensions = sorted(_rows(table, f"{estimator}_tx")["dimension"].unique())
     with new_figure(2 * COLUMN, 1.5 * len(dimensions) + 0.5) as figure:
@@ -188,7 +188,7 @@ def information_plane(table: pd.DataFrame, estimator: str) -> Figure:
 
 
 def strength_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Return a score and perplexity against α, a panel a vector (Figure 4).
+    """Return a score and perplexity against α, a panel per vector (Figure 4).
 
     Args:
         rows: With ``vector``, ``alpha``, ``metric``, ``value``, ``perplexity``.
@@ -214,8 +214,8 @@ def configuration_heatmap(table: pd.DataFrame, column: str, *, label: str) -> Fi
 
     Args:
         table: With ``vector``, ``positions``, ``layer``, ``alpha`` and the column.
-        column: Which is shown.
-        label: What it is.
+        column: The column shown.
+        label: Its name in the figure.
     """
     named = table.assign(panel=table["vector"] + ", " + table["positions"])
     low, high = float(named[column].min()), float(named[column].max())
@@ -238,7 +238,7 @@ def configuration_heatmap(table: pd.DataFrame, column: str, *, label: str) -> Fi
 
 
 def correlation_scatter(rows: Sequence[Mapping[str, Any]], *, x: str, y: str) -> Figure:
-    """Return a score against probe accuracy, a point a checkpoint, a panel a dimension (Figure 5).
+    """Return scores against probe accuracy, with a panel per dimension (Figure 5).
 
     Args:
         rows: With ``dimension``, ``checkpoint`` and the columns named by ``x`` and ``y``.

@@ -15,7 +15,7 @@ from lm_eval_trust.analysis.kernels import as_samples, gaussian_gram, require_eq
 from lm_eval_trust.core.errors import InputError
 
 Samples = npt.ArrayLike | torch.Tensor
-#: What the release uses (PROTOCOL: σ of the paper's figures, and ridge of the normalisation).
+#: σ of the paper's figures, and ridge of the normalisation in its released code.
 SIGMA, EPSILON = 50.0, 1e-5
 
 
@@ -48,7 +48,7 @@ def nhsic(x: Samples, y: Samples, sigma: float = SIGMA, epsilon: float = EPSILON
         x: Samples, floats of shape (n, d) or (n,), NumPy or torch.
         y: Paired samples, likewise.
         sigma: Width of both kernels.
-        epsilon: Ridge, times n.
+        epsilon: Ridge, multiplied by n.
 
     Raises:
         InputError: As :func:`hsic`, or ε not above 0.
@@ -64,7 +64,7 @@ def smoother(gram: torch.Tensor, epsilon: float = EPSILON) -> torch.Tensor:
 
     Args:
         gram: H K H, float32 or float64, shape (n, n).
-        epsilon: Ridge, times n.
+        epsilon: Ridge, multiplied by n.
 
     Raises:
         InputError: ε is not above 0, or too small for the precision.
@@ -89,7 +89,7 @@ def linear_cka(x: Samples, y: Samples) -> float:
         y: Paired samples, likewise; their number of features may differ.
 
     Raises:
-        InputError: As :func:`hsic` does for its samples, or all samples of one side are equal.
+        InputError: As for the samples of :func:`hsic`, or all samples of one side are equal.
     """
     first, second = (s - s.mean(dim=0) for s in _paired(x, y))
     if max(first.shape[1], second.shape[1]) < len(first):

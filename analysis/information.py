@@ -1,4 +1,4 @@
-"""I(T, X) and I(T, Y) of a layer: dependence on the input and on the label, with their nulls.
+"""I(T, X) and I(T, Y) of a layer: its dependence on the input and on the label, with nulls.
 
 After arXiv 2402.19465, section 4: X is block 0's output, T the layer's, Y the label.
 """
@@ -20,16 +20,16 @@ from lm_eval_trust.core.errors import InputError, unknown_name
 
 @dataclass(frozen=True)
 class InformationSettings:
-    """Which dependence is measured.
+    """How dependence is measured.
 
     Attributes:
         estimator: Name in :data:`lm_eval_trust.analysis.estimators.ESTIMATORS`: ``nhsic`` (what
             the paper's figures show), ``hsic`` (its equation 5), or another package's.
-        sigma: Width of the kernels, or ``median`` for each side's median distance.
-        epsilon: Ridge of ``nhsic``, times n.
-        permutations: Of the null; 0 for none.
+        sigma: Width of the kernels, or ``median`` for the median distance of each side's samples.
+        epsilon: Ridge of ``nhsic``, multiplied by n.
+        permutations: Of the null; 0 for no null.
         seed: Of the null and of subsamples.
-        precision: ``float64``, or ``mixed`` for float32 matrices with sums in float64.
+        precision: ``float64``, or ``mixed``: float32 matrices with float64 sums.
     """
 
     estimator: str = "nhsic"
@@ -47,7 +47,7 @@ class InformationSettings:
 
 @dataclass(frozen=True)
 class LayerInformation:
-    """What a layer holds of input and label.
+    """A layer's dependence on input and label.
 
     Attributes:
         input: I(T, X) beside its null.
@@ -59,15 +59,15 @@ class LayerInformation:
 
 
 class InformationPlane:
-    """Measures layers against one input and one labelling, whose factors are computed once.
+    """Measures layers against one input and one labelling, whose factors it computes once.
 
     Args:
         x: Activations of the input, floats of shape (n, d).
         y: 0 or 1, shape (n,).
-        settings: Which dependence.
+        settings: How dependence is measured.
 
     Raises:
-        InputError: Unequal n, bad values, or one label only.
+        InputError: Unequal n, bad values, or only one label.
     """
 
     def __init__(self, x: Samples, y: Samples, settings: InformationSettings | None = None) -> None:
@@ -78,7 +78,7 @@ class InformationPlane:
         if not ((labels == 0) | (labels == 1)).all() or labels.shape[1] != 1:
             raise InputError("y must hold one label, 0 or 1, for each sample.")
         if labels.min() == labels.max():
-            raise InputError("y holds one label only; dependence on it is not defined.")
+            raise InputError("y holds only one label; dependence on it is not defined.")
         self._n = len(inputs)
         self._inputs = self._factor(inputs)
         scaled = standardise(labels.to(inputs.device))
@@ -88,7 +88,7 @@ class InformationPlane:
         """Return I(T, X) and I(T, Y) of a layer's activations, shape (n, d).
 
         Raises:
-            InputError: Another n than the input's, or bad values.
+            InputError: n differs from the input's, or bad values.
         """
         layer = as_samples(t, name="t")
         if len(layer) != self._n:
@@ -124,9 +124,9 @@ def subsample_interval(
         x: Input, shape (n, d).
         y: Labels, shape (n,).
         t: Layer, shape (n, d).
-        settings: Which dependence.
-        share: Of the samples in a subsample.
-        repeats: Subsamples.
+        settings: How dependence is measured.
+        share: Of the samples in each subsample.
+        repeats: Number of subsamples.
 
     Raises:
         InputError: As :class:`InformationPlane`, or a share that leaves too few samples.
@@ -137,7 +137,7 @@ def subsample_interval(
     whole = InformationPlane(inputs, labels, plain).measure(layer)
     size = int(share * len(inputs))
     if not 4 <= size < len(inputs):
-        raise InputError(f"A share of {share} of {len(inputs)} samples is no proper subsample.")
+        raise InputError(f"A share of {share} of {len(inputs)} samples is not a proper subsample.")
     random = np.random.default_rng(settings.seed)
     values = []
     for _ in range(repeats):

@@ -1,4 +1,4 @@
-"""Centred Gaussian kernel matrices of samples, computed so that nothing cancels."""
+"""Centred Gaussian kernel matrices, computed without cancellation."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 
 from lm_eval_trust.core.errors import InputError
 
-#: The two precisions of the matrices; everything else is float64.
+#: Precisions of matrices; everything else is float64.
 PRECISIONS = {"float64": torch.float64, "mixed": torch.float32}
-#: Median pairs of the heuristic are drawn from so many samples.
+#: Samples that the median heuristic uses, at most.
 _MEDIAN_SAMPLES = 2000
 
 
 def as_samples(values: npt.ArrayLike | torch.Tensor, *, name: str = "x") -> torch.Tensor:
-    """Return samples as a float64 tensor of shape (n, d), on the device that they are on.
+    """Return samples as a float64 tensor of shape (n, d), on their device.
 
     Args:
         values: Numbers of shape (n, d), or (n,) for single features; NumPy or torch.
@@ -41,7 +41,7 @@ def as_samples(values: npt.ArrayLike | torch.Tensor, *, name: str = "x") -> torc
 
 
 def require_equal_n(x: torch.Tensor, y: torch.Tensor) -> None:
-    """Refuse samples that are not paired."""
+    """Raise if samples are not paired."""
     if len(x) != len(y):
         raise InputError(f"x holds {len(x)} samples and y {len(y)}; expected as many of each.")
 
@@ -50,21 +50,21 @@ def standardise(x: torch.Tensor) -> torch.Tensor:
     """Return features of mean 0 and variance 1; constant features become 0."""
     centred = x - x.mean(dim=0)
     deviation = torch.linalg.vector_norm(centred, dim=0) / len(x) ** 0.5
-    # What is constant up to rounding must not be blown up to noise.
+    # Rounding errors of a constant feature must not be scaled up to noise.
     largest = torch.linalg.vector_norm(x, float("inf"), dim=0)
     varies = deviation > 1e-12 * largest
     return centred.mul_(torch.where(varies, 1.0 / deviation, 0.0))
 
 
 def squared_distances(x: torch.Tensor, *, precision: str = "float64") -> torch.Tensor:
-    """Return all squared Euclidean distances, shape (n, n), in the precision asked for."""
+    """Return all squared Euclidean distances, shape (n, n)."""
     return _scaled_distances(x, 1.0, precision).clamp_(min=0.0).fill_diagonal_(0.0)
 
 
 def _scaled_distances(x: torch.Tensor, factor: float, precision: str) -> torch.Tensor:
-    """Return squared distances times a factor, rounding errors of either sign included.
+    """Return squared distances times a factor; rounding may make small ones negative.
 
-    One matrix product gives ‖a‖² + ‖b‖² − 2 a·b: both lengths are features beside the others.
+    One matrix product gives ‖a‖² + ‖b‖² − 2 a·b, with the squared lengths as further features.
     """
     centred = (x - x.mean(dim=0)).to(PRECISIONS[precision])
     lengths = centred.square().sum(dim=1, keepdim=True)
@@ -79,13 +79,13 @@ def gaussian_gram(
 ) -> torch.Tensor:
     """Return H K H of the kernel exp(−‖x − x'‖² / (2 σ²)), shape (n, n).
 
-    Centring does not see constants, so K − 1 = expm1(·) is centred instead of K: entries near 1,
-    which a large σ gives, keep their digits.
+    Centring removes constants, so K − 1 = expm1(·) is centred instead of K: entries near 1, as with
+    a large σ, keep their digits.
 
     Args:
         x: Samples, shape (n, d).
         sigma: Width of the kernel.
-        by_dimension: Divide the exponent by d as well, as the HSIC bottleneck does.
+        by_dimension: Divide the exponent by d too, as the HSIC bottleneck does.
         precision: ``float64``, or ``mixed`` for float32 matrices.
 
     Raises:
@@ -110,7 +110,7 @@ def median_sigma(x: npt.ArrayLike | torch.Tensor, *, seed: int = 0) -> float:
 
     Args:
         x: Samples, shape (n, d) or (n,).
-        seed: Of the choice of 2,000 samples where there are more.
+        seed: Of the choice of 2,000 samples if there are more.
 
     Raises:
         InputError: As :func:`as_samples`, or all samples are equal.

@@ -1,9 +1,9 @@
-"""What a dependence measure gives where there is none: the permutation null, all shifts at once.
+"""The permutation null of a dependence measure, for all shifts of the samples at once.
 
-For symmetric centred matrices A and B the null of tr(A B) under permutations of the samples needs
+For symmetric centred matrices A and B, the null of tr(A B) under permutations of the samples needs
 Σ A_ij B_π(i)π(j) for many π. The permutations used here are the shifts along one random order of
-the samples: a group, so that the test keeps its level exactly, and the sums of all of them are a
-correlation along the matrices' diagonals, which the Fourier transform gives in O(n² log n).
+the samples. They form a group, so the test has exactly its level; and all their sums together are a
+correlation along the matrices' diagonals, which the Fourier transform computes in O(n² log n).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Null:
         value: The statistic.
         mean: Of the null.
         quantile95: Of the null.
-        p: Share of permutations, the identity among them, that reach the value.
-        permutations: How many were taken, without the identity.
+        p: Share of permutations, including the identity, that reach the value.
+        permutations: Number used, without the identity.
     """
 
     value: float
@@ -60,11 +60,11 @@ def permutation_null(
     Args:
         a: Symmetric, shape (n, n).
         b: Likewise.
-        permutations: How many to take of the n − 1 that there are.
-        seed: Of the order of the samples, and of which shifts are taken.
+        permutations: How many of the n − 1 shifts to use.
+        seed: Of the order of the samples and the choice of shifts.
 
     Raises:
-        InputError: Other shapes, or fewer than three samples.
+        InputError: The shapes differ from these, or there are fewer than three samples.
     """
     n = len(a)
     if a.shape != (n, n) or b.shape != (n, n):
@@ -90,7 +90,7 @@ def permutation_null(
 def _shifted_traces(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return Σ_ij A_ij B_{i+s, j+s} for every shift s, float64, shape (n,)."""
     n = len(a)
-    # Symmetric matrices hold each diagonal twice: k and n − k are the same pairs.
+    # In a symmetric matrix, the diagonals k and n − k hold the same pairs.
     half = torch.arange(n // 2 + 1, device=a.device)
     weights = torch.full((len(half),), 2.0, dtype=torch.float64, device=a.device)
     weights[0] = 1.0

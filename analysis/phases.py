@@ -1,7 +1,7 @@
-"""Fitting and compression: where I(T, X) turns, and whether the noise allows to say so.
+"""Fitting and compression phases: where I(T, X) turns, and whether that is beyond the noise.
 
 After Shwartz-Ziv and Tishby 2017, as arXiv 2402.19465, section 4 reads it: first I(T, X) and
-I(T, Y) rise together, then I(T, X) falls while I(T, Y) goes on rising.
+I(T, Y) rise together, then I(T, X) falls while I(T, Y) continues to rise.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lm_eval_trust.core.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 BOTH, FITTING, NONE = "fitting→compression", "fitting only", "none"
-#: Checkpoints on either side of a turn, so that each part has a slope.
+#: Checkpoints on each side of a turn, at least, so that both parts have a slope.
 _MARGIN = 2
 
 
@@ -24,7 +24,7 @@ class Slope:
     """A slope with its 95 % interval.
 
     Attributes:
-        value: Change a unit of the axis.
+        value: Change per unit of the axis.
         low: Lower end.
         high: Upper end.
     """
@@ -35,20 +35,20 @@ class Slope:
 
     @property
     def direction(self) -> int:
-        """1 or −1 where the interval lies on one side of 0, else 0."""
+        """1 or −1 if the interval lies on one side of 0, else 0."""
         return int(self.low > 0) - int(self.high < 0)
 
 
 @dataclass(frozen=True)
 class Phases:
-    """What one layer went through.
+    """The phases of one layer.
 
     Attributes:
         verdict: ``fitting→compression``, ``fitting only`` or ``none``.
-        turn: Step at which I(T, X) turns, by the best broken line.
+        turn: Step at which I(T, X) turns, by the best-fitting broken line.
         turn_low: Lower end of its 95 % interval.
         turn_high: Upper end.
-        input_before: Slope of I(T, X) before the turn, an e-fold of steps.
+        input_before: Slope of I(T, X) before the turn, per e-fold of steps.
         input_after: After it.
         label_before: Slope of I(T, Y) before the same turn.
         label_after: After it.
@@ -75,11 +75,11 @@ def find_phases(
     """Return the phases of a layer over checkpoints.
 
     A continuous broken line over log(1 + step) is fitted to I(T, X) by least squares, with its
-    knot at the best checkpoint; I(T, Y) gets the same knot. Intervals are those of a bootstrap
-    of the residuals, which searches the knot anew each time. The verdict is
-    ``fitting→compression`` where I(T, X) rises before the turn and falls after it and I(T, Y)
-    rises before it, each beyond its interval, and does not fall after it; ``fitting only`` where
-    the first part shows and I(T, X) does not fall; else ``none``.
+    knot at the best checkpoint; I(T, Y) gets the same knot. Intervals are by bootstrap of the
+    residuals, which searches the knot of I(T, X) again each time. A rise or fall counts if its
+    interval excludes 0. The verdict is ``fitting→compression`` if both rise before the turn,
+    I(T, X) falls after it and I(T, Y) does not; ``fitting only`` if both rise before the turn and
+    I(T, X) does not fall after it; else ``none``.
 
     Args:
         steps: Training steps of the checkpoints, ascending, shape (k,).
@@ -89,8 +89,8 @@ def find_phases(
         seed: Of the bootstrap.
 
     Raises:
-        InputError: Fewer than six checkpoints, other shapes, steps that do not ascend, or values
-            that are not finite.
+        InputError: Fewer than six checkpoints, shapes that differ, steps that do not ascend, or
+            values that are not finite.
     """
     places, x, y = (np.asarray(values, dtype=np.float64) for values in (steps, i_tx, i_ty))
     _check(places, x, y)
@@ -115,7 +115,7 @@ def find_phases(
 
 
 class _Solvers:
-    """Least-squares fits of broken lines, with the knot at each inner checkpoint."""
+    """Least-squares fits of broken lines with a knot at each inner checkpoint."""
 
     def __init__(self, axis: Floats) -> None:
         knots = axis[_MARGIN : len(axis) - _MARGIN]
@@ -129,7 +129,7 @@ class _Solvers:
         self._solve = np.linalg.pinv(self._designs)
 
     def best_knot(self, values: Floats) -> npt.NDArray[np.int64]:
-        """Return the knot of the smallest residual for each series, shape (series,)."""
+        """Return each series' knot with the smallest residual, shape (series,)."""
         coefficients = np.einsum("tck,sk->stc", self._solve, values)
         fitted = np.einsum("tkc,stc->stk", self._designs, coefficients)
         best: npt.NDArray[np.int64] = ((values[:, None] - fitted) ** 2).sum(axis=2).argmin(axis=1)
@@ -143,10 +143,10 @@ class _Solvers:
     def resample(
         self, values: Floats, knot: int, number: int, random: np.random.Generator
     ) -> Floats:
-        """Return series made of the fit and redrawn residuals, shape (number, k)."""
+        """Return series made of the fit and resampled residuals, shape (number, k)."""
         fitted = self._designs[knot] @ (self._solve[knot] @ values)
         residuals = values - fitted
-        # Residuals of a fit with four free numbers are too small by this factor.
+        # The fit has four free parameters (the knot included), which makes residuals too small.
         residuals *= np.sqrt(len(values) / max(1, len(values) - 4))
         drawn: Floats = fitted + random.choice(residuals, size=(number, len(values)))
         return drawn

@@ -1,9 +1,9 @@
-"""Linear probes: how well a straight cut through activations tells two labels apart.
+"""Linear probes: how well a hyperplane through activations separates two labels.
 
 After the paper (arXiv 2402.19465, section 2): logistic regression with an L2 penalty (C = 1) on
-last-token activations, standardised with the training part's statistics. Beside it a mass-mean
-probe (Marks and Tegmark 2023), and control labelings (after Hewitt and Liang 2019): the same
-probe on random labels, whose accuracy is what the probe makes of nothing.
+last-token activations, standardised with the training part's statistics. Beside it, a mass-mean
+probe (Marks and Tegmark 2023), and control labelings (after Hewitt and Liang 2019): the accuracy of
+the same probe on random labels.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """How probes are fitted and judged.
+    """How probes are fitted and evaluated.
 
     Attributes:
-        regularisations: Values of scikit-learn's C; of several, the one with the best accuracy
-            on the validation part is taken, the smallest of equals.
-        controls: Random labelings, each a permutation of the labels over all statements.
+        regularisations: Values of scikit-learn's C; of several, the first with the best accuracy on
+            the validation part is used.
+        controls: Number of random labelings, each a permutation of the labels of all statements.
         resamples: Of the bootstrap over groups.
         seed: Of controls and bootstrap.
-        device: Where the fits are computed.
+        device: On which the fits are computed.
     """
 
     regularisations: tuple[float, ...] = (1.0,)
@@ -46,19 +46,19 @@ class ProbeSettings:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe reached on the test part.
+    """A probe's results on the test part.
 
     Attributes:
-        accuracy: Share of the test labels that it gets right.
+        accuracy: Share of correct labels.
         low: Lower end of the accuracy's 95 % interval, by bootstrap over groups.
         high: Upper end.
         auroc: Area under the ROC curve.
-        majority: Share that always saying the training part's commoner label gets right.
-        mass_mean: Accuracy of the cut half way between the two labels' training means.
+        majority: Accuracy of always answering the training part's more frequent label.
+        mass_mean: Accuracy of the hyperplane halfway between the two labels' training means.
         control: Mean accuracy on the control labelings; ``None`` without any.
-        regularisation: C that was used.
-        n_train: Statements that it was fitted on.
-        n_test: Statements that it was tested on.
+        regularisation: The C used.
+        n_train: Number of statements it was fitted on.
+        n_test: Number of statements it was tested on.
     """
 
     accuracy: float
@@ -74,7 +74,7 @@ class ProbeResult:
 
     @property
     def selectivity(self) -> float | None:
-        """Accuracy less that on the control labelings."""
+        """Accuracy minus that on the control labelings."""
         return None if self.control is None else self.accuracy - self.control
 
 
@@ -99,8 +99,8 @@ def probe(
         train: Positions of the training part.
         test: Positions of the test part.
         validation: Positions of the validation part, for choosing among values of C.
-        groups: What belongs together in the bootstrap; each statement for itself if absent.
-        settings: How probes are fitted and judged.
+        groups: Group of each statement for the bootstrap; without them, each is its own group.
+        settings: How probes are fitted and evaluated.
 
     Raises:
         InputError: Values that are not finite, labels other than 0 and 1, a training or test part
@@ -176,7 +176,7 @@ def _standardised(activations: Floats, train: Integers, device: str) -> torch.Te
     values = torch.from_numpy(np.ascontiguousarray(activations)).to(device, torch.float64)
     part = values[torch.from_numpy(train).to(device)]
     mean, deviation = part.mean(dim=0), part.std(dim=0, correction=0)
-    # A feature that is constant in training tells nothing; it stays at zero.
+    # A feature that is constant in training carries no information; it becomes 0.
     return (values - mean) / torch.where(deviation > 0, deviation, torch.inf)
 
 

@@ -1,4 +1,4 @@
-"""Tidy tables: one row a measurement, in Parquet and CSV, that append and merge safely."""
+"""Tidy tables of measurements (one row each) in Parquet and CSV, with checked merging."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Measurement:
     Attributes:
         checkpoint: Name of the checkpoint.
         step: Its training step.
-        tokens: Tokens that it has seen.
-        dimension: Of which dimension.
+        tokens: Tokens it was trained on.
+        dimension: Dimension of the statements.
         layer: 0-based decoder block.
         estimator: What was measured, e.g. ``probe_accuracy`` or ``nhsic_tx``.
         value: The measurement.
-        low: Lower end of its 95 % interval, or of its null band; NaN where there is none.
+        low: Lower end of its 95 % interval, or of its null band; NaN without one.
         high: Upper end.
-        n: Samples that it rests on.
+        n: Number of samples.
         settings: What else it depends on, as JSON.
     """
 
@@ -56,7 +56,7 @@ COLUMNS = {
     "n": "int64",
     "settings": "string",
 }
-#: What tells one measurement from another.
+#: Columns that identify a measurement.
 KEY = ["checkpoint", "dimension", "layer", "estimator", "settings"]
 assert list(COLUMNS) == [field.name for field in fields(Measurement)]
 
@@ -71,7 +71,7 @@ def merge(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of both, each measurement once.
 
     Raises:
-        InputError: A table of other columns, or two values for one measurement.
+        InputError: Wrong columns, or two values for one measurement.
     """
     for table in (first, second):
         if list(table.columns) != list(COLUMNS):
@@ -89,7 +89,7 @@ def merge(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write ``path``.parquet and ``path``.csv; each is whole or as it was."""
+    """Write ``path``.parquet and ``path``.csv, each atomically."""
     with atomic_path(path.with_suffix(".parquet")) as temporary:
         table.to_parquet(temporary, index=False)
     with atomic_path(path.with_suffix(".csv")) as temporary:
@@ -100,7 +100,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read what :func:`write_table` wrote, from the Parquet file.
 
     Raises:
-        InputError: It is missing or damaged, or no such table.
+        InputError: The file is missing, damaged, or another kind of table.
     """
     file = path.with_suffix(".parquet")
     try:
@@ -111,7 +111,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def append(path: Path, measurements: Iterable[Measurement]) -> pd.DataFrame:
-    """Add measurements to a table on disk, which is made if it is not there; return all rows.
+    """Add measurements to a table on disk, which need not exist yet; return all rows.
 
     Raises:
         InputError: As :func:`merge` and :func:`read_table`.

@@ -120,7 +120,7 @@ def test_the_interval_covers_the_value_and_narrows_with_n() -> None:
     ("call", "message"),
     [
         (lambda: InformationPlane(np.ones((4, 2)), [0, 1, 2, 1]), "0 or 1"),
-        (lambda: InformationPlane(np.ones((4, 2)), [1, 1, 1, 1]), "one label only"),
+        (lambda: InformationPlane(np.ones((4, 2)), [1, 1, 1, 1]), "only one label"),
         (lambda: InformationPlane(np.ones((4, 2)), [1, 0, 1]), "as many of each"),
         (
             lambda: InformationPlane(np.ones((4, 2)), [1, 0, 1, 0]).measure(np.ones((5, 2))),
@@ -130,7 +130,7 @@ def test_the_interval_covers_the_value_and_narrows_with_n() -> None:
         (lambda: InformationSettings(precision="half"), "float64, mixed"),
         (
             lambda: subsample_interval(np.ones((4, 1)), [0, 1, 0, 1], np.ones((4, 1))),
-            "no proper subsample",
+            "not a proper subsample",
         ),
     ],
 )
