@@ -65,8 +65,6 @@ _ANSWERING = (
 DATA_SEEDS = ("split_seed", "data_seed")
 _DATA = ("data_source", "split", "part", "perturbation_rate")
 DATA_FINGERPRINT = "data_fingerprint"
-#: Settings that name a judge; a judged task records `NAME_version` beside it.
-JUDGES = tuple(CHOICES)
 
 Settings = dict[str, Any]
 #: Task → the settings of all runs of one row.
@@ -193,7 +191,7 @@ def _of_task(run: SavedRun, task: str) -> Settings:
         "few-shot_number": (results.get("n-shot") or {}).get(task),
     }
     # The harness gives every task all metadata; only judged tasks record their judge's version.
-    for name in JUDGES:
+    for name in CHOICES:
         if f"{name}_version" in metadata:
             settings[name] = metadata.get(name)
             settings[f"{name}_version"] = metadata[f"{name}_version"]
@@ -233,7 +231,7 @@ def judges_of(runs: Sequence[SavedRun]) -> dict[str, dict[str, Any]]:
     for run in runs:
         for config in run.results["configs"].values():
             metadata = (config or {}).get("metadata") or {}
-            for name in JUDGES:
+            for name in CHOICES:
                 if f"{name}_version" in metadata:
                     found[name] = {
                         "judge": metadata.get(name),
