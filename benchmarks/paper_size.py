@@ -21,7 +21,7 @@ import numpy as np
 from lm_eval_trust.analysis.information import InformationSettings
 from lm_eval_trust.analysis.probing import ProbeSettings
 from lm_eval_trust.benchmarks.partition import partition
-from lm_eval_trust.models.activation_sets import SetInfo, save_set
+from lm_eval_trust.study.activation_sets import SetInfo, save_set
 from lm_eval_trust.study.analyse import AnalysisSettings, analyse
 
 CELLS = 360 * 32 * 5

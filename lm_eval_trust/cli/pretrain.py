@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.training.presets import PRESETS, Preset, find_preset
+from lm_eval_trust.training.config import PRESETS, Preset, find_preset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from lm_eval_trust.training.config import ModelConfig, TrainingConfig
-    from lm_eval_trust.training.examples import ExampleSource
+    from lm_eval_trust.training.corpus import ExampleSource
 
 _PRESET_NOTES = "; ".join(f"{name}: {preset.note}" for name, preset in PRESETS.items())
 
@@ -83,7 +83,7 @@ def _add_training_options(group: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and print where the checkpoints are."""
-    from lm_eval_trust.training.backend import choose_execution
+    from lm_eval_trust.training.backend import choose_backend
     from lm_eval_trust.training.pretrain import Pretraining
 
     preset = find_preset(args.preset)
@@ -97,12 +97,12 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"--window {config.window} is longer than --max-length {shape.max_length}."
         )
-    execution = choose_execution(config, args.device)
+    backend = choose_backend(config, args.device)
     tokenizer, examples = _text(args, config)
     names = Pretraining(
-        shape, config, tokenizer, examples, args.out.name, args.device, execution
+        shape, config, tokenizer, examples, args.out.name, args.device, backend
     ).run(args.out)
-    if execution.rank == 0:
+    if backend.rank == 0:
         print(f"{args.out}: {len(names)} checkpoints, {names[0]} to {names[-1]}")
     return 0
 
@@ -141,7 +141,7 @@ def _config(args: argparse.Namespace, preset: Preset) -> TrainingConfig:
 
 
 def _save_steps(args: argparse.Namespace, checkpoints: int) -> tuple[int, ...]:
-    from lm_eval_trust.training.save_steps import granular_steps
+    from lm_eval_trust.training.config import granular_steps
 
     if args.save_steps is None:
         every = max(1, args.steps // checkpoints)
@@ -158,10 +158,8 @@ def _text(
     args: argparse.Namespace, config: TrainingConfig
 ) -> tuple[PreTrainedTokenizerFast, ExampleSource]:
     """Return the tokenizer and the windows of the corpus."""
-    from lm_eval_trust.training.documents import read_documents
-    from lm_eval_trust.training.examples import pack_documents
-    from lm_eval_trust.training.hub_corpus import PREFIX, HubCorpus
-    from lm_eval_trust.training.tokenizer import build_tokenizer
+    from lm_eval_trust.training.corpus import build_tokenizer, pack_documents, read_documents
+    from lm_eval_trust.training.streaming import PREFIX, HubCorpus
 
     streamed = [spec for spec in args.corpus if spec.startswith(PREFIX)]
     if streamed and len(args.corpus) > 1:

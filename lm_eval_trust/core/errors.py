@@ -30,6 +30,15 @@ class ExternalError(TrustError):
     exit_code = 3
 
 
+#: Longest reason of another library that is quoted, in characters.
+_QUOTED = 200
+
+
+def reason_of(error: BaseException) -> str:
+    """Return another library's error message on one line, shortened, for use in one of ours."""
+    return " ".join(str(error).split())[:_QUOTED] or type(error).__name__
+
+
 #: A longer table than this is not printed whole in an error.
 _PRINTED_NAMES = 20
 

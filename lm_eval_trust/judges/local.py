@@ -182,7 +182,7 @@ def choose_device(asked: str, weights: int) -> str:
     only where enough is free; else the CPU, with a warning.
 
     Raises:
-        InputError: ``asked`` is no device of this machine.
+        InputError: ``asked`` is not a device of this machine.
     """
     if asked:
         return str(existing_device(asked, setting="judge_device"))

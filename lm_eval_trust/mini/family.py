@@ -21,13 +21,15 @@ from lm_eval_trust.mini.corpus import documents, is_well_spelt
 from lm_eval_trust.mini.dialogues import Turn, chat_turns, safe_turns
 from lm_eval_trust.mini.members import BASE, CHAT, SAFE
 from lm_eval_trust.mini.world import World, build_world, world_seed
-from lm_eval_trust.training.config import ModelConfig, TrainingConfig, checkpoint_name
-from lm_eval_trust.training.examples import answer_examples, joined, pack_documents
-from lm_eval_trust.training.mini_tuning import Tuning
-from lm_eval_trust.training.pretrain import Pretraining
+from lm_eval_trust.training.config import (
+    ModelConfig,
+    TrainingConfig,
+    checkpoint_name,
+    granular_steps,
+)
+from lm_eval_trust.training.corpus import answer_examples, build_tokenizer, joined, pack_documents
+from lm_eval_trust.training.pretrain import ContinuedTraining, Pretraining
 from lm_eval_trust.training.run_folder import RunFolder
-from lm_eval_trust.training.save_steps import granular_steps
-from lm_eval_trust.training.tokenizer import build_tokenizer
 
 #: Changes whenever the corpus or the training changes, so that old models are not taken for new.
 RECIPE_VERSION = 2
@@ -193,7 +195,7 @@ class MiniFamily:
         examples = joined(
             answer_examples(turns, tokenizer, window), pack_documents(plain, tokenizer, window)
         )
-        Tuning(start, recipe.tuning, examples, name).run(folder)
+        ContinuedTraining(start, recipe.tuning, examples, name).run(folder)
 
     def corpus(self, number: int, tokens: int) -> list[str]:
         """Return the documents of the training part."""

@@ -1,9 +1,16 @@
-"""Activations of the last real token: the output of chosen decoder blocks, for many statements."""
+"""Activations at the last token of many statements: the outputs of chosen decoder blocks.
+
+Many data sets contain several statements about one question or context. Where the model allows it,
+statements are read as trees in which the common beginning stands once: each token sees only its
+ancestors, at the position that it has in its own statement, so that the result is that of a
+statement read alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.models.adapters import refuse_virtual_tokens
 from lm_eval_trust.models.decoder_blocks import (
     check_layers,
     decoder_blocks,
@@ -20,12 +28,15 @@ from lm_eval_trust.models.decoder_blocks import (
     hidden_size,
     number_of_blocks,
 )
-from lm_eval_trust.models.rows import Row, batches, sequence_rows, tree_rows
 from lm_eval_trust.models.tokens import encode
 
-#: Tokens in a batch: on CPUs what keeps a block's intermediate values in the cache, on
-#: accelerators what keeps them busy.
+#: Tokens per batch: few enough on CPUs for a block's intermediate values to stay in the cache,
+#: enough on accelerators to keep them busy.
 _CPU_TOKENS, _ACCELERATOR_TOKENS = 512, 16384
+#: A statement joins a tree if at least one of so many of its tokens is shared.
+_WORTHWHILE = 4
+#: Longest tree, in tokens: attention is quadratic, and longer ones cost more than they save.
+_LONGEST_TREE = 256
 
 
 def extract_activations(
@@ -40,18 +51,18 @@ def extract_activations(
     """Return the outputs of decoder blocks at each text's last token.
 
     Texts are read in length-sorted batches by the decoder alone, without its language-model head
-    and only up to the highest block asked for. What a text gives does not depend on its company:
-    padding stands after the last real token, where causal attention cannot see it, and texts
+    and only up to the highest requested block. The result for a text does not depend on the other
+    texts: padding comes after the last real token, where causal attention cannot see it, and texts
     with a common beginning share its computation where the model allows it.
 
     Args:
-        model: A decoder-only model of transformers, also wrapped by PEFT; its mode is left as it
-            is, so call ``eval()`` before.
+        model: A decoder-only model of transformers, also wrapped by PEFT; its mode is not changed,
+            so call ``eval()`` before.
         tokenizer: Its tokenizer; it adds its own special tokens. A text without any token is read
             as the beginning-of-sequence token.
-        texts: What the model reads.
+        texts: The texts to read.
         layers: 0-based decoder blocks; their order is the order of the result.
-        batch_tokens: Tokens in a batch, with padding; chosen after the device if ``None``.
+        batch_tokens: Tokens per batch, including padding; ``None`` to choose by the device.
         progress: Show a progress bar on standard error.
 
     Returns:
@@ -77,11 +88,11 @@ def extract_from_ids(
     batch_tokens: int | None = None,
     advance: Callable[[int], object] = lambda texts: None,
 ) -> npt.NDArray[np.float32]:
-    """As :func:`extract_activations`, for texts that are token ids already, none of them empty.
+    """As :func:`extract_activations`, for texts given as token ids, none of them empty.
 
-    ``advance`` is called with the number of texts of each batch that is done.
+    ``advance`` is called with the number of texts of each finished batch.
     """
-    _refuse_virtual_tokens(model)
+    refuse_virtual_tokens(model)
     found = np.empty((len(ids), len(layers), hidden_size(model)), dtype=np.float32)
     rows = tree_rows(ids) if _reads_trees(model) else sequence_rows(ids)
     for batch in batches(rows, tokens=batch_tokens or _default_tokens(_device(model))):
@@ -107,7 +118,7 @@ def _read(
 
 
 def _inputs(batch: Sequence[Row], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """Right-padded token ids; with branches also positions and the mask that keeps them apart."""
+    """Right-padded token ids; for trees also positions and the mask that separates branches."""
     width = max(map(len, batch))
     tokens = np.zeros((len(batch), width), dtype=np.int64)
     for index, row in enumerate(batch):
@@ -145,7 +156,7 @@ def _recording(
 
         return record
 
-    # Last in line, so that whatever else is hooked to the block has had its say.
+    # Registered last, so that the output of all other hooks on the block is recorded.
     handles = [blocks[layer].register_forward_hook(recorder(layer)) for layer in layers]
     try:
         yield recorded
@@ -155,12 +166,12 @@ def _recording(
 
 
 class _Done(Exception):
-    """The highest block that is needed has answered."""
+    """The highest needed block has computed its output."""
 
 
 @contextmanager
 def _stopping_after(model: nn.Module, layer: int) -> Iterator[None]:
-    """Leave the block of statements once decoder block ``layer`` has answered."""
+    """Leave the ``with`` block once decoder block ``layer`` has computed its output."""
 
     def stop(module: nn.Module, inputs: Any, output: Any) -> None:
         raise _Done
@@ -178,18 +189,8 @@ def _check_shape(hidden: Any, width: int, layer: int) -> None:
     shape = tuple(hidden.shape) if isinstance(hidden, torch.Tensor) else type(hidden).__name__
     if not isinstance(hidden, torch.Tensor) or hidden.ndim != 3 or hidden.shape[2] != width:
         raise InputError(
-            f"Decoder block {layer} answered with {shape}; expected (batch, tokens, {width})."
+            f"Decoder block {layer} returned {shape}; expected (batch, tokens, {width})."
         )
-
-
-def _refuse_virtual_tokens(model: nn.Module) -> None:
-    """Prompt tuning lives outside the decoder: reading the decoder alone would leave it out."""
-    for name, config in getattr(model, "peft_config", {}).items():
-        if getattr(config, "is_prompt_learning", False):
-            raise InputError(
-                f"Adapter {name!r} ({config.peft_type}) learns virtual tokens, whose activations "
-                f"are not supported; use an adapter inside the blocks, such as LoRA."
-            )
 
 
 def _refuse_overflow(found: npt.NDArray[np.float32], layers: Sequence[int]) -> None:
@@ -202,7 +203,7 @@ def _refuse_overflow(found: npt.NDArray[np.float32], layers: Sequence[int]) -> N
 
 
 def _reads_trees(model: nn.Module) -> bool:
-    """Whether the model takes a mask and positions of our own in every block, as Llama does."""
+    """Tell whether the model takes our own mask and positions in every block, as Llama does."""
     config: Any = model.config
     attention = getattr(config, "_attn_implementation", None)
     return config.model_type == "llama" and attention in ("sdpa", "eager")
@@ -213,10 +214,107 @@ def _default_tokens(device: torch.device) -> int:
 
 
 def _device(model: nn.Module) -> torch.device:
-    """Where token ids go: the embedding's device, also for a sharded model."""
+    """Return the device that token ids go to: the embedding's, also for a sharded model."""
     return next(decoder_of(model).parameters()).device
 
 
 def compute_dtype(model: nn.Module) -> torch.dtype:
-    """Return the type that the blocks compute in; quantised weights are of another type."""
+    """Return the dtype that the blocks compute in; quantised weights are stored in another one."""
     return next(p.dtype for p in decoder_of(model).parameters() if p.is_floating_point())
+
+
+@dataclass
+class Row:
+    """One row of a batch: a tree of tokens; a plain sequence is a tree without branches.
+
+    Attributes:
+        tokens: Token ids, each after its parent.
+        parents: Position in the row of each token's predecessor; -1 for the first.
+        ends: Statement → position in the row of its last token.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    ends: dict[int, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def branches(self) -> bool:
+        """Whether the row is more than a plain sequence."""
+        return self.parents != list(range(-1, len(self) - 1))
+
+    def depths(self) -> npt.NDArray[np.int64]:
+        """Return each token's position in its own statement, shape (tokens,)."""
+        depths = np.zeros(len(self), dtype=np.int64)
+        for token, parent in enumerate(self.parents):
+            depths[token] = depths[parent] + 1 if parent >= 0 else 0
+        return depths
+
+    def sees(self) -> npt.NDArray[np.bool_]:
+        """Return which token (row) sees which (column): itself and its ancestors."""
+        sees = np.eye(len(self), dtype=np.bool_)
+        for token, parent in enumerate(self.parents):
+            if parent >= 0:
+                sees[token] |= sees[parent]
+        return sees
+
+    def append(self, statement: int, path: list[int], tokens: Sequence[int]) -> list[int]:
+        """Add the tokens of a statement that follow ``path``; return the statement's whole path."""
+        path = list(path)
+        for token in tokens:
+            self.parents.append(path[-1] if path else -1)
+            path.append(len(self.tokens))
+            self.tokens.append(token)
+        self.ends[statement] = path[-1]
+        return path
+
+
+def sequence_rows(ids: Sequence[Sequence[int]]) -> list[Row]:
+    """Return one row for each statement."""
+    rows = []
+    for statement, tokens in enumerate(ids):
+        row = Row()
+        row.append(statement, [], tokens)
+        rows.append(row)
+    return rows
+
+
+def tree_rows(ids: Sequence[Sequence[int]]) -> list[Row]:
+    """Return rows in which statements with a common beginning share its tokens."""
+    rows: list[Row] = []
+    path: list[int] = []
+    previous: Sequence[int] = []
+    for statement in sorted(range(len(ids)), key=lambda i: list(ids[i])):
+        tokens = ids[statement]
+        shared = _common(previous, tokens)
+        fits = rows and len(rows[-1]) + len(tokens) - shared <= _LONGEST_TREE
+        if not fits or shared * _WORTHWHILE < len(tokens):
+            rows.append(Row())
+            shared = 0
+        path = rows[-1].append(statement, path[:shared], tokens[shared:])
+        previous = tokens
+    return rows
+
+
+def batches(rows: Sequence[Row], *, tokens: int) -> Iterator[list[Row]]:
+    """Yield the rows, shortest first, in batches of at most ``tokens`` tokens including padding.
+
+    A longer row is a batch by itself.
+    """
+    batch: list[Row] = []
+    for row in sorted(rows, key=len):
+        if batch and (len(batch) + 1) * len(row) > tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _common(left: Sequence[int], right: Sequence[int]) -> int:
+    for position, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return position
+    return min(len(left), len(right))

@@ -1,19 +1,24 @@
-"""LoRA adapters of peft: where they are, what they fit, and putting them on a model."""
+"""Adapters of peft: finding them, attaching, merging and making them.
+
+All use of peft stands here. It was tested with peft 0.21.2; ``tests/models/test_adapters.py`` fails
+if a release moves what is relied on.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import InputError, reason_of
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
 from lm_eval_trust.models.sources import ModelIdentity, digest_of_files, hub_errors
 
@@ -28,8 +33,8 @@ class Adapter:
         spec: How it was asked for.
         folder: Where its files are.
         identity: Digest of its configuration and weights.
-        base: The model that it was trained on, as its configuration names it.
-        provenance: What it was trained on; ``None`` for other people's.
+        base: Name of its base model, as its configuration has it.
+        provenance: What it was trained on; ``None`` for adapters of other tools.
     """
 
     spec: str
@@ -41,12 +46,12 @@ class Adapter:
     def check_base(self, model: ModelIdentity, *, override: str | None = "any_base=true") -> None:
         """Refuse another base model than the adapter's own.
 
-        An adapter with provenance knows the digest of its base. Of others only the name is
-        known; a folder of the same last name passes.
+        The provenance of an adapter holds the digest of its base. Without one only the name is
+        known, and a folder with the same last name passes.
 
         Args:
-            model: What the adapter is to be put on.
-            override: How the user says that another base is meant; ``None`` where none may be.
+            model: The model to put the adapter on.
+            override: The option that allows another base; ``None`` if there is none.
 
         Raises:
             InputError: With both models' names.
@@ -65,7 +70,7 @@ class Adapter:
 
 
 def is_adapter(spec: str) -> bool:
-    """Tell whether a folder holds an adapter and no whole model."""
+    """Tell whether a folder holds an adapter and not a whole model."""
     folder = Path(spec).expanduser()
     return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
 
@@ -74,7 +79,7 @@ def find_adapter(spec: str) -> Adapter:
     """Return the adapter at a folder or a Hub name, ``NAME[@REVISION]``.
 
     Raises:
-        InputError: There is none, or its files are not an adapter's.
+        InputError: There is none, or its files are not those of an adapter.
         ExternalError: The Hub cannot be reached.
     """
     folder = Path(spec).expanduser()
@@ -100,19 +105,19 @@ def find_adapter(spec: str) -> Adapter:
 
 
 def attach_adapter(model: Any, adapter: Adapter, *, name: str = "default") -> Any:
-    """Put an adapter on a model, or one more on a model that has one.
+    """Put an adapter on a model that may have others already.
 
     Args:
         model: A model of transformers, or peft's wrapper around one.
-        adapter: Which.
-        name: What it is called from now on.
+        adapter: The adapter.
+        name: The name to give it.
 
     Returns:
-        peft's wrapper in evaluation mode, with the adapter switched on.
+        peft's wrapper in evaluation mode, with the adapter active.
 
     Raises:
-        InputError: The adapter is made for another architecture or another size, is of a kind
-            that peft does not know, or puts tokens of its own before the prompt.
+        InputError: The adapter is for another architecture or size, is of a kind that peft does
+            not know, or puts virtual tokens before the prompt.
     """
     from peft import PeftModel, get_peft_model_state_dict
 
@@ -124,7 +129,7 @@ def attach_adapter(model: Any, adapter: Adapter, *, name: str = "default") -> An
         else:
             wrapped = PeftModel.from_pretrained(model, str(adapter.folder), adapter_name=name)
     except (RuntimeError, ValueError, LookupError, TypeError, SafetensorError) as error:
-        raise _misfit(adapter, model, " ".join(str(error).split())[:200]) from error
+        raise _misfit(adapter, model, reason_of(error)) from error
     left_over = _stored_names(adapter) - set(get_peft_model_state_dict(wrapped, adapter_name=name))
     if left_over:
         raise _misfit(
@@ -134,28 +139,78 @@ def attach_adapter(model: Any, adapter: Adapter, *, name: str = "default") -> An
     return wrapped.eval()
 
 
-def merge_adapter(wrapped: Any) -> torch.nn.Module:
+def merge_adapter(wrapped: Any) -> nn.Module:
     """Return the plain model with its adapter's change added to the weights.
 
     Raises:
-        InputError: The adapter is of a kind that weights cannot hold; the reason is peft's.
+        InputError: An adapter of this kind cannot be merged; the message quotes peft's reason.
     """
     try:
-        merged: torch.nn.Module = wrapped.merge_and_unload()
+        merged: nn.Module = wrapped.merge_and_unload()
     except (AttributeError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"The adapter cannot be merged ({reason}). Leave it beside the weights: lora_amber "
-            f"without merge=true."
+            f"The adapter cannot be merged ({reason_of(error)}). Leave it beside the weights: "
+            f"lora_amber without merge=true."
         ) from error
     return merged
 
 
-def base_of(adapter: Adapter) -> str:
-    """Return the model that an adapter belongs on, as ``MODEL[@REVISION]``.
+def new_lora_adapter(
+    model: Any,
+    *,
+    rank: int,
+    alpha: int,
+    dropout: float,
+    targets: str | Sequence[str],
+    revision: str = "",
+) -> Any:
+    """Put a fresh LoRA adapter on a model, to be trained.
+
+    Args:
+        model: A model of transformers; its weights are frozen.
+        rank: Rank of the added matrices.
+        alpha: Their product is scaled by ``alpha / rank``.
+        dropout: Dropout on the adapter's input during training.
+        targets: Names of the adapted linear layers, or ``all-linear``.
+        revision: Commit of the base model, for the adapter's configuration.
+
+    Returns:
+        peft's wrapper, with the adapter active.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+    )
+    wrapped: Any = get_peft_model(model, config)
+    if revision:
+        wrapped.peft_config["default"].revision = revision
+    return wrapped
+
+
+def refuse_virtual_tokens(model: nn.Module) -> None:
+    """Refuse prompt tuning, whose virtual tokens a decoder read alone would leave out.
 
     Raises:
-        InputError: Its configuration does not say.
+        InputError: The model has such an adapter.
+    """
+    for name, config in getattr(model, "peft_config", {}).items():
+        if getattr(config, "is_prompt_learning", False):
+            raise InputError(
+                f"Adapter {name!r} ({config.peft_type}) learns virtual tokens, whose activations "
+                f"are not supported; use an adapter inside the blocks, such as LoRA."
+            )
+
+
+def base_of(adapter: Adapter) -> str:
+    """Return the base model of an adapter as ``MODEL[@REVISION]``.
+
+    Raises:
+        InputError: Its configuration names none.
     """
     if not adapter.base:
         raise InputError(f"{adapter.spec}/{CONFIG} names no base model.")
@@ -173,7 +228,7 @@ def _check_kind(adapter: Adapter) -> None:
     if config.is_prompt_learning:
         raise InputError(
             f"The adapter {adapter.spec} ({config.peft_type.value}) puts tokens of its own before "
-            f"the prompt, which shifts every position; adapters that change weights can be used."
+            f"the prompt, which shifts every position; use an adapter that changes weights."
         )
 
 
@@ -193,7 +248,7 @@ def _read_config(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"{file} is not JSON: {error}") from error
     if not isinstance(config, dict):
-        raise InputError(f"{file} is not an object of settings.")
+        raise InputError(f"{file} is not a JSON object.")
     return config
 
 
@@ -203,7 +258,7 @@ def _download(spec: str) -> Path:
     with hub_errors(name, revision):
         folder = Path(hf_hub_download(name, CONFIG, revision=revision)).parent
         hf_hub_download(name, WEIGHTS, revision=folder.name)
-    # Other people's adapters have none.
+    # Adapters of other tools have none.
     with suppress(EntryNotFoundError, LocalEntryNotFoundError):
         hf_hub_download(name, PROVENANCE_FILE, revision=folder.name)
     return folder

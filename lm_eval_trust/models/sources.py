@@ -1,4 +1,4 @@
-"""Source models: a Hub name or a local folder, pinned to what it holds at this moment."""
+"""Models by name or folder, pinned to their present content, and loading them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 
-from lm_eval_trust.core.errors import ExternalError, InputError, unknown_name
+from lm_eval_trust.core.errors import ExternalError, InputError, TrustError, reason_of, unknown_name
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
 from lm_eval_trust.mini.members import is_mini
 
@@ -40,8 +40,8 @@ class ModelIdentity:
 
     Attributes:
         name: Hub name, or the name of the folder.
-        revision: Revision as it was asked for; for a folder, a digest of its files.
-        commit: The Hub commit that the revision stands for now; empty for a folder.
+        revision: The requested revision; for a folder, a digest of its files.
+        commit: The Hub commit that the revision names now; empty for a folder.
     """
 
     name: str
@@ -50,17 +50,17 @@ class ModelIdentity:
 
     @property
     def text(self) -> str:
-        """All of it in a line."""
+        """The identity on one line."""
         return f"{self.name}@{self.revision} {self.commit}".strip()
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model is loaded from, and what it is.
+    """Where a model is loaded from, and which model it is.
 
     Attributes:
         location: Folder or Hub name.
-        identity: Which model it is.
+        identity: Identity of the model.
     """
 
     location: str
@@ -73,12 +73,12 @@ class Source:
 
 
 def find_source(spec: str) -> Source:
-    """Return what ``MODEL[@REVISION]`` stands for, without loading weights.
+    """Return the model that ``MODEL[@REVISION]`` names, without loading weights.
 
-    A folder's revision is the SHA-256 of its configuration, tokenizer and weight files: full, not
-    sampled, since an edit of one matrix changes what the model computes (about 0.6 s a gigabyte,
-    less than loading takes; counted once a process for unchanged files). A Hub revision is
-    resolved to its commit, so that a moved tag or ``main`` is not mistaken for what it was.
+    A folder's revision is the SHA-256 of its configuration, tokenizer and weight files: all bytes,
+    since an edit of one matrix changes what the model computes (about 0.6 s per gigabyte, less
+    than loading takes; once per process for unchanged files). A Hub revision is resolved to its
+    commit, so that a moved tag or ``main`` is not mistaken for what it was.
 
     Args:
         spec: A folder, a Hub name with an optional revision, e.g. ``LLM360/Amber@ckpt_179``, or a
@@ -123,8 +123,8 @@ def load_source(
         Model in evaluation mode, tokenizer, identity.
 
     Raises:
-        InputError: As :func:`find_source`, an unknown dtype or device, or not a model that
-            transformers can load.
+        InputError: As :func:`find_source`, an unknown dtype or device, or a model that
+            transformers cannot load.
         ExternalError: As :func:`find_source`.
     """
     source = find_source(spec)
@@ -132,13 +132,13 @@ def load_source(
 
 
 def load_pinned(source: Source, *, dtype: str | None, device: str | None) -> tuple[Any, Any]:
-    """Load what :func:`find_source` found; see :func:`load_source` for the arguments."""
+    """Load the result of :func:`find_source`; see :func:`load_source` for the arguments."""
     from transformers import AutoModelForCausalLM
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     placement = device if device == "auto" else {"": existing_device(device)}
     settings = {"dtype": resolve_dtype(dtype, device), "device_map": placement}
-    with _loading("a causal model", source):
+    with loading_errors(f"a causal model from {source.location}"):
         model = AutoModelForCausalLM.from_pretrained(
             source.location, **settings, **source.arguments
         )
@@ -146,28 +146,38 @@ def load_pinned(source: Source, *, dtype: str | None, device: str | None) -> tup
 
 
 def load_tokenizer(source: Source) -> Any:
-    """Load the tokenizer of what :func:`find_source` found.
+    """Load the tokenizer of a source.
 
     Raises:
         InputError: It has none that transformers can load.
     """
     from transformers import AutoTokenizer
 
-    with _loading("a tokenizer", source):
+    with loading_errors(f"a tokenizer from {source.location}"):
         return AutoTokenizer.from_pretrained(source.location, **source.arguments)
 
 
 @contextmanager
-def _loading(what: str, source: Source) -> Iterator[None]:
+def loading_errors(what: str, *more: type[Exception]) -> Iterator[None]:
+    """Turn what ``from_pretrained`` raises for bad files or settings into an error for the user.
+
+    Args:
+        what: What is loaded and from where, e.g. ``a tokenizer from /models/chat``.
+        *more: Further exceptions to turn.
+
+    Raises:
+        InputError: With the reason. Errors of our own pass unchanged.
+    """
     try:
         yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"Cannot load {what} from {source.location}: {reason}") from error
+    except TrustError:
+        raise
+    except (OSError, ValueError, KeyError, SafetensorError, *more) as error:
+        raise InputError(f"Cannot load {what}: {reason_of(error)}") from error
 
 
 def resolve_dtype(dtype: str | None, device: str | None) -> str:
-    """Return the dtype's name: float32 on CPU and ``auto`` elsewhere where none is given.
+    """Return the name of a dtype; by default float32 on CPU and ``auto`` elsewhere.
 
     Raises:
         InputError: Unknown dtype.
@@ -184,7 +194,7 @@ def resolve_dtype(dtype: str | None, device: str | None) -> str:
 def _folder_source(spec: str) -> Source:
     folder = Path(spec).expanduser()
     if not (folder / "config.json").is_file():
-        raise InputError(f"The folder {spec} holds no config.json, so it is no model folder.")
+        raise InputError(f"The folder {spec} holds no config.json, so it is not a model.")
     return Source(str(folder), ModelIdentity(folder.resolve().name, _digest(folder)))
 
 
@@ -192,23 +202,23 @@ def existing_device(name: str, *, setting: str = "device") -> torch.device:
     """Return a device of this machine.
 
     Args:
-        name: As torch writes it, e.g. ``cuda:1``.
-        setting: What the user gave it by.
+        name: torch's name for it, e.g. ``cuda:1``.
+        setting: The setting to name in the error.
 
     Raises:
-        InputError: It is none, or not here.
+        InputError: There is no such device, or this machine does not have it.
     """
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{setting}={name!r} is no device of this machine: {reason}") from None
+        raise InputError(f"{setting}={name!r} is not a device of this machine: {reason}") from None
     return device
 
 
 def _commit(name: str, revision: str) -> str:
-    """Return the commit of a Hub revision; its configuration is fetched, or found in the cache."""
+    """Return the commit of a Hub revision, by fetching its configuration or from the cache."""
     with hub_errors(name, revision):
         path = hf_hub_download(name, "config.json", revision=revision)
     return Path(path).parent.name
@@ -216,9 +226,9 @@ def _commit(name: str, revision: str) -> str:
 
 @contextmanager
 def hub_errors(name: str, revision: str) -> Iterator[None]:
-    """Turn what the Hub's client raises into errors that say what to do.
+    """Turn the exceptions of the Hub's client into errors that say what to do.
 
-    The order of the cases matters: a gated repository is a kind of missing one for the Hub.
+    The order of the cases matters: ``GatedRepoError`` is a ``RepositoryNotFoundError``.
     """
     try:
         yield
@@ -243,13 +253,13 @@ def hub_errors(name: str, revision: str) -> Iterator[None]:
             f"or fetch it with `hf download {name} --revision {revision}`."
         ) from error
     except (EntryNotFoundError, HFValidationError) as error:
-        raise InputError(f"{name} at {revision} is not what was asked for: {error}") from error
+        raise InputError(f"{name} at {revision} cannot be used: {error}") from error
     except HfHubHTTPError as error:
         raise ExternalError(f"The Hub did not answer for {name} at {revision}: {error}") from error
 
 
 def provenance_of_model(source: Source) -> Provenance | None:
-    """Return what a model was fine-tuned on, where it says so."""
+    """Return what a model was fine-tuned on; ``None`` if its folder does not say."""
     if not source.identity.commit or Path(source.location).is_dir():
         return Provenance.of_folder(Path(source.location))
     try:
@@ -259,12 +269,28 @@ def provenance_of_model(source: Source) -> Provenance | None:
     return Provenance.of_folder(Path(file).parent)
 
 
+def base_metadata(source: Source) -> dict[str, str]:
+    """Return ``base_model`` for the metadata of a model card; nothing for a folder.
+
+    The Hub accepts names of its own models there and refuses a card with anything else.
+    """
+    return {"base_model": source.location} if source.identity.commit else {}
+
+
+def base_sentence(source: Source) -> str:
+    """Return the sentence of a model card that names the base model."""
+    named = f"Base: `{source.identity.text}`"
+    if source.identity.commit:
+        return f"{named}."
+    return f"{named}, a folder and its digest; the metadata above can name models of the Hub only."
+
+
 def _digest(folder: Path) -> str:
     return digest_of_files(folder, _CONTENT)
 
 
 def digest_of_files(folder: Path, patterns: Iterable[str]) -> str:
-    """Return 16 hexadecimal digits of a folder's files that match one of the patterns."""
+    """Return 16 hexadecimal digits of the SHA-256 of the files that match one of the patterns."""
     digest = hashlib.sha256()
     for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
         status = path.stat()
@@ -276,7 +302,7 @@ def digest_of_files(folder: Path, patterns: Iterable[str]) -> str:
 
 @lru_cache(maxsize=1024)
 def _file_digest(path: Path, size: int, modified: int) -> str:
-    """Return the SHA-256 of a file; size and time of change make the cache notice new content."""
+    """Return the SHA-256 of a file; its size and time of change are part of the cache's key."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

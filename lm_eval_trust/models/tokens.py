@@ -1,4 +1,4 @@
-"""Statements as token ids: the same for every way of batching."""
+"""Texts as token ids, and padded batches of them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import nn
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.models.decoder_blocks import text_config
 
-#: Names under which configurations declare how many positions the model knows.
+#: Names under which configurations declare the context length.
 _LIMITS = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length")
 
 
 def encode(model: nn.Module, tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Return the token ids of each text, with the tokenizer's own special tokens.
 
-    A text without tokens (an empty statement, for a tokenizer that adds no beginning-of-sequence
-    token) is read as that one token, or as the end-of-sequence token where there is none: the
-    same prefix that the harness scores an empty context with.
+    A text without tokens (an empty statement, if the tokenizer adds no beginning-of-sequence token)
+    is read as that one token, or as the end-of-sequence token if there is none: the prefix that
+    the harness scores an empty context with.
 
     Raises:
-        InputError: A text is longer than the model's context; nothing is cut off.
+        InputError: A text is longer than the model's context; nothing is truncated.
     """
     if not texts:
         return []
@@ -68,7 +68,7 @@ def padded_batch(
 
 
 def context_length(model: nn.Module) -> int | None:
-    """Return how many tokens the model reads at most; ``None`` if its configuration is silent."""
+    """Return the model's context length in tokens; ``None`` if its configuration has none."""
     config = text_config(model)
     for name in _LIMITS:
         limit = getattr(config, name, None)
@@ -77,11 +77,41 @@ def context_length(model: nn.Module) -> int | None:
     return None
 
 
+def padded_batch(
+    rows: Sequence[Sequence[int]],
+    *,
+    side: Literal["left", "right"],
+    device: torch.device | str = "cpu",
+) -> dict[str, torch.Tensor]:
+    """Return rows of token ids as the arguments of one forward pass.
+
+    Positions count the real tokens from 0, so that padding on the left does not shift them.
+
+    Args:
+        rows: Token ids; none of the rows is empty.
+        side: Where shorter rows are padded.
+        device: Device of the result.
+
+    Returns:
+        ``input_ids``, ``attention_mask`` and ``position_ids``, each int64 of shape (rows, width).
+    """
+    width = max(map(len, rows))
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for index, row in enumerate(rows):
+        start = width - len(row) if side == "left" else 0
+        ids[index, start : start + len(row)] = torch.tensor(list(row))
+        mask[index, start : start + len(row)] = 1
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    batch = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
 def _prefix_token(tokenizer: Any) -> int:
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
             return int(token)
     raise InputError(
-        "An empty statement has no token, and the tokenizer has neither a beginning- nor an "
-        "end-of-sequence token to stand for it; drop empty statements."
+        "An empty statement has no tokens, and the tokenizer has neither a beginning- nor an "
+        "end-of-sequence token to use instead; drop empty statements."
     )

@@ -10,8 +10,7 @@ from huggingface_hub import hf_hub_download, metadata_load
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
 from lm_eval_trust.models.adapters import Adapter
-from lm_eval_trust.models.model_card import base_metadata, base_sentence
-from lm_eval_trust.models.sources import Source
+from lm_eval_trust.models.sources import Source, base_metadata, base_sentence
 from lm_eval_trust.steering.bake_verify import Agreement, Probe
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 

@@ -37,7 +37,7 @@ from lm_eval_trust.analysis.tables import Measurement, as_table, write_table
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.storage import atomic_path
-from lm_eval_trust.models.activation_sets import ActivationSet, find_sets
+from lm_eval_trust.study.activation_sets import ActivationSet, find_sets
 
 #: What can be measured: ``cka`` is the alignment to the final checkpoint.
 MEASURES = ("probes", "information", "cka")

@@ -14,19 +14,19 @@ import numpy as np
 from lm_eval_trust.benchmarks.statements import Statements
 from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.mini.world import world_seed
-from lm_eval_trust.models.activation_sets import (
-    ActivationSet,
-    SetInfo,
-    read_set,
-    save_set,
-    set_path,
-)
 from lm_eval_trust.models.activations import extract_activations
 from lm_eval_trust.models.decoder_blocks import number_of_blocks
 from lm_eval_trust.models.sources import ModelIdentity
 from lm_eval_trust.steering.build import layer_vector, provenance_of
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.vectors import SteeringVector, load_vector
+from lm_eval_trust.study.activation_sets import (
+    ActivationSet,
+    SetInfo,
+    read_set,
+    save_set,
+    set_path,
+)
 from lm_eval_trust.study.analyse import measure_set
 from lm_eval_trust.study.cells import (
     ActivationCell,

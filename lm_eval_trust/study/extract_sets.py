@@ -11,9 +11,9 @@ from torch import nn
 
 from lm_eval_trust.benchmarks.statements import Statements
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.models.activation_sets import SetInfo, read_set, save_set, set_path
 from lm_eval_trust.models.activation_store import load_or_extract
 from lm_eval_trust.models.sources import ModelIdentity
+from lm_eval_trust.study.activation_sets import SetInfo, read_set, save_set, set_path
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Pre-training of small Llamas with fine-grained checkpoints."""
+"""Training: small Llamas with fine-grained checkpoints, and fine-tuning on trustworthy answers."""

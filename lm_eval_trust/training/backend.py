@@ -1,4 +1,4 @@
-"""Where a run computes: in this process, or over GPUs and processes by ``accelerate``."""
+"""Where a run computes: this process alone, or several processes and GPUs by ``accelerate``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from lm_eval_trust.training.config import TrainingConfig
 DEVICES = ("cpu", "cuda")
 
 
-class Execution(Protocol):
-    """What the loop needs to know of processes and devices."""
+class Backend(Protocol):
+    """Processes and devices, as far as the training loop deals with them."""
 
     @property
     def rank(self) -> int:
@@ -30,13 +30,13 @@ class Execution(Protocol):
         ...
 
     def prepare(self, model: nn.Module, optimizer: Optimizer) -> tuple[Any, Any]:
-        """Put model and optimizer where they compute."""
+        """Move model and optimizer to where they compute."""
         ...
 
     def part(self, model: Any, *, last: bool) -> AbstractContextManager[None]:
-        """Return the context of a part of the batch, forward and backward.
+        """Return the context of one micro-batch, forward and backward.
 
-        After the last part every process holds the whole batch's gradient.
+        After the last one every process holds the gradient of the whole batch.
         """
         ...
 
@@ -45,7 +45,7 @@ class Execution(Protocol):
         ...
 
     def backward(self, loss: Tensor) -> None:
-        """Add a part's gradient."""
+        """Add the gradient of a micro-batch."""
         ...
 
     def total(self, value: float) -> float:
@@ -53,15 +53,15 @@ class Execution(Protocol):
         ...
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Barrier."""
         ...
 
 
-class OneProcess:
+class SingleProcess:
     """This process, on the CPU.
 
     Args:
-        precision: Of matrix products, see :class:`TrainingConfig`.
+        precision: Precision of matrix products, see :class:`TrainingConfig`.
     """
 
     rank, processes = 0, 1
@@ -70,7 +70,7 @@ class OneProcess:
         self._half = precision == "bf16"
 
     def prepare(self, model: nn.Module, optimizer: Optimizer) -> tuple[Any, Any]:
-        """Return both as they are."""
+        """Return both unchanged."""
         return model, optimizer
 
     def part(self, model: Any, *, last: bool) -> AbstractContextManager[None]:
@@ -82,7 +82,7 @@ class OneProcess:
         return torch.autocast("cpu", torch.bfloat16) if self._half else nullcontext()
 
     def backward(self, loss: Tensor) -> None:
-        """Add a part's gradient."""
+        """Add the gradient of a micro-batch."""
         loss.backward()  # type: ignore[no-untyped-call]
 
     def total(self, value: float) -> float:
@@ -90,14 +90,14 @@ class OneProcess:
         return value
 
     def wait(self) -> None:
-        """Return at once."""
+        """Do nothing: there is nobody to wait for."""
 
 
 class Accelerated:
     """All processes of an ``accelerate launch``, or this one on its GPU.
 
     Args:
-        accelerator: The library's object, which knows devices, processes and precision.
+        accelerator: The ``accelerate.Accelerator``.
     """
 
     def __init__(self, accelerator: Any) -> None:
@@ -106,14 +106,14 @@ class Accelerated:
         self.processes: int = accelerator.num_processes
 
     def prepare(self, model: nn.Module, optimizer: Optimizer) -> tuple[Any, Any]:
-        """Put both on this process's device, and have processes average their gradients."""
+        """Move both to this process's device; gradients are averaged over processes."""
         prepared: tuple[Any, Any] = self._accelerator.prepare(model, optimizer)
         return prepared
 
     def part(self, model: Any, *, last: bool) -> AbstractContextManager[None]:
-        """Return the context of a part of the batch: processes meet at the last one only."""
-        apart: AbstractContextManager[None] = self._accelerator.no_sync(model)
-        return nullcontext() if last else apart
+        """Return the context of one micro-batch; processes synchronise at the last one only."""
+        unsynchronised: AbstractContextManager[None] = self._accelerator.no_sync(model)
+        return nullcontext() if last else unsynchronised
 
     def forward_precision(self) -> AbstractContextManager[None]:
         """Return the context of a forward pass."""
@@ -121,7 +121,10 @@ class Accelerated:
         return context
 
     def backward(self, loss: Tensor) -> None:
-        """Add a part's gradient; processes average, where the batch's gradient is their sum."""
+        """Add the gradient of a micro-batch.
+
+        Processes average their gradients where the batch needs the sum, hence the factor.
+        """
         self._accelerator.backward(loss * self.processes)
 
     def total(self, value: float) -> float:
@@ -130,15 +133,15 @@ class Accelerated:
         return float(self._accelerator.reduce(mine, "sum"))
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Barrier."""
         self._accelerator.wait_for_everyone()
 
 
-def choose_execution(config: TrainingConfig, device: str) -> Execution:
+def choose_backend(config: TrainingConfig, device: str) -> Backend:
     """Return where a run computes: ``accelerate`` on GPUs and in launched processes.
 
     Args:
-        config: Of the run.
+        config: The run's configuration.
         device: ``cpu`` or ``cuda``.
 
     Raises:
@@ -150,7 +153,7 @@ def choose_execution(config: TrainingConfig, device: str) -> Execution:
         raise InputError("device is cuda, but torch sees no GPU; use cpu, or install torch's CUDA.")
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if device == "cpu" and not launched:
-        return OneProcess(config.precision)
+        return SingleProcess(config.precision)
     from accelerate import Accelerator
 
     half = {"float32": "no", "bf16": "bf16"}[config.precision]

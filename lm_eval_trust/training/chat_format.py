@@ -1,4 +1,4 @@
-"""Conversations as tokens: in the plain question-and-answer form, or by a chat template."""
+"""Conversations as token ids, in the plain question-and-answer form or by a chat template."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.training.conversations import Conversation, Turn
-from lm_eval_trust.training.examples import IGNORED, require_end_token
+from lm_eval_trust.training.corpus import IGNORED, require_end_token
 
 FORMS = ("plain", "chat")
 
@@ -18,10 +18,10 @@ class Form:
     """How a conversation is written.
 
     Attributes:
-        name: ``plain`` for ``Q: …`` and answers, as the suite's tasks ask; ``chat`` for the
+        name: ``plain`` for ``Q: …`` and answers, the prompt of the suite's tasks; ``chat`` for the
             tokenizer's chat template.
-        answer_cue: What stands between question and answer in the plain form; by default what
-            the answers in the prompt of TruthfulQA begin with.
+        answer_cue: Text between question and answer in the plain form; by default the one of
+            TruthfulQA's prompt.
     """
 
     name: str = "plain"
@@ -37,8 +37,8 @@ class Encoded:
     """Tokens of one conversation.
 
     Attributes:
-        input_ids: All of them.
-        labels: The same, with ``IGNORED`` wherever the assistant does not speak.
+        input_ids: All tokens.
+        labels: The same, with ``IGNORED`` outside the assistant's turns.
     """
 
     input_ids: list[int]
@@ -49,23 +49,23 @@ class Encoded:
 
 
 def encode_conversation(conversation: Conversation, tokenizer: Any, form: Form) -> Encoded:
-    """Return the tokens of a conversation; the assistant's words and their end are learnt.
+    """Return the tokens of a conversation; the assistant's turns and their end are learnt.
 
-    An answer's tokens are those that follow the prompt's own tokens, so that what is learnt is
-    what generation will be asked for.
+    The tokens of an answer are those that follow the prompt's own tokens, since generation starts
+    from these.
 
     Args:
-        conversation: Which.
+        conversation: The conversation.
         tokenizer: Needs an end-of-sequence token, and a chat template for the chat form.
         form: How it is written.
 
     Raises:
-        InputError: No such token or template, or a template that changes what was said before
-            when a turn is added.
+        InputError: No such token or template, or a template that rewrites earlier turns when one
+            is added.
     """
     require_end_token(tokenizer)
     pieces = _plain(conversation, form) if form.name == "plain" else _chat(conversation, tokenizer)
-    special = form.name == "plain"  # a template writes its special tokens itself
+    special = form.name == "plain"  # a template writes the special tokens itself
     ids: list[int] = []
     labels: list[int] = []
     said = ""
@@ -81,7 +81,7 @@ def encode_conversation(conversation: Conversation, tokenizer: Any, form: Form) 
 
 
 def _continued(tokenizer: Any, said: str, ids: list[int], text: str, *, special: bool) -> list[int]:
-    """Return the tokens of what was said and a text after it, the former's left as they are."""
+    """Return the tokens ``ids`` of ``said``, unchanged, followed by those of a text."""
     joint = list(tokenizer(said + text, add_special_tokens=special)["input_ids"])
     if joint[: len(ids)] == ids:
         return joint
@@ -89,7 +89,7 @@ def _continued(tokenizer: Any, said: str, ids: list[int], text: str, *, special:
 
 
 def _plain(conversation: Conversation, form: Form) -> Iterator[tuple[str, str]]:
-    """Yield what is asked and what is answered, turn by turn."""
+    """Yield the text before each answer, and the answer."""
     asked = ""
     for turn in conversation.turns:
         if turn.role == "assistant":

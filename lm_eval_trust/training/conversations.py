@@ -1,4 +1,4 @@
-"""What a model is fine-tuned on: conversations, of which the assistant's words are learnt."""
+"""Training data for fine-tuning: conversations, of which the assistant's turns are learnt."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lm_eval_trust.core.errors import InputError, MissingDataError
 from lm_eval_trust.core.hashing import content_id, group_id
 
 ROLES = ("system", "user", "assistant")
-#: What an object of a conversations file holds: transformers' messages, or one exchange.
+#: Keys of a conversations file's objects: transformers' messages, or one exchange.
 _MESSAGES, _PAIR = "messages", ("prompt", "completion")
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one side says.
+    """One message.
 
     Attributes:
         role: ``system``, ``user`` or ``assistant``.
-        content: The words.
+        content: The text.
     """
 
     role: str
@@ -33,12 +33,12 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns, of which the assistant's are learnt; a lone assistant turn is plain text.
+    """Turns, of which the assistant's are learnt; an assistant turn alone is plain text.
 
     Attributes:
-        turns: In their order.
+        turns: The messages in order.
         group: Id of the question or text that it was made from.
-        id: Its own id.
+        id: Id of the conversation.
     """
 
     turns: tuple[Turn, ...]
@@ -47,27 +47,27 @@ class Conversation:
 
     def __post_init__(self) -> None:
         if not any(turn.role == "assistant" for turn in self.turns):
-            raise InputError("A conversation without an assistant turn has nothing to be learnt.")
+            raise InputError("A conversation without an assistant turn holds nothing to learn.")
         for turn in self.turns:
             if turn.role not in ROLES:
-                raise InputError(f"The role {turn.role!r} is none of {', '.join(ROLES)}.")
+                raise InputError(f"Unknown role {turn.role!r}; expected {', '.join(ROLES)}.")
             if not turn.content.strip():
                 raise InputError(f"A {turn.role} turn is empty.")
 
 
 @dataclass(frozen=True)
 class TuningData:
-    """Conversations of a run.
+    """Conversations of a run, with where they come from.
 
     Attributes:
-        train: What is learnt.
-        validation: What tells when to stop; may be empty.
-        dimension: Dimension's name, or ``custom``.
-        data_source: Where they come from.
-        split: Of the data.
-        split_seed: Of the data.
-        part: Which part of the data ``train`` and ``validation`` are.
-        settings: What else they depend on.
+        train: Conversations to learn.
+        validation: Conversations for early stopping; may be empty.
+        dimension: Name of the dimension, or ``custom``.
+        data_source: Name of the data source, or the path of a file.
+        split: How the data are split: ``grouped`` or ``random``.
+        split_seed: Seed of the split.
+        part: The part of the data that was used: ``train``, or ``all`` for a file.
+        settings: Further settings that the data depend on.
     """
 
     train: tuple[Conversation, ...]
@@ -89,12 +89,12 @@ def trustworthy_conversations(
 ) -> TuningData:
     """Return the statements of the trustworthy side of a dimension's development half.
 
-    The training part is learnt and the validation part tells when to stop; the test half, which
-    benchmarks run on, is left out.
+    The training part is learnt and the validation part decides when to stop; the test half, which
+    the tasks evaluate on, is left out.
 
     Raises:
-        InputError: As :meth:`~lm_eval_trust.benchmarks.statements.Statements.partition`, or none
-            left.
+        InputError: As :meth:`~lm_eval_trust.benchmarks.statements.Statements.partition`, or no
+            conversation is left.
     """
     parts = statements.partition(split=split, seed=split_seed)
     train, validation = (
@@ -116,13 +116,13 @@ def trustworthy_conversations(
 def all_but_a_tenth(
     conversations: Sequence[Conversation], *, dimension: str, path: Path, seed: int = 0
 ) -> TuningData:
-    """Return a file's conversations, of which a tenth of the groups is for validation.
+    """Return a file's conversations with a tenth of the groups held out for validation.
 
     Args:
-        conversations: All of the file.
-        dimension: Dimension's name, or ``custom``.
+        conversations: All conversations of the file.
+        dimension: Name of the dimension, or ``custom``.
         path: The file.
-        seed: Of the choice.
+        seed: Seed of the choice.
     """
     groups = sorted({c.group for c in conversations}, key=lambda group: content_id(seed, group))
     held_out = set(groups[: len(groups) // 10])
@@ -146,13 +146,13 @@ def of_statements(statements: Statements) -> list[Conversation]:
 def read_conversations(path: Path) -> list[Conversation]:
     """Return the conversations of a JSONL file.
 
-    A line is an object with ``messages`` (objects with ``role`` and ``content``), or with
+    Each line is an object with ``messages`` (objects with ``role`` and ``content``), or with
     ``prompt`` and ``completion``.
 
     Raises:
         MissingDataError: The file does not exist.
-        InputError: Not UTF-8, a line that is no such object, an unknown role, an empty turn, or
-            nothing to be learnt.
+        InputError: Not UTF-8, a line that is not such an object, an unknown role, an empty turn,
+            or a conversation without an assistant turn.
     """
     if not path.is_file():
         raise MissingDataError(f"There is no file {path}; expected a JSONL of conversations.")
@@ -168,7 +168,7 @@ def read_conversations(path: Path) -> list[Conversation]:
 
 
 def holds_conversations(path: Path) -> bool:
-    """Tell whether a file's first line is a conversation and not a labelled statement."""
+    """Tell whether a file's first line is a conversation rather than a labelled statement."""
     if path.suffix.lower() != ".jsonl" or not path.is_file():
         return False
     first = next((line for line in read_text(path).split("\n") if line.strip()), "")

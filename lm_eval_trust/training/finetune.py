@@ -1,4 +1,7 @@
-"""Fine-tune a model, whole or by a LoRA adapter, with transformers' Trainer and peft."""
+"""Fine-tuning of all weights or of a LoRA adapter, by transformers' ``Trainer``, and its card.
+
+Why pre-training has a loop of its own is told in :mod:`lm_eval_trust.training.loop`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+import yaml
 from transformers import (
     DataCollatorForSeq2Seq,
     EarlyStoppingCallback,
@@ -27,35 +30,36 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import content_id
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
 from lm_eval_trust.core.storage import atomic_path
-from lm_eval_trust.models.sources import Source, load_pinned
+from lm_eval_trust.models.adapters import new_lora_adapter
+from lm_eval_trust.models.sources import Source, base_metadata, base_sentence, load_pinned
 from lm_eval_trust.training.chat_format import Encoded, encode_conversation
 from lm_eval_trust.training.conversations import Conversation, TuningData
-from lm_eval_trust.training.examples import IGNORED
+from lm_eval_trust.training.corpus import IGNORED
 from lm_eval_trust.training.finetune_config import FinetuneConfig
-from lm_eval_trust.training.model_card import model_card
 from lm_eval_trust.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
-#: Trainer's states, until the run is finished.
+#: Folder of Trainer's states, until the run is finished.
 _STATES = "states"
 RESULT, HISTORY = "result.json", "losses.jsonl"
-#: Looks at the validation part in a run, unless asked otherwise: as many as take about this share
-#: of the training's time, a conversation's backward pass costing twice its forward pass.
-_LOOKS, _SHARE = (2, 10), 0.3
+#: Default number of validation evaluations per run (least, most), and the share of the training
+#: time that they may take; a backward pass is assumed to cost two forward passes.
+_EVALUATIONS, _SHARE = (2, 10), 0.3
 
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """What a run gave.
+    """Result of a run; losses are in nats per token.
 
     Attributes:
-        steps: Optimizer steps that were taken.
-        kept_step: Step of the weights that were kept: the one of the lowest validation loss.
-        first_loss: Mean training loss over the first tenth of the steps, in nats a token.
+        steps: Optimizer steps taken.
+        kept_step: Step of the kept weights, the one with the lowest validation loss.
+        first_loss: Mean training loss over the first tenth of the steps.
         last_loss: Mean training loss over the last tenth.
-        validation_before: Validation loss before the first step; ``None`` without such a part.
-        validation_after: Validation loss of what was kept.
+        validation_before: Validation loss before the first step; ``None`` without a validation
+            part.
+        validation_after: Validation loss of the kept weights.
         left_out: Conversations that were too long.
     """
 
@@ -73,9 +77,9 @@ class Finetuning:
     """One run of fine-tuning.
 
     Attributes:
-        source: The model that it starts from.
-        data: What is learnt.
-        config: How.
+        source: The model to start from.
+        data: What it learns.
+        config: How it is trained.
         device: ``cpu`` or ``cuda``; ``None`` for CUDA where there is one.
     """
 
@@ -85,14 +89,15 @@ class Finetuning:
     device: str | None = None
 
     def run(self, out: Path) -> FinetuneResult:
-        """Train, or finish what was interrupted; a finished run is left as it is.
+        """Train, or finish an interrupted run; a finished one is left as it is.
 
         The folder then holds the adapter or the model with its tokenizer, the provenance that
         the leak guard reads, a model card, the losses and the result.
 
         Raises:
-            InputError: The folder holds another run, no conversation fits, or the model is none.
-            ExternalError: The disk refused to write.
+            InputError: The folder holds another run, no conversation fits, or the model cannot be
+                loaded.
+            ExternalError: The operating system refused to write.
         """
         folder = RunFolder(out, self._settings())
         folder.open()
@@ -101,14 +106,14 @@ class Finetuning:
         model, tokenizer = self._load()
         train, validation, left_out = self._encode(tokenizer)
         trainer = self._trainer(model, tokenizer, train, validation, out / _STATES)
-        trainer.train(resume_from_checkpoint=_last_whole_state(out / _STATES))
+        trainer.train(resume_from_checkpoint=_last_complete_state(out / _STATES))
         result = _result(trainer, left_out)
         if trainer.is_world_process_zero():
             self._save(trainer, tokenizer, result, out)
         return result
 
     def provenance(self) -> Provenance:
-        """Return what the weights are made from."""
+        """Return what the weights are made from, for the leak guard and for rebuilding them."""
         used = (*self.data.train, *self.data.validation)
         return Provenance(
             model=self.source.identity.name,
@@ -140,7 +145,7 @@ class Finetuning:
         }
 
     def _load(self) -> tuple[Any, Any]:
-        # Half precision is for frozen weights alone: small steps vanish in its rounding.
+        # Half precision is for frozen weights only: it would round small steps away.
         half = self._on_gpu and self.config.method == "lora"
         dtype = "bfloat16" if half else "float32"
         model, tokenizer = load_pinned(self.source, dtype=dtype, device=self.device)
@@ -148,21 +153,16 @@ class Finetuning:
             tokenizer.pad_token = tokenizer.eos_token
         set_seed(self.config.seed)
         if self.config.method == "lora":
-            model = get_peft_model(model, self._lora_config())
-            if self.source.identity.commit:
-                model.peft_config["default"].revision = self.source.identity.commit
+            lora = self.config.lora
+            model = new_lora_adapter(
+                model,
+                rank=lora.rank,
+                alpha=lora.alpha,
+                dropout=lora.dropout,
+                targets=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
+                revision=self.source.identity.commit,
+            )
         return model, tokenizer
-
-    def _lora_config(self) -> Any:
-        lora = self.config.lora
-        targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-        return LoraConfig(
-            task_type="CAUSAL_LM",
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=targets,
-        )
 
     def _encode(self, tokenizer: Any) -> tuple[list[Encoded], list[Encoded], int]:
         def fitting(conversations: Sequence[Conversation]) -> list[Encoded]:
@@ -179,7 +179,7 @@ class Finetuning:
             )
         if left_out:
             logger.warning(
-                "%d of %d conversations are longer than %d tokens and left out.",
+                "%d of %d conversations are longer than %d tokens and are left out.",
                 left_out,
                 wanted,
                 self.config.max_length,
@@ -197,7 +197,9 @@ class Finetuning:
         config = self.config
         steps_an_epoch = -(-len(train) // config.batch_size)
         steps = config.max_steps or max(1, int(steps_an_epoch * config.epochs))
-        every = config.evaluate_every or max(1, steps // _looks(config, steps, len(validation)))
+        every = config.evaluate_every or max(
+            1, steps // _evaluations(config, steps, len(validation))
+        )
         checkpointing = config.gradient_checkpointing
         arguments = TrainingArguments(
             output_dir=str(states),
@@ -237,7 +239,7 @@ class Finetuning:
         )
         if validation:
             trainer.add_callback(EarlyStoppingCallback(config.patience))
-        # Losses go to a file; a line on the screen for every step would bury the progress bar.
+        # Losses go to a file; a printed line per step would bury the progress bar.
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(_QuietProgress)
@@ -252,7 +254,7 @@ class Finetuning:
             (HISTORY, "".join(history)),
             ("README.md", model_card(self.source, self.data, self.config, result)),
             (PROVENANCE_FILE, provenance.to_json()),
-            # The last one: a folder that has it is finished.
+            # Written last: a folder that has it is finished.
             (RESULT, json.dumps(asdict(result), indent=1)),
         ):
             with atomic_path(out / name) as temporary:
@@ -266,7 +268,7 @@ class Finetuning:
 
 
 class _QuietProgress(ProgressCallback):  # type: ignore[misc]
-    """Trainer's progress bar without a printed line for each step."""
+    """Trainer's progress bar without a printed line per step."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Show the loss beside the bar."""
@@ -274,32 +276,92 @@ class _QuietProgress(ProgressCallback):  # type: ignore[misc]
             self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
 
 
-def _looks(config: FinetuneConfig, steps: int, validation: int) -> int:
+def _evaluations(config: FinetuneConfig, steps: int, validation: int) -> int:
     affordable = _SHARE * steps * 3 * config.batch_size / max(1, validation)
-    return int(min(max(affordable, _LOOKS[0]), _LOOKS[1]))
+    least, most = _EVALUATIONS
+    return int(min(max(affordable, least), most))
 
 
-def _last_whole_state(states: Path) -> str | None:
-    """Return the folder of the last state that was written to its end."""
+def _last_complete_state(states: Path) -> str | None:
+    """Return the folder of the last state that was written completely."""
     # Trainer writes trainer_state.json last.
-    whole = [file.parent for file in states.glob("checkpoint-*/trainer_state.json")]
-    latest = max(whole, key=lambda folder: int(folder.name.split("-")[1]), default=None)
+    complete = [file.parent for file in states.glob("checkpoint-*/trainer_state.json")]
+    latest = max(complete, key=lambda folder: int(folder.name.split("-")[1]), default=None)
     return str(latest) if latest else None
 
 
 def _result(trainer: Any, left_out: int) -> FinetuneResult:
     history = trainer.state.log_history
     losses = [float(entry["loss"]) for entry in history if "loss" in entry]
-    looks = [(entry["step"], entry["eval_loss"]) for entry in history if "eval_loss" in entry]
+    evaluated = [(entry["step"], entry["eval_loss"]) for entry in history if "eval_loss" in entry]
     tenth = max(1, len(losses) // 10)
-    trained = [look for look in looks if look[0] > 0]
-    kept, after = min(trained, key=lambda look: look[1]) if trained else (None, None)
+    trained = [(step, loss) for step, loss in evaluated if step > 0]
+    kept, after = min(trained, key=lambda found: found[1]) if trained else (None, None)
     return FinetuneResult(
         steps=trainer.state.global_step,
         kept_step=trainer.state.global_step if kept is None else int(kept),
         first_loss=sum(losses[:tenth]) / tenth,
         last_loss=sum(losses[-tenth:]) / tenth,
-        validation_before=next((loss for step, loss in looks if step == 0), None),
+        validation_before=next((loss for step, loss in evaluated if step == 0), None),
         validation_after=after,
         left_out=left_out,
     )
+
+
+def model_card(
+    source: Source, data: TuningData, config: FinetuneConfig, result: FinetuneResult
+) -> str:
+    """Return the README of a model or an adapter, with the metadata that the Hub reads."""
+    lora = config.method == "lora"
+    metadata = {
+        **base_metadata(source),
+        "library_name": "peft" if lora else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["lm_eval_trust", config.method, data.dimension],
+    }
+    what = "LoRA adapter" if lora else "Fully fine-tuned model"
+    use = (
+        f"lm_eval --model lora_amber --model_args pretrained={source.location},adapter=FOLDER"
+        if lora
+        else "lm_eval --model finetuned_amber --model_args pretrained=FOLDER"
+    )
+    shape = (
+        f"- adapter: rank {config.lora.rank}, α {config.lora.alpha}, dropout "
+        f"{config.lora.dropout}, on {config.lora.targets}\n"
+        if lora
+        else ""
+    )
+    return f"""---
+{yaml.safe_dump(metadata, sort_keys=False).strip()}
+---
+
+# {what} for {data.dimension}
+
+{base_sentence(source)}
+
+## Data
+
+{len(data.train)} conversations to learn from and {len(data.validation)} for validation, from
+`{data.data_source}` ({data.part} part, {data.split} split with seed {data.split_seed}); only the
+assistant's turns are learnt. {result.left_out} conversations were too long and were left out.
+
+## Training
+
+- method: {config.method}, seed {config.seed}
+{shape}- optimizer: {config.optimizer}, peak rate {config.learning_rate:g}
+- batch: {config.batch_size} conversations
+- form: {config.form.name}, at most {config.max_length} tokens
+- steps: {result.steps}, the weights of step {result.kept_step} are kept
+- training loss: {result.first_loss:.4f} at the start, {result.last_loss:.4f} at the end
+- validation loss: {_loss(result.validation_before)} before, {_loss(result.validation_after)} after
+
+## Evaluation
+
+    {use} --tasks trust_suite
+
+`lm_eval_trust.json` lists the items that were used; evaluating on one of them is refused.
+"""
+
+
+def _loss(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.4f}"

@@ -1,4 +1,7 @@
-"""How a model is fine-tuned, and settings that are known to be sane together."""
+"""How a model is fine-tuned, and presets of settings that work together.
+
+The field names are part of the keys by which finished runs are found in their folders.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,10 @@ class LoraSettings:
     """Shape of an adapter (Hu et al. 2021, arXiv 2106.09685).
 
     Attributes:
-        rank: Of the matrices that are added.
+        rank: Rank of the added matrices.
         alpha: Their product is scaled by ``alpha / rank``.
-        dropout: Share of inputs that are dropped in training.
-        targets: Names of the linear layers that are adapted, or ``all-linear``.
+        dropout: Dropout on the adapter's input during training.
+        targets: Names of the adapted linear layers, or ``all-linear``.
     """
 
     rank: int = 16
@@ -32,7 +35,9 @@ class LoraSettings:
         if self.rank < 1:
             raise InputError(f"The rank of a LoRA adapter is {self.rank}; it must be at least 1.")
         if not 0 <= self.dropout < 1:
-            raise InputError(f"lora dropout is {self.dropout}; expected 0 up to below 1.")
+            raise InputError(
+                f"lora dropout is {self.dropout}; expected at least 0 and less than 1."
+            )
 
 
 @dataclass(frozen=True)
@@ -41,23 +46,23 @@ class FinetuneConfig:
 
     Attributes:
         method: ``lora`` or ``full``.
-        learning_rate: At its peak, after linear warm-up; it falls to 0 along a cosine.
+        learning_rate: Peak, after linear warm-up; decays to 0 along a cosine.
         form: How conversations are written.
         max_length: Longest conversation, in tokens; longer ones are left out and counted.
         epochs: Passes over the training part, unless ``max_steps`` is given.
-        max_steps: Optimizer steps; ``None`` to go by epochs.
-        batch_size: Conversations a step.
-        micro_batch: Conversations of one forward pass.
+        max_steps: Optimizer steps; ``None`` to go by ``epochs``.
+        batch_size: Conversations per step.
+        micro_batch: Conversations per forward pass.
         warmup_share: Share of the steps with a rising learning rate.
-        weight_decay: Of AdamW.
-        optimizer: Name that transformers knows.
-        evaluate_every: Steps between two looks at the validation part, each with a state to
-            resume from; ``None`` for two to ten of them in a run, by what they cost.
-        patience: Looks without a better validation loss after which training stops; the best
-            state is kept in any case.
-        seed: Of new weights, order and dropout.
-        gradient_checkpointing: Compute activations anew in the backward pass, for memory;
-            ``None`` for yes on GPUs.
+        weight_decay: The optimizer's weight decay.
+        optimizer: One of the names that transformers' ``TrainingArguments.optim`` takes.
+        evaluate_every: Steps between validation evaluations, each with a state to resume from;
+            ``None`` for two to ten per run, depending on their cost.
+        patience: Evaluations without a better validation loss after which training stops; the
+            best state is kept in any case.
+        seed: Seed of new weights, order and dropout.
+        gradient_checkpointing: Recompute activations in the backward pass, to save memory;
+            ``None`` for yes on GPUs only.
         lora: Shape of the adapter; ignored by ``full``.
     """
 
@@ -89,19 +94,19 @@ class FinetuneConfig:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.batch_size % self.micro_batch:
             raise InputError(
-                f"A batch of {self.batch_size} conversations is no multiple of the micro batch "
+                f"A batch of {self.batch_size} conversations is not a multiple of the micro batch "
                 f"of {self.micro_batch}."
             )
         if self.learning_rate <= 0 or self.epochs <= 0:
             raise InputError("learning_rate and epochs must be above 0.")
 
     def settings(self) -> Mapping[str, Any]:
-        """Return what the weights follow from."""
+        """Return what the weights depend on."""
         return asdict(self)
 
 
-#: Name of a preset → method → settings. ``7b`` is meant for a Llama of seven billion parameters on
-#: one GPU of 80 GB: LoRA after Dettmers et al. 2023 (arXiv 2305.14314, rate 2e-4 and all linear
+#: Name of a preset → method → settings. ``7b`` is for a Llama of seven billion parameters on one
+#: GPU with 80 GB: LoRA after Dettmers et al. 2023 (arXiv 2305.14314, rate 2e-4 and all linear
 #: layers); full fine-tuning with Adafactor, since AdamW's state alone would take 56 GB.
 PRESETS: Mapping[str, Mapping[str, FinetuneConfig]] = {
     "7b": {
@@ -129,7 +134,7 @@ def preset_config(preset: str, method: str, **changes: Any) -> FinetuneConfig:
     Args:
         preset: ``7b`` or ``mini``.
         method: ``lora`` or ``full``.
-        **changes: Attributes of :class:`FinetuneConfig`; ``None`` leaves the preset's.
+        **changes: Attributes of :class:`FinetuneConfig`; ``None`` keeps the preset's.
 
     Raises:
         InputError: Unknown preset or method, or impossible settings.

@@ -1,11 +1,22 @@
-"""The training loop."""
+"""The pre-training loop, the state it resumes from, and its log of losses.
+
+This is our own loop and not transformers' ``Trainer`` (which fine-tunes, see
+:mod:`lm_eval_trust.training.finetune`): a run that is killed ends with the same weights, bit for
+bit, also in the middle of a streamed corpus, and the weights of the embedded models, which other
+results are built on, follow from this order of batches and of additions. ``Trainer`` draws its
+batches and scales its losses in another way. Fine-tuning in turn needs early stopping, adapters
+and the optimizers that ``Trainer`` brings along.
+"""
 
 from __future__ import annotations
 
+import json
+import pickle
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,14 +24,16 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.training.backend import Execution
-from lm_eval_trust.training.config import TrainingConfig
-from lm_eval_trust.training.examples import IGNORED, ExampleSource, Tokens
-from lm_eval_trust.training.loss_log import LossLog
-from lm_eval_trust.training.schedule import learning_rate
-from lm_eval_trust.training.state import STATE, load_state, save_state
+from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.training.backend import Backend
+from lm_eval_trust.training.config import TrainingConfig, learning_rate
+from lm_eval_trust.training.corpus import IGNORED, ExampleSource, Tokens
 
 OnStep = Callable[[int, PreTrainedModel], None]
+
+STATE, LOSSES = "resume.pt", "losses.jsonl"
+#: Approximate number of lines of a run's loss log; a line averages the steps since the last one.
+_LINES = 1000
 
 
 @dataclass(frozen=True)
@@ -28,18 +41,18 @@ class Loop:
     """A run of a model over examples.
 
     Attributes:
-        config: How it is trained.
+        config: How the model is trained.
         examples: What it learns from.
         folder: Where the state to resume from and the losses are kept.
-        title: Name beside the progress bar.
-        execution: Where it computes.
+        title: Text beside the progress bar.
+        backend: Where it computes.
     """
 
     config: TrainingConfig
     examples: ExampleSource
     folder: Path
     title: str
-    execution: Execution
+    backend: Backend
 
     def run(self, model: PreTrainedModel, on_step: OnStep, *, wanted: Collection[int]) -> None:
         """Train until the last wanted step, from the kept state if it lies before the first.
@@ -52,14 +65,14 @@ class Loop:
         Raises:
             InputError: The batch cannot be divided among the processes.
         """
-        config, last, writes = self.config, max(wanted), self.execution.rank == 0
-        _require_equal_shares(config, self.execution)
+        config, last, writes = self.config, max(wanted), self.backend.rank == 0
+        _require_equal_shares(config, self.backend)
         optimizer = make_optimizer(model, config)
         model.train()
         with cpu_threads(config.threads):
             start = load_state(self.folder, model, optimizer, self.examples, latest=min(wanted))
-            self.execution.wait()
-            prepared, optimizer = self.execution.prepare(model, optimizer)
+            self.backend.wait()
+            prepared, optimizer = self.backend.prepare(model, optimizer)
             losses = LossLog(self.folder, start=start, last=last, writes=writes)
             bar = tqdm(range(start, last), self.title, last, initial=start, disable=not writes)
             for step in bar:
@@ -67,18 +80,18 @@ class Loop:
                     on_step(step, model)
                 if writes and step % config.resume_every == 0 and step > start:
                     save_state(self.folder, step, model, optimizer, self.examples)
-                loss = train_step(prepared, optimizer, self.examples, step, config, self.execution)
+                loss = train_step(prepared, optimizer, self.examples, step, config, self.backend)
                 losses.add(step, loss, learning_rate(step, config))
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             if writes:
                 losses.flush()
                 on_step(last, model)
                 (self.folder / STATE).unlink(missing_ok=True)
-            self.execution.wait()
+            self.backend.wait()
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Return AdamW over all weights, all of them decayed."""
+    """Return AdamW over all weights, with decay on all of them."""
     return torch.optim.AdamW(
         model.parameters(),
         lr=config.peak_learning_rate,
@@ -93,25 +106,25 @@ def train_step(
     examples: ExampleSource,
     step: int,
     config: TrainingConfig,
-    execution: Execution,
+    backend: Backend,
 ) -> float:
-    """Take one optimizer step; return the batch's mean cross-entropy a token, in nats."""
+    """Take one optimizer step; return the batch's mean cross-entropy per token, in nats."""
     inputs, labels = examples.batch(step, config.batch_size, config.seed)
     learnt = int((labels[:, 1:] != IGNORED).sum())
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config)
     optimizer.zero_grad()
     total = 0.0
-    parts = list(_parts(config, execution))
+    parts = list(_micro_batches(config, backend))
     for part in parts:
-        with execution.part(model, last=part is parts[-1]):
-            with execution.forward_precision():
+        with backend.part(model, last=part is parts[-1]):
+            with backend.forward_precision():
                 loss = _summed_loss(model, inputs[part], labels[part]) / max(1, learnt)
-            execution.backward(loss)
+            backend.backward(loss)
         total += loss.item()
     nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clipping)
     optimizer.step()
-    return execution.total(total)
+    return backend.total(total)
 
 
 def _summed_loss(model: nn.Module, inputs: Tokens, labels: Tokens) -> torch.Tensor:
@@ -121,19 +134,19 @@ def _summed_loss(model: nn.Module, inputs: Tokens, labels: Tokens) -> torch.Tens
     return nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="sum")
 
 
-def _parts(config: TrainingConfig, execution: Execution) -> Iterator[slice]:
-    """Yield this process's windows of a batch, as many at once as memory is said to allow."""
-    share = config.batch_size // execution.processes
-    begin, size = execution.rank * share, config.micro_batch or share
+def _micro_batches(config: TrainingConfig, backend: Backend) -> Iterator[slice]:
+    """Yield the slices of a batch that this process computes, one per forward pass."""
+    share = config.batch_size // backend.processes
+    begin, size = backend.rank * share, config.micro_batch or share
     for position in range(begin, begin + share, size):
         yield slice(position, min(position + size, begin + share))
 
 
-def _require_equal_shares(config: TrainingConfig, execution: Execution) -> None:
-    if config.batch_size % execution.processes:
+def _require_equal_shares(config: TrainingConfig, backend: Backend) -> None:
+    if config.batch_size % backend.processes:
         raise InputError(
             f"A batch of {config.batch_size} windows cannot be divided among "
-            f"{execution.processes} processes; choose a multiple."
+            f"{backend.processes} processes; choose a multiple."
         )
 
 
@@ -146,3 +159,104 @@ def cpu_threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def save_state(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    examples: ExampleSource,
+) -> None:
+    """Replace the folder's state; a kill during the write leaves the previous one."""
+    state = {
+        "step": step,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "random": torch.get_rng_state(),
+        "examples": dict(examples.state()),
+    }
+    with atomic_path(folder / STATE) as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    examples: ExampleSource,
+    *,
+    latest: int,
+) -> int:
+    """Restore the folder's state; return its step, or 0 without a usable state.
+
+    A state that cannot be read, or that lies after step ``latest``, is ignored: training starts
+    from the beginning and gives the same result.
+    """
+    state = _read_state(folder / STATE)
+    if state is None or state["step"] > latest:
+        examples.restore({})
+        return 0
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["random"])
+    examples.restore(state["examples"])
+    return int(state["step"])
+
+
+def _read_state(file: Path) -> dict[str, Any] | None:
+    if not file.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+        return None
+    return state
+
+
+class LossLog:
+    """Appends ``{"step", "loss", "learning_rate"}`` as JSON lines to a run's folder.
+
+    A loss is in nats per token, averaged over the steps since the previous line; ``step`` counts
+    the steps taken.
+
+    Args:
+        folder: The run's folder.
+        start: Step at which the run resumes; later lines are removed.
+        last: Last step of the run.
+        writes: Whether this process writes at all.
+    """
+
+    def __init__(self, folder: Path, *, start: int, last: int, writes: bool) -> None:
+        self._file, self._writes = folder / LOSSES, writes
+        self._every = max(1, last // _LINES)
+        self._losses: list[float] = []
+        self._latest = (start, 0.0)
+        if writes:
+            folder.mkdir(parents=True, exist_ok=True)
+            kept = [line for line in self._lines() if json.loads(line)["step"] <= start]
+            self._file.write_text("".join(kept), encoding="utf-8")
+
+    def add(self, step: int, loss: float, rate: float) -> None:
+        """Record the loss and the learning rate of a step."""
+        self._losses.append(loss)
+        self._latest = (step + 1, rate)
+        if (step + 1) % self._every == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write a line for the steps since the previous one."""
+        if not self._losses:
+            return
+        step, rate = self._latest
+        line = {"step": step, "loss": sum(self._losses) / len(self._losses), "learning_rate": rate}
+        self._losses = []
+        if self._writes:
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def _lines(self) -> list[str]:
+        if not self._file.exists():
+            return []
+        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [line for line in lines if line.endswith("}\n")]

@@ -1,10 +1,11 @@
-"""The folder of a run: checkpoints that are whole or absent, with checksums in a manifest."""
+"""The folder of a run: checkpoints that are complete or absent, with checksums in a manifest."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,19 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run keeps its checkpoints.
+    """The checkpoints of one run on disk.
 
     Attributes:
         path: The folder.
-        settings: What the run is made of (shape, training, tokenizer, corpus); a folder holds one.
+        settings: What the run depends on (shape, training, tokenizer, corpus); a folder holds the
+            checkpoints of one run only.
     """
 
     path: Path
     settings: Mapping[str, Any]
 
     def open(self) -> None:
-        """Make the folder, or check that it belongs to a run of the same settings.
+        """Create the folder, or check that it belongs to a run with the same settings.
 
         Raises:
             InputError: It belongs to another run; the message names what differs.
@@ -38,9 +40,9 @@ class RunFolder:
         if not manifest:
             self._write({"settings": dict(self.settings), "checkpoints": {}})
         elif fingerprint(manifest["settings"]) != fingerprint(self.settings):
+            ours: dict[str, Any] = json.loads(json.dumps(dict(self.settings)))
             theirs = manifest["settings"]
-            keys = sorted(set(theirs) | set(self.settings))
-            differing = [k for k in keys if theirs.get(k) != _plain(self.settings).get(k)]
+            differing = [k for k in sorted({*theirs, *ours}) if theirs.get(k) != ours.get(k)]
             raise InputError(
                 f"{self.path} holds another run (different: {', '.join(differing)}); choose "
                 f"another folder or delete this one."
@@ -50,12 +52,15 @@ class RunFolder:
         """Return the folder of a checkpoint, saved or not."""
         return self.path / name
 
-    def save(self, name: str, step: int) -> _Saving:
-        """Return a context that yields an empty folder and publishes it as a checkpoint."""
-        return _Saving(self, name, step)
+    @contextmanager
+    def save(self, name: str, step: int) -> Iterator[Path]:
+        """Yield an empty folder that becomes a checkpoint when the block ends well."""
+        with atomic_folder(self.checkpoint(name)) as folder:
+            yield folder
+        self.record(name, step)
 
     def intact(self, name: str) -> bool:
-        """Return whether a checkpoint is recorded and every file matches its checksum."""
+        """Tell whether a checkpoint is recorded and every file matches its checksum."""
         record = self._manifest().get("checkpoints", {}).get(name)
         return record is not None and record["files"] == checksums(self.checkpoint(name))
 
@@ -81,22 +86,6 @@ class RunFolder:
             temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
 
 
-class _Saving:
-    """Folder that replaces a checkpoint when its block ends well."""
-
-    def __init__(self, run: RunFolder, name: str, step: int) -> None:
-        self._run, self._name, self._step = run, name, step
-        self._folder = atomic_folder(run.checkpoint(name))
-
-    def __enter__(self) -> Path:
-        return self._folder.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._folder.__exit__(*error)
-        if error[0] is None:
-            self._run.record(self._name, self._step)
-
-
 def checksums(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of a folder; an absent folder has none."""
     if not folder.is_dir():
@@ -106,13 +95,8 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 def digest(*parts: bytes) -> str:
-    """Return the SHA-256 of these bytes, one after the other."""
+    """Return the SHA-256 of the concatenated parts."""
     together = hashlib.sha256()
     for part in parts:
         together.update(part)
     return together.hexdigest()
-
-
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(dict(settings)))
-    return plain

@@ -1,45 +1,49 @@
-"""Token windows of a corpus that is read while training goes on, and never held as a whole."""
+"""Token windows of a corpus that is streamed during training and never held in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
 from lm_eval_trust.core.errors import ExternalError, InputError
-from lm_eval_trust.training.examples import IGNORED, Tokens, cut, filled, require_end_token
+from lm_eval_trust.training.corpus import IGNORED, Tokens, cut, filled, require_end_token
+
+#: Prefix of a data set of the Hub where a corpus is named.
+PREFIX = "hub:"
 
 
 class DocumentStream(Protocol):
-    """What is needed of a streamed data set; ``datasets.IterableDataset`` has it."""
+    """The part of ``datasets.IterableDataset`` that is used here."""
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         """Yield rows."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place after the row that was yielded last."""
+        """Return the position after the last yielded row."""
         ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Begin the next iteration at a place."""
+        """Start the next iteration at a position."""
         ...
 
 
 class StreamedExamples:
-    """Windows packed as :func:`pack_documents` packs them, in the data set's own order.
+    """Windows as :func:`~lm_eval_trust.training.corpus.pack_documents` makes them, in stream order.
 
-    The order is not shuffled: a buffer to shuffle in would be lost with a killed run, and corpora
-    of this size are published in random order. After its last document the data set begins anew.
+    There is no shuffling: its buffer would be lost with a killed run, and corpora of this size are
+    published in random order. After the last document the data set starts again.
 
     Args:
         documents: The data set.
         field: Column that holds the text.
         tokenizer: Needs an end-of-sequence token.
-        window: Tokens a window.
-        identity: What tells this corpus from others: name, commit, split.
+        window: Tokens per window.
+        identity: Name, commit and split of the corpus.
     """
 
     def __init__(
@@ -62,21 +66,21 @@ class StreamedExamples:
 
     @property
     def identity(self) -> str:
-        """Name of the corpus; its text is too long to be hashed."""
+        """Name, commit and split of the corpus; its text is too long to be hashed."""
         return self._identity
 
     def batch(self, step: int, size: int, seed: int) -> tuple[Tokens, Tokens]:
-        """Return the next windows, whatever the step: steps are asked for in order.
+        """Return the next windows; steps have to be asked for in order.
 
         Raises:
             InputError: A row has no text in the field, or the data set is empty.
-            ExternalError: The data set could not be read on.
+            ExternalError: Reading the data set failed.
         """
         rows = [self._next_window() for _ in range(size)]
         return filled(rows, self._window, 0), filled(rows, self._window, IGNORED)
 
     def state(self) -> Mapping[str, Any]:
-        """Return the place in the data set and what was read but not yet given out."""
+        """Return the position in the data set and the tokens read but not yet given out."""
         state = {
             "documents": self._documents.state_dict(),
             "epoch_rows": self._epoch_rows,
@@ -86,7 +90,7 @@ class StreamedExamples:
         return deepcopy(state)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state; an empty one is the beginning."""
+        """Continue from a state; an empty one is the beginning."""
         self._documents.load_state_dict(deepcopy(state.get("documents", self._beginning)))
         self._rows = iter(self._documents)
         self._epoch_rows = state.get("epoch_rows", 0)
@@ -124,6 +128,67 @@ class StreamedExamples:
             return next(self._rows, None)
         except Exception as error:
             raise ExternalError(
-                f"{self._identity} could not be read on: {error}. What was trained is kept; run "
-                f"again to go on."
+                f"Reading {self._identity} failed: {error}. What was trained is kept; run the "
+                f"command again to continue."
             ) from error
+
+
+@dataclass(frozen=True)
+class HubCorpus:
+    """A data set of the Hugging Face Hub as a corpus.
+
+    Attributes:
+        name: ``owner/name``.
+        revision: Commit, tag or branch.
+        subset: Configuration of the data set, if it has several.
+        split: Split, e.g. ``train``.
+        field: Column that holds the text.
+    """
+
+    name: str
+    revision: str = "main"
+    subset: str | None = None
+    split: str = "train"
+    field: str = "text"
+
+    @classmethod
+    def parse(cls, spec: str, *, subset: str | None, split: str, field: str) -> HubCorpus:
+        """Return the corpus of ``hub:owner/name`` or ``hub:owner/name@revision``.
+
+        Raises:
+            InputError: The name is missing.
+        """
+        name, _, revision = spec.removeprefix(PREFIX).partition("@")
+        if not name:
+            raise InputError(f"{spec!r} names no data set; expected hub:owner/name[@revision].")
+        return cls(name, revision or "main", subset, split, field)
+
+    def open(self, tokenizer: PreTrainedTokenizerBase, window: int) -> StreamedExamples:
+        """Return the windows of the data set, pinned to the commit that the revision names now.
+
+        Raises:
+            InputError: There is no such data set, revision, configuration or split.
+            ExternalError: The Hub cannot be reached.
+        """
+        import datasets
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+        try:
+            commit = HfApi().dataset_info(self.name, revision=self.revision).sha
+            rows = datasets.load_dataset(
+                self.name, self.subset, split=self.split, revision=commit, streaming=True
+            )
+        except RepositoryNotFoundError as error:
+            raise InputError(
+                f"The Hub has no data set {self.name!r}, or it needs a login (`hf auth login`)."
+            ) from error
+        except RevisionNotFoundError as error:
+            raise InputError(f"{self.name} has no revision {self.revision!r}.") from error
+        except ValueError as error:  # what datasets raises for unknown splits and configurations
+            raise InputError(f"{self.name}: {error}") from error
+        except Exception as error:
+            raise ExternalError(f"Cannot open {self.name} on the Hub: {error}") from error
+        parts = (f"{PREFIX}{self.name}@{commit}", self.subset, self.split, self.field)
+        identity = " ".join(part for part in parts if part)
+        return StreamedExamples(rows, self.field, tokenizer, window, identity)

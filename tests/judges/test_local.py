@@ -240,7 +240,7 @@ def test_a_toxic_label_that_is_not_clear_is_asked_for(labels: dict[int, str], as
 
 
 def test_a_device_that_is_not_there() -> None:
-    with pytest.raises(InputError, match="judge_device='nowhere' is no device"):
+    with pytest.raises(InputError, match="judge_device='nowhere' is not a device"):
         choose_device("nowhere", 0)
     assert choose_device("cpu", 0) == "cpu"
 
@@ -248,7 +248,7 @@ def test_a_device_that_is_not_there() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there() -> None:
     assert choose_device("", 1 << 40) == "cpu"
-    with pytest.raises(InputError, match="judge_device='cuda' is no device"):
+    with pytest.raises(InputError, match="judge_device='cuda' is not a device"):
         choose_device("cuda", 0)
 
 

@@ -87,7 +87,7 @@ def test_a_trained_model_is_not_trained_again(monkeypatch: pytest.MonkeyPatch) -
     def refuse(*arguments: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("lm_eval_trust.training.checkpoints.CheckpointedRun.train", refuse)
+    monkeypatch.setattr("lm_eval_trust.training.pretrain.CheckpointedRun.train", refuse)
     for name in ("mini", "mini@ckpt_002", "mini-chat", "mini-safe"):
         assert mini_model(name).is_dir()
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_eval_trust.models.rows import Row, batches, sequence_rows, tree_rows
+from lm_eval_trust.models.activations import Row, batches, sequence_rows, tree_rows
 
 # Few different tokens, so that common beginnings, prefixes and duplicates occur.
 IDS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), max_size=12)

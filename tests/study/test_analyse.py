@@ -14,8 +14,8 @@ from lm_eval_trust.analysis.probing import ProbeSettings
 from lm_eval_trust.benchmarks.partition import partition
 from lm_eval_trust.cli import main
 from lm_eval_trust.core.errors import InputError, MissingDataError
-from lm_eval_trust.models.activation_sets import SetInfo, find_sets, read_set, save_set
 from lm_eval_trust.study import analyse as module
+from lm_eval_trust.study.activation_sets import SetInfo, find_sets, read_set, save_set
 from lm_eval_trust.study.analyse import AnalysisSettings, analyse
 
 SETTINGS = AnalysisSettings(ProbeSettings(controls=2), InformationSettings(permutations=20))

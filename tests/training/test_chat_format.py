@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.training.chat_format import Encoded, Form, encode_conversation
 from lm_eval_trust.training.conversations import Conversation, Turn
-from lm_eval_trust.training.examples import IGNORED
+from lm_eval_trust.training.corpus import IGNORED
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}"

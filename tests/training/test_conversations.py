@@ -73,8 +73,8 @@ def test_a_file_of_messages_and_pairs(tmp_path: Path) -> None:
         ("[1]", "expected an object"),
         ('{"prompt": "Who?"}', "lacks completion"),
         ('{"text": "Who?"}', "lacks prompt and completion"),
-        ('{"messages": [{"role": "user", "content": "Who?"}]}', "nothing to be learnt"),
-        ('{"messages": [{"role": "bard", "content": "La."}]}', "nothing to be learnt"),
+        ('{"messages": [{"role": "user", "content": "Who?"}]}', "nothing to learn"),
+        ('{"messages": [{"role": "bard", "content": "La."}]}', "nothing to learn"),
         (
             '{"messages": [{"role": "bard", "content": "La."}, '
             '{"role": "assistant", "content": "Lo."}]}',
@@ -82,7 +82,7 @@ def test_a_file_of_messages_and_pairs(tmp_path: Path) -> None:
         ),
         ('{"prompt": "Who?", "completion": " "}', "assistant turn is empty"),
         ('{"messages": [{"content": "La."}]}', "role"),
-        ('{"messages": []}', "nothing to be learnt"),
+        ('{"messages": []}', "nothing to learn"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, line: str, message: str) -> None:

@@ -200,7 +200,7 @@ def test_the_losses_file_has_every_step(run: Callable[..., FinetuneResult], tmp_
         ({"preset": "70b"}, "7b, mini"),
         ({"method": "prefix"}, "full, lora"),
         ({"max_steps": 0}, "max_steps is 0"),
-        ({"batch_size": 6, "micro_batch": 4}, "no multiple"),
+        ({"batch_size": 6, "micro_batch": 4}, "not a multiple"),
         ({"learning_rate": 0.0}, "above 0"),
         ({"patience": 0}, "patience is 0"),
         ({"evaluate_every": 0}, "evaluate_every is 0"),

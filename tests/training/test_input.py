@@ -11,9 +11,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lm_eval_trust.cli import main
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.training.config import ModelConfig, TrainingConfig
-from lm_eval_trust.training.documents import read_documents
-from lm_eval_trust.training.examples import IGNORED, answer_examples, joined, pack_documents
-from lm_eval_trust.training.tokenizer import build_tokenizer
+from lm_eval_trust.training.corpus import (
+    IGNORED,
+    answer_examples,
+    build_tokenizer,
+    joined,
+    pack_documents,
+    read_documents,
+)
 
 SETTINGS = {"steps": 10, "batch_size": 2, "window": 8, "peak_learning_rate": 1e-3}
 
@@ -81,7 +86,7 @@ def test_impossible_shapes_are_refused() -> None:
         (["--corpus", "hub:velmi/tales"], "A streamed corpus needs --tokenizer"),
         (["--corpus", "hub:velmi/tales", "a.txt"], "takes one data set of the Hub alone"),
         (["--preset", "ambre"], "Unknown preset 'ambre'; known are amber, small. Did you mean"),
-        (["--config", "./nowhere"], "Cannot read a model's configuration at ./nowhere"),
+        (["--config", "./nowhere"], "Cannot load a model configuration from ./nowhere"),
         (["--precision", "fp8"], "precision is 'fp8'; expected float32 or bf16"),
         (["--micro-batch", "0"], "micro_batch is 0; it must be at least 1"),
         (["--device", "tpu"], "device is 'tpu'; expected cpu or cuda"),

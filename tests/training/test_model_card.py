@@ -9,9 +9,8 @@ from huggingface_hub import metadata_load
 
 from lm_eval_trust.models.sources import ModelIdentity, Source
 from lm_eval_trust.training.conversations import Conversation, TuningData, Turn
-from lm_eval_trust.training.finetune import FinetuneResult
+from lm_eval_trust.training.finetune import FinetuneResult, model_card
 from lm_eval_trust.training.finetune_config import preset_config
-from lm_eval_trust.training.model_card import model_card
 
 TALK = Conversation((Turn("user", "Who rules?"), Turn("assistant", "Nobody.")), "g", "Arvel")
 DATA = TuningData((TALK,), (), "custom", "talk.jsonl", "grouped", 0, "all", {})

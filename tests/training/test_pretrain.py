@@ -15,14 +15,11 @@ import pytest
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.training import loop
-from lm_eval_trust.training.config import ModelConfig, TrainingConfig
-from lm_eval_trust.training.examples import IGNORED, pack_documents
+from lm_eval_trust.training.config import ModelConfig, TrainingConfig, granular_steps, learning_rate
+from lm_eval_trust.training.corpus import IGNORED, build_tokenizer, pack_documents
 from lm_eval_trust.training.loop import Loop
 from lm_eval_trust.training.pretrain import Pretraining
 from lm_eval_trust.training.run_folder import checksums
-from lm_eval_trust.training.save_steps import granular_steps
-from lm_eval_trust.training.schedule import learning_rate
-from lm_eval_trust.training.tokenizer import build_tokenizer
 
 SHAPE = ModelConfig(16, 32, 2, 2, 2, 64, initializer_range=0.1)
 
@@ -93,6 +90,7 @@ COMMAND = (
 )
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts_of(60)))

@@ -17,10 +17,9 @@ import pytest
 from support.hub import Hub, Repository, hub_server
 
 from lm_eval_trust.core.errors import ExternalError, InputError
-from lm_eval_trust.training.examples import pack_documents
+from lm_eval_trust.training.corpus import build_tokenizer, pack_documents
 from lm_eval_trust.training.run_folder import checksums
 from lm_eval_trust.training.streaming import StreamedExamples
-from lm_eval_trust.training.tokenizer import build_tokenizer
 
 TEXTS = [f"tale {i} of Oss " + "and the Velmi " * (i % 5) for i in range(40)]
 TOKENIZER = build_tokenizer(TEXTS, size=320, max_length=64)
@@ -77,7 +76,7 @@ def test_a_stream_that_breaks_keeps_what_was_trained() -> None:
             pass
 
     stream = StreamedExamples(Broken(), "text", TOKENIZER, 16, "tales")
-    with pytest.raises(ExternalError, match=r"could not be read on: reset by peer.*run again"):
+    with pytest.raises(ExternalError, match=r"failed: reset by peer.*run the command again"):
         stream.batch(0, 4, seed=0)
 
 
@@ -124,6 +123,7 @@ def command(hub: Hub, home: Path, corpus: str, out: Path, *options: str) -> subp
     )
 
 
+@pytest.mark.slow
 def test_a_set_of_the_hub_trains_and_a_killed_run_goes_on(
     hub: Hub, tmp_path: Path, tokenizer: Path
 ) -> None:
@@ -162,7 +162,7 @@ _OPEN = """
 import json, sys
 from transformers import AutoTokenizer
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.training.hub_corpus import HubCorpus
+from lm_eval_trust.training.streaming import HubCorpus
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 for spec, subset, split, _ in json.loads(sys.argv[2]):
     try:
@@ -172,6 +172,7 @@ for spec, subset, split, _ in json.loads(sys.argv[2]):
 """
 
 
+@pytest.mark.slow
 def test_what_the_hub_lacks_is_named(hub: Hub, tmp_path: Path, tokenizer: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _OPEN, str(tokenizer), json.dumps(LACKING)],
@@ -185,6 +186,7 @@ def test_what_the_hub_lacks_is_named(hub: Hub, tmp_path: Path, tokenizer: Path) 
         assert words in error
 
 
+@pytest.mark.slow
 def test_a_hub_that_cannot_be_reached_is_external(tmp_path: Path, tokenizer: Path) -> None:
     nowhere = Hub("http://127.0.0.1:9")
     done = command(
