@@ -38,35 +38,6 @@ def encode(model: nn.Module, tokenizer: Any, texts: Sequence[str]) -> list[list[
     return [tokens or [_prefix_token(tokenizer)] for tokens in ids]
 
 
-def padded_batch(
-    rows: Sequence[Sequence[int]],
-    *,
-    side: Literal["left", "right"] = "left",
-    device: torch.device | str = "cpu",
-) -> dict[str, torch.Tensor]:
-    """Return rows of token ids as one batch, filled up with zeros, as a model's arguments.
-
-    Args:
-        rows: Token ids.
-        side: Where the padding is.
-        device: Where the batch is to be.
-
-    Returns:
-        ``input_ids``, ``attention_mask`` (1 for real tokens) and ``position_ids``, int64, each of
-        shape (rows, longest row).
-    """
-    width = max(map(len, rows))
-    tokens = torch.zeros((len(rows), width), dtype=torch.int64)
-    mask = torch.zeros_like(tokens)
-    for number, row in enumerate(rows):
-        place = slice(width - len(row), width) if side == "left" else slice(len(row))
-        tokens[number, place] = torch.tensor(row, dtype=torch.int64)
-        mask[number, place] = 1
-    places = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    batch = {"input_ids": tokens, "attention_mask": mask, "position_ids": places}
-    return {name: values.to(device) for name, values in batch.items()}
-
-
 def context_length(model: nn.Module) -> int | None:
     """Return the model's context length in tokens; ``None`` if its configuration has none."""
     config = text_config(model)
@@ -80,7 +51,7 @@ def context_length(model: nn.Module) -> int | None:
 def padded_batch(
     rows: Sequence[Sequence[int]],
     *,
-    side: Literal["left", "right"],
+    side: Literal["left", "right"] = "left",
     device: torch.device | str = "cpu",
 ) -> dict[str, torch.Tensor]:
     """Return rows of token ids as the arguments of one forward pass.
