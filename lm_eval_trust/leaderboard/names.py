@@ -9,9 +9,8 @@ from typing import Any
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import JUDGED_FROM, SavedRun
 from lm_eval_trust.leaderboard.identity import EXECUTION_ARGUMENTS, arguments_of
+from lm_eval_trust.plugin import MODELS
 
-#: Our own models, whose names already say how they were changed.
-_OWN = frozenset(("amber", "steered_amber", "lora_amber", "finetuned_amber", "proxy_amber"))
 #: Characters of a fingerprint that identify it, at least.
 _SHORTEST = 6
 
@@ -24,7 +23,7 @@ def default_name(run: SavedRun) -> str:
     parts.extend(_changes(arguments, config))
     parts.extend(_steering(config.get("steering") or {}))
     notes = []
-    if (kind := str(config.get("model"))) not in _OWN:
+    if (kind := str(config.get("model"))) not in MODELS:  # ours already say how they were changed
         notes.append(kind)
     if run.results.get("chat_template_sha"):
         notes.append("chat template")
