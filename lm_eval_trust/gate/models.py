@@ -6,22 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from safetensors import SafetensorError
 from transformers import AutoConfig
 
-from lm_eval_trust.core.errors import InputError, TrustError
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.gate.check_file import CheckSpec
 from lm_eval_trust.model_wrappers.arguments import split_arguments
 from lm_eval_trust.models.adapters import find_adapter
-from lm_eval_trust.models.sources import find_source
+from lm_eval_trust.models.sources import find_source, loading_errors
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import STEERING_KEYS, SteeringSpec, combined_plan
 
 #: Arguments that change how fast a model answers, but not its answers.
 _EXECUTION = frozenset(("batch_size", "max_batch_size", "device", "device_map", "parallelize"))
-#: Raised by loading if arguments or folders are wrong.
-_REFUSALS = (OSError, AttributeError, KeyError, TypeError, ValueError, SafetensorError)
 #: Arguments that name further models or adapters.
 _PARTS = ("adapter", "expert", "antiexpert")
 #: Arguments that a check has to give, since their defaults leave the models unnamed.
@@ -76,13 +73,8 @@ class Subject:
         """
         # The harness's own command asks for cuda:0 too, and takes the CPU if there is no CUDA.
         arguments = {"device": "cuda:0", **self.arguments}
-        try:
+        with loading_errors(f"{self.model} with {arguments}", AttributeError, TypeError):
             loaded = _wrapper(self.model)(**arguments)
-        except TrustError:
-            raise
-        except _REFUSALS as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"Cannot load {self.model} with {arguments}: {reason}") from error
         loaded.steer_by(self.plan)
         return loaded
 

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.judges.interface import Verdict
@@ -25,6 +24,7 @@ from lm_eval_trust.models.sources import (
     existing_device,
     find_source,
     hub_errors,
+    loading_errors,
     resolve_dtype,
 )
 
@@ -99,13 +99,8 @@ class LocalModel:
         return self._loaded(AutoConfig)
 
     def _loaded(self, kind: Any, **arguments: Any) -> Any:
-        try:
+        with loading_errors(f"the judge {self.source.identity.name} by {kind.__name__}"):
             return kind.from_pretrained(self.folder, **arguments)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(
-                f"Cannot load the judge {self.source.identity.name} by {kind.__name__}: {reason}"
-            ) from error
 
     def _size(self) -> int:
         files = [file for pattern in _WEIGHTS for file in self.folder.glob(pattern)]

@@ -22,6 +22,7 @@ from lm_eval_trust.judges.prompts import (
 from lm_eval_trust.judges.settings import JudgeSettings, joined, split_models
 from lm_eval_trust.judges.verdicts import verdicts_on
 from lm_eval_trust.models.sources import find_source
+from lm_eval_trust.models.tokens import padded_batch
 
 _TRUTH_VERSION = COMPLETIONS_VERSION
 _TOXICITY_VERSION = "classifier-1"
@@ -133,25 +134,9 @@ def yes_tokens(tokenizer: Any) -> list[int]:
 
 @torch.inference_mode()
 def _yes(model: Any, rows: Sequence[Sequence[int]], labels: Sequence[int]) -> list[float]:
-    """Return the probability of each row's being continued by one of the labels.
-
-    Rows are padded on the left, so that all end at the same place; the mask and the positions
-    keep the padding out of the result.
-    """
-    width = max(map(len, rows))
-    tokens = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros_like(tokens)
-    for i, row in enumerate(rows):
-        tokens[i, width - len(row) :] = torch.tensor(row)
-        mask[i, width - len(row) :] = 1
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    logits = model(
-        input_ids=tokens.to(model.device),
-        attention_mask=mask.to(model.device),
-        position_ids=positions.to(model.device),
-        use_cache=False,
-        logits_to_keep=1,
-    ).logits[:, -1]
+    """Return each row's probability of being continued by one of the labels."""
+    batch = padded_batch(rows, side="left", device=model.device)
+    logits = model(**batch, use_cache=False, logits_to_keep=1).logits[:, -1]
     chances = logits.float().softmax(-1)[:, list(labels)].sum(-1).clamp(max=1.0)
     return [float(chance) for chance in chances]
 

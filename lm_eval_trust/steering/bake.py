@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from lm_eval_trust.core.errors import ExternalError, InputError, unknown_name
+from lm_eval_trust.core.errors import ExternalError, InputError, reason_of, unknown_name
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
 from lm_eval_trust.core.storage import atomic_folder
 from lm_eval_trust.models.adapters import Adapter, attach_adapter, merge_adapter
@@ -28,6 +28,7 @@ from lm_eval_trust.models.sources import (
     Source,
     find_source,
     load_pinned,
+    loading_errors,
     provenance_of_model,
 )
 from lm_eval_trust.steering.actions import ACTIONS
@@ -262,11 +263,8 @@ def _check_model(task: Bake) -> None:
 def _config(source: Source) -> Any:
     from transformers import AutoConfig
 
-    try:
+    with loading_errors(f"the configuration of {source.location}"):
         return AutoConfig.from_pretrained(source.location, **source.arguments)
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"Cannot read the configuration of {source.location}: {reason}") from error
 
 
 def _refuse_varying(step: SteeringStep) -> None:
@@ -289,8 +287,9 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ExternalError(f"Cannot write {out}: {reason}. Nothing is left there.") from error
+        raise ExternalError(
+            f"Cannot write {out}: {reason_of(error)}. Nothing is left there."
+        ) from error
 
 
 def _record_of(

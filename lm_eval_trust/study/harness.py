@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
-from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.evaluate.harness import needs_defaults, quick_calls, save_results, task_manager
 from lm_eval_trust.mini.world import world_seed
+from lm_eval_trust.models.sources import loading_errors
 
 Scores = dict[str, dict[str, Any]]
 #: Resamples of the standard errors that have no closed form; the harness takes its own for others.
@@ -106,7 +105,7 @@ def load_model(
 
     register_models()
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    try:
+    with loading_errors(f"a model from {location}"):
         return get_model(wrapper)(
             pretrained=location,
             dtype=dtype,
@@ -114,6 +113,3 @@ def load_model(
             batch_size=batch_size,
             **arguments,
         )
-    except (OSError, KeyError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"Cannot load a model from {location}: {reason}") from error

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.core.errors import ExternalError, InputError, reason_of
 from lm_eval_trust.study.events import Event, JobDone, Lost
 from lm_eval_trust.study.folder import StudyFolder
 from lm_eval_trust.study.jobs import Job
@@ -177,8 +177,7 @@ def open_ray_pool(spec: StudySpec, folder: StudyFolder) -> RayPool:
             **own,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ExternalError(f"No Ray cluster at {address}: {reason}") from error
+        raise ExternalError(f"No Ray cluster at {address}: {reason_of(error)}") from error
     workers, most = engine.workers or 1, most_on_a_node(ray.nodes(), engine)
     if not most:
         ray.shutdown()

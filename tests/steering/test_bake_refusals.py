@@ -55,7 +55,7 @@ def test_a_bake_that_changes_nothing_is_refused(
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "is quantised; bake the"),
         ({"num_hidden_layers": 1}, "Layer 1 is out of range"),
         ({"hidden_size": 64}, "has width 32, but .* has hidden size 64"),
-        ({"model_type": "no_such"}, "Cannot read the configuration"),
+        ({"model_type": "no_such"}, "Cannot load the configuration"),
     ],
 )
 def test_models_that_cannot_hold_it_are_refused_before_they_are_loaded(
