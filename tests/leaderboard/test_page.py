@@ -22,6 +22,9 @@ from support.browser import Watched, chromium, open_page
 from lm_eval_trust.leaderboard.board import Board, Row, Score
 from lm_eval_trust.leaderboard.page import write_page
 
+# All of them together take half a minute; test_page_payload.py tests what is written, in seconds.
+pytestmark = pytest.mark.slow
+
 HOSTILE = (
     '<img src=x onerror="alert(1)"></script><script>alert(2)</script><a href="javascript:alert(3)">'
 )
