@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from lm_eval_trust.core.errors import InputError
@@ -115,18 +116,7 @@ def layer_heatmap(table: pd.DataFrame, estimator: str, *, label: str) -> Figure:
         for dimension, axes in panels.items():
             of_dimension = chosen[chosen["dimension"] == dimension]
             grid = of_dimension.pivot_table(index="layer", columns="step", values="value")
-            image = axes.imshow(
-                grid.to_numpy(),
-                aspect="auto",
-                origin="lower",
-                cmap="cividis",
-                vmin=low,
-                vmax=high,
-            )
-            axes.grid(False)
-            axes.set_title(dimension)
-            axes.set_ylabel("block")
-            axes.set_yticks(range(len(grid.index)), grid.index)
+            image = _blocks_heatmap(axes, grid, low, high, dimension)
             axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
             _checkpoint_axis(axes, of_dimension)
         figure.colorbar(image, ax=list(panels.values()), label=label, shrink=0.8)
@@ -224,15 +214,9 @@ def configuration_heatmap(table: pd.DataFrame, column: str, *, label: str) -> Fi
             chosen = named[named["panel"] == name]
             grid = chosen.pivot_table(index="layer", columns="alpha", values=column, sort=False)
             grid = grid.reindex(columns=sorted(grid.columns))
-            image = axes.imshow(
-                grid.to_numpy(), aspect="auto", origin="lower", cmap="cividis", vmin=low, vmax=high
-            )
-            axes.grid(False)
-            axes.set_title(name)
+            image = _blocks_heatmap(axes, grid, low, high, name)
             axes.set_xlabel("α")
-            axes.set_ylabel("block")
             axes.set_xticks(range(len(grid.columns)), [f"{alpha:g}" for alpha in grid.columns])
-            axes.set_yticks(range(len(grid.index)), grid.index)
         figure.colorbar(image, ax=list(panels.values()), label=label, shrink=0.8)
     return figure
 
@@ -331,6 +315,20 @@ def _panels(names: Sequence[str]) -> Iterator[tuple[Figure, dict[str, Axes]]]:
         for axes in grid[len(names) :]:
             axes.remove()
         yield figure, dict(zip(names, grid, strict=False))
+
+
+def _blocks_heatmap(
+    axes: Axes, grid: pd.DataFrame, low: float, high: float, title: str
+) -> AxesImage:
+    """Draw values by decoder block (the index) on one panel."""
+    image = axes.imshow(
+        grid.to_numpy(), aspect="auto", origin="lower", cmap="cividis", vmin=low, vmax=high
+    )
+    axes.grid(False)
+    axes.set_title(title)
+    axes.set_ylabel("block")
+    axes.set_yticks(range(len(grid.index)), grid.index)
+    return image
 
 
 def _checkpoint_axis(axes: Axes, rows: pd.DataFrame) -> None:

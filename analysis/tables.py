@@ -43,22 +43,13 @@ class Measurement:
     settings: str = "{}"
 
 
+#: Name of each column → its dtype.
 COLUMNS = {
-    "checkpoint": "string",
-    "step": "int64",
-    "tokens": "int64",
-    "dimension": "string",
-    "layer": "int64",
-    "estimator": "string",
-    "value": "float64",
-    "low": "float64",
-    "high": "float64",
-    "n": "int64",
-    "settings": "string",
+    field.name: {"str": "string", "int": "int64", "float": "float64"}[str(field.type)]
+    for field in fields(Measurement)
 }
 #: Columns that identify a measurement.
 KEY = ["checkpoint", "dimension", "layer", "estimator", "settings"]
-assert list(COLUMNS) == [field.name for field in fields(Measurement)]
 
 
 def as_table(measurements: Iterable[Measurement]) -> pd.DataFrame:
