@@ -34,9 +34,9 @@ class ExternalError(TrustError):
 _QUOTED = 200
 
 
-def reason_of(error: BaseException) -> str:
+def reason_of(error: BaseException, *, longest: int = _QUOTED) -> str:
     """Return another library's error message on one line, shortened, for use in one of ours."""
-    return " ".join(str(error).split())[:_QUOTED] or type(error).__name__
+    return " ".join(str(error).split())[:longest] or type(error).__name__
 
 
 #: A longer table than this is not printed whole in an error.
