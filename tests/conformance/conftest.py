@@ -32,7 +32,11 @@ _THOROUGH = ("steered_amber", "lora_amber", "proxy_amber")
 
 def _cases(setups: dict[str, tuple[str, ...]]) -> list[pytest.param]:
     return [
-        pytest.param(choice := (setup, shape, action, positions), id="-".join(choice))
+        pytest.param(
+            choice := (setup, shape, action, positions),
+            id="-".join(choice),
+            marks=[pytest.mark.model, pytest.mark.slow] if shape == "SmolLM2" else [],
+        )
         for setup, shapes in setups.items()
         for shape in shapes
         for action, positions in (
