@@ -14,7 +14,7 @@ from lm_eval_trust.core.saved_runs import SAVED_ROWS
 from lm_eval_trust.judges.calibration_store import stored_calibration
 from lm_eval_trust.judges.interface import Described, judge_fingerprint
 from lm_eval_trust.judges.registry import JudgeChoice
-from lm_eval_trust.judges.unjudged import rescue
+from lm_eval_trust.judges.unjudged import save_unjudged
 from lm_eval_trust.tasks.settings import RowSettings
 from lm_eval_trust.tasks.trust_task import TrustTask
 
@@ -52,7 +52,7 @@ class JudgedTask(TrustTask):
         self.judge = self.judges.resolve(metadata, split_seed=self.settings.split_seed)
         self.judge_fingerprint = judge_fingerprint(self.judge)
         metadata.update(self._judge_record())
-        self._filters = [FilterEnsemble("none", [lambda: JudgeFilter(self._judge_or_rescue)])]
+        self._filters = [FilterEnsemble("none", [lambda: JudgeFilter(self._judge_or_save)])]
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Load the rows; those of a saved run, where the metadata holds them."""
@@ -84,12 +84,14 @@ class JudgedTask(TrustTask):
             record[f"{setting}_calibration"] = calibration
         return record
 
-    def _judge_or_rescue(self, answers: list[str], docs: list[dict[str, Any]]) -> list[Judged]:
+    def _judge_or_save(self, answers: list[str], docs: list[dict[str, Any]]) -> list[Judged]:
         """Judge the answers; where the judge fails, keep them for a later judgement."""
         try:
             judged = self.judge_answers(answers, docs)
         except ExternalError as error:
             if self._again:
                 raise
-            raise rescue(self.config.task, self.dump_config(), answers, docs, error) from None
+            raise save_unjudged(
+                self.config.task, self.dump_config(), answers, docs, error
+            ) from None
         return [{**each, "judge": self.judge_fingerprint} for each in judged]

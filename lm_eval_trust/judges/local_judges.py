@@ -20,7 +20,7 @@ from lm_eval_trust.judges.prompts import (
     truth_cue,
 )
 from lm_eval_trust.judges.settings import JudgeSettings, joined, split_models
-from lm_eval_trust.judges.verdicts import verdicts_on
+from lm_eval_trust.judges.verdicts import judge_with_cache
 from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.models.tokens import padded_batch
 
@@ -70,11 +70,11 @@ class LocalTruthJudge:
 
     def truth(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Return whether each answer is true; ``score`` is the probability of *yes*."""
-        return verdicts_on([truth_cue(answer) for answer in answers], self._truth)
+        return judge_with_cache([truth_cue(answer) for answer in answers], self._truth)
 
     def info(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Return whether each answer is informative; ``score`` is the probability of *yes*."""
-        return verdicts_on([info_cue(answer) for answer in answers], self._info)
+        return judge_with_cache([info_cue(answer) for answer in answers], self._info)
 
 
 def truth_identity(models: str, settings: JudgeSettings) -> str:
@@ -171,7 +171,7 @@ class LocalToxicityJudge:
 
     def toxic(self, texts: Sequence[str]) -> list[Verdict]:
         """Return whether each text is toxic; ``score`` is the probability of the toxic label."""
-        return verdicts_on([Prompt(text) for text in texts], self._engine)
+        return judge_with_cache([Prompt(text) for text in texts], self._engine)
 
 
 def toxicity_identity(model: str, settings: JudgeSettings) -> str:

@@ -15,7 +15,7 @@ from lm_eval_trust.judges.openai_client import Server, StoppedError, server_addr
 from lm_eval_trust.judges.openai_requests import KINDS, tokens_of
 from lm_eval_trust.judges.prompts import Prompt
 from lm_eval_trust.judges.settings import JudgeSettings, joined, split_models
-from lm_eval_trust.judges.verdicts import verdicts_on
+from lm_eval_trust.judges.verdicts import judge_with_cache
 
 _TRUTH: dict[str, Callable[[Answer], Prompt]] = {
     "completions": prompts.truth_cue,
@@ -124,12 +124,12 @@ class OpenAITruthJudge(_OpenAIJudge):
     def truth(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Return whether each answer is true; ``score`` is the probability of *yes* if given."""
         asked = [_TRUTH[self.form](answer) for answer in answers]
-        return verdicts_on(asked, self._engine(self._truth_model))
+        return judge_with_cache(asked, self._engine(self._truth_model))
 
     def info(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Return whether each answer is informative; ``score`` as for truth."""
         asked = [_INFO[self.form](answer) for answer in answers]
-        return verdicts_on(asked, self._engine(self._info_model))
+        return judge_with_cache(asked, self._engine(self._info_model))
 
 
 class OpenAIToxicityJudge(_OpenAIJudge):
@@ -155,7 +155,7 @@ class OpenAIToxicityJudge(_OpenAIJudge):
         harassment.
         """
         asked = [_TOXIC[self.form](text) for text in texts]
-        return verdicts_on(asked, self._engine(self._model))
+        return judge_with_cache(asked, self._engine(self._model))
 
 
 @dataclass

@@ -1,20 +1,18 @@
-"""A model's answers outlive a judge that failed: they are kept for ``lm-eval-trust judge``."""
+"""A model's answers survive a judge that fails: they are kept for ``lm-eval-trust judge``."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from lm_eval.utils import handle_non_serializable
-
 from lm_eval_trust.core.errors import ExternalError
-from lm_eval_trust.core.storage import atomic_path, cache_dir
+from lm_eval_trust.core.saved_runs import write_run
+from lm_eval_trust.core.storage import cache_dir
 
 
-def rescue(
+def save_unjudged(
     task: str,
     config: Mapping[str, Any],
     answers: Sequence[str],
@@ -41,17 +39,10 @@ def rescue(
         for i, (answer, doc) in enumerate(zip(answers, docs, strict=True))
     ]
     try:
-        with atomic_path(folder / f"samples_{task}_{date}.jsonl") as path:
-            path.write_text("".join(map(_line, samples)), encoding="utf-8")
-        with atomic_path(folder / f"results_{date}.json") as path:
-            path.write_text(_line(results), encoding="utf-8")
+        write_run(folder, date, results, {task: samples})
     except ExternalError as failure:
         return ExternalError(f"{error} The model's answers could not be kept either: {failure}")
     return ExternalError(
-        f"{error} The model's {len(answers)} answers are kept; once the judge answers, "
+        f"{error} The model's {len(answers)} answers are kept; once the judge works again, "
         f"`lm-eval-trust judge {folder}` judges them."
     )
-
-
-def _line(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, default=handle_non_serializable, ensure_ascii=False) + "\n"

@@ -1,7 +1,7 @@
-"""Every verdict that was paid for, on disk as soon as it is there: one SQLite file for all judges.
+"""Verdicts that were paid for, kept as soon as they arrive: one SQLite file for all judges.
 
-A run that broke off finds in it what it had, and a second run asks nothing again. Texts are kept
-as hashes; no key and no answer of a model stands in it.
+An interrupted run finds in it what it had, and a repeated one asks nothing twice. Texts are kept
+as hashes; the file holds no key and no model's answer.
 """
 
 from __future__ import annotations
@@ -10,25 +10,19 @@ import json
 import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
 from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.core.hashing import content_id
 from lm_eval_trust.core.storage import cache_dir
+from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.judges.interface import Verdict
 from lm_eval_trust.judges.prompts import Prompt
-
-#: Seconds that a process waits for another one's write.
-_PATIENCE = 60.0
-_TABLE = """
-CREATE TABLE IF NOT EXISTS verdicts (
-    judge TEXT NOT NULL, prompt TEXT NOT NULL, verdict TEXT NOT NULL, PRIMARY KEY (judge, prompt)
-) WITHOUT ROWID
-"""
 
 
 def verdicts_file() -> Path:
@@ -39,11 +33,12 @@ def verdicts_file() -> Path:
 class VerdictStore:
     """The verdicts of one judge.
 
-    Several processes on one machine may read and write the file at once.
+    Several processes on one machine may read and write the file at once. Verdicts that earlier
+    versions kept in the same file are found too.
 
     Args:
-        judge: What all verdicts depend on beside the prompt.
-        path: The file; it is made where there is none.
+        judge: What all verdicts depend on besides the prompt.
+        path: The file; it is created if it does not exist.
 
     Raises:
         ExternalError: The file cannot be opened.
@@ -52,40 +47,26 @@ class VerdictStore:
     def __init__(self, judge: str, path: Path | None = None) -> None:
         self.path = path or verdicts_file()
         self._judge = judge
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
-            self._file.execute("PRAGMA journal_mode=WAL")
-            self._file.execute("PRAGMA synchronous=NORMAL")
-            self._file.execute(_TABLE)
-        except (OSError, sqlite3.Error) as error:
-            raise self._failed("open", error) from error
+        self._store = KeyedStore(self.path, judge, content="verdicts")
 
     def get(self, prompts: Sequence[Prompt]) -> dict[Prompt, Verdict]:
-        """Return the verdicts that are there."""
-        query = "SELECT verdict FROM verdicts WHERE judge = ? AND prompt = ?"
-        found = {}
-        try:
-            for prompt in prompts:
-                row = self._file.execute(query, (self._judge, _key(prompt))).fetchone()
-                if row is not None:
-                    found[prompt] = _read(row[0])
-        except (sqlite3.Error, ValueError, KeyError) as error:
-            raise self._failed("read", error) from error
-        return found
+        """Return the verdicts that are kept."""
+        keys = {prompt: _key(prompt) for prompt in prompts}
+        kept = self._store.get_many(list(keys.values()))
+        found = {key: _verdict(fields) for key, fields in kept.items()}
+        found |= self._earlier([key for key in keys.values() if key not in found])
+        return {prompt: found[key] for prompt, key in keys.items() if key in found}
 
     def put(self, prompt: Prompt, verdict: Verdict) -> None:
-        """Keep a verdict; it outlives the process when this returns."""
-        content = {"accepted": verdict.accepted, "score": verdict.score, **_details(verdict)}
-        row = (self._judge, _key(prompt), json.dumps(content))
-        try:
-            self._file.execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?)", row)
-        except sqlite3.Error as error:
-            raise self._failed("write", error) from error
+        """Keep a verdict; it survives the process once this returns."""
+        fields: dict[str, Any] = {"accepted": verdict.accepted, "score": verdict.score}
+        if verdict.details:
+            fields["details"] = dict(verdict.details)
+        self._store.put(_key(prompt), fields)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._store.close()
 
     def __enter__(self) -> VerdictStore:
         return self
@@ -98,32 +79,32 @@ class VerdictStore:
     ) -> None:
         self.close()
 
-    def _failed(self, doing: str, error: Exception) -> ExternalError:
-        return ExternalError(
-            f"Cannot {doing} the verdicts in {self.path}: {error}. Free space there, or move the "
-            f"file away to have all verdicts asked for again."
-        )
-
-
-def _key(prompt: Prompt) -> str:
-    return content_id(prompt.system, prompt.text)
-
-
-def _details(verdict: Verdict) -> dict[str, dict[str, float]]:
-    return {"details": dict(verdict.details)} if verdict.details else {}
-
-
-def _read(content: str) -> Verdict:
-    fields = json.loads(content)
-    return Verdict(fields["accepted"], fields["score"], fields.get("details", {}))
+    def _earlier(self, keys: Sequence[str]) -> dict[str, Verdict]:
+        """Return verdicts from the table ``verdicts``, which earlier versions wrote."""
+        table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'verdicts'"
+        query = "SELECT verdict FROM verdicts WHERE judge = ? AND prompt = ?"
+        found = {}
+        try:
+            with closing(sqlite3.connect(self.path)) as file:
+                if file.execute(table).fetchone() is None:
+                    return {}
+                for key in keys:
+                    if row := file.execute(query, (self._judge, key)).fetchone():
+                        found[key] = _verdict(json.loads(row[0]))
+        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+            raise ExternalError(
+                f"Cannot read the earlier verdicts in {self.path}: {error}. Move the file away to "
+                f"have all verdicts asked for again."
+            ) from error
+        return found
 
 
 class Engine(Protocol):
-    """A model that judges, wherever it runs."""
+    """A model that judges, on this machine or behind a server."""
 
     @property
     def identity(self) -> str:
-        """What its verdicts depend on beside the prompt."""
+        """What its verdicts depend on besides the prompt."""
         ...
 
     @property
@@ -132,19 +113,21 @@ class Engine(Protocol):
         ...
 
     def judge(self, prompts: Sequence[Prompt]) -> Iterator[tuple[Prompt, Verdict]]:
-        """Yield each prompt with its verdict as soon as it is there, in any order.
+        """Yield each prompt with its verdict as soon as it is known, in any order.
 
         Raises:
-            ExternalError: The judge failed; what it had decided has been yielded before.
+            ExternalError: The judge failed; the verdicts it reached have been yielded before.
         """
         ...
 
 
-def verdicts_on(prompts: Sequence[Prompt], engine: Engine) -> list[Verdict]:
-    """Return the verdicts in order; equal prompts are asked for once.
+def judge_with_cache(prompts: Sequence[Prompt], engine: Engine) -> list[Verdict]:
+    """Return a verdict for each prompt, in order; only prompts without a kept one are asked.
+
+    Equal prompts are asked once.
 
     Raises:
-        ExternalError: The judge failed; the message says what is kept.
+        ExternalError: The judge failed; the message says how many verdicts are kept.
     """
     with VerdictStore(engine.identity) as store:
         found = store.get(prompts)
@@ -157,7 +140,7 @@ def verdicts_on(prompts: Sequence[Prompt], engine: Engine) -> list[Verdict]:
             total = len(set(prompts))
             raise ExternalError(
                 f"{error} {len(found)} of {total} verdicts are kept in {store.path}; the next run "
-                f"asks for the others alone."
+                f"asks only for the others."
             ) from None
     return [found[prompt] for prompt in prompts]
 
@@ -170,3 +153,11 @@ def _with_progress(engine: Engine, prompts: list[Prompt]) -> Iterator[tuple[Prom
         for decided in engine.judge(prompts):
             yield decided
             bar.update()
+
+
+def _key(prompt: Prompt) -> str:
+    return content_id(prompt.system, prompt.text)
+
+
+def _verdict(fields: dict[str, Any]) -> Verdict:
+    return Verdict(fields["accepted"], fields["score"], fields.get("details", {}))

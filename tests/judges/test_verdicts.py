@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,34 @@ def test_verdicts_come_back_as_they_went(tmp_path: Path) -> None:
         assert store.get(list(given)) == {}
 
 
+def test_verdicts_of_earlier_versions_are_found(tmp_path: Path) -> None:
+    """Written as those versions did: a table of its own, in write-ahead logging."""
+    old, damaged = Prompt("b", "system"), tmp_path / "damaged.sqlite"
+    for path, content in (
+        (tmp_path / "v.sqlite", '{"accepted": true, "score": 0.75, "details": {"bleu": 1.5}}'),
+        (damaged, '{"accepted": '),
+    ):
+        with closing(sqlite3.connect(path, isolation_level=None)) as file:
+            file.execute("PRAGMA journal_mode=WAL")
+            file.execute(
+                "CREATE TABLE verdicts (judge TEXT NOT NULL, prompt TEXT NOT NULL, verdict TEXT "
+                "NOT NULL, PRIMARY KEY (judge, prompt)) WITHOUT ROWID"
+            )
+            key = hashlib.sha256(b"system\x1fb").hexdigest()[:16]
+            file.execute("INSERT INTO verdicts VALUES ('judge', ?, ?)", (key, content))
+    with VerdictStore("judge", tmp_path / "v.sqlite") as store:
+        assert store.get([old, Prompt("b")]) == {old: Verdict(True, 0.75, {"bleu": 1.5})}
+        store.put(old, Verdict(False, None))
+        assert store.get([old]) == {old: Verdict(False, None)}
+    with VerdictStore("another", tmp_path / "v.sqlite") as store:
+        assert store.get([old]) == {}
+    with (
+        VerdictStore("judge", damaged) as store,
+        pytest.raises(ExternalError, match=r"damaged\.sqlite.*Move the file away"),
+    ):
+        store.get([old])
+
+
 def test_several_writers_lose_nothing(tmp_path: Path) -> None:
     def write(writer: int) -> None:
         with VerdictStore("judge", tmp_path / "v.sqlite") as store:
@@ -50,6 +81,22 @@ def test_several_writers_lose_nothing(tmp_path: Path) -> None:
         list(pool.map(write, range(6)))
     with VerdictStore("judge", tmp_path / "v.sqlite") as store:
         assert len(store.get([Prompt(f"{w} {i}") for w in range(6) for i in range(50)])) == 300
+
+
+@pytest.mark.parametrize(
+    "rounds", [5, pytest.param(200, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_a_new_file_opened_by_twelve_at_once_never_fails(tmp_path: Path, rounds: int) -> None:
+    """Switching a new file to write-ahead logging does not wait for other connections."""
+
+    def opened(path: Path) -> Path:
+        with VerdictStore("judge", path) as store:
+            return store.path
+
+    with ThreadPoolExecutor(12) as pool:
+        for number in range(rounds):
+            path = tmp_path / f"{number}.sqlite"
+            assert list(pool.map(opened, [path] * 12)) == [path] * 12
 
 
 def test_a_file_that_is_no_database_is_told_of(tmp_path: Path) -> None:

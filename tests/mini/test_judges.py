@@ -22,7 +22,7 @@ from lm_eval_trust.mini.world import World
         ("a place.", False, False),
     ],
 )
-def test_verdicts_on_answers(world: World, said: str, true: bool, informative: bool) -> None:
+def test_judge_with_cache_answers(world: World, said: str, true: bool, informative: bool) -> None:
     judge = MiniTruthJudge(world)
     for fact in world.facts[::20]:
         text = said.format(truth=fact.truth, misconception=fact.misconception)
