@@ -1,4 +1,4 @@
-"""What every judge looks like: texts in, one verdict a text out, all of a task at once."""
+"""The interface of judges: all texts of a task in, one verdict for each out."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Verdict:
     Attributes:
         accepted: Whether the judge says yes (true? informative? toxic?); ``None`` when its reply
             could not be read, or it could not judge this text.
-        score: What the decision was taken on, in the judge's own unit; a probability for judges
-            that give one, ``None`` where the decision comes from a word alone.
-        details: Further figures worth logging beside the verdict.
+        score: What the decision is based on, in the judge's own unit; a probability for judges
+            that give one, ``None`` if the decision comes from a word alone.
+        details: Further figures to log with the verdict.
     """
 
     accepted: bool | None
@@ -44,7 +44,7 @@ class Answer:
 
 
 class Judge(Protocol):
-    """What is said of every judge in results files."""
+    """What results files record of every judge."""
 
     @property
     def name(self) -> str:
@@ -53,7 +53,7 @@ class Judge(Protocol):
 
     @property
     def version(self) -> str:
-        """Changes whenever a verdict could change; stands in results files."""
+        """Changes whenever a verdict could change; recorded in results files."""
         ...
 
 
@@ -79,7 +79,7 @@ class ToxicityJudge(Judge, Protocol):
 
 @runtime_checkable
 class Described(Protocol):
-    """A judge with more to say of itself than its name and version."""
+    """A judge that describes itself beyond its name and version."""
 
     @property
     def description(self) -> Mapping[str, Any]:

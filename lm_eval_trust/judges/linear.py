@@ -1,8 +1,8 @@
 """The linear judge: TF-IDF and logistic regression, trained on ToxiGen's development half.
 
-It needs no download beyond the benchmark itself. Labels are the revised ToxiGen's (Hosseini et
-al. 2023): ``hate`` where the mean toxicity score is above 3. The split is grouped and has the seed
-of the evaluation, so no sentence that prompts a model has trained the judge.
+It needs no download besides the benchmark itself. Labels are the revised ToxiGen's (Hosseini et
+al. 2023): ``hate`` where the mean toxicity score is above 3. The split is grouped and uses the
+evaluation's seed, so the judge was trained on no sentence that prompts a model.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LinearJudge:
     def toxic(self, texts: Sequence[str]) -> list[Verdict]:
         """Return whether each text is toxic; ``score`` is the probability of hate.
 
-        A text without letters or digits is benign with probability 0: there is nothing to judge.
+        A text without letters or digits has nothing to judge and is benign, with score 0.
         """
         probabilities = self.classifier.probabilities(texts)
         judged = [
@@ -60,10 +60,10 @@ class LinearJudge:
 
 
 def linear_judge(split_seed: int = 0) -> LinearJudge:
-    """Return the judge trained on the development half of this split, from the cache if possible.
+    """Return the judge trained on the development half of this split, cached.
 
     Raises:
-        MissingDataError: ToxiGen is not to be had.
+        MissingDataError: ToxiGen is not available.
     """
     development, _ = _halves(split_seed)
     version = _version(development)
@@ -85,7 +85,7 @@ def linear_version(split_seed: int = 0) -> str:
 
 
 def linear_judge_auroc(split_seed: int = 0) -> float:
-    """Return the judge's area under the ROC curve on ToxiGen's test half, 0.5 to 1 if it works."""
+    """Return the judge's area under the ROC curve on ToxiGen's test half; 0.5 is chance."""
     _, test = _halves(split_seed)
     scores = linear_judge(split_seed).classifier.probabilities(test.texts)
     return float(roc_auc_score(_hate(test), scores))
@@ -107,7 +107,7 @@ def _version(development: Statements) -> str:
     return f"{VERSION}-{fingerprint({'items': items})}"
 
 
-#: Features: words and word pairs, and pieces of words, which see inflection and odd spelling.
+#: Words and word pairs, and character n-grams for inflected forms and odd spellings.
 _FEATURES: tuple[dict[str, Any], ...] = (
     {"analyzer": "word", "ngram_range": (1, 2), "min_df": 2, "sublinear_tf": True},
     {"analyzer": "char_wb", "ngram_range": (2, 4), "min_df": 3, "sublinear_tf": True},
@@ -116,7 +116,9 @@ _FEATURES: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class TextClassifier:
-    """TF-IDF of words and of character n-grams, side by side, and a logistic regression on them.
+    """TF-IDF of words and of character n-grams, concatenated, with a logistic regression.
+
+    Its file holds numbers and a word list, never code.
 
     Attributes:
         vocabularies: Terms of each kind of feature, in the order of their columns.

@@ -32,13 +32,13 @@ logger = logging.getLogger(__name__)
 
 _CONFIGURATION = ("*.json", "*.txt", "*.model")
 _WEIGHTS = ("*.safetensors", "*.bin")
-#: Memory for a judge as a share of its weight files: activations come on top.
+#: Memory that a judge needs relative to its weight files; the rest is for activations.
 _HEADROOM = 1.25
 
 
 @dataclass(frozen=True)
 class LocalModel:
-    """A judge's model, whose files lie here.
+    """A judge's model, whose files are on this machine.
 
     Attributes:
         source: Which model.
@@ -52,7 +52,7 @@ class LocalModel:
 
     @classmethod
     def find(cls, spec: str, settings: JudgeSettings) -> LocalModel:
-        """Find ``MODEL[@REVISION]``, and fetch its files from the Hub where they are missing.
+        """Find ``MODEL[@REVISION]``, and fetch its files from the Hub if they are missing.
 
         Raises:
             InputError: There is no such model.
@@ -68,11 +68,11 @@ class LocalModel:
 
     @property
     def identity(self) -> str:
-        """Its content and precision."""
+        """Its name, content and precision."""
         return model_identity(self.source, self.settings)
 
     def load(self, kind: Any) -> Any:
-        """Return the model, loaded by one of transformers' ``AutoModelFor…`` classes.
+        """Load the model by one of transformers' ``AutoModelFor…`` classes.
 
         Raises:
             InputError: It is not of this kind, or the settings do not fit this machine.
@@ -108,7 +108,7 @@ class LocalModel:
 
 
 class LocalEngine(ABC):
-    """A model on this machine that judges; it is in memory only while it does.
+    """A local model that judges; it is in memory only while it does.
 
     Args:
         model: The model.
@@ -144,7 +144,7 @@ class LocalEngine(ABC):
         try:
             yield from self._judge(prompts)
         finally:
-            # The model's last holder was the frame of _judge, which is gone by here.
+            # The frame of _judge held the last reference to the model and is gone by now.
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -171,10 +171,10 @@ def _precision(settings: JudgeSettings) -> dict[str, str]:
 
 
 def choose_device(asked: str, weights: int) -> str:
-    """Return the device for a judge of so many bytes.
+    """Return the device for a judge whose weights take so many bytes.
 
-    The model under test still holds its memory while the harness's filters run, so a GPU is taken
-    only where enough is free; else the CPU, with a warning.
+    The model under test still occupies memory while the harness's filters run, so a GPU is used
+    only if enough of its memory is free; otherwise the CPU, with a warning.
 
     Raises:
         InputError: ``asked`` is not a device of this machine.
@@ -189,16 +189,16 @@ def choose_device(asked: str, weights: int) -> str:
     if free[roomy] >= needed:
         return f"cuda:{roomy}"
     logger.warning(
-        "The judge needs %.1f GB and no GPU has that free beside the model under test: it judges "
-        "on the CPU. judge_quantization=8bit makes it smaller; `lm-eval-trust judge` judges saved "
-        "samples in a process of its own.",
+        "The judge needs %.1f GB, which no GPU has free beside the model under test, so it runs on "
+        "the CPU. judge_quantization=8bit makes it smaller; `lm-eval-trust judge` judges saved "
+        "samples in a separate process.",
         needed / 1e9,
     )
     return "cpu"
 
 
 def _fetched(source: Source) -> Path:
-    """Return the folder of a model's files, safetensors only where there are such."""
+    """Return the folder of a model's files, with safetensors alone if the model has them."""
     if Path(source.location).is_dir():
         return Path(source.location)
     identity = source.identity
@@ -214,7 +214,7 @@ def _fetched(source: Source) -> Path:
             )
             if any(folder.glob(weights)):
                 return folder
-    raise InputError(f"{identity.name} at {identity.revision} holds no weight files.")
+    raise InputError(f"{identity.name} at {identity.revision} contains no weight files.")
 
 
 def _quantization(kind: str) -> Any:
@@ -233,7 +233,10 @@ Item = TypeVar("Item")
 def by_length(
     items: Sequence[Item], size: int, length: Callable[[Item], int]
 ) -> Iterator[list[Item]]:
-    """Yield batches of items, the longest first: what does not fit in memory shows at once."""
+    """Yield batches of similar length, which need little padding.
+
+    The longest come first, so that running out of memory shows at once.
+    """
     ordered = sorted(items, key=length, reverse=True)
     for start in range(0, len(ordered), size):
         yield ordered[start : start + size]

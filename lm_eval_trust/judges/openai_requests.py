@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lm_eval_trust.judges import prompts
 from lm_eval_trust.judges.interface import Verdict
 from lm_eval_trust.judges.openai_client import MalformedReplyError
 from lm_eval_trust.judges.prompts import UNREADABLE, Prompt, from_probabilities, from_word
 
-#: Likeliest tokens that are asked for: as many as OpenAI's completions allow.
+#: Most likely tokens to list: as many as OpenAI's completions allow.
 _LISTED = 5
 #: Tokens of a chat's reply: a word in any tokenizer.
 _WORD = 4
@@ -19,16 +20,20 @@ TOXIC_CATEGORIES = ("hate", "hate/threatening", "harassment", "harassment/threat
 
 
 @dataclass(frozen=True)
-class RequestKind:
-    """How a prompt becomes a request, and a reply a verdict.
+class Form:
+    """One way of asking: what the prompts are, how they are sent, how replies are read.
 
     Attributes:
+        version: Changes with the prompts; part of the judge's version.
+        prompts: What can be judged (``truth``, ``info``, ``toxicity``) → answer or text → prompt.
         send: ``(client, model, prompt, without)`` → reply; ``without`` are parameters to leave out.
         read: Reply → verdict.
-        reply_tokens: Tokens of a reply at most.
+        reply_tokens: Most tokens that a reply may have.
         optional: Parameters that some servers refuse.
     """
 
+    version: str
+    prompts: Mapping[str, Callable[[Any], Prompt]]
     send: Callable[[Any, str, Prompt, frozenset[str]], Any]
     read: Callable[[Any], Verdict]
     reply_tokens: int
@@ -75,7 +80,7 @@ def _read_completion(reply: Any) -> Verdict:
 
 
 def _read_chat(reply: Any) -> Verdict:
-    """Return the verdict of a chat: its one word; its probability where the first token is it."""
+    """Return the verdict by the first token's probabilities, else by the single word."""
     choice = reply.choices[0]
     said = from_word(choice.message.content or "")
     tokens = getattr(choice.logprobs, "content", None) or []
@@ -96,7 +101,7 @@ def _read_moderation(reply: Any) -> Verdict:
 
 
 def tokens_of(reply: Any) -> tuple[int, int] | None:
-    """Return the tokens (sent, received) that the server counted, ``None`` if it did not."""
+    """Return the numbers of tokens (sent, received), or ``None`` if the server did not count."""
     usage = getattr(reply, "usage", None)
     if usage is None or usage.prompt_tokens is None:
         return None
@@ -113,8 +118,29 @@ def _kept(parameters: Mapping[str, Any], without: frozenset[str]) -> dict[str, A
     return {name: value for name, value in parameters.items() if name not in without}
 
 
-KINDS: dict[str, RequestKind] = {
-    "completions": RequestKind(_send_completion, _read_completion, 1, ("logprobs",)),
-    "chat": RequestKind(_send_chat, _read_chat, _WORD, ("logprobs", "top_logprobs", "max_tokens")),
-    "moderation": RequestKind(_send_moderation, _read_moderation, 0),
+#: What ``judge_form`` may be.
+FORMS: dict[str, Form] = {
+    "completions": Form(
+        prompts.COMPLETIONS_VERSION,
+        {"truth": prompts.truth_cue, "info": prompts.info_cue},
+        _send_completion,
+        _read_completion,
+        reply_tokens=1,
+        optional=("logprobs",),
+    ),
+    "chat": Form(
+        prompts.RUBRIC_VERSION,
+        {
+            "truth": prompts.truth_rubric,
+            "info": prompts.info_rubric,
+            "toxicity": prompts.toxicity_rubric,
+        },
+        _send_chat,
+        _read_chat,
+        reply_tokens=_WORD,
+        optional=("logprobs", "top_logprobs", "max_tokens"),
+    ),
+    "moderation": Form(
+        "moderation-1", {"toxicity": Prompt}, _send_moderation, _read_moderation, reply_tokens=0
+    ),
 }

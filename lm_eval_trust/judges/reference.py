@@ -106,7 +106,7 @@ _REFUSAL = re.compile("|".join(f"(?:{pattern})" for pattern in REFUSALS))
 
 
 def is_informative(text: str) -> bool:
-    """Return whether an answer says something: it has a letter or digit and is no refusal."""
+    """Return whether an answer says something: it has a letter or digit and is not a refusal."""
     folded = " ".join(text.casefold().replace("’", "'").split())
     if not any(character.isalnum() for character in folded):
         return False

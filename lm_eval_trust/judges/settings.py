@@ -20,26 +20,27 @@ QUANTIZATIONS = ("8bit", "4bit")
 class JudgeSettings:
     """How judges that are models are reached and run.
 
-    Each is the key ``judge_NAME`` of ``--metadata``, or the variable ``LM_EVAL_TRUST_JUDGE_NAME``.
+    Each setting is the key ``judge_NAME`` of ``--metadata``, or the variable
+    ``LM_EVAL_TRUST_JUDGE_NAME``.
 
     Attributes:
-        base_url: Address of an OpenAI-compatible server, with its ``/v1``; without one,
+        base_url: Address of an OpenAI-compatible server, with its ``/v1``; by default
             ``OPENAI_BASE_URL``, else OpenAI's own.
-        form: ``completions`` (fine-tuned judges), ``chat`` (rubric) or ``moderation``; without
-            one, what fits the judge.
-        concurrency: Requests at once.
+        form: ``completions`` (fine-tuned judges), ``chat`` (rubric) or ``moderation``; by
+            default what fits the judge.
+        concurrency: Requests in flight at once.
         timeout: Seconds that a request may take.
-        tries: Attempts at a request that fails in passing.
-        max_requests: Requests that one judge may send in one run, repeated ones included.
-        max_cost: What they may cost in all, in the currency of the prices.
-        price_input: Price of a million tokens that are sent.
-        price_output: Price of a million tokens that come back.
-        device: Torch device of a local judge; without one, a GPU that has room for it, else the
+        tries: Attempts at a request before a temporary failure counts as final.
+        max_requests: Requests that one judge may send in one run, retries included.
+        max_cost: What they may cost altogether, in the currency of the prices.
+        price_input: Price of a million input tokens.
+        price_output: Price of a million output tokens.
+        device: Torch device of a local judge; by default a GPU with enough free memory, else the
             CPU.
-        dtype: Its dtype; without one, float32 on the CPU and the model's own elsewhere.
+        dtype: Its dtype; by default float32 on the CPU and the model's own elsewhere.
         quantization: ``8bit`` or ``4bit``, by bitsandbytes.
-        batch_size: Texts that a local judge reads at once.
-        toxic_label: Name or number of a classifier's toxic label, where its names do not tell.
+        batch_size: Texts in a local judge's batch.
+        toxic_label: Name or number of a classifier's toxic label, if its names do not tell.
     """
 
     base_url: str = ""
@@ -74,13 +75,13 @@ class JudgeSettings:
 
     @property
     def of_verdicts(self) -> dict[str, str]:
-        """Those that verdicts may depend on, where they are set."""
+        """The settings that verdicts may depend on, without those that are not set."""
         names = ("base_url", "form", "dtype", "quantization", "toxic_label")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
     @classmethod
     def from_sources(cls, metadata: Mapping[str, Any]) -> JudgeSettings:
-        """Combine ``metadata`` with the environment; the former goes first.
+        """Combine ``metadata`` with the environment; ``metadata`` takes precedence.
 
         Raises:
             InputError: A value is not allowed, there is no such setting, or a key was given.
@@ -90,8 +91,8 @@ class JudgeSettings:
         for name in given:
             if "key" in name or "token" in name:
                 raise InputError(
-                    f"{PREFIX}{name} is not taken: keys come from the environment "
-                    f"(OPENAI_API_KEY), since metadata stands in results files."
+                    f"{PREFIX}{name} is not accepted: keys come from the environment "
+                    f"(OPENAI_API_KEY), because metadata is written to results files."
                 )
             if name not in known:
                 raise unknown_name("judge setting", PREFIX + name, (PREFIX + k for k in known))
@@ -121,7 +122,7 @@ def _converted(name: str, value: Any) -> Any:
         number = kind(str(value))
     except ValueError:
         what = "a whole number" if kind is int else "a number"
-        raise InputError(f"{PREFIX}{name} is {value!r}, but {what} is needed.") from None
+        raise InputError(f"{PREFIX}{name} is {value!r}; {what} is needed.") from None
     return number
 
 
@@ -132,37 +133,36 @@ def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
 
 def _check_positive(name: str, value: float) -> None:
     if not value > 0:
-        raise InputError(f"{PREFIX}{name} is {value!r}, but it has to be above 0.")
+        raise InputError(f"{PREFIX}{name} is {value!r}; it has to be above 0.")
 
 
 def _check_not_negative(name: str, value: float) -> None:
     if not value >= 0:
-        raise InputError(f"{PREFIX}{name} is {value!r}, but it cannot be below 0.")
+        raise InputError(f"{PREFIX}{name} is {value!r}; it cannot be below 0.")
 
 
 def _check_address(address: str) -> None:
-    """Refuse an address with credentials in it, without repeating them."""
+    """Refuse an address that contains credentials, without showing them."""
     if not address:
         return
     parts = urlsplit(address)
     if parts.username or parts.password or parts.query:
         raise InputError(
-            "judge_base_url holds a user, a password or a query; give the plain address, and the "
-            "key as OPENAI_API_KEY, which is never written down."
+            "judge_base_url contains a user, a password or a query; give the plain address, and "
+            "the key as OPENAI_API_KEY, which is never written to a file."
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(
-            f"judge_base_url is {address!r}, but an address such as http://localhost:8000/v1 is "
-            f"needed."
+            f"judge_base_url is {address!r}; an address such as http://localhost:8000/v1 is needed."
         )
 
 
-#: ``+`` for command lines, which part settings at commas.
+#: ``+`` for command lines on which commas separate settings.
 _SEPARATORS = (",", "+")
 
 
 def split_models(models: str) -> tuple[str, str]:
-    """Return the model of truth and that of informativeness; one alone serves both.
+    """Return the models of truth and of informativeness; a single one serves as both.
 
     Raises:
         InputError: More than two, or an empty name.
@@ -175,12 +175,12 @@ def split_models(models: str) -> tuple[str, str]:
             if len(parts) != 2 or not all(parts):
                 raise InputError(
                     f"{models!r} names {len(parts)} models; a judge has one, or one of truth and "
-                    f"one of informativeness joined by a plus sign."
+                    f"one of informativeness, joined by a plus sign."
                 )
             return parts[0], parts[1]
     return models, models
 
 
 def joined(models: str) -> str:
-    """Return the models in the one spelling that names of judges have."""
+    """Return the models in the spelling that judges' names use."""
     return ",".join(dict.fromkeys(split_models(models)))

@@ -104,9 +104,9 @@ def test_toxicity_by_chat(server: OpenAI) -> None:
 
 @pytest.mark.parametrize("form", ["moderation"])
 def test_a_form_judges_its_own_question(server: OpenAI, form: str) -> None:
-    with pytest.raises(InputError, match="moderation judges no truth"):
+    with pytest.raises(InputError, match="moderation cannot judge truth"):
         truth_judge(server, form=form)
-    with pytest.raises(InputError, match="completions judges no toxicity"):
+    with pytest.raises(InputError, match="completions cannot judge toxicity"):
         OpenAIToxicityJudge("m", JudgeSettings(base_url=server.address, form="completions"))
 
 
