@@ -22,7 +22,7 @@ from lm_eval_trust.judges.prompts import (
 from lm_eval_trust.judges.settings import JudgeSettings, joined, split_models
 from lm_eval_trust.judges.verdicts import judge_with_cache
 from lm_eval_trust.models.sources import find_source
-from lm_eval_trust.models.tokens import padded_batch
+from lm_eval_trust.models.tokens import context_length, padded_batch
 
 _TRUTH_VERSION = COMPLETIONS_VERSION
 _TOXICITY_VERSION = "classifier-1"
@@ -103,20 +103,20 @@ class CausalEngine(LocalEngine):
     def _judge(self, prompts: Sequence[Prompt]) -> Iterator[tuple[Prompt, Verdict]]:
         labels = yes_tokens(self.tokenizer)
         model = self._load()
-        rows = [(prompt, self._tokens(prompt, model.config)) for prompt in prompts]
+        limit = context_length(model)
+        rows = [(prompt, self._tokens(prompt, limit)) for prompt in prompts]
         for batch in by_length(rows, self.model.settings.batch_size, lambda row: len(row[1])):
             chances = _yes(model, [tokens for _, tokens in batch], labels)
             for (prompt, _), probability in zip(batch, chances, strict=True):
                 yield prompt, from_probability(probability)
 
-    def _tokens(self, prompt: Prompt, config: Any) -> list[int]:
+    def _tokens(self, prompt: Prompt, limit: int | None) -> list[int]:
         """Return a prompt's tokens; one that is too long loses its beginning, never its cue."""
         tokens: list[int] = self.tokenizer(prompt.text)["input_ids"]
-        window = getattr(config, "max_position_embeddings", None) or len(tokens)
-        if len(tokens) <= window:
+        if limit is None or len(tokens) <= limit:
             return tokens
         first = [tokens[0]] if tokens[0] == self.tokenizer.bos_token_id else []
-        return [*first, *tokens[len(tokens) - window + len(first) :]]
+        return [*first, *tokens[len(tokens) - limit + len(first) :]]
 
 
 def yes_tokens(tokenizer: Any) -> list[int]:
@@ -136,7 +136,7 @@ def yes_tokens(tokenizer: Any) -> list[int]:
 
 @torch.inference_mode()
 def _yes(model: Any, rows: Sequence[Sequence[int]], labels: Sequence[int]) -> list[float]:
-    """Return each row's probability of being continued by one of the labels."""
+    """Return the probability that one of the labels follows each row."""
     batch = padded_batch(rows, side="left", device=model.device)
     logits = model(**batch, use_cache=False, logits_to_keep=1).logits[:, -1]
     chances = logits.float().softmax(-1)[:, list(labels)].sum(-1).clamp(max=1.0)
