@@ -1,6 +1,6 @@
-"""``lm-eval-trust judge``: judge saved answers anew, and measure judges.
+"""``lm-eval-trust judge``: judge saved answers again, and calibrate judges.
 
-Torch, the harness and judges load inside the commands, so that help pages come at once.
+Torch, the harness and judges are imported inside the commands, so that help pages are instant.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "judge",
-        help="judge saved answers anew, or measure a judge",
+        help="judge saved answers again, or measure how good a judge is",
         usage="%(prog)s RESULTS... [--truth-judge JUDGE] [--toxicity-judge JUDGE] [--out FOLDER]\n"
         "       %(prog)s calibrate (--truth-judge JUDGE | --toxicity-judge JUDGE) "
         "[--against JUDGE]",
-        description="Score the samples that the harness saved (--log_samples) by other judges, and "
-        "write results that its tools read; or, as `judge calibrate`, measure judges on labelled "
-        "texts: TruthfulQA's reference answers, ToxiGen's human scores.",
+        description="Judge the samples that the harness saved (--log_samples) with other judges, "
+        "and write results in the harness's format; or, as `judge calibrate`, measure judges on "
+        "labelled texts: TruthfulQA's reference answers, ToxiGen's human scores.",
     )
     parser.add_argument(
         "results",
@@ -51,17 +51,23 @@ def add_parser(subparsers: Any) -> None:
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="of the new files (default: a folder `judged` beside the old ones); for calibrate, of "
-        "tables and the figure",
+        help="folder of the new files (default: `judged` beside the old ones); for calibrate, of "
+        "the tables and the figure",
     )
     measuring = parser.add_argument_group("calibrate")
-    measuring.add_argument("--against", default="", metavar="JUDGE", help="a second judge")
+    measuring.add_argument(
+        "--against", default="", metavar="JUDGE", help="another judge to compare"
+    )
     measuring.add_argument(
         "--data", default="official", help="official (default), or mini for the embedded world"
     )
     measuring.add_argument("--limit", type=int, metavar="N", help="texts at most (default: all)")
     measuring.add_argument(
-        "--split-seed", type=int, default=0, metavar="INT", help="of ToxiGen (0)"
+        "--split-seed",
+        type=int,
+        default=0,
+        metavar="INT",
+        help="of ToxiGen's split (default: 0)",
     )
     parser.set_defaults(func=run)
 
@@ -74,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_judge(args: argparse.Namespace) -> int:
-    """Judge saved answers, and print the new scores."""
+    """Judge saved answers and print the new scores."""
     from lm_eval_trust.core.saved_runs import find_runs
     from lm_eval_trust.evaluate.rejudge import Request, judge_again, scores
 
@@ -88,11 +94,16 @@ def run_judge(args: argparse.Namespace) -> int:
 
 
 def run_calibrate(args: argparse.Namespace) -> int:
-    """Measure, and print the figures."""
-    from lm_eval_trust.judges.calibration import Task, calibrate, summary, write_calibration
+    """Measure judges and print the figures."""
+    from lm_eval_trust.judges.calibration import (
+        CalibrationSpec,
+        calibrate,
+        summary,
+        write_calibration,
+    )
 
     found = calibrate(
-        Task(
+        CalibrationSpec(
             truth=args.truth_judge,
             toxicity=args.toxicity_judge,
             against=args.against,
@@ -117,6 +128,6 @@ def _metadata(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator:
-            raise InputError(f"--metadata {pair!r} is not of the form KEY=VALUE.")
+            raise InputError(f"--metadata {pair!r} does not have the form KEY=VALUE.")
         found[name] = value
     return found

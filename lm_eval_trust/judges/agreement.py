@@ -1,4 +1,4 @@
-"""How far verdicts agree with labels, or with another judge's verdicts, with intervals."""
+"""How well verdicts agree with labels, or with another judge's, with intervals."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _CURVE_POINTS = 200
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure with its 95 % interval, by bootstrap over groups; ``nan`` where it is undefined."""
+class Estimate:
+    """A statistic with its 95 % interval by bootstrap over groups; ``nan`` if undefined."""
 
     value: float
     low: float
@@ -40,23 +40,23 @@ class Quality:
     """How well a judge judges.
 
     Attributes:
-        items: Texts that it was asked about.
-        judged: Those that it gave a verdict on; the figures are of these.
-        positives: Of the judged, those labelled 1.
-        accuracy: Share of right verdicts.
-        kappa: Cohen's (1960): 1 for full agreement, 0 for what chance gives.
-        auroc: Area under the ROC curve of its scores; ``None`` where it gives no scores.
+        items: Number of texts that it was asked about.
+        judged: Number of texts with a verdict; the statistics are over these.
+        positives: How many of those are labelled 1.
+        accuracy: Share of correct verdicts.
+        kappa: Cohen's (1960): 1 for full agreement, 0 for chance agreement.
+        auroc: Area under the ROC curve of its scores; ``None`` if it gives no scores.
     """
 
     items: int
     judged: int
     positives: int
-    accuracy: Figure
-    kappa: Figure
-    auroc: Figure | None
+    accuracy: Estimate
+    kappa: Estimate
+    auroc: Estimate | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it as JSON-like values; an undefined figure is ``None``."""
+        """Return everything as JSON-like values; an undefined statistic is ``None``."""
         found: dict[str, Any] = asdict(self)
         for name in ("accuracy", "kappa", "auroc"):
             if found[name] is not None:
@@ -71,10 +71,10 @@ def quality(
     """Measure verdicts against labels.
 
     Args:
-        labels: 1 where the judge should say yes, shape (n,).
+        labels: 1 if the judge should say yes, shape (n,).
         verdicts: One for each label.
-        groups: Items of one group are resampled together.
-        seed: Of the bootstrap.
+        groups: Group of each item; a group is resampled as a whole.
+        seed: Seed of the bootstrap.
     """
     judged = np.array([verdict.accepted is not None for verdict in verdicts], dtype=bool)
     said = np.array([float(bool(v.accepted)) for v in verdicts])[judged]
@@ -83,8 +83,8 @@ def quality(
     scored = len(scores) > 0 and None not in scores
     weights = _resamples(kept, seed)
 
-    def measured(statistic: Statistic, values: Values) -> Figure:
-        return _figure(statistic, labels, values, weights)
+    def measured(statistic: Statistic, values: Values) -> Estimate:
+        return _estimate(statistic, labels, values, weights)
 
     return Quality(
         items=len(verdicts),
@@ -99,7 +99,7 @@ def quality(
 def between(
     first: Sequence[Verdict], second: Sequence[Verdict], groups: Sequence[str], *, seed: int = 0
 ) -> Quality:
-    """Measure one judge's verdicts against another's, over what both have judged."""
+    """Measure one judge's verdicts against another's, over the texts that both judged."""
     both = [v.accepted is not None for v in first]
     labels = np.array([int(bool(v.accepted)) for v in first], dtype=np.int64)[both]
     chosen = [verdict for verdict, has in zip(second, both, strict=True) if has]
@@ -108,9 +108,9 @@ def between(
 
 
 def threshold_curve(labels: Labels, verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """Return accuracy, kappa and both rates for every threshold on the score, at most 200.
+    """Return accuracy, kappa and both rates for each threshold on the score, at most 200.
 
-    Columns: ``threshold`` (accepted from it on), ``accuracy``, ``kappa``,
+    Columns: ``threshold`` (the lowest score that is accepted), ``accuracy``, ``kappa``,
     ``true_positive_rate``, ``false_positive_rate``. Empty for a judge without scores.
     """
     scored = [i for i, verdict in enumerate(verdicts) if verdict.score is not None]
@@ -133,18 +133,18 @@ def threshold_curve(labels: Labels, verdicts: Sequence[Verdict]) -> pd.DataFrame
     return pd.DataFrame(rows, columns=columns).sort_values("threshold", ignore_index=True)
 
 
-def _figure(statistic: Statistic, labels: Labels, values: Values, resamples: Values) -> Figure:
+def _estimate(statistic: Statistic, labels: Labels, values: Values, resamples: Values) -> Estimate:
     if not len(labels):
-        return Figure(np.nan, np.nan, np.nan)
+        return Estimate(np.nan, np.nan, np.nan)
     drawn = statistic(labels, values, resamples)
     drawn = drawn[np.isfinite(drawn)]
     low, high = np.quantile(drawn, (0.025, 0.975)) if len(drawn) else (np.nan, np.nan)
     (value,) = statistic(labels, values, np.ones((1, len(labels))))
-    return Figure(float(value), float(low), float(high))
+    return Estimate(float(value), float(low), float(high))
 
 
 def _resamples(groups: Sequence[str], seed: int) -> Values:
-    """Return weights of items as if their groups had been drawn with replacement, shape (r, n)."""
+    """Return how often each item occurs when groups are drawn with replacement, shape (r, n)."""
     if not groups:
         return np.zeros((0, 0))
     names, place = np.unique(np.array(groups, dtype=object), return_inverse=True)
@@ -158,14 +158,14 @@ def accuracy(labels: Labels, said: Values, weights: Values) -> Values:
     Args:
         labels: 0 or 1, shape (n,).
         said: Verdicts, 0 or 1, shape (n,).
-        weights: A row for each resample, shape (r, n).
+        weights: One row for each resample, shape (r, n).
     """
     agreed: Values = weights @ (labels == said) / weights.sum(axis=1)
     return agreed
 
 
 def kappa(labels: Labels, said: Values, weights: Values) -> Values:
-    """Return Cohen's kappa, ``nan`` where chance alone agrees in full; arguments as above."""
+    """Return Cohen's kappa, shape (r,); ``nan`` if chance agreement is 1. Arguments as above."""
     total = weights.sum(axis=1)
     ones, says = weights @ labels / total, weights @ said / total
     chance = ones * says + (1 - ones) * (1 - says)
@@ -175,9 +175,9 @@ def kappa(labels: Labels, said: Values, weights: Values) -> Values:
 
 
 def auroc(labels: Labels, scores: Values, weights: Values) -> Values:
-    """Return the area under the ROC curve: how often a positive outscores a negative.
+    """Return the area under the ROC curve, shape (r,): how often a positive outscores a negative.
 
-    A tie counts half; ``nan`` where a resample lacks a class. Arguments as above.
+    A tie counts half; ``nan`` if a resample lacks a class. Arguments as above.
     """
     order = np.argsort(scores, kind="stable")
     _, starts = np.unique(scores[order], return_index=True)

@@ -1,4 +1,4 @@
-"""How good is a judge? Its verdicts on labelled texts, measured, kept and drawn."""
+"""How good is a judge? Its verdicts on labelled texts are measured, kept and plotted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.figure import Figure as Drawing
+from matplotlib.figure import Figure
 
 from lm_eval_trust.analysis.figures import COLOURS, COLUMN, new_figure, save_figure
 from lm_eval_trust.benchmarks.load import load_statements
@@ -21,23 +21,26 @@ from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.judges.agreement import Quality, between, quality, threshold_curve
 from lm_eval_trust.judges.calibration_store import store_calibration
-from lm_eval_trust.judges.interface import Answer, Judge, Verdict, judge_fingerprint
-from lm_eval_trust.judges.registry import TOXICITY, TRUTH
+from lm_eval_trust.judges.interface import Answer, Verdict, judge_fingerprint
+from lm_eval_trust.judges.registry import TOXICITY, TRUTH, JudgeChoice
 from lm_eval_trust.mini import reliability
 from lm_eval_trust.mini.world import build_world, world_seed
 
+Item = TypeVar("Item", Answer, str)
+SOURCES = ("official", MINI)
+
 
 @dataclass(frozen=True)
-class Task:
-    """What is to be measured.
+class CalibrationSpec:
+    """Which judges to measure on which texts.
 
     Attributes:
-        truth: Spec of a judge of truth; empty where toxicity is meant.
-        toxicity: Spec of a judge of toxicity; empty where truth is meant.
+        truth: Spec of a judge of truth; empty to measure a judge of toxicity.
+        toxicity: Spec of a judge of toxicity; empty to measure a judge of truth.
         against: Spec of a second judge of the same kind; empty for none.
         source: ``official`` or ``mini``.
-        limit: Texts at most; ``None`` for all.
-        split_seed: Of ToxiGen's halves.
+        limit: Number of texts at most; ``None`` for all.
+        split_seed: Seed of ToxiGen's halves.
         settings: Metadata for judges, such as ``judge_base_url``.
 
     Raises:
@@ -59,24 +62,35 @@ class Task:
             raise InputError(f"--limit is {self.limit}, but at least 2 texts are needed.")
 
     @property
-    def setting(self) -> str:
-        """The setting that chooses the judge."""
-        return TRUTH.setting if self.truth else TOXICITY.setting
+    def choice(self) -> JudgeChoice[Any]:
+        """How the judges are chosen."""
+        return TRUTH if self.truth else TOXICITY
 
     @property
     def quoted_by(self) -> str:
-        """The setting whose tasks quote the figures: the embedded world's are for its own."""
-        return f"mini_{self.setting}" if self.source == MINI else self.setting
+        """The setting whose tasks quote the figures; the embedded world's tasks have their own."""
+        setting = self.choice.setting
+        return f"mini_{setting}" if self.source == MINI else setting
+
+    def judges(self) -> list[Any]:
+        """Return the judges to measure, one or two."""
+        specs = [self.truth or self.toxicity, *([self.against] if self.against else [])]
+        return [
+            self.choice.resolve(
+                {**self.settings, self.choice.setting: spec}, split_seed=self.split_seed
+            )
+            for spec in specs
+        ]
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What was measured of one judge.
+    """How good one judge is.
 
     Attributes:
         judge: Its name.
-        quality: Against the labels.
-        by_category: Against the labels, in each sub-category.
+        quality: Measured against the labels.
+        by_category: The same in each sub-category.
         verdicts: One for each text.
         stored: File that results will quote from.
     """
@@ -90,13 +104,14 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured in all.
+    """How good the judges are.
 
     Attributes:
         data: Name of the labelled texts.
-        labels: Of the texts.
+        labels: The texts' labels.
         judges: One or two.
-        agreement: Between the two, without regard to the labels; ``None`` for one judge.
+        agreement: Of the second judge with the first, regardless of the labels; ``None`` for one
+            judge.
     """
 
     data: str
@@ -105,16 +120,16 @@ class Calibration:
     agreement: Quality | None
 
 
-def calibrate(task: Task) -> Calibration:
-    """Measure a judge, or two of them, and keep the figures where results find them.
+def calibrate(spec: CalibrationSpec) -> Calibration:
+    """Measure one or two judges, and keep the figures where results find them.
 
     Raises:
         InputError: A judge, source or setting is not available.
         ExternalError: A judge failed; its verdicts so far are kept.
     """
-    specs = [task.truth or task.toxicity, *([task.against] if task.against else [])]
-    data: Labelled[Any] = _labelled(task)
-    judges = tuple(_calibrated(task, spec, data) for spec in specs)
+    asked = spec.judges()
+    data = _labelled(spec)
+    judges = tuple(_calibrated(spec, judge, data) for judge in asked)
     agreement = None
     if len(judges) == 2:
         agreement = between(judges[0].verdicts, judges[1].verdicts, data.groups)
@@ -122,7 +137,7 @@ def calibrate(task: Task) -> Calibration:
 
 
 def write_calibration(found: Calibration, folder: Path) -> list[Path]:
-    """Write ``calibration.csv``, threshold curves and their figure.
+    """Write ``calibration.csv``, and ``thresholds.csv`` with its figure.
 
     Returns:
         The files.
@@ -145,7 +160,7 @@ def write_calibration(found: Calibration, folder: Path) -> list[Path]:
 
 
 def summary(found: Calibration) -> Iterator[str]:
-    """Yield what there is to say, a line each."""
+    """Yield the results in lines of text."""
     for each in found.judges:
         q = each.quality
         area = f", AUROC {q.auroc}" if q.auroc else ""
@@ -161,25 +176,17 @@ def summary(found: Calibration) -> Iterator[str]:
         )
 
 
-def _labelled(task: Task) -> Labelled[Any]:
-    if task.truth:
-        return labelled_answers(task.source).sample(task.limit)
-    return labelled_texts(task.source, split_seed=task.split_seed).sample(task.limit)
+def _labelled(spec: CalibrationSpec) -> Labelled[Any]:
+    if spec.truth:
+        return labelled_answers(spec.source).sample(spec.limit)
+    return labelled_texts(spec.source, split_seed=spec.split_seed).sample(spec.limit)
 
 
-def _calibrated(task: Task, spec: str, data: Labelled[Any]) -> Calibrated:
-    metadata = {**task.settings, task.setting: spec}
-    judge: Judge
-    if task.truth:
-        truth = TRUTH.resolve(metadata, split_seed=task.split_seed)
-        judge, verdicts = truth, truth.truth(data.items)
-    else:
-        toxicity = TOXICITY.resolve(metadata, split_seed=task.split_seed)
-        judge, verdicts = toxicity, toxicity.toxic(data.items)
+def _calibrated(spec: CalibrationSpec, judge: Any, data: Labelled[Any]) -> Calibrated:
+    verdicts = judge.truth(data.items) if spec.truth else judge.toxic(data.items)
     measured = quality(data.labels, verdicts, data.groups)
     figures = {"data": data.name, **measured.as_dict()}
-    mark = judge_fingerprint(judge)
-    stored = store_calibration(task.quoted_by, mark, data.fingerprint, figures)
+    stored = store_calibration(spec.quoted_by, judge_fingerprint(judge), data.fingerprint, figures)
     return Calibrated(judge.name, measured, _by_category(data, verdicts), verdicts, stored)
 
 
@@ -218,8 +225,8 @@ def _row(judge: str, against: str, category: str, measured: Quality) -> dict[str
     return row
 
 
-def _drawing(curves: Sequence[pd.DataFrame]) -> Drawing:
-    """Return accuracy and kappa by threshold, and the ROC curve, a colour a judge."""
+def _drawing(curves: Sequence[pd.DataFrame]) -> Figure:
+    """Plot accuracy and kappa by threshold, and the ROC curve, one colour for each judge."""
     with new_figure(2 * COLUMN, 0.8 * COLUMN, framed=True) as figure:
         left, right = figure.subplots(1, 2)
         for curve, colour in zip(curves, COLOURS, strict=False):
@@ -238,20 +245,16 @@ def _drawing(curves: Sequence[pd.DataFrame]) -> Drawing:
     return figure
 
 
-Item = TypeVar("Item", Answer, str)
-SOURCES = ("official", MINI)
-
-
 @dataclass(frozen=True)
 class Labelled(Generic[Item]):
-    """Texts with what a perfect judge would say.
+    """Texts with the verdicts of a perfect judge.
 
     Attributes:
-        name: What they are, for people.
+        name: Description for people.
         items: What is judged.
-        labels: 1 where the judge should say yes, shape (n,).
+        labels: 1 if the judge should say yes, shape (n,).
         groups: Question or sentence of each item; resampled as a whole.
-        categories: The benchmark's sub-category of each.
+        categories: The benchmark's sub-category of each item.
     """
 
     name: str
@@ -264,7 +267,7 @@ class Labelled(Generic[Item]):
         if len(set(self.labels.tolist())) < 2:
             raise InputError(
                 f"{self.name}: all {len(self.items)} texts have the same label, so nothing can be "
-                f"measured; take more of them."
+                f"measured; use more of them."
             )
 
     @property
@@ -274,7 +277,7 @@ class Labelled(Generic[Item]):
         return fingerprint({"texts": texts, "labels": self.labels.tolist()})
 
     def sample(self, number: int | None) -> Labelled[Item]:
-        """Return so many of them at most, drawn by their content."""
+        """Return at most so many of them, drawn by their content."""
         if number is None or number >= len(self.items):
             return self
         order = sorted(range(len(self.items)), key=lambda i: content_id(self.groups[i], i))
@@ -291,14 +294,13 @@ class Labelled(Generic[Item]):
 def labelled_answers(source: str = "official") -> Labelled[Answer]:
     """Return TruthfulQA's reference answers, true and false.
 
-    An answer is not among the references that its judge is shown, or else a judge that compares
-    would only have to find it there.
+    An answer is left out of its own references, in which a judge that compares would find it.
 
     Args:
         source: ``official``, or ``mini`` for the embedded world.
 
     Raises:
-        InputError: Unknown source; :class:`MissingDataError` where the data is not to be had.
+        InputError: Unknown source; :class:`MissingDataError` if the data is not available.
     """
     if source == "official":
         found = [
@@ -318,16 +320,16 @@ def labelled_answers(source: str = "official") -> Labelled[Answer]:
 
 
 def labelled_texts(source: str = "official", *, split_seed: int = 0) -> Labelled[str]:
-    """Return ToxiGen's sentences with people's verdict: hate where their mean score is above 3.
+    """Return ToxiGen's sentences with people's verdict: hate if their mean score is above 3.
 
-    Only the test half, since ``linear`` was trained on the other one.
+    Only the test half, because ``linear`` was trained on the other one.
 
     Args:
         source: ``official``, or ``mini`` for the embedded world.
-        split_seed: Of the halves.
+        split_seed: Seed of the halves.
 
     Raises:
-        InputError: Unknown source; :class:`MissingDataError` where the data is not to be had.
+        InputError: Unknown source; :class:`MissingDataError` if the data is not available.
     """
     if source not in SOURCES:
         raise unknown_name("source of labelled texts", source, SOURCES)

@@ -1,4 +1,4 @@
-"""What was measured of judges, kept where results files find it."""
+"""Calibrations of judges, kept where results files quote them from."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.core.storage import atomic_path, cache_dir
+from lm_eval_trust.core.storage import cache_dir, read_kept, write_kept
 
 
 def store_calibration(setting: str, judge: str, data: str, figures: Mapping[str, Any]) -> Path:
-    """Keep the figures of a judge.
+    """Keep how good a judge is.
 
     Args:
         setting: Setting whose tasks quote the figures, e.g. ``truth_judge``.
-        judge: Its fingerprint.
-        data: Fingerprint of the labelled texts; figures on the same ones are replaced.
-        figures: JSON-like, with ``items``, the number of texts.
+        judge: The judge's fingerprint.
+        data: Fingerprint of the labelled texts; earlier figures on the same texts are replaced.
+        figures: JSON-like, with ``data`` and ``items``, the name and number of the texts.
 
     Returns:
         The file.
@@ -26,13 +26,19 @@ def store_calibration(setting: str, judge: str, data: str, figures: Mapping[str,
         ExternalError: It cannot be written.
     """
     path = _folder() / f"{setting}-{judge}-{data}.json"
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(dict(figures), indent=2) + "\n", encoding="utf-8")
+    write_kept(path, dict(figures))
     return path
 
 
+def stored_calibration(setting: str, judge: str) -> dict[str, Any] | None:
+    """Return a judge's figures, those on the most texts; ``None`` if it was not calibrated."""
+    files = sorted(_folder().glob(f"{setting}-{judge}-*.json"))
+    found = [figures for file in files if (figures := _figures(file)) is not None]
+    return max(found, key=lambda figures: int(figures["items"]), default=None)
+
+
 def in_words(figures: Mapping[str, Any] | None) -> str:
-    """Return what was measured of a judge as text beside its scores."""
+    """Return a judge's figures as text to print beside its scores."""
     if figures is None:
         return "not calibrated (lm-eval-trust judge calibrate)"
     named = (
@@ -43,16 +49,14 @@ def in_words(figures: Mapping[str, Any] | None) -> str:
     return f"calibrated on {figures['items']} of {figures['data']}: {', '.join(named)}"
 
 
-def stored_calibration(setting: str, judge: str) -> dict[str, Any] | None:
-    """Return the figures of a judge, those on the most texts; ``None`` where there are none."""
-    found = []
-    for path in sorted(_folder().glob(f"{setting}-{judge}-*.json")):
-        try:
-            figures = json.loads(path.read_text(encoding="utf-8"))
-            found.append((int(figures["items"]), figures))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # a damaged entry is as good as none: measuring again replaces it
-    return max(found, key=lambda each: each[0])[1] if found else None
+def _figures(path: Path) -> dict[str, Any] | None:
+    """Return the figures in a file; earlier versions wrote them without a checksum."""
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        plain = None
+    found = plain if isinstance(plain, dict) and "items" in plain else read_kept(path)
+    return found if isinstance(found, dict) and isinstance(found.get("items"), int) else None
 
 
 def _folder() -> Path:

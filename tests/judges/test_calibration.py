@@ -14,6 +14,7 @@ from support.openai_server import OpenAI
 
 from lm_eval_trust import cli
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.storage import read_kept
 from lm_eval_trust.judges.agreement import (
     accuracy,
     auroc,
@@ -22,7 +23,12 @@ from lm_eval_trust.judges.agreement import (
     quality,
     threshold_curve,
 )
-from lm_eval_trust.judges.calibration import Task, calibrate, labelled_answers
+from lm_eval_trust.judges.calibration import CalibrationSpec, calibrate, labelled_answers
+from lm_eval_trust.judges.calibration_store import (
+    in_words,
+    store_calibration,
+    stored_calibration,
+)
 from lm_eval_trust.judges.interface import Verdict
 
 DRAW = np.random.default_rng(0)
@@ -107,18 +113,18 @@ def test_no_answer_is_among_its_own_references() -> None:
 
 
 def test_the_worlds_judge_knows_the_world() -> None:
-    found = calibrate(Task(truth="world", source="mini", against="reference"))
+    found = calibrate(CalibrationSpec(truth="world", source="mini", against="reference"))
     world, reference = found.judges
     assert world.quality.accuracy.value == 1.0 and world.quality.kappa.value == 1.0
     assert reference.quality.accuracy.value < 1.0
     assert found.agreement and found.agreement.accuracy.value == reference.quality.accuracy.value
-    toxicity = calibrate(Task(toxicity="world", source="mini")).judges[0]
+    toxicity = calibrate(CalibrationSpec(toxicity="world", source="mini")).judges[0]
     assert toxicity.quality.accuracy.value == 1.0
 
 
 def test_results_quote_the_figures(server: OpenAI) -> None:
     judge = {"mini_truth_judge": "openai:judge", "judge_base_url": server.address}
-    task = Task(truth="openai:judge", source="mini", limit=30, settings=judge)
+    task = CalibrationSpec(truth="openai:judge", source="mini", limit=30, settings=judge)
     measured = calibrate(task).judges[0].quality
     found = evaluate(Scripted(lambda _: "A: so."), ["trust_truthfulqa_mini"], limit=2, **judge)
     quoted = found["configs"]["trust_truthfulqa_mini"]["metadata"]["mini_truth_judge_calibration"]
@@ -140,7 +146,28 @@ def test_the_command_writes_tables_and_figure(
     assert set(pd.read_csv(tmp_path / "out" / "thresholds.csv")["judge"]) == {"reference", "world"}
     assert (tmp_path / "out" / "thresholds.png").stat().st_size > 1000
     stored = sorted((tmp_path / "cache" / "judges" / "calibrations").iterdir())
-    assert [json.loads(file.read_text())["items"] for file in stored] == [90, 90]
+    assert [read_kept(file)["items"] for file in stored] == [90, 90]
+
+
+def test_the_figures_on_most_texts_are_quoted_and_damaged_ones_are_not() -> None:
+    accuracy = {"value": 0.9, "low": 0.8, "high": 1.0}
+    on_few, on_many = ({"data": "texts", "items": n, "accuracy": accuracy} for n in (10, 90))
+    assert stored_calibration("truth_judge", "judge") is None
+    store_calibration("truth_judge", "judge", "few", on_few)
+    many = store_calibration("truth_judge", "judge", "many", on_many)
+    store_calibration("truth_judge", "other", "more", {**on_many, "items": 99})
+    assert stored_calibration("truth_judge", "judge") == on_many
+    assert in_words(on_many) == "calibrated on 90 of texts: accuracy 0.900"
+    many.write_text(many.read_text().replace("0.9", "0.7"))
+    assert stored_calibration("truth_judge", "judge") == on_few
+
+
+def test_figures_of_earlier_versions_are_quoted() -> None:
+    """They were written as plain JSON, without a checksum."""
+    figures = {"data": "texts", "items": 10, "accuracy": None}
+    path = store_calibration("truth_judge", "judge", "few", figures)
+    path.write_text(json.dumps(figures, indent=2))
+    assert stored_calibration("truth_judge", "judge") == figures
 
 
 @pytest.mark.parametrize(
@@ -153,9 +180,9 @@ def test_the_command_writes_tables_and_figure(
 )
 def test_what_cannot_be_measured_is_refused(task: dict[str, str], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        Task(**task)  # type: ignore[arg-type]
+        CalibrationSpec(**task)  # type: ignore[arg-type]
 
 
 def test_an_unknown_source_is_answered_with_the_known_ones() -> None:
     with pytest.raises(InputError, match="Did you mean 'mini'"):
-        calibrate(Task(truth="reference", source="minni"))
+        calibrate(CalibrationSpec(truth="reference", source="minni"))

@@ -8,7 +8,7 @@ import pytest
 
 from lm_eval_trust.benchmarks.rows import load_rows
 from lm_eval_trust.judges import linear
-from lm_eval_trust.judges.calibration import Task, calibrate, labelled_texts
+from lm_eval_trust.judges.calibration import CalibrationSpec, calibrate, labelled_texts
 from lm_eval_trust.judges.linear import TextClassifier, linear_judge, linear_judge_auroc
 from lm_eval_trust.judges.registry import TOXICITY
 
@@ -35,7 +35,7 @@ def test_tells_hate_from_benign_sentences_it_has_not_seen() -> None:
 
 
 def test_is_calibrated_on_the_half_that_did_not_train_it() -> None:
-    (found,) = calibrate(Task(toxicity="linear")).judges
+    (found,) = calibrate(CalibrationSpec(toxicity="linear")).judges
     evaluated = {row["group_id"] for row in load_rows("toxigen_generation")}
     assert set(labelled_texts().groups) <= evaluated
     assert found.quality.auroc and found.quality.items == len(labelled_texts().items)
