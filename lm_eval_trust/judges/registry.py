@@ -123,10 +123,12 @@ class JudgeChoice(Generic[Judge]):
         entry, request = self._parsed(spec, metadata, split_seed)
         with self._explained(spec, entry):
             if entry.identity is not None:
-                return fingerprint({"judge": spec, "identity": entry.identity(request)})
+                found = entry.identity(request)
+                return fingerprint({"kind": self.judges.kind, "judge": spec, "identity": found})
         judge = self.resolve(metadata, split_seed=split_seed)
         settings = request.settings.of_verdicts if entry.takes_model else {}
-        return fingerprint({"judge": judge.name, "identity": judge.version, **settings})
+        found = f"{judge.name} {judge.version}"
+        return fingerprint({"kind": self.judges.kind, "judge": spec, "identity": found, **settings})
 
     def known(self) -> list[str]:
         """Return the specs that can be chosen, those of models as ``NAME:MODEL``."""
