@@ -9,10 +9,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from lm_eval_trust.analysis.comparison import Comparison
 from lm_eval_trust.analysis.correlation import correlate
 from lm_eval_trust.analysis.statistics import Interval
-from lm_eval_trust.benchmarks.dimensions import DIMENSIONS
-from lm_eval_trust.leaderboard.board import GENERAL, Column, Correlation, Row, Score, Tradeoffs
+from lm_eval_trust.leaderboard.board import (
+    GENERAL,
+    SUITE,
+    Column,
+    Correlation,
+    Row,
+    Score,
+    Tradeoffs,
+)
 
-_TRUST = frozenset(dimension.name for dimension in DIMENSIONS)
+#: Dimensions of columns that are not dimensions of trust.
+_OTHER = ("", GENERAL, SUITE)
 
 
 def oriented(column: Column, value: float) -> float:
@@ -63,7 +71,7 @@ def win_rates(columns: Iterable[Column], rows: Sequence[Row]) -> dict[str, float
 
 def trust_columns(columns: Iterable[Column]) -> list[Column]:
     """Return the headline columns of the dimensions of trust."""
-    return [c for c in columns if c.headline and c.dimension in _TRUST]
+    return [c for c in columns if c.headline and c.dimension not in _OTHER]
 
 
 def general_columns(columns: Iterable[Column]) -> list[Column]:

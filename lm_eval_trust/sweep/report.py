@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lm_eval_trust.analysis.figures import configuration_heatmap, save_figure, strength_curves
+from lm_eval_trust.analysis.tables import write_table
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.evaluate.paired_items import compare_items
 from lm_eval_trust.sweep.grid import Configuration
@@ -26,10 +27,10 @@ def write_report(found: Found, settings: SweepSettings, folder: Path) -> pd.Data
         The table of all configurations.
     """
     table = pd.DataFrame(list(_rows(found, settings)))
-    _write_table(table, folder / "sweep")
-    _write_table(table[table["pareto"]], folder / "pareto")
+    write_table(table, folder / "sweep")
+    write_table(table[table["pareto"]], folder / "pareto")
     metrics = pd.DataFrame(list(_metric_rows(found)))
-    _write_table(metrics, folder / "metrics")
+    write_table(metrics, folder / "metrics")
     _draw(table, settings, folder / "figures")
     _write(folder / "examples.md", _examples(found))
     chosen = found.chosen.configuration if found.chosen else None
@@ -39,7 +40,7 @@ def write_report(found: Found, settings: SweepSettings, folder: Path) -> pd.Data
         return table
     comment = "Chosen on the validation part; see sweep.csv and test.csv."
     _write(steering, chosen.to_yaml(folder, comment=comment))
-    _write_table(pd.DataFrame(list(test_rows(found, settings))), folder / "test")
+    write_table(pd.DataFrame(list(test_rows(found, settings))), folder / "test")
     return table
 
 
@@ -170,13 +171,6 @@ def _draw(table: pd.DataFrame, settings: SweepSettings, folder: Path) -> None:
         for row in scored.to_dict("records")
     ]
     save_figure(strength_curves(curves), folder, "strength")
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    with atomic_path(path.with_suffix(".csv")) as temporary:
-        table.to_csv(temporary, index=False)
-    with atomic_path(path.with_suffix(".parquet")) as temporary:
-        table.to_parquet(temporary, index=False)
 
 
 def _write(path: Path, text: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lm_eval_trust.leaderboard.board import GENERAL, Column, Row, Score
-from lm_eval_trust.leaderboard.ranking import pareto_front, ranks, win_rates
+from lm_eval_trust.leaderboard.board import GENERAL, SUITE, Column, Row, Score
+from lm_eval_trust.leaderboard.ranking import pareto_front, ranks, trust_columns, win_rates
 
 TRUST = Column("t", "acc", "none", "Trust", True, "privacy")
 TOXIC = Column("x", "toxic_ratio", "none", "Toxic", False, "toxicity")
@@ -82,3 +82,10 @@ def test_a_row_gains_nothing_by_a_task_that_it_left_out() -> None:
 
 def test_without_general_ability_there_is_no_front() -> None:
     assert pareto_front(COLUMNS, [row("a", 0.5, 0.5), row("b", 0.6, 0.5)]) == ()
+
+
+def test_every_dimension_but_ability_and_the_suite_is_one_of_trust() -> None:
+    foreign = Column("h", "acc", "none", "Honesty", True, "honesty")
+    suite = Column("s", "trust_score", "none", "Suite", True, SUITE)
+    none = Column("n", "acc", "none", "Other", True)
+    assert trust_columns((*COLUMNS, foreign, suite, none)) == [TRUST, TOXIC, foreign]
