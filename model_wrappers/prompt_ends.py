@@ -42,7 +42,7 @@ def model_input(request: TokenRequest, max_length: int) -> list[int]:
 def prompt_ends_of(requests: Sequence[TokenRequest], max_length: int) -> list[int]:
     """Return the index of each request's last context token in its model input.
 
-    −1 where a long continuation has pushed the whole context out of the window.
+    Negative where a long continuation has pushed the whole context out of the window.
     """
     return [len(model_input(request, max_length)) - len(request[2]) for request in requests]
 

@@ -191,6 +191,16 @@ def test_an_overlong_prompt_is_refused_unless_truncation_is_asked_for(
     assert len(getattr(lm, kind)(requests, disable_tqdm=True)) == 2
 
 
+def test_a_prompt_that_just_fits_the_context_is_taken(model: Callable[..., SteerableLM]) -> None:
+    lm = model(max_length=8)
+    # The last token of a continuation is predicted and never fed: 6 + 3 tokens need 8 places.
+    fitting, overlong = ([5] * 6, [7, 8, 9]), ([5] * 7, [7, 8, 9])
+    ((score, _),) = lm._loglikelihood_tokens([(("", ""), *fitting)], disable_tqdm=True)
+    assert score < 0
+    with pytest.raises(InputError, match="A prompt of 9 tokens does not fit: the model takes 8"):
+        lm._loglikelihood_tokens([(("", ""), *overlong)], disable_tqdm=True)
+
+
 @pytest.mark.parametrize("size", ["auto", "auto:2"])
 def test_automatic_batch_size_gives_the_same_scores(
     model: Callable[..., SteerableLM], tiny_llama: Callable[..., Path], size: str

@@ -73,6 +73,12 @@ def test_steps_that_do_not_meet_go_together() -> None:
     assert len(plan.by_layer()[1]) == 3
 
 
+def test_steps_of_a_layer_keep_their_order() -> None:
+    steps = (step(axis=1, layer=2), step(axis=0), step(axis=2, layer=2), step(axis=3, layer=2))
+    found = SteeringPlan((*steps, step(axis=1, alpha=0.0))).by_layer()
+    assert found == {1: (steps[1],), 2: (steps[0], steps[2], steps[3])}
+
+
 def test_vectors_of_two_widths_are_refused() -> None:
     with pytest.raises(InputError, match=r"widths \[3, 4\]"):
         SteeringPlan((step(), SteeringStep(1, torch.ones(3))))
