@@ -6,108 +6,13 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
-
-import yaml
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.models.layers import parse_layers
-from lm_eval_trust.steering.plan import SteeringPlan
-from lm_eval_trust.steering.spec import SteeringSpec
+from lm_eval_trust.steering.spec import SteeringSpec, check_setting
 
 _JOINT = "+"
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """One way to steer.
-
-    Attributes:
-        vector: Vector file.
-        layers: 0-based decoder blocks that are steered together.
-        alpha: Strength.
-        positions: ``generated``, ``all`` or ``last_prompt``.
-        action: ``add``, ``clamp`` or ``ablate``.
-        scale: ``projection_std``, ``unit`` or ``none``.
-    """
-
-    vector: str
-    layers: tuple[int, ...]
-    alpha: float
-    positions: str = "generated"
-    action: str = "add"
-    scale: str = "projection_std"
-
-    @property
-    def layer(self) -> str:
-        """The layers as model arguments have them, e.g. ``15`` or ``14+16``."""
-        return _JOINT.join(map(str, self.layers))
-
-    @property
-    def family(self) -> Configuration:
-        """What is the same at every strength: this at α = 0."""
-        return self.at(0.0)
-
-    def at(self, alpha: float) -> Configuration:
-        """Return the same at another strength."""
-        return Configuration(**(asdict(self) | {"alpha": alpha}))
-
-    @property
-    def name(self) -> str:
-        """Name of its folder: what tells it from others, readable."""
-        where = f"{Path(self.vector).stem}-layer{self.layer}-{self.positions}"
-        return f"{where}-{self.action}-{self.scale}-alpha{self.alpha:g}"
-
-    @property
-    def request(self) -> SteeringSpec:
-        """As model arguments ask for it."""
-        return SteeringSpec(
-            vector=self.vector,
-            layer=self.layer,
-            alpha=self.alpha,
-            positions=self.positions,
-            action=self.action,
-            scale=self.scale,
-        )
-
-    @cached_property
-    def plan(self) -> SteeringPlan:
-        """The plan that does it.
-
-        Raises:
-            InputError: The vector cannot be read or lacks a layer.
-        """
-        return self.request.plan()
-
-    def row(self) -> dict[str, Any]:
-        """Return its columns in a table."""
-        return {
-            "vector": Path(self.vector).stem,
-            "layer": self.layer,
-            "alpha": self.alpha,
-            "positions": self.positions,
-            "action": self.action,
-            "scale": self.scale,
-        }
-
-    def to_yaml(self, folder: Path, *, comment: str) -> str:
-        """Return the steering file that does it, with the vector named from ``folder``."""
-        vector = Path(self.vector).resolve()
-        base = folder.resolve()
-        path = vector.relative_to(base) if vector.is_relative_to(base) else vector
-        entry = {
-            "vector": str(path),
-            "layer": self.layers[0] if len(self.layers) == 1 else list(self.layers),
-            "alpha": self.alpha,
-            "positions": self.positions,
-            "action": self.action,
-            "scale": self.scale,
-        }
-        lines = "".join(f"# {line}\n" for line in comment.splitlines())
-        return lines + str(yaml.safe_dump({"steering": [entry]}, sort_keys=False))
 
 
 @dataclass(frozen=True)
@@ -121,6 +26,10 @@ class Grid:
         positions: Kinds of positions.
         action: The action.
         scale: The scale.
+
+    Raises:
+        InputError: Values that are given twice, that are none of the setting's, or no strength
+            other than 0.
     """
 
     vectors: tuple[str, ...]
@@ -139,19 +48,30 @@ class Grid:
             raise InputError(f"alphas are {list(self.alphas)}; expected finite numbers.")
         if not any(self.alphas):
             raise InputError("alphas hold 0 only, which is the unsteered model; add others.")
+        for place in self.positions:
+            check_setting("positions", place)
+        check_setting("action", self.action)
+        check_setting("scale", self.scale)
 
     @property
-    def families(self) -> list[Configuration]:
-        """Combinations of all but the strength."""
+    def families(self) -> list[SteeringSpec]:
+        """Combinations of all but the strength, at α = 0."""
         return [
-            Configuration(vector, layers, 0.0, positions, self.action, self.scale)
+            SteeringSpec(
+                vector=vector,
+                layer=layers,
+                alpha=0.0,
+                positions=positions,
+                action=self.action,
+                scale=self.scale,
+            )
             for vector, layers, positions in itertools.product(
                 self.vectors, self.layers, self.positions
             )
         ]
 
     @property
-    def configurations(self) -> list[Configuration]:
+    def configurations(self) -> list[SteeringSpec]:
         """All combinations, α = 0 left out."""
         return [family.at(alpha) for family in self.families for alpha in self.alphas if alpha]
 
@@ -188,7 +108,7 @@ def parse_numbers(name: str, text: str) -> tuple[float, ...]:
         raise InputError(f"{name} is {text!r}; expected numbers such as 0.5,1,2.") from error
 
 
-def midpoints(family: Configuration, tried: Sequence[float], best: float) -> list[Configuration]:
+def midpoints(family: SteeringSpec, tried: Sequence[float], best: float) -> list[SteeringSpec]:
     """Return the configurations halfway from the best strength to its tried neighbours."""
     known = sorted({0.0, *tried})
     at = known.index(best)

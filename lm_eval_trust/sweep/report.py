@@ -13,7 +13,7 @@ from lm_eval_trust.analysis.figures import configuration_heatmap, save_figure, s
 from lm_eval_trust.analysis.tables import write_table
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.evaluate.paired_items import compare_items
-from lm_eval_trust.sweep.grid import Configuration
+from lm_eval_trust.steering.spec import SteeringSpec, steering_yaml
 from lm_eval_trust.sweep.search import Found, Trial
 from lm_eval_trust.sweep.settings import SweepSettings
 
@@ -39,7 +39,7 @@ def write_report(found: Found, settings: SweepSettings, folder: Path) -> pd.Data
         steering.unlink(missing_ok=True)
         return table
     comment = "Chosen on the validation part; see sweep.csv and test.csv."
-    _write(steering, chosen.to_yaml(folder, comment=comment))
+    _write(steering, steering_yaml([chosen], folder, comment=comment))
     write_table(pd.DataFrame(list(test_rows(found, settings))), folder / "test")
     return table
 
@@ -71,7 +71,7 @@ def _rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]:
     front = pareto_front(found.trials)
     for trial in found.trials:
         assert trial.configuration is not None
-        yield trial.configuration.row() | {
+        yield _columns(trial.configuration) | {
             "perplexity": trial.perplexity,
             "times": trial.perplexity / found.unsteered.perplexity,
             "kl": trial.divergence,
@@ -108,7 +108,7 @@ def _metric_rows(found: Found) -> Iterator[dict[str, Any]]:
                 metric = name.split(",")[0]
                 error = scores.get(name.replace(metric, f"{metric}_stderr", 1))
                 if isinstance(value, (int, float)) and "," in name and "_stderr" not in name:
-                    yield configuration.row() | {
+                    yield _columns(configuration) | {
                         "task": task,
                         "metric": metric,
                         "value": value,
@@ -117,10 +117,21 @@ def _metric_rows(found: Found) -> Iterator[dict[str, Any]]:
                     }
 
 
-def _nothing(found: Found) -> Configuration:
+def _columns(spec: SteeringSpec) -> dict[str, Any]:
+    return {
+        "vector": Path(str(spec.vector)).stem,
+        "layer": spec.layer_text,
+        "alpha": spec.alpha,
+        "positions": spec.positions,
+        "action": spec.action,
+        "scale": spec.scale,
+    }
+
+
+def _nothing(found: Found) -> SteeringSpec:
     first = found.trials[0].configuration
     assert first is not None
-    return first.family
+    return first.at(0.0)
 
 
 def _examples(found: Found) -> str:
@@ -129,7 +140,7 @@ def _examples(found: Found) -> str:
     of = shown[-1].configuration
     assert of is not None
     lines = ["# Answers at rising strength", ""]
-    lines += [f"{Path(of.vector).stem}, layer {of.layer}, {of.positions}.", ""]
+    lines += [f"{Path(str(of.vector)).stem}, layer {of.layer_text}, {of.positions}.", ""]
     outcomes = [trial.outcome for trial in shown if trial.outcome is not None]
     for task, examples in outcomes[0].examples.items():
         for number, example in enumerate(examples):
@@ -190,8 +201,8 @@ def summary(found: Found, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return [*lines, "None within the limits scores higher than the unsteered model."]
     of = found.chosen.configuration
     lines.append(
-        f"Chosen: {Path(of.vector).stem}, layer {of.layer}, α = {of.alpha:g}, {of.positions}: "
-        f"score {found.chosen.score:.3f}, perplexity {found.chosen.perplexity:.2f}."
+        f"Chosen: {Path(str(of.vector)).stem}, layer {of.layer_text}, α = {of.alpha:g}, "
+        f"{of.positions}: score {found.chosen.score:.3f}, perplexity {found.chosen.perplexity:.2f}."
     )
     for row in rows:
         lines.append(

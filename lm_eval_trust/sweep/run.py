@@ -52,7 +52,7 @@ def run_sweep(sweep: Sweep, folder: Path) -> tuple[Found, list[str]]:
     # Before gigabytes of weights are loaded.
     settings = sweep.settings
     check_tasks((*settings.tasks, settings.perplexity_task, *settings.ability_tasks))
-    plans = [configuration.plan for configuration in sweep.grid.configurations]
+    plans = [configuration.plan() for configuration in sweep.grid.configurations]
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         model = load_prefilled(sweep.model, sweep.arguments)

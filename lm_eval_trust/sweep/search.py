@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.steering.plan import SteeringPlan
+from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.sweep.answers import AnswerStore
 from lm_eval_trust.sweep.evaluation import EXAMPLES, Items, Outcome, SweepEvaluator
-from lm_eval_trust.sweep.grid import Configuration, Grid, midpoints
+from lm_eval_trust.sweep.grid import Grid, midpoints
 from lm_eval_trust.sweep.settings import SweepSettings
 from lm_eval_trust.sweep.sweep_model import PrefilledLM
 
@@ -39,7 +40,7 @@ class Trial:
         ability: Mean accuracy on the ability tasks, where that was measured.
     """
 
-    configuration: Configuration | None
+    configuration: SteeringSpec | None
     perplexity: float
     divergence: float
     allowed: bool
@@ -110,15 +111,15 @@ class Search:
         found = Found(unsteered, tuple(trials), chosen, self._answer(chosen, trials, unsteered))
         if chosen is None or chosen.configuration is None:
             return found
-        plans = [SteeringPlan(), chosen.configuration.plan]
+        plans = [SteeringPlan(), chosen.configuration.plan()]
         self._model.sweep(plans, self._answers)
         items = self._settings.items(self._settings.tasks, TEST)
         before = self._evaluator.evaluate(UNSTEERED, plans[0], items)
-        after = self._evaluator.evaluate(chosen.configuration.name, plans[1], items)
+        after = self._evaluator.evaluate(chosen.configuration.describe(), plans[1], items)
         return replace(found, before=before, after=after)
 
     def _narrow(
-        self, configurations: Sequence[Configuration | None], unsteered: Trial | None = None
+        self, configurations: Sequence[SteeringSpec | None], unsteered: Trial | None = None
     ) -> list[Trial]:
         """Measure what configurations do to text."""
         task = self._settings.perplexity_task
@@ -156,20 +157,20 @@ class Search:
             trials += self._scored_where_allowed(self._narrow(finer, unsteered))
         return trials
 
-    def _best(self, trials: Iterable[Trial]) -> list[Configuration]:
+    def _best(self, trials: Iterable[Trial]) -> list[SteeringSpec]:
         """Return the best configuration of each of the best families."""
         ranked = [t.configuration for t in _ranked(trials) if t.configuration is not None]
-        best = {c.family: c for c in reversed(ranked)}
-        families = list(dict.fromkeys(c.family for c in ranked))[: self._settings.kept]
+        best = {c.at(0.0): c for c in reversed(ranked)}
+        families = list(dict.fromkeys(c.at(0.0) for c in ranked))[: self._settings.kept]
         return [best[family] for family in families]
 
-    def _around(self, best: Configuration, trials: Iterable[Trial]) -> list[Configuration]:
+    def _around(self, best: SteeringSpec, trials: Iterable[Trial]) -> list[SteeringSpec]:
         tried = [
             t.configuration.alpha
             for t in trials
-            if t.configuration is not None and t.configuration.family == best.family
+            if t.configuration is not None and t.configuration.at(best.alpha) == best
         ]
-        return midpoints(best.family, tried, best.alpha)
+        return midpoints(best.at(0.0), tried, best.alpha)
 
     def _with_ability(self, trials: Sequence[Trial]) -> list[Trial]:
         tasks = self._settings.ability_tasks
@@ -202,8 +203,8 @@ class Search:
         """Return the trials of the best family, allowed or not, with answers of a few items."""
         best = chosen or max(trials, key=lambda t: -1.0 if t.score is None else t.score)
         assert best.configuration is not None
-        family = best.configuration.family
-        followed = [t for t in trials if t.configuration and t.configuration.family == family]
+        family = best.configuration.at(0.0)
+        followed = [t for t in trials if t.configuration and t.configuration.at(0.0) == family]
         followed = [unsteered, *sorted(followed, key=lambda t: _strength(t.configuration))]
         few = replace(self._settings.items(self._settings.tasks, VALIDATION), limit=EXAMPLES)
         outcomes = self._evaluate_on([t.configuration for t in followed], few, "Answering")
@@ -213,15 +214,15 @@ class Search:
         )
 
     def _evaluate(
-        self, configurations: Sequence[Configuration | None], tasks: tuple[str, ...], title: str
-    ) -> list[tuple[Configuration | None, Outcome]]:
+        self, configurations: Sequence[SteeringSpec | None], tasks: tuple[str, ...], title: str
+    ) -> list[tuple[SteeringSpec | None, Outcome]]:
         items = self._settings.items(tasks, VALIDATION)
         return self._evaluate_on(configurations, items, title)
 
     def _evaluate_on(
-        self, configurations: Sequence[Configuration | None], items: Items, title: str
-    ) -> list[tuple[Configuration | None, Outcome]]:
-        plans = [SteeringPlan() if c is None else c.plan for c in configurations]
+        self, configurations: Sequence[SteeringSpec | None], items: Items, title: str
+    ) -> list[tuple[SteeringSpec | None, Outcome]]:
+        plans = [SteeringPlan() if c is None else c.plan() for c in configurations]
         self._model.sweep(plans, self._answers)
         found = []
         for configuration, plan in tqdm(
@@ -230,7 +231,7 @@ class Search:
             total=len(plans),
             unit="configuration",
         ):
-            name = UNSTEERED if configuration is None else configuration.name
+            name = UNSTEERED if configuration is None else configuration.describe()
             found.append((configuration, self._evaluator.evaluate(name, plan, items)))
         return found
 
@@ -270,7 +271,7 @@ def score_of(outcome: Outcome, tasks: Sequence[str], metric: str) -> float:
     return sum(values) / len(values)
 
 
-def _strength(configuration: Configuration | None) -> float:
+def _strength(configuration: SteeringSpec | None) -> float:
     return configuration.alpha if configuration else 0.0
 
 

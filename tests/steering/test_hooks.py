@@ -194,7 +194,11 @@ def test_prompts_end_at_the_last_real_token_of_the_mask(
 
 @pytest.mark.parametrize(
     ("positions", "later"),
-    [("generated", [[0], [0]]), ("last_prompt", [[], []]), ("all", [[0], [0]])],
+    [
+        ("generated", [[0, 1, 2, 3]] * 2),
+        ("last_prompt", [[], []]),
+        ("all", [[0, 1, 2, 3]] * 2),
+    ],
 )
 def test_a_prompt_s_end_is_kept_while_its_answer_is_generated(
     positions: str, later: list[list[int]]
@@ -203,7 +207,7 @@ def test_a_prompt_s_end_is_kept_while_its_answer_is_generated(
     with steerer.apply():
         columns(steerer, 3, rows=2, begun=True, attention_mask=MASK[:2, 1:])
         for length in (3, 4):
-            assert columns(steerer, 1, rows=2, begun=True, cache=Cache(length)) == later
+            assert columns(steerer, 4, rows=2, begun=True, cache=Cache(length)) == later
         # A pass without a cached prefix is a new prompt.
         fresh = columns(steerer, 3, rows=2, begun=True, past_key_values=Cache(0))
     ends = {"generated": [2], "last_prompt": [2], "all": [0, 1, 2]}[positions]

@@ -6,9 +6,8 @@ import pytest
 from support.conformance import random_vector
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.steering.spec import read_steering_file
+from lm_eval_trust.steering.spec import SteeringSpec, read_steering_file, steering_yaml
 from lm_eval_trust.sweep.grid import (
-    Configuration,
     Grid,
     midpoints,
     parse_numbers,
@@ -35,7 +34,7 @@ def test_a_grid_holds_every_combination_but_the_unsteered_model() -> None:
     grid = Grid(("a", "b"), ((1,), (2, 3)), (0.0, 0.5, 2.0), ("generated", "all"))
     assert len(grid.configurations) == 2 * 2 * 2 * 2
     assert len(grid.families) == 2 * 2 * 2
-    assert len({configuration.name for configuration in grid.configurations}) == 16
+    assert len({configuration.describe() for configuration in grid.configurations}) == 16
 
 
 def test_the_file_of_a_configuration_asks_for_the_same_plan(tmp_path: Path) -> None:
@@ -43,17 +42,19 @@ def test_the_file_of_a_configuration_asks_for_the_same_plan(tmp_path: Path) -> N
     (tmp_path / "vectors").mkdir()
     file = tmp_path / "vectors" / "v.safetensors"
     vector.save(file)
-    asked = Configuration(str(file), (1, 2), 0.75, "all", "ablate", "none")
+    asked = SteeringSpec(
+        vector=str(file), layer=(1, 2), alpha=0.75, positions="all", action="ablate", scale="none"
+    )
     written = tmp_path / "steering.yaml"
-    written.write_text(asked.to_yaml(tmp_path, comment="two\nlines"), encoding="utf-8")
+    written.write_text(steering_yaml([asked], tmp_path, comment="two\nlines"), encoding="utf-8")
     (read,) = read_steering_file(written)
     assert "vectors/v.safetensors" in written.read_text(encoding="utf-8")
     assert str(tmp_path) not in written.read_text(encoding="utf-8")
-    assert read.plan().fingerprint == asked.plan.fingerprint
+    assert read.plan().fingerprint == asked.plan().fingerprint
 
 
 def test_refinement_goes_halfway_to_the_neighbours() -> None:
-    family = Configuration("v", (1,), 0.0)
+    family = SteeringSpec(vector="v", layer=1, alpha=0.0)
     assert [c.alpha for c in midpoints(family, [1.0, 2.0, 4.0], 2.0)] == [1.5, 3.0]
     assert [c.alpha for c in midpoints(family, [1.0, 2.0, 4.0], 4.0)] == [3.0]
     assert [c.alpha for c in midpoints(family, [1.0, 2.0, 4.0], 1.0)] == [0.5, 1.5]
@@ -66,6 +67,9 @@ def test_refinement_goes_halfway_to_the_neighbours() -> None:
         ({"vectors": ()}, "name each once"),
         ({"alphas": (float("nan"),)}, "finite"),
         ({"alphas": (0.0,)}, "unsteered"),
+        ({"action": "push"}, "known are ablate, add, clamp"),
+        ({"positions": ("all", "some")}, "Unknown kind of positions 'some'"),
+        ({"scale": "huge"}, "Unknown scale 'huge'"),
     ],
 )
 def test_a_grid_that_makes_no_sense_is_refused(changes: dict[str, object], message: str) -> None:

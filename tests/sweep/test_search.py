@@ -5,15 +5,17 @@ from collections.abc import Mapping
 import pytest
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.sweep.evaluation import Outcome
-from lm_eval_trust.sweep.grid import Configuration
 from lm_eval_trust.sweep.report import pareto_front
 from lm_eval_trust.sweep.search import Trial, _ranked, perplexity_of, score_of
 from lm_eval_trust.sweep.settings import Limits, SweepSettings
 
 
 def trial(alpha: float, score: float | None, perplexity: float, allowed: bool = True) -> Trial:
-    return Trial(Configuration("v", (1,), alpha), perplexity, 0.0, allowed, None, score)
+    return Trial(
+        SteeringSpec(vector="v", layer=1, alpha=alpha), perplexity, 0.0, allowed, None, score
+    )
 
 
 def outcome(scores: Mapping[str, float]) -> Outcome:
