@@ -18,7 +18,6 @@ from support.conformance import PROXY_ALPHA, SETUPS, SHAPES, Case, random_vector
 from support.reference import Reference, ReferenceEnsemble, ReferenceModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_trust.steering.actions import ACTIONS
 from lm_eval_trust.steering.spec import POSITIONS
 
 Loaded = Callable[[Path], tuple[Any, Any]]
@@ -28,6 +27,10 @@ Loaded = Callable[[Path], tuple[Any, Any]]
 #: others share their code with one of these, and SmolLM2 takes its time: they meet each action and
 #: each position once.
 _THOROUGH = ("steered_amber", "lora_amber", "proxy_amber")
+#: Of this project; those that other packages add are theirs to test.
+_ACTIONS = ("add", "clamp", "ablate")
+#: The case that every property meets also where slow tests are left out.
+_QUICK = ("steered_amber", "multi-head", "add", "generated")
 
 
 def _cases(setups: dict[str, tuple[str, ...]]) -> list[pytest.param]:
@@ -35,16 +38,21 @@ def _cases(setups: dict[str, tuple[str, ...]]) -> list[pytest.param]:
         pytest.param(
             choice := (setup, shape, action, positions),
             id="-".join(choice),
-            marks=[pytest.mark.model, pytest.mark.slow] if shape == "SmolLM2" else [],
+            marks=_marks(choice),
         )
         for setup, shapes in setups.items()
         for shape in shapes
         for action, positions in (
-            itertools.product(ACTIONS, POSITIONS)
+            itertools.product(_ACTIONS, POSITIONS)
             if setup in _THOROUGH and shape != "SmolLM2"
-            else zip(ACTIONS, POSITIONS, strict=True)
+            else zip(_ACTIONS, POSITIONS, strict=True)
         )
     ]
+
+
+def _marks(choice: tuple[str, ...]) -> list[pytest.MarkDecorator]:
+    of_model = [pytest.mark.model] if choice[1] == "SmolLM2" else []
+    return of_model + ([] if choice == _QUICK else [pytest.mark.slow])
 
 
 #: One wrapper meets every model, the others meet one.

@@ -115,7 +115,9 @@ class ReferenceModel(Reference):
                 difference = vector
             elif step.action == "clamp":
                 difference = (step.target - along) * unit
-            else:
+            elif step.action == "ablate":
                 difference = -along * unit
+            else:
+                raise ValueError(f"There is no independent formulation of {step.action}.")
             changed[0, place] = state + step.alpha * difference
         return changed
