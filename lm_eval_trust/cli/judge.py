@@ -82,9 +82,9 @@ def run(args: argparse.Namespace) -> int:
 def run_judge(args: argparse.Namespace) -> int:
     """Judge saved answers and print the new scores."""
     from lm_eval_trust.core.saved_runs import find_runs
-    from lm_eval_trust.evaluate.rejudge import Request, judge_again, scores
+    from lm_eval_trust.evaluate.rejudge import Rejudgement, judge_again, scores
 
-    request = Request(args.truth_judge, args.toxicity_judge, _metadata(args.metadata))
+    request = Rejudgement(args.truth_judge, args.toxicity_judge, _metadata(args.metadata))
     for found in find_runs([Path(path) for path in args.results]):
         written = judge_again(found, request, args.out)
         print(written)

@@ -1,8 +1,7 @@
-"""Judging saved answers anew: the harness's own scoring, with another judge and no model.
+"""Judging saved answers again: the harness's own scoring, with another judge and no model.
 
-The saved rows and answers are handed to the harness in place of a benchmark and a model, so the
-metrics, their aggregation and their standard errors are the task's own. What the judge does not
-touch stays as it was.
+The harness is given the saved rows and answers in place of a benchmark and a model, so metrics,
+aggregation and standard errors are the task's own. Everything else in the results is kept.
 """
 
 from __future__ import annotations
@@ -34,20 +33,20 @@ from lm_eval_trust.evaluate.harness import own_tasks, task_manager
 from lm_eval_trust.judges.calibration_store import in_words
 from lm_eval_trust.judges.registry import CHOICES, MINI_TOXICITY, MINI_TRUTH, TOXICITY, TRUTH
 
-#: Settings of judges, by what they judge; the embedded world's tasks have their own.
+#: Settings of judges, by what they judge; the embedded world's tasks have settings of their own.
 _TRUTH_SETTINGS = (TRUTH.setting, MINI_TRUTH.setting)
 _TOXICITY_SETTINGS = (TOXICITY.setting, MINI_TOXICITY.setting)
-#: The harness's own number of resamples, for runs that do not tell theirs.
+#: The harness's default number of resamples, for runs that do not record theirs.
 _BOOTSTRAP = 100_000
 
 
 @dataclass(frozen=True)
-class Request:
-    """Who is to judge; without a name, every task's saved judge judges again.
+class Rejudgement:
+    """Which judges judge again; without any, each task's own judge does.
 
     Attributes:
-        truth: Spec of the judge of truth; empty to leave truth as it is.
-        toxicity: Spec of the judge of toxicity; empty likewise.
+        truth: Spec of the judge of truth; empty to keep the verdicts on truth.
+        toxicity: Spec of the judge of toxicity; empty to keep the verdicts on toxicity.
         settings: Further metadata, such as ``judge_base_url``.
     """
 
@@ -56,10 +55,10 @@ class Request:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def metadata_for(self, saved: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return what a task with this metadata is told to be judged anew.
+        """Return the metadata to judge a task with, or ``None`` if it is not judged again.
 
-        ``None`` where it is not to be judged. Nothing is left that was said of the old judge. The
-        harness tells every task all metadata; a judged one has noted its judge's version.
+        The record of the old judge is removed. The harness passes all metadata to every task; a
+        judged one is recognised by its judge's version.
         """
         for spec, names in ((self.truth, _TRUTH_SETTINGS), (self.toxicity, _TOXICITY_SETTINGS)):
             for name in names:
@@ -71,29 +70,29 @@ class Request:
         return None
 
 
-def judge_again(run: SavedRun, request: Request, out: Path | None = None) -> Path:
-    """Judge the saved answers of a run and write results as the harness does.
+def judge_again(run: SavedRun, request: Rejudgement, out: Path | None = None) -> Path:
+    """Judge the saved answers of a run again, and write results in the harness's format.
 
     Args:
         run: Results with their samples.
-        request: Who is to judge.
-        out: Folder for the new files, where the run's own folder name is kept; by default a
-            folder ``judged`` beside the run's files.
+        request: Which judges judge.
+        out: Folder in which the run's folder name is kept for the new files; by default they go
+            into a folder ``judged`` beside the run's files.
 
     Returns:
         The new results file.
 
     Raises:
-        InputError: No task of the run can be judged so, a judge is not available, or samples are
-            damaged.
+        InputError: No task of the run can be judged by these judges, a judge is not available,
+            or samples are damaged.
         ExternalError: A judge failed; its verdicts so far are kept.
     """
     told = {task: _told(run, task, request) for task in run.tasks}
     wanted = {task: metadata for task, metadata in told.items() if metadata}
     if not wanted:
         raise InputError(
-            f"{run.path} has no saved samples of a task that the asked judge judges; it has "
-            f"samples of {', '.join(run.tasks) or 'none'} (lm_eval saves them by --log_samples)."
+            f"{run.path} has no saved samples of a task that these judges can judge; it has "
+            f"samples of {', '.join(run.tasks) or 'none'} (lm_eval saves them with --log_samples)."
         )
     results = {**run.results, "results": dict(run.results["results"])}
     samples = {task: run.samples(task) for task in run.tasks}
@@ -109,10 +108,10 @@ def judge_again(run: SavedRun, request: Request, out: Path | None = None) -> Pat
 
 
 class SavedAnswers(LM):  # type: ignore[misc]
-    """A model that has said all already.
+    """A stub model that replays saved answers.
 
     Args:
-        samples: What was saved, in the order of the rows.
+        samples: The saved samples, in the order of the rows.
     """
 
     def __init__(self, samples: Sequence[Sample]) -> None:
@@ -124,15 +123,15 @@ class SavedAnswers(LM):  # type: ignore[misc]
         return [str(self._samples[r.doc_id]["resps"][r.idx][0]) for r in requests]
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
-        """Refuse: no judged task asks for it."""
-        raise NotImplementedError("Saved answers hold no log-likelihoods.")
+        """Refuse: no judged task needs log-likelihoods."""
+        raise NotImplementedError("Saved answers have no log-likelihoods.")
 
     def loglikelihood_rolling(self, requests: Sequence[Instance]) -> list[float]:
-        """Refuse: no judged task asks for it."""
-        raise NotImplementedError("Saved answers hold no log-likelihoods.")
+        """Refuse: no judged task needs log-likelihoods."""
+        raise NotImplementedError("Saved answers have no log-likelihoods.")
 
 
-def _told(run: SavedRun, task: str, request: Request) -> dict[str, Any] | None:
+def _told(run: SavedRun, task: str, request: Rejudgement) -> dict[str, Any] | None:
     saved = run.results["configs"][task].get("metadata") or {}
     return request.metadata_for(saved) if task in own_tasks() else None
 
@@ -140,9 +139,9 @@ def _told(run: SavedRun, task: str, request: Request) -> dict[str, Any] | None:
 def _scored(
     run: SavedRun, task: str, samples: Sequence[Sample], metadata: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what the harness finds of a task's saved answers under a judge."""
+    """Return the harness's results on a task's saved answers with another judge."""
     if not samples:
-        raise InputError(f"{run.samples_file(task)} holds no samples.")
+        raise InputError(f"{run.samples_file(task)} contains no samples.")
     rows = [sample["doc"] for sample in samples]
     loaded = task_manager({**metadata, SAVED_ROWS: rows}).load([task])
     iterations = (run.results.get("config") or {}).get("bootstrap_iters")
@@ -155,7 +154,7 @@ def _scored(
 
 
 def _merged(saved: Sequence[Sample], judged: Sequence[Sample]) -> list[Sample]:
-    """Return the saved samples with the new verdicts and metrics in place of the old ones."""
+    """Return the saved samples with the new verdicts and metrics."""
     merged = []
     for old, new in zip(saved, judged, strict=True):
         stale = set(old.get("metrics", ()))
@@ -167,7 +166,7 @@ def _merged(saved: Sequence[Sample], judged: Sequence[Sample]) -> list[Sample]:
 
 
 def _put(results: dict[str, Any], run: SavedRun, task: str, found: Mapping[str, Any]) -> None:
-    """Put a task's new figures in place of the old ones."""
+    """Replace a task's results by the new ones."""
     results["results"][task] = found["results"][task]
     for part in ("configs", "versions", "higher_is_better"):
         results[part] = {**results.get(part, {}), task: found[part][task]}
@@ -177,7 +176,7 @@ def _put(results: dict[str, Any], run: SavedRun, task: str, found: Mapping[str, 
 
 
 def _aggregate_groups(results: dict[str, Any], judged: set[str]) -> None:
-    """Compute our groups anew; of groups that are not ours, take out what may not hold any more."""
+    """Aggregate our groups again; drop other groups that contain a judged task."""
     index = task_manager().task_index
     groups = dict(results.get("groups") or {})
     for name, members in (results.get("group_subtasks") or {}).items():
@@ -202,7 +201,7 @@ def _aggregate_groups(results: dict[str, Any], judged: set[str]) -> None:
 
 @dataclass
 class _Members(Group):  # type: ignore[misc]
-    """A group that knows its tasks by name alone."""
+    """A group that knows only the names of its tasks."""
 
     members: tuple[str, ...] = ()
 
@@ -211,7 +210,7 @@ class _Members(Group):  # type: ignore[misc]
 
 
 def scores(path: Path) -> Iterator[str]:
-    """Yield a line for every judged task of a results file: score, judge, and how good that is."""
+    """Yield a line for each judged task of a results file: score, judge and its calibration."""
     results = read_run(path).results
     for task in results[JUDGED_FROM]["tasks"]:
         found, metadata = results["results"][task], results["configs"][task]["metadata"]

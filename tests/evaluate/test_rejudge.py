@@ -19,7 +19,7 @@ from support.saved_runs import save_run
 from lm_eval_trust import cli
 from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.saved_runs import find_runs, read_run
-from lm_eval_trust.evaluate.rejudge import Request, judge_again
+from lm_eval_trust.evaluate.rejudge import Rejudgement, judge_again
 
 MINI = ["trust_suite_mini"]
 TRUTH = "trust_truthfulqa_mini"
@@ -46,7 +46,7 @@ def test_a_second_judgement_is_what_a_run_with_that_judge_gives(
     server.yes = false_for_odd
     path, before = save_run(tmp_path, MINI, answer, limit=12)
     settings = {"judge_base_url": server.address}
-    written = judge_again(read_run(path), Request(truth="openai:judge", settings=settings))
+    written = judge_again(read_run(path), Rejudgement(truth="openai:judge", settings=settings))
     there = {"mini_truth_judge": "openai:judge", **settings}
     fresh_path, fresh = save_run(tmp_path / "fresh", MINI, answer, limit=12, **there)
     after = judged(written)
@@ -61,7 +61,7 @@ def test_a_second_judgement_is_what_a_run_with_that_judge_gives(
 
 def test_what_is_not_judged_stays_as_it_was(tmp_path: Path) -> None:
     path, _ = save_run(tmp_path, MINI, answer, limit=6)
-    written = judge_again(read_run(path), Request(truth="reference"))
+    written = judge_again(read_run(path), Rejudgement(truth="reference"))
     before, after = judged(path), judged(written)
     assert after["model_name"] == "owner/scripted"
     for task in ("trust_toxigen_mini", "trust_sst2_mini"):
@@ -73,7 +73,7 @@ def test_what_is_not_judged_stays_as_it_was(tmp_path: Path) -> None:
 
 def test_the_harness_finds_and_loads_the_new_files(tmp_path: Path) -> None:
     path, _ = save_run(tmp_path, [TRUTH], answer, limit=6)
-    written = judge_again(read_run(path), Request(truth="reference"))
+    written = judge_again(read_run(path), Rejudgement(truth="reference"))
     names = [str(file) for file in written.parent.iterdir()]
     assert get_results_filenames(names) == [str(written)]
     (samples,) = get_sample_results_filenames(names)
@@ -84,7 +84,7 @@ def test_the_harness_finds_and_loads_the_new_files(tmp_path: Path) -> None:
 
 def test_a_folder_is_searched_and_second_judgements_in_it_are_left_out(tmp_path: Path) -> None:
     path, _ = save_run(tmp_path, [TRUTH], answer, limit=4)
-    written = judge_again(read_run(path), Request(truth="reference"))
+    written = judge_again(read_run(path), Rejudgement(truth="reference"))
     assert [run.path for run in find_runs([tmp_path, path])] == [path]
     assert [run.path for run in find_runs([written])] == [written]
 
@@ -102,19 +102,19 @@ def test_real_answers_need_no_data_and_rescued_ones_no_first_verdict(
     monkeypatch.setenv("LM_EVAL_TRUST_DATA", str(tmp_path))
     server.faults, server.yes = [], lambda prompt: 0.75
     (run,) = find_runs([Path(folder)])
-    found = judged(judge_again(run, Request()))["results"]["trust_truthfulqa"]
+    found = judged(judge_again(run, Rejudgement()))["results"]["trust_truthfulqa"]
     assert found["truth,none"] == 1.0 and found["sample_len"] == 5
-    again = judge_again(run, Request(truth="reference"), tmp_path / "out")
+    again = judge_again(run, Rejudgement(truth="reference"), tmp_path / "out")
     assert judged(again)["results"]["trust_truthfulqa"]["trust_score,none"] > 0.0
 
 
 def test_nothing_to_judge_is_an_error_that_says_what_there_is(tmp_path: Path) -> None:
     path, _ = save_run(tmp_path, ["trust_sst2_mini"], answer, limit=4)
     with pytest.raises(InputError, match="samples of trust_sst2_mini"):
-        judge_again(read_run(path), Request(truth="reference"))
+        judge_again(read_run(path), Rejudgement(truth="reference"))
     read_run(path).samples_file("trust_sst2_mini").unlink()
     with pytest.raises(InputError, match=r"samples of none .*--log_samples"):
-        judge_again(read_run(path), Request(truth="reference"))
+        judge_again(read_run(path), Rejudgement(truth="reference"))
 
 
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_damaged_samples_are_named(tmp_path: Path) -> None:
     file = read_run(path).samples_file(TRUTH)
     file.write_text(file.read_text()[:-40])
     with pytest.raises(InputError, match=re.escape(str(file))):
-        judge_again(read_run(path), Request(truth="reference"))
+        judge_again(read_run(path), Rejudgement(truth="reference"))
 
 
 def test_a_copied_folder_is_judged_elsewhere(
