@@ -20,7 +20,7 @@ from lm_eval_trust.checkpoints import folders
 from lm_eval_trust.checkpoints.budget import Budget
 from lm_eval_trust.checkpoints.listing import Listing
 from lm_eval_trust.core.errors import ExternalError, InputError
-from lm_eval_trust.core.retry import StoppedError
+from lm_eval_trust.core.retry import Cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Shelf:
         Raises:
             InputError: It is larger than the budget, or the budget is taken up by others that
                 this thread uses itself.
-            StoppedError: The store was closed.
+            Cancelled: The store was closed.
             Exception: Whatever ``fetch`` raises.
         """
         self._check_size(listing)
@@ -119,7 +119,7 @@ class Shelf:
 
         Raises:
             InputError: It is larger than the budget.
-            StoppedError: It is no longer wanted, or the store was closed.
+            Cancelled: It is no longer wanted, or the store was closed.
             Exception: Whatever ``fetch`` raises.
         """
         self._check_size(listing)
@@ -172,7 +172,7 @@ class Shelf:
             try:
                 fetch(listing, place.folder, _running(place))
                 place.whole = True
-            except StoppedError:
+            except Cancelled:
                 # For the sake of another that was asked for: wait until there is room again.
                 logger.info("The download of %s gave way", listing.folder_name)
             finally:
@@ -190,7 +190,7 @@ class Shelf:
         name = listing.folder_name
         while True:
             if not wanted():
-                raise StoppedError
+                raise Cancelled
             place = self._places.get(name)
             if place is not None and place.whole:
                 return place

@@ -18,7 +18,7 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from lm_eval_trust.checkpoints.listing import HubFile
 from lm_eval_trust.core.errors import ExternalError
-from lm_eval_trust.core.retry import CutShortError, Patience, StoppedError, persist
+from lm_eval_trust.core.retry import Cancelled, RetryPolicy, TruncatedResponseError, retry
 
 #: What the name of a file ends in until all of it has come and its checksum is right.
 PARTIAL = ".part"
@@ -91,7 +91,7 @@ class PartialFile:
 
 
 def download(
-    url: str, file: HubFile, target: Path, patience: Patience, stop: threading.Event
+    url: str, file: HubFile, target: Path, policy: RetryPolicy, stop: threading.Event
 ) -> None:
     """Fetch a file.
 
@@ -99,20 +99,20 @@ def download(
         url: Where the Hub has it.
         file: Its size and checksum.
         target: Where it goes; until it is whole, it lies beside under a name with ``.part``.
-        patience: When to give up.
+        policy: When to give up.
         stop: Ends the download; what has come stays.
 
     Raises:
-        StoppedError: ``stop`` was set.
+        Cancelled: ``stop`` was set.
         ExternalError: The bytes are wrong time after time.
         Exception: What the Hub's client raises when the Hub refuses, or stays silent.
     """
     with _partial(target.with_name(target.name + PARTIAL), file) as partial:
         for _ in range(_TRIES_OF_WRONG_BYTES):
             try:
-                persist(
-                    lambda: _go_on(url, file, partial, patience.timeout, stop),
-                    patience,
+                retry(
+                    lambda: _go_on(url, file, partial, policy.timeout, stop),
+                    policy,
                     stop,
                     progress=lambda: partial.size,
                 )
@@ -144,10 +144,10 @@ def _go_on(
             partial.restart()
         for block in response.iter_bytes():
             if stop.is_set():
-                raise StoppedError
+                raise Cancelled
             partial.write(block)
     if partial.size < file.size:
-        raise CutShortError(f"{url} ended after {partial.size} of {file.size} bytes")
+        raise TruncatedResponseError(f"{url} ended after {partial.size} of {file.size} bytes")
 
 
 @contextmanager

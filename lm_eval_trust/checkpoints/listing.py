@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 from lm_eval_trust.checkpoints.checkpoint import Checkpoint
 from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.provenance import PROVENANCE_FILE
-from lm_eval_trust.core.retry import HTTP_ERROR, CutShortError, Patience, persist
+from lm_eval_trust.core.retry import HTTP_ERROR, RetryPolicy, TruncatedResponseError, retry
 from lm_eval_trust.models.sources import ModelIdentity, hub_errors
 
 _ALWAYS = (
@@ -115,23 +115,23 @@ class Listing:
         return ModelIdentity(self.location, self.revision, self.commit)
 
 
-def list_checkpoint(checkpoint: Checkpoint, patience: Patience, stop: threading.Event) -> Listing:
+def list_checkpoint(checkpoint: Checkpoint, policy: RetryPolicy, stop: threading.Event) -> Listing:
     """Ask the Hub for a checkpoint's commit and files.
 
     Raises:
         MissingCheckpointError: The revision is gone, or has no configuration or weights.
         InputError: There is no such repository, or it is not open to this user.
         ExternalError: The Hub cannot be reached.
-        StoppedError: ``stop`` was set.
+        Cancelled: ``stop`` was set.
     """
     location, revision = checkpoint.location, str(checkpoint.revision)
     api = HfApi()
     with hub_answers(location, revision):
-        info = persist(
+        info = retry(
             lambda: api.model_info(
-                location, revision=revision, files_metadata=True, timeout=patience.timeout
+                location, revision=revision, files_metadata=True, timeout=policy.timeout
             ),
-            patience,
+            policy,
             stop,
         )
     files = _needed(_described(entry) for entry in info.siblings or ())
@@ -150,7 +150,7 @@ def list_revisions(hub: str) -> tuple[str, ...]:
         ExternalError: The Hub cannot be reached.
     """
     with hub_answers(hub, "main"):
-        refs = persist(lambda: HfApi().list_repo_refs(hub), Patience(), threading.Event())
+        refs = retry(lambda: HfApi().list_repo_refs(hub), RetryPolicy(), threading.Event())
     return tuple(dict.fromkeys(ref.name for ref in (*refs.branches, *refs.tags)))
 
 
@@ -182,7 +182,7 @@ def hub_answers(location: str, revision: str) -> Iterator[None]:
         raise ExternalError(
             f"What answered for {location} at {revision} is no Hub; check HF_ENDPOINT and proxies."
         ) from error
-    except (HTTP_ERROR, CutShortError) as error:
+    except (HTTP_ERROR, TruncatedResponseError) as error:
         raise ExternalError(
             f"The Hub cannot be reached for {location} at {revision}: {error or type(error)}. "
             f"What has come is kept; run again to go on."

@@ -26,7 +26,7 @@ from lm_eval_trust.checkpoints.listing import (
     list_checkpoint,
 )
 from lm_eval_trust.core.errors import ExternalError, TrustError
-from lm_eval_trust.core.retry import Patience, StoppedError
+from lm_eval_trust.core.retry import Cancelled, RetryPolicy
 from lm_eval_trust.mini.members import is_mini
 from lm_eval_trust.models.sources import Source, find_source
 
@@ -44,7 +44,7 @@ class CheckpointStore:
     """
 
     def __init__(
-        self, folder: Path, budget: Budget | None = None, patience: Patience | None = None
+        self, folder: Path, budget: Budget | None = None, policy: RetryPolicy | None = None
     ) -> None:
         """Name the place; nothing is written before a checkpoint is asked for.
 
@@ -52,11 +52,11 @@ class CheckpointStore:
             folder: Where checkpoints go. What a killed process left there is gone on with when
                 it is asked for, and deleted when its place is needed.
             budget: What may lie there at any moment; by default without limit.
-            patience: When to give up on the Hub.
+            policy: When to give up on the Hub.
         """
         self._folder = folder
         self._budget = budget or Budget()
-        self._patience = patience or Patience()
+        self._policy = policy or RetryPolicy()
         self._guard = threading.Lock()
         self._closing = threading.Event()
         self._listings: dict[Checkpoint, Listing] = {}
@@ -158,7 +158,7 @@ class CheckpointStore:
         """Return what the Hub has; asked once, so that a revision that moves changes nothing."""
         found = self._listings.get(checkpoint)
         if found is None:
-            found = list_checkpoint(checkpoint, self._patience, self._closing)
+            found = list_checkpoint(checkpoint, self._policy, self._closing)
             found = self._listings.setdefault(checkpoint, found)
         return found
 
@@ -183,7 +183,7 @@ class CheckpointStore:
             try:
                 wanted = partial(self._is_queued, checkpoint)
                 self._shelf().stock(self._listing(checkpoint), self._fetch, wanted)
-            except StoppedError:
+            except Cancelled:
                 logger.debug("%s is not fetched in advance any more", checkpoint.name)
             except TrustError as error:
                 logger.warning("%s cannot be fetched in advance: %s", checkpoint.name, error)
@@ -199,7 +199,7 @@ class CheckpointStore:
                     target = folder / file.name
                     if not target.is_file() or target.stat().st_size != file.size:
                         url = hf_hub_url(listing.location, file.name, revision=listing.commit)
-                        download(url, file, target, self._patience, stop)
+                        download(url, file, target, self._policy, stop)
         finally:
             with self._guard:
                 self._seconds += time.monotonic() - start
@@ -223,7 +223,7 @@ def _find_here(checkpoint: Checkpoint) -> Source:
 def _stopping_is_an_error(checkpoint: Checkpoint) -> Iterator[None]:
     try:
         yield
-    except StoppedError as error:
+    except Cancelled as error:
         raise ExternalError(f"The store was closed before {checkpoint.name} had come.") from error
 
 

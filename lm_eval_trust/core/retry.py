@@ -1,4 +1,8 @@
-"""How often and how long something that the Hub refused is tried again."""
+"""Retrying requests over the network: how often, how long to wait, and which errors are temporary.
+
+Our own rather than tenacity: waits follow ``Retry-After`` and the Hub's quota header, attempts that
+made progress do not count as failures, and another thread can end a wait at once.
+"""
 
 from __future__ import annotations
 
@@ -16,32 +20,33 @@ from huggingface_hub.errors import HfHubHTTPError
 
 Answer = TypeVar("Answer")
 
-#: What every error of the Hub client's HTTP library derives from: answers that are errors,
-#: timeouts, cut connections. Which library that is depends on the client's version.
+#: Base class of all errors of the Hub client's HTTP library: error responses, timeouts, lost
+#: connections. Which library that is depends on the client's version.
 HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
-_PASSING_STATUS = (408, 425, 429)
+#: Statuses that are temporary besides 5xx: timeout, conflict, too early, rate limit.
+_TEMPORARY_STATUS = (408, 409, 425, 429)
 _USED_UP = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)")
-#: Seconds; a server that asks for more is not waited for that long.
+#: Seconds; longer waits that a server asks for are cut to this.
 _LONGEST_ASKED = 900.0
 
 
-class StoppedError(Exception):
-    """The download is not wanted any more."""
+class Cancelled(Exception):
+    """The result is no longer wanted."""
 
 
-class CutShortError(Exception):
-    """An answer ended early without the HTTP library's noticing."""
+class TruncatedResponseError(Exception):
+    """A response ended early without the HTTP library noticing."""
 
 
 @dataclass(frozen=True)
-class Patience:
-    """When to give up.
+class RetryPolicy:
+    """When to retry and when to give up.
 
     Attributes:
-        tries: Attempts in a row that bring nothing new.
+        tries: Attempts in a row without progress before giving up.
         first_wait: Seconds before the second attempt, doubled before each further one; half of
-            every wait is drawn at random, so that many clients do not come back at once.
-        longest_wait: Seconds that no wait exceeds unless the server asks for more.
+            each wait is random, so that many clients do not return at once.
+        longest_wait: Longest wait in seconds, unless the server asks for more.
         timeout: Seconds of silence after which a connection counts as lost.
     """
 
@@ -56,54 +61,63 @@ class Patience:
         return max(span * random.uniform(0.5, 1), min(_asked_wait(error), _LONGEST_ASKED))
 
 
-def persist(
+def is_temporary(error: Exception) -> bool:
+    """Return whether another attempt may succeed: no response, or one of a temporary problem."""
+    status = status_of(error)
+    return status is None or status in _TEMPORARY_STATUS or status >= 500
+
+
+def status_of(error: Exception) -> int | None:
+    """Return the status of an error response, or ``None`` if there was no response."""
+    response = getattr(error, "response", None)
+    return None if response is None else int(response.status_code)
+
+
+def retry(
     attempt: Callable[[], Answer],
-    patience: Patience,
+    policy: RetryPolicy,
     stop: threading.Event,
+    *,
+    errors: tuple[type[Exception], ...] = (HTTP_ERROR, TruncatedResponseError),
+    temporary: Callable[[Exception], bool] = is_temporary,
     progress: Callable[[], int] = lambda: 0,
+    before_wait: Callable[[Exception, float], None] = lambda error, seconds: None,
 ) -> Answer:
-    """Return what ``attempt`` returns, as soon as it does.
+    """Return the result of the first attempt that succeeds.
 
     Args:
-        attempt: Talks to the Hub.
-        patience: When to give up.
+        attempt: Makes the request.
+        policy: When to give up.
         stop: Ends the waiting.
-        progress: A number that grows when an attempt that failed brought something.
+        errors: What a failed attempt raises; anything else passes through.
+        temporary: Tells whether another attempt may succeed after such an error.
+        progress: A number that grows when a failed attempt made progress.
+        before_wait: Called with the error and the seconds before each wait.
 
     Raises:
-        StoppedError: ``stop`` was set while waiting.
-        Exception: The last attempt's, or one that another attempt would not change.
+        Cancelled: ``stop`` was set while waiting.
+        Exception: The last attempt's error, or one that is not temporary.
     """
     failures, reached = 0, progress()
     while True:
         try:
             return attempt()
-        except (HTTP_ERROR, CutShortError) as error:
+        except errors as error:
             failures = 1 if progress() > reached else failures + 1
             reached = max(reached, progress())
-            if failures >= patience.tries or not _passes(error):
+            if failures >= policy.tries or not temporary(error):
                 raise
-            if stop.wait(patience.wait(failures, error)):
-                raise StoppedError from error
-
-
-def _passes(error: Exception) -> bool:
-    """Tell whether another attempt may succeed."""
-    status = status_of(error)
-    return status is None or status in _PASSING_STATUS or status >= 500
-
-
-def status_of(error: Exception) -> int | None:
-    """Return the status that the Hub answered with, or ``None`` if it did not answer."""
-    response = getattr(error, "response", None)
-    return None if response is None else int(response.status_code)
+            seconds = policy.wait(failures, error)
+            before_wait(error, seconds)
+            if stop.wait(seconds):
+                raise Cancelled from error
 
 
 def _asked_wait(error: Exception) -> float:
-    """Return the seconds that the server asks to wait, else 0.
+    """Return the seconds that the server asks to wait, or 0.
 
-    ``Retry-After`` gives a number or a date. The Hub's ``RateLimit: "api";r=0;t=55`` says that
-    nothing is left of the quota for 55 seconds (draft-ietf-httpapi-ratelimit-headers).
+    ``Retry-After`` is a number or a date. The Hub's ``RateLimit: "api";r=0;t=55`` means that
+    the quota is used up for 55 seconds (draft-ietf-httpapi-ratelimit-headers).
     """
     response = getattr(error, "response", None)
     if response is None:

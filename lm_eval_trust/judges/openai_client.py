@@ -10,32 +10,26 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from lm_eval_trust.core.errors import ExternalError, InputError
-from lm_eval_trust.core.retry import Patience
+from lm_eval_trust.core.retry import Cancelled, RetryPolicy, is_temporary, retry, status_of
 from lm_eval_trust.judges.settings import JudgeSettings
 
 Reply = TypeVar("Reply")
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 OPENAI = "https://api.openai.com/v1"
-#: Statuses that another attempt may change; 5xx as well.
-_PASSING = (408, 409, 425, 429)
 _NO_QUOTA = "insufficient_quota"
 _SHOWN = 300
 
 
 class MalformedReplyError(Exception):
-    """A reply without the fields that the protocol has."""
-
-
-class StoppedError(Exception):
-    """Another request failed for good, so this one is not wanted any more."""
+    """A reply lacks fields of the protocol."""
 
 
 class Server:
     """One server, shared by all threads of a judge.
 
     Args:
-        settings: Address, patience and budget.
+        settings: Address, timeout, retries and budget.
 
     Raises:
         InputError: The ``openai`` package is missing, or OpenAI's own server has no key.
@@ -46,7 +40,7 @@ class Server:
         self.budget = Budget(settings)
         self.stopped = threading.Event()
         self._key = os.environ.get(KEY_VARIABLE, "")
-        self._patience = Patience(tries=settings.tries, first_wait=0.5, timeout=settings.timeout)
+        self._policy = RetryPolicy(tries=settings.tries, first_wait=0.5, timeout=settings.timeout)
         self._resume_at = 0.0
         self._openai = _openai()
         if not self._key and self.address == OPENAI:
@@ -70,49 +64,62 @@ class Server:
         usage: Callable[[Reply], tuple[int, int] | None],
         adapt: Callable[[Exception], bool],
     ) -> Reply:
-        """Return the reply to a request, tried again while it fails in passing.
+        """Return the reply to a request, which is repeated while its failures are temporary.
 
         Args:
-            request: Sends it by the client that it is given; raises
-                :class:`MalformedReplyError` for a reply that is none.
+            request: Sends it with the client that it is given; raises
+                :class:`MalformedReplyError` if the reply lacks fields of the protocol.
             sent: All text of the request, for the budget.
-            reply_tokens: Tokens of the reply at most.
-            usage: Tokens (sent, received) of a reply, where the server counted them.
-            adapt: Told of each error, changes the request where that helps, and says whether it
+            reply_tokens: Most tokens that the reply may have.
+            usage: Returns a reply's numbers of tokens (sent, received), if the server counted.
+            adapt: Given an error, changes the request if that can help, and returns whether it
                 did.
 
         Raises:
-            StoppedError: :attr:`stopped` was set meanwhile.
-            ExternalError: The last attempt failed, another would not help, or the budget is spent.
+            Cancelled: :attr:`stopped` was set.
+            ExternalError: The last attempt failed, the failure is final, or the budget is spent.
         """
-        failures = 0
-        while True:
-            self._wait_for_turn()
-            reserved = self.budget.reserve(sent, reply_tokens)
-            cost = reserved  # what a request cost that got no answer, nobody says
-            try:
-                reply = request(self._client)
-                counted = usage(reply)
-                cost = self.budget.price(*counted) if counted else reserved
-                return reply
-            except (self._openai.OpenAIError, MalformedReplyError, ValueError) as error:
-                cost = 0.0 if hasattr(error, "status_code") else reserved
-                if adapt(error):
-                    continue
-                failures += 1
-                if failures >= self._patience.tries or not _passes(error):
-                    raise self._failed(error, failures) from None
-                self._hold_back(failures, error)
-            finally:
-                self.budget.settle(reserved, cost)
+        errors = (self._openai.OpenAIError, MalformedReplyError, ValueError)
+        tries = 0
+
+        def attempt() -> Reply:
+            nonlocal tries
+            while True:
+                self._wait_for_turn()
+                reserved = self.budget.reserve(sent, reply_tokens)
+                cost = reserved  # nobody states the cost of a request without a reply
+                try:
+                    reply = request(self._client)
+                    counted = usage(reply)
+                    cost = self.budget.price(*counted) if counted else reserved
+                    return reply
+                except errors as error:
+                    cost = 0.0 if hasattr(error, "status_code") else reserved
+                    if not adapt(error):
+                        tries += 1
+                        raise
+                finally:
+                    self.budget.settle(reserved, cost)
+
+        try:
+            return retry(
+                attempt,
+                self._policy,
+                self.stopped,
+                errors=errors,
+                temporary=lambda error: is_temporary(error) and not _no_quota(error),
+                before_wait=self._hold_back,
+            )
+        except errors as error:
+            raise self._failed(error, tries) from None
 
     def check(self) -> None:
-        """Ask what models there are, to find a wrong key or address before it costs anything.
+        """List the server's models, to find a wrong key or address before anything is judged.
 
-        A server without such a page is fine.
+        A server without such a list is fine.
 
         Raises:
-            ExternalError: The key is refused, or nobody answers.
+            ExternalError: The key is refused, or there is no answer.
         """
         try:
             self._client.models.list()
@@ -127,20 +134,17 @@ class Server:
             return
 
     def _wait_for_turn(self) -> None:
-        """Wait while the server has asked all to hold back."""
+        """Wait while the server's rate limit holds back all threads."""
         while (rest := self._resume_at - time.monotonic()) > 0:
             if self.stopped.wait(rest):
                 break
         if self.stopped.is_set():
-            raise StoppedError
+            raise Cancelled
 
-    def _hold_back(self, failures: int, error: Exception) -> None:
-        """Let this thread wait; on a refusal for rate, all threads."""
-        span = self._patience.wait(failures, error)
-        if getattr(error, "status_code", None) == 429:
-            self._resume_at = max(self._resume_at, time.monotonic() + span)
-        elif self.stopped.wait(span):
-            raise StoppedError
+    def _hold_back(self, error: Exception, seconds: float) -> None:
+        """Hold back all threads if a request was refused by the rate limit."""
+        if status_of(error) == 429:
+            self._resume_at = max(self._resume_at, time.monotonic() + seconds)
 
     def _failed(self, error: Exception, tries: int) -> ExternalError:
         status = getattr(error, "status_code", None)
@@ -157,7 +161,7 @@ class Server:
         times = f"{tries} times" if tries > 1 else "once"
         return ExternalError(
             f"The judge's server {self.address} failed, asked {times}: {reason}. Check that it "
-            f"runs and serves this model."
+            f"is running and serves this model."
         )
 
     def _without_key(self, text: str) -> str:
@@ -179,13 +183,6 @@ def _openai() -> Any:
     return openai
 
 
-def _passes(error: Exception) -> bool:
-    status = getattr(error, "status_code", None)
-    if status is None:
-        return True
-    return (status in _PASSING or status >= 500) and not _no_quota(error)
-
-
 def _no_quota(error: Exception) -> bool:
     return getattr(error, "code", None) == _NO_QUOTA
 
@@ -196,22 +193,22 @@ def _reason(error: Exception) -> str:
     return text[:_SHOWN]
 
 
-#: Tokens that a server may add to a prompt for its chat template.
+#: Tokens that a server's chat template may add to a prompt.
 _TEMPLATE_TOKENS = 100
 _MILLION = 1e6
 
 
 @dataclass
 class Budget:
-    """Counts requests and their cost, for several threads at once.
+    """Limits requests and their cost, for several threads at once.
 
-    A request is let go when the budget bears the most that it can cost: a token for each byte. When
-    its true cost is known, the rest is free again.
+    A request may be sent if the budget covers the most that it can cost, at one token for each
+    byte. Once its true cost is known, the rest is available again.
 
     Attributes:
         settings: The limits and prices.
-        requests: Sent so far.
-        cost: Of all that were answered.
+        requests: Number of requests sent so far.
+        cost: Cost of all requests that were answered.
     """
 
     settings: JudgeSettings
@@ -222,10 +219,10 @@ class Budget:
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def reserve(self, sent: str, reply_tokens: int) -> float:
-        """Wait until a request is affordable, count it, and return what was set aside for it.
+        """Wait until a request is affordable, count it, and return the amount reserved for it.
 
         Raises:
-            ExternalError: It is not, and nothing in flight can change that.
+            ExternalError: It is not affordable, whatever the requests in flight turn out to cost.
         """
         most = self.price(len(sent.encode()) + _TEMPLATE_TOKENS, reply_tokens)
         with self._changed:
@@ -237,7 +234,7 @@ class Budget:
         return most
 
     def settle(self, reserved: float, cost: float) -> None:
-        """Replace what was set aside by what the request cost."""
+        """Replace the reserved amount by the request's cost."""
         with self._changed:
             self._in_flight -= 1
             self._reserved -= reserved
@@ -245,12 +242,12 @@ class Budget:
             self._changed.notify_all()
 
     def price(self, input_tokens: int, output_tokens: int) -> float:
-        """Return the cost of so many tokens."""
+        """Return the cost of these numbers of tokens."""
         prices = self.settings.price_input or 0.0, self.settings.price_output or 0.0
         return (input_tokens * prices[0] + output_tokens * prices[1]) / _MILLION
 
     def _bears(self, most: float) -> bool:
-        """Tell whether a request may go; raise where it never may."""
+        """Return whether a request is affordable now; raise if it never will be."""
         limit, cost_limit = self.settings.max_requests, self.settings.max_cost
         if limit is not None and self.requests >= limit:
             raise ExternalError(
@@ -261,6 +258,6 @@ class Budget:
         if self._in_flight:
             return False
         raise ExternalError(
-            f"The judge's budget of {cost_limit:g} does not bear another request of up to "
+            f"The judge's budget of {cost_limit:g} does not cover another request of up to "
             f"{most:.2g}; {self.cost:.4g} is spent. Raise judge_max_cost."
         )

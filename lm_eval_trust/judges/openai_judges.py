@@ -9,8 +9,9 @@ from typing import Any
 
 from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.retry import Cancelled
 from lm_eval_trust.judges.interface import Answer, Verdict
-from lm_eval_trust.judges.openai_client import Server, StoppedError, server_address
+from lm_eval_trust.judges.openai_client import Server, server_address
 from lm_eval_trust.judges.openai_requests import FORMS, tokens_of
 from lm_eval_trust.judges.prompts import Prompt
 from lm_eval_trust.judges.settings import JudgeSettings, joined, split_models
@@ -192,7 +193,7 @@ class RemoteEngine:
                     prompt = running.pop(done)
                     try:
                         verdict = done.result()
-                    except StoppedError:
+                    except Cancelled:
                         continue
                     except ExternalError as error:
                         failure = failure or error

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 from lm_eval_trust.checkpoints.checkpoint import Checkpoint
 from lm_eval_trust.checkpoints.listing import hub_answers
 from lm_eval_trust.core.errors import ExternalError, InputError
-from lm_eval_trust.core.retry import Patience, persist
+from lm_eval_trust.core.retry import RetryPolicy, retry
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.mini.members import is_mini
 from lm_eval_trust.models.sources import find_source
@@ -138,8 +138,8 @@ class Identities:
         """Return the commit of each branch and tag."""
         if repository not in self._commits:
             with hub_answers(repository, "main"):
-                refs = persist(
-                    lambda: HfApi().list_repo_refs(repository), Patience(), threading.Event()
+                refs = retry(
+                    lambda: HfApi().list_repo_refs(repository), RetryPolicy(), threading.Event()
                 )
             self._commits[repository] = {
                 ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)

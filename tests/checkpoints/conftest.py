@@ -13,7 +13,7 @@ from support.hub import Hub, Repository, hub_server, stand_in_model
 from lm_eval_trust.checkpoints.budget import Budget
 from lm_eval_trust.checkpoints.families import Checkpoint
 from lm_eval_trust.checkpoints.store import CheckpointStore
-from lm_eval_trust.core.retry import Patience
+from lm_eval_trust.core.retry import RetryPolicy
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def checkpoints() -> list[Checkpoint]:
 def store(tmp_path: Path, hub: Hub) -> Callable[..., CheckpointStore]:
     """Factory of stores that do not wait for long, all in one folder."""
 
-    def build(budget: Budget | None = None, **patience: float) -> CheckpointStore:
-        hurried = {"tries": 3, "first_wait": 0.01, "timeout": 5, **patience}
-        return CheckpointStore(tmp_path / "store", budget, Patience(**hurried))  # type: ignore[arg-type]
+    def build(budget: Budget | None = None, **policy: float) -> CheckpointStore:
+        hurried = {"tries": 3, "first_wait": 0.01, "timeout": 5, **policy}
+        return CheckpointStore(tmp_path / "store", budget, RetryPolicy(**hurried))  # type: ignore[arg-type]
 
     return build

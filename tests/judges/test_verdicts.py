@@ -99,7 +99,7 @@ def test_a_new_file_opened_by_twelve_at_once_never_fails(tmp_path: Path, rounds:
             assert list(pool.map(opened, [path] * 12)) == [path] * 12
 
 
-def test_a_file_that_is_no_database_is_told_of(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "v.sqlite").write_bytes(b"not a database " * 99)
     with pytest.raises(ExternalError, match=r"v\.sqlite.*move the file away"):
         VerdictStore("judge", tmp_path / "v.sqlite")
@@ -117,6 +117,7 @@ print(sum(bool(verdict.accepted) for verdict in verdicts))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(server: OpenAI, tmp_path: Path) -> None:
     """Only what was under way when it was killed, 8 at most, is asked for again."""
     server.yes = lambda prompt: 0.9 if "7" in prompt else 0.1
@@ -141,6 +142,7 @@ def answer(request: Instance) -> str:
     return "A: something."
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("brisk")
 def test_the_key_stands_nowhere(
     server: OpenAI,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lm_eval_trust.core import retry as patience
+from lm_eval_trust.core import retry
 from support.openai_server import OpenAI, openai_server
 
 
@@ -28,4 +28,4 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits that no server asked for are short."""
-    monkeypatch.setattr(patience.random, "uniform", lambda low, high: 0.002)
+    monkeypatch.setattr(retry.random, "uniform", lambda low, high: 0.002)
