@@ -15,7 +15,7 @@ from support.saved_runs import save_run
 from lm_eval_trust import cli
 from lm_eval_trust.core.saved_runs import read_run
 from lm_eval_trust.evaluate.harness import quick_calls, task_manager
-from lm_eval_trust.evaluate.rejudge import Request, judge_again
+from lm_eval_trust.evaluate.rejudge import Rejudgement, judge_again
 
 VALUES = {"race": [1.0, 0.0, 1.0]}
 
@@ -82,7 +82,7 @@ def test_a_real_second_judgement_stands_beside_its_source(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, _ = save_run(tmp_path, ["trust_truthfulqa_mini"], lambda request: "A: No.", limit=6)
-    judge_again(read_run(path), Request(truth="reference"))
+    judge_again(read_run(path), Rejudgement(truth="reference"))
     assert cli.main(["leaderboard", str(tmp_path)]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "Board 1 of 2" in printed and "judged again" in printed
