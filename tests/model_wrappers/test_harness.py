@@ -92,6 +92,7 @@ def answers(result: dict[str, Any]) -> list[str]:
     return [sample["resps"][0][0] for sample in result["samples"]["house_questions"]]
 
 
+@pytest.mark.slow
 def test_one_response_cache_serves_a_sweep_over_alpha(
     model: Callable[..., SteerableLM], task: TaskManager, tmp_path: Path
 ) -> None:
@@ -229,6 +230,7 @@ for alpha in (0, 3, 0):
 """
 
 
+@pytest.mark.slow
 def test_cached_requests_serve_every_alpha(
     model: Callable[..., SteerableLM], tiny_llama: Callable[..., Path], tmp_path: Path, task: Any
 ) -> None:

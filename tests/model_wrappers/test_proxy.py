@@ -170,7 +170,7 @@ def test_other_vocabularies_are_refused(tiny_llama: Llamas, tmp_path: Path) -> N
         ({"proxy_top_k": 0}, "leaves no token"),
         ({"proxy_top_p": 2}, "no probability"),
         ({"expert": "./nowhere"}, "no model folder"),
-        ({"expert_device": "abacus"}, "no device"),
+        ({"expert_device": "abacus"}, "is not a device"),
     ],
 )
 def test_bad_settings_are_refused(tiny_llama: Llamas, change: dict[str, Any], message: str) -> None:

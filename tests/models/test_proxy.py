@@ -67,6 +67,7 @@ GENERATION: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("settings", GENERATION, ids=str)
 def test_base_equal_to_the_antiexpert_gives_the_expert(

@@ -122,6 +122,7 @@ def test_steps_add_up(tiny_llama: Callable[..., Path], tmp_path: Path) -> None:
     assert distance(logits(load(tmp_path / "baked")), hooked) < 1e-4
 
 
+@pytest.mark.slow
 def test_the_stock_harness_gives_what_steered_amber_gives(
     tiny_llama: Callable[..., Path], tmp_path: Path
 ) -> None:

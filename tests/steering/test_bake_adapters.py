@@ -27,6 +27,8 @@ from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.steering.bake import Bake, bake
 from lm_eval_trust.steering.plan import SteeringPlan
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("steered", [True, False])
 def test_an_adapter_is_merged(

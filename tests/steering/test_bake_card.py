@@ -19,6 +19,8 @@ from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.steering.bake import Bake, bake
 from lm_eval_trust.steering.plan import SteeringPlan
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("card", "words"),
