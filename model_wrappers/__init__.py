@@ -1,1 +1,1 @@
-"""Harness models: Amber and steered Amber."""
+"""Harness models: Amber, steered, with an adapter, fine-tuned, or proxy-tuned."""

@@ -44,8 +44,8 @@ class ProxyAmber(Amber):
             base with the adapter switched on.
         antiexpert: Likewise.
         proxy_alpha: α.
-        proxy_top_k: Choose only among so many tokens that the base holds likeliest.
-        proxy_top_p: Choose only among the base's likeliest tokens that reach this probability.
+        proxy_top_k: Choose only among the base model's likeliest tokens, this many.
+        proxy_top_p: Choose only among the base model's likeliest tokens, up to this probability.
         expert_device: Device of the expert, the base model's if absent.
         antiexpert_device: Likewise.
         proxy_record: JSONL file for how far each generated answer was moved, token by token.

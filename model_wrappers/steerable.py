@@ -29,7 +29,7 @@ from lm_eval_trust.models.sources import Source, find_source, provenance_of_mode
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan
 
-#: How a run is executed; no answer depends on it.
+#: Arguments that no answer depends on.
 _EXECUTION_ARGUMENTS = frozenset(
     ("batch_size", "max_batch_size", "device", "parallelize", "max_memory_per_gpu", "device_map")
 )
@@ -278,9 +278,9 @@ def _source(pretrained: Any, arguments: Mapping[str, Any]) -> Source | None:
 
 
 def _identity(pretrained: Any, source: Source | None) -> str:
-    """Return what tells the model from all others."""
+    """Return the identity of the model."""
     if source is not None:
         return source.identity.text
-    # One file of many is told by its own argument; a model in memory has no name that tells its
-    # weights, so that its answers are never reused.
+    # One file of many is identified by its own argument. A model in memory has no name that
+    # identifies its weights, so its answers are never reused.
     return pretrained if isinstance(pretrained, str) else uuid.uuid4().hex

@@ -32,7 +32,7 @@ class Candidates:
     distribution before experts change it.
 
     Attributes:
-        top_k: The base model's so many likeliest tokens; ``None`` for no such limit.
+        top_k: Number of the base model's likeliest tokens to keep; ``None`` for no limit.
         top_p: The base model's likeliest tokens until their probability reaches this; ``None``
             for no such limit.
     """
@@ -57,7 +57,7 @@ class Candidates:
 
 
 def _nucleus(base: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Return which tokens are in the smallest set of likeliest ones that holds ``top_p``."""
+    """Return a mask of the smallest set of likeliest tokens whose probability reaches ``top_p``."""
     probabilities, order = base.softmax(dim=-1).sort(dim=-1, descending=True)
     before = probabilities.cumsum(dim=-1) - probabilities
     return torch.zeros_like(base, dtype=torch.bool).scatter(-1, order, before < top_p)
@@ -90,7 +90,7 @@ class ProxyOutput(CausalLMOutputWithPast):  # type: ignore[misc]
     """What the ensemble returns.
 
     Attributes:
-        base_logits: What the base model alone says, float32, of the shape of ``logits``.
+        base_logits: The base model's own logits, float32, of the shape of ``logits``.
     """
 
     base_logits: torch.Tensor | None = None
@@ -201,7 +201,7 @@ class TokenShift:
         base_logprob: Its log-probability in the base model.
         divergence: Kullback–Leibler divergence of the ensemble's distribution from the base
             model's at this place, in nats.
-        base_choice: Id of the token that the base model holds likeliest here.
+        base_choice: Id of the base model's likeliest token at this place.
     """
 
     token: int

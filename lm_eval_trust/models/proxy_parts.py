@@ -38,13 +38,13 @@ class PartSource:
 
     @property
     def identity(self) -> str:
-        """What tells it from all others."""
+        """Identity of model and adapter."""
         own = self.model.identity.text
         return f"{own} + {self.adapter.identity}" if self.adapter else own
 
     @property
     def trained_on(self) -> list[Provenance]:
-        """What model and adapter were fine-tuned on, as far as they say."""
+        """What model and adapter were fine-tuned on, as far as it is recorded."""
         found = [provenance_of_model(self.model), self.adapter and self.adapter.provenance]
         return [provenance for provenance in found if provenance]
 

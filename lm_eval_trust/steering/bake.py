@@ -1,8 +1,8 @@
 """Bake a steering plan, or a LoRA adapter, into the weights of a model.
 
 Adding α v to the output of a block at every token is what a bias of the block's last linear layer
-does. The result is a plain model folder that any engine serves, with nothing of ours added. It
-appears when its logits, read back, are those of the hooked model, and not before.
+does. The result is a plain model folder that any engine can serve without our code. It appears only
+once its logits, computed from the written files, agree with the hooked model's.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ OUTPUT_BIASES: Mapping[str, OutputBias] = {
 
 @dataclass(frozen=True)
 class Bake:
-    """A model to be written with its steering in its weights.
+    """A model to write with its steering in its weights.
 
     Attributes:
         source: The base model.
         plan: The steering; empty to merge the adapter alone.
         adapter: A LoRA adapter to merge first.
-        dtype: In which the weights are stored: ``auto`` (the base's own), ``float32``,
+        dtype: Dtype of the stored weights: ``auto`` (the base's own), ``float32``,
             ``bfloat16`` or ``float16``.
         any_base: Merge the adapter also into another model than the one it was trained on.
 
@@ -142,10 +142,10 @@ class BakeResult:
     """What came out.
 
     Attributes:
-        agreement: How near the baked model is to the hooked one.
-        merge: How near the merged weights are to the adapter beside them, before they are rounded
-            to their dtype; ``None`` without adapter.
-        found: Whether the same bake was there already, so that nothing was done.
+        agreement: How close the baked model is to the hooked one.
+        merge: How close the merged weights are to the unmerged adapter, before they are rounded to
+            their dtype; ``None`` without adapter.
+        found: Whether the same bake existed already, so that nothing was done.
     """
 
     agreement: Agreement

@@ -14,7 +14,7 @@ from lm_eval_trust.models.sources import Source, base_metadata, base_sentence
 from lm_eval_trust.steering.bake_verify import Agreement, Probe
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
-#: Keys of a card under which the base's terms stand.
+#: Keys of a model card that state the licence.
 _LICENCE = ("license", "license_name", "license_link")
 
 
@@ -55,7 +55,7 @@ Read back after writing, on prompts of several lengths, alone and as a padded ba
     python convert_hf_to_gguf.py FOLDER                  (llama.cpp)
 
 `lm_eval_trust.json` lists the items that vectors and adapters were built from. `--model amber` and
-`--model finetuned_amber` refuse to evaluate on them; `hf`, `vllm` and servers know nothing of it
+`--model finetuned_amber` refuse to evaluate on them; `hf`, `vllm` and servers do not read it
 and will.
 
 ## Is it what is served?
@@ -69,7 +69,7 @@ and will.
 
 
 def licence_of(source: Source) -> dict[str, Any]:
-    """Return what the base model's card says of its licence; empty where there is none to read."""
+    """Return the licence keys of the base model's card; empty if there is no card to read."""
     card = Path(source.location).expanduser() / "README.md"
     if source.identity.commit:
         try:
@@ -80,10 +80,10 @@ def licence_of(source: Source) -> dict[str, Any]:
     if not card.is_file():
         return {}
     try:
-        said = metadata_load(card) or {}
-    except (ValueError, yaml.YAMLError):  # A card whose head is no YAML says nothing.
+        found = metadata_load(card) or {}
+    except (ValueError, yaml.YAMLError):  # Its head is not YAML.
         return {}
-    return {key: said[key] for key in _LICENCE if key in said}
+    return {key: found[key] for key in _LICENCE if key in found}
 
 
 def _title(plan: SteeringPlan, adapter: Adapter | None) -> str:

@@ -1,7 +1,7 @@
-"""Whether a baked model computes what the hooked one does, and how one sees that it is served.
+"""Check that a baked model computes what the hooked one does, and find a prompt that shows it.
 
-Logits of prompts are compared. An engine whose code for an architecture knows no biases may leave
-them out while loading, without an error: the probe is a prompt that shows which model answers.
+Logits of prompts are compared. An engine that does not know biases for an architecture may drop
+them while loading, without an error; the probe is a prompt that shows which model answers.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _STORING = {"float32": 0.0, "float16": 0.01, "bfloat16": 0.05}
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near a baked model is to the hooked one; logits computed in float32.
+    """How close a baked model is to the hooked one; logits computed in float32.
 
     Attributes:
         from_hooked: Largest difference of a logit from the hooked model's.
         from_unsteered: Largest difference of a logit from the model's without steering.
         largest_logit: Largest absolute logit of the hooked model.
-        tokens: At how many tokens all logits were compared.
-        dtype: In which the baked weights are stored.
+        tokens: Number of tokens whose logits were compared.
+        dtype: Dtype of the stored weights.
     """
 
     from_hooked: float
@@ -186,7 +186,7 @@ def find_probe(
 
 
 def _text(tokenizer: Any, index: int, row: Sequence[int]) -> str:
-    """Return the prompt, or what is left of it where the model's context is too short for it."""
+    """Return the prompt, or the part of it that fits the model's context."""
     whole = tokenizer(PROMPTS[index], verbose=False)["input_ids"]
     if len(row) == len(whole):
         return PROMPTS[index]

@@ -75,9 +75,9 @@ class Steerer:
 
     @contextmanager
     def request(self, prompt_ends: int | torch.Tensor | None = None) -> Iterator[None]:
-        """Say where prompts end, for all passes inside that run under :meth:`hooks`.
+        """Set where prompts end, for the passes inside that run under :meth:`hooks`.
 
-        For a model whose passes are not all to be steered; see :meth:`apply` for the arguments.
+        For a model of whose passes only some are steered; see :meth:`apply` for the arguments.
         """
         if self._passes is not None:
             raise RuntimeError("This model is being steered already; end the other block first.")

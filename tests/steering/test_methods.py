@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.steering.methods import METHODS, find_direction
+from lm_eval_trust.steering.methods import METHODS, DirectionMethod, find_direction
 
 HIDDEN = 24
 
@@ -130,3 +130,19 @@ def test_one_class_alone_is_refused() -> None:
 def test_pca_without_pairs_is_refused() -> None:
     with pytest.raises(InputError, match="no group has both"):
         find_direction("pca", np.eye(2), np.array([0, 1]), ["a", "b"])
+
+
+def test_a_method_that_is_added_has_to_return_a_direction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels, groups = np.array([0, 1]), ["a", "b"]
+    activations = np.array([[1.0, 2.0], [3.0, 5.0]])
+    found = DirectionMethod(lambda a, y, g: a[y == 1][0], "the first positive")
+    monkeypatch.setitem(METHODS._entries, "first", found)
+    assert find_direction("first", activations, labels, groups).tolist() == [3.0, 5.0]
+    for wrong in ([1.0], [1.0, float("nan")]):
+        monkeypatch.setitem(
+            METHODS._entries, "first", DirectionMethod(lambda a, y, g, w=wrong: np.array(w), "")
+        )
+        with pytest.raises(InputError, match="The direction method 'first' returned"):
+            find_direction("first", activations, labels, groups)
