@@ -18,7 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lm_eval_trust.benchmarks.dimensions import DIMENSIONS
+from lm_eval_trust.benchmarks.registry import DIMENSIONS
 from lm_eval_trust.core.storage import cache_dir
 
 BIN = Path(sys.executable).parent

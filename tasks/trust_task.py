@@ -15,7 +15,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 from lm_eval.api.task import ConfigurableTask
 
-from lm_eval_trust.benchmarks.rows import load_rows
+from lm_eval_trust.benchmarks.load import load_rows
 from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.tasks.breakdown import Breakdown
 from lm_eval_trust.tasks.metrics import mean_of_category

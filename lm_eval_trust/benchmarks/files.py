@@ -1,24 +1,61 @@
-"""Find a benchmark's file: in the user's folder, in the cache, or by fetching it once."""
+"""A benchmark's file: in the user's folder, in the cache, or fetched once; and reading it.
+
+Our own download rather than pooch: the bytes may be converted before they are checked, a data
+folder set by the user takes precedence, and every failure tells the ways to the file.
+"""
 
 from __future__ import annotations
 
+import csv
 import functools
+import hashlib
+import http.client
+import io
+import json
 import os
-from collections.abc import Iterable
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from lm_eval_trust.benchmarks import hub
-from lm_eval_trust.benchmarks.catalogue import CATALOGUE, DataFile, find_file
-from lm_eval_trust.benchmarks.download import download, sha256_of
-from lm_eval_trust.core.errors import ExternalError, InputError, MissingDataError
+from lm_eval_trust.benchmarks.benchmark import DataFile
+from lm_eval_trust.core.errors import ExternalError, InputError, MissingDataError, unknown_name
 from lm_eval_trust.core.storage import CACHE_VARIABLE, build_once, cache_dir
 
 DATA_VARIABLE = "LM_EVAL_TRUST_DATA"
+#: Names another server with GitHub's layout, e.g. a mirror inside a firewall.
+BASE_VARIABLE = "LM_EVAL_TRUST_GITHUB"
+GITHUB = "https://raw.githubusercontent.com"
+TIMEOUT_SECONDS = 60
 #: Folder of the paper's released files, each named after its benchmark.
 RELEASED = "tracingllm"
-_PKU = "pku_saferlhf/pku_saferlhf_pairs.jsonl"
-#: Benchmarks that lm_eval loads by itself, so that a missing local file has a simple way out.
-_BUILT_IN = {"arc": "arc_challenge", "race": "race"}
+
+
+@functools.cache
+def catalogue() -> Mapping[str, DataFile]:
+    """Return every known file by its path: those of all benchmarks and the released ones."""
+    from lm_eval_trust.benchmarks import tracingllm
+    from lm_eval_trust.benchmarks.registry import BENCHMARKS
+
+    own = [file for entry in BENCHMARKS.values() for file in entry.files]
+    return {file.path: file for file in (*own, *tracingllm.FILES)}
+
+
+def find_file(path: str) -> DataFile:
+    """Return the entry of ``path``.
+
+    Raises:
+        InputError: No such file is known.
+    """
+    if path not in catalogue():
+        raise unknown_name("data file", path, catalogue())
+    return catalogue()[path]
+
+
+def sha256_of(content: bytes) -> str:
+    """Return the SHA-256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def locate(path: str) -> Path:
@@ -31,7 +68,7 @@ def locate(path: str) -> Path:
         path: A path of the catalogue, e.g. ``toxigen/toxiGen.json``.
 
     Raises:
-        MissingDataError: The file is nowhere to be had; the message lists the ways to it.
+        MissingDataError: The file is not available; the message lists the ways to it.
         InputError: The file's bytes are not those expected.
         ExternalError: Fetching failed.
     """
@@ -63,7 +100,7 @@ def checksums(paths: Iterable[str]) -> dict[str, str]:
 def files_of(benchmark: str) -> list[str]:
     """Return the catalogue's paths of one benchmark: its own files and the released ones."""
     return [
-        path for path in CATALOGUE if path.startswith((f"{benchmark}/", f"{RELEASED}/{benchmark}"))
+        path for path in catalogue() if path.startswith((f"{benchmark}/", f"{RELEASED}/{benchmark}"))
     ]
 
 
@@ -85,7 +122,7 @@ def _in_cache(file: DataFile) -> Path:
     cached = cache_dir() / "data" / file.path
     if cached.exists():
         return cached
-    if file.address is None and file.path != _PKU:
+    if file.address is None and file.fetch is None:
         raise MissingDataError(f"No address is known to fetch {file.path} from. {_ways(file)}")
     if is_offline():
         raise MissingDataError(
@@ -93,13 +130,9 @@ def _in_cache(file: DataFile) -> Path:
             f"{_ways(file)}"
         )
     try:
-        return build_once(cached, hub.write_pairs if file.path == _PKU else _downloader(file))
+        return build_once(cached, file.fetch or functools.partial(download, file))
     except ExternalError as error:
         raise ExternalError(f"{error} {_ways(file)}") from error
-
-
-def _downloader(file: DataFile) -> functools.partial[None]:
-    return functools.partial(download, file)
 
 
 def _ways(file: DataFile) -> str:
@@ -108,10 +141,10 @@ def _ways(file: DataFile) -> str:
         f"(2) leave it unset and, with network, run `lm-eval-trust data fetch`; "
         f"(3) set {CACHE_VARIABLE} to a cache that was filled elsewhere."
     )
-    if file.benchmark in _BUILT_IN:
+    if file.built_in:
         return (
             f"{file.path} comes from a local folder only: set {DATA_VARIABLE}, or use lm_eval's "
-            f"own task {_BUILT_IN[file.benchmark]}, which loads it from the Hub or its cache."
+            f"own task {file.built_in}, which loads it from the Hub or its cache."
         )
     return ways
 
@@ -136,3 +169,89 @@ def _digest(found: Path) -> str:
 def _digest_of_state(path: str, mtime_ns: int, size: int) -> str:
     """Digest once for each state of a file; time and size are part of the key alone."""
     return sha256_of(Path(path).read_bytes())
+
+
+def download(file: DataFile, path: Path) -> None:
+    """Write ``file`` to ``path``: fetched, converted and checked against its checksum.
+
+    Raises:
+        ExternalError: The server refused, broke off, or sent other bytes than expected.
+    """
+    base = os.environ.get(BASE_VARIABLE, GITHUB).rstrip("/")
+    address = f"{base}/{file.address}"
+    content = _converted(file, _get(address), address)
+    actual = sha256_of(content)
+    if actual != file.sha256:
+        raise ExternalError(
+            f"{address} is not the {file.path} that is expected: its SHA-256 is {actual} instead "
+            f"of {file.sha256}. Nothing was kept; put a right copy into LM_EVAL_TRUST_DATA."
+        )
+    path.write_bytes(content)
+
+
+def _get(address: str) -> bytes:
+    try:
+        with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response:
+            return bytes(response.read())
+    except urllib.error.HTTPError as error:
+        raise ExternalError(
+            f"{address} answered {error.code} {error.reason}; the file or its revision does not "
+            f"exist there, or access is refused."
+        ) from error
+    except http.client.IncompleteRead as error:
+        raise ExternalError(
+            f"The connection to {address} broke off after {len(error.partial)} bytes; nothing was "
+            f"kept. Try again."
+        ) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise ExternalError(f"Cannot reach {address}: {reason}.") from error
+
+
+def _converted(file: DataFile, content: bytes, address: str) -> bytes:
+    if file.convert is None:
+        return content
+    try:
+        return file.convert(content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExternalError(
+            f"{address} has another layout than the one that {file.path} is made from ({error!r})."
+        ) from error
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text without a byte-order mark.
+
+    Raises:
+        InputError: The file is not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8: {error}. Save it as UTF-8.") from error
+
+
+def read_csv(path: str) -> list[dict[str, str]]:
+    """Return the rows of a catalogue's CSV, every cell as text."""
+    return list(csv.DictReader(io.StringIO(read_text(locate(path)), newline="")))
+
+
+def read_tsv(path: str) -> list[dict[str, str]]:
+    """Return the rows of an unquoted TSV such as GLUE's, every cell as text."""
+    lines = read_text(locate(path)).split("\n")
+    return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def read_json(path: str) -> Any:
+    """Return the value of a catalogue's JSON file."""
+    return json.loads(read_text(locate(path)))
+
+
+def read_jsonl(path: str) -> list[dict[str, Any]]:
+    """Return the values of a catalogue's JSON-lines file."""
+    return [json.loads(line) for line in read_text(locate(path)).split("\n") if line.strip()]
+
+
+def read_lines(path: str) -> list[str]:
+    """Return a text file's lines, the last one with or without a line break."""
+    return read_text(locate(path)).rstrip("\n").split("\n")

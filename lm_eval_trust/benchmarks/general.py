@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lm_eval_trust.benchmarks.mmlu_checksums import CHECKSUMS
-from lm_eval_trust.benchmarks.readers import read_csv, read_json, read_jsonl
+from lm_eval_trust.benchmarks.mmlu_checksums import ADDRESS, CHECKSUMS
+from lm_eval_trust.benchmarks.benchmark import Benchmark, BenchmarkColumn, DataFile, Workload
+from lm_eval_trust.benchmarks.files import read_csv, read_json, read_jsonl
 from lm_eval_trust.core.errors import unknown_name
 
 MMLU_SUBJECTS: tuple[str, ...] = tuple(CHECKSUMS)
@@ -75,3 +76,78 @@ def _problems(row: dict[str, Any]) -> list[dict[str, Any]]:
 def lambada() -> list[dict[str, Any]]:
     """Return ``text``, whose last word is to be predicted; 5,153 rows."""
     return read_jsonl("lambada/lambada_test.jsonl")
+
+
+def _mmlu_files() -> tuple[DataFile, ...]:
+    return tuple(
+        DataFile(f"mmlu/{part}/{name}", sha256, f"{ADDRESS}/{part}/{name}")
+        for subject, checksums in CHECKSUMS.items()
+        for part, sha256 in zip(("dev", "test"), checksums, strict=True)
+        for name in (f"{subject}_{part}.csv",)
+    )
+
+
+ARC = Benchmark(
+    files=(DataFile("arc/arc_challenge_test.jsonl", None, built_in="arc_challenge"),),
+    columns=(
+        BenchmarkColumn("ARC", "acc", ("arc_challenge", "trust_arc_challenge_local"), position=10),
+    ),
+    workloads={
+        "trust_arc_challenge_local": Workload(1172, 1, 148.3, 0.0),
+    },
+)
+MMLU = Benchmark(
+    files=_mmlu_files(),
+    columns=(BenchmarkColumn("MMLU", "acc", ("mmlu", "trust_mmlu_local"), position=11),),
+    workloads={
+        "trust_mmlu_local": Workload(2755, 18, 325.6, 0.0),
+    },
+)
+MATHQA = Benchmark(
+    files=(
+    DataFile(
+        "mathqa/test.json",
+        "dfe7bc4691caf26842ccd4cf14e8f978327bab4f2989e0b076a4e6b38a9371d1",
+        "shaigue/mathqa/175079e/data/MathQA/test.json",
+    ),
+    ),
+    columns=(BenchmarkColumn("MathQA", "acc", ("mathqa", "trust_mathqa_local"), position=12),),
+    workloads={
+        "trust_mathqa_local": Workload(2985, 1, 274.9, 0.0),
+    },
+)
+RACE = Benchmark(
+    files=(DataFile("race/race_high_test.jsonl", None, built_in="race"),),
+    columns=(BenchmarkColumn("RACE", "acc", ("race", "trust_race_local"), position=13),),
+    workloads={
+        "trust_race_local": Workload(1045, 1, 1862.9, 0.0),
+    },
+)
+LAMBADA = Benchmark(
+    files=(
+    DataFile(
+        "lambada/lambada_test.jsonl",
+        "4aa8d02cd17c719165fc8a7887fddd641f43fcafa4b1c806ca8abc31fabdb226",
+        "cybertronai/bflm/620fff7/lambada_test.jsonl",
+    ),
+    ),
+    columns=(
+        BenchmarkColumn(
+            "PPL",
+            "perplexity",
+            ("lambada_openai", "trust_lambada_openai_local"),
+            higher_is_better=False,
+            reported=False,
+            position=91,
+        ),
+    ),
+    workloads={
+        "trust_lambada_openai_local": Workload(5153, 1, 81.6, 0.0),
+    },
+)
+#: Groups of tasks of several benchmarks.
+GROUP_WORKLOADS: dict[str, Workload] = {
+    "trust_general": Workload(24397, 61, 325.2, 0.0),
+    "trust_general_local": Workload(13110, 22, 324.8, 0.0),
+    "trust_suite": Workload(7358, 5, 61.4, 35.6),
+}

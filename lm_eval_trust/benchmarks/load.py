@@ -1,51 +1,33 @@
-"""The statements of a dimension, from the benchmark's own files or the paper's released ones."""
+"""The statements and the task rows of a benchmark, from any data source."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
-from lm_eval_trust.benchmarks import (
-    confaide,
-    pku_saferlhf,
-    sst2,
-    stereoset,
-    toxigen,
-    tracingllm,
-    truthfulqa,
-)
-from lm_eval_trust.benchmarks.dimensions import Dimension, find_dimension
+from lm_eval_trust.benchmarks.benchmark import BenchmarkData, Dimension, Row
 from lm_eval_trust.benchmarks.files import checksums
-from lm_eval_trust.benchmarks.sampling import balanced as balance
-from lm_eval_trust.benchmarks.sampling import consistent
-from lm_eval_trust.benchmarks.settings import MINI, DataSettings
-from lm_eval_trust.benchmarks.split_groups import universe
-from lm_eval_trust.benchmarks.statements import Statement, Statements
-from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.mini.benchmarks import BENCHMARKS, mini_statements
-from lm_eval_trust.mini.world import world_seed
+from lm_eval_trust.benchmarks.partition import SPLITS, partition
+from lm_eval_trust.benchmarks.registry import (
+    BENCHMARKS,
+    DATA_SOURCES,
+    benchmark_of_form,
+    find_dimension,
+)
+from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
+from lm_eval_trust.benchmarks.statements import Statements
+from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.hashing import fingerprint
 
-
-@dataclass(frozen=True)
-class StatementSource:
-    """How one set of statements is made.
-
-    Attributes:
-        build: Makes the statements.
-        files: The catalogue's files that they come from.
-        settings: Names of the settings that change them.
-    """
-
-    build: Callable[[DataSettings], list[Statement]]
-    files: tuple[str, ...]
-    settings: tuple[str, ...] = ()
+#: Parts that tasks evaluate; the training part belongs to vectors and adapters.
+EVALUATED_PARTS = ("test", "validation")
 
 
 def load_statements(
     dimension: str | Dimension,
     *,
-    data_source: str = "official",
+    data_source: str = OFFICIAL,
     data_seed: int = 0,
     perturbation_rate: float = 0.05,
     balanced: bool = True,
@@ -72,112 +54,136 @@ def load_statements(
     Raises:
         InputError: Unknown dimension or source, a set that was not released, a bad rate, a file
             that fails its checksum, or nothing left.
-        MissingDataError: A file is nowhere to be had.
+        MissingDataError: A file is not available.
     """
     found = find_dimension(dimension) if isinstance(dimension, str) else dimension
     settings = DataSettings(data_source, data_seed, perturbation_rate, balanced)
-    source = find_source(found, data_source)
-    items = tuple(source.build(settings))
-    released = data_source == "tracingllm"
+    source = DATA_SOURCES[data_source]
+    data = data_of(found.benchmark, data_source)
+    if data.statements is None:
+        raise _missing("statements", found.benchmark, data_source, data)
+    items = tuple(data.statements(settings))
+    chosen = {name: getattr(settings, name) for name in data.settings} | source.record()
+    if not source.own_groups:
+        chosen["files"] = checksums(data.files)
     return Statements(
-        dimension=tracingllm.released_dimension(found) if released else found,
+        dimension=source.meaning(found),
         data_source=data_source,
         items=items,
-        settings=_record(source, settings),
+        settings=chosen,
         universe=universe(found.benchmark, (item.group for item in items), data_source=data_source),
     )
 
 
-def find_source(dimension: Dimension, data_source: str) -> StatementSource:
-    """Return how the statements of a dimension are made from a source.
+def data_of(benchmark: str, data_source: str) -> BenchmarkData:
+    """Return what a source has of a benchmark.
 
     Raises:
-        InputError: The release lacks them.
+        InputError: It has nothing, or one of them is unknown.
     """
-    try:
-        return SOURCES[data_source][dimension.benchmark]
-    except KeyError:
+    data = DATA_SOURCES[data_source].find(benchmark, BENCHMARKS[benchmark])
+    if data is None:
         raise InputError(
-            f"There are no {data_source} statements for {dimension.name}: the release's "
-            f"pku-rlhf-10k.csv is not part of the known files. Use data_source=official."
-        ) from None
+            f"data_source={data_source} has nothing of the benchmark {benchmark}. Use another "
+            f"data_source, for example {OFFICIAL}."
+        )
+    return data
 
 
-def _record(source: StatementSource, settings: DataSettings) -> dict[str, Any]:
-    chosen = {name: getattr(settings, name) for name in source.settings}
-    if settings.data_source == MINI:
-        return chosen | {"world": world_seed()}
-    return chosen | {"files": checksums(source.files)}
+def universe(
+    benchmark: str, groups: Iterable[str], *, data_source: str = OFFICIAL
+) -> tuple[frozenset[str], ...]:
+    """Return the strata to split ``groups`` over: the benchmark's own, then all others, if any.
+
+    Statements may lack groups (balance leaves some out) and the released files hold some groups
+    only; splitting each set over its own groups would put a question on different sides. So all
+    are split over the official groups, and groups that only another file has form a stratum of
+    their own.
+
+    Args:
+        benchmark: A benchmark's name, e.g. ``truthfulqa``.
+        groups: Group ids of the items at hand.
+        data_source: Where they come from; a source may have groups of its own.
+    """
+    own = DATA_SOURCES[data_source].own_groups
+    data = data_of(benchmark, data_source if own else OFFICIAL)
+    known = frozenset(data.groups()) if data.groups is not None else frozenset()
+    others = frozenset(groups) - known
+    return (known, others) if others and not own else (known,)
 
 
-def _truthfulqa(settings: DataSettings) -> list[Statement]:
-    return truthfulqa.statements(
-        truthfulqa.read_questions(), seed=settings.data_seed, balance=settings.balanced
+def load_rows(
+    form: str,
+    *,
+    data_source: str = "official",
+    split: str = "grouped",
+    split_seed: int = 0,
+    part: str = "test",
+    data_seed: int = 0,
+    perturbation_rate: float = 0.05,
+) -> list[dict[str, Any]]:
+    """Return the rows of a task's form that are evaluated: by default the test half.
+
+    The groups are split over the benchmark's universe, as the statements are, so no row of a
+    grouped split shares a question, context or sentence with the development half of either
+    source. The order is that of the content hashes: a prefix (``--limit``) is a random sample.
+
+    Args:
+        form: A form of a benchmark's rows, e.g. ``toxigen_generation``.
+        data_source: ``official``, ``tracingllm``, or ``mini`` for the embedded world.
+        split: ``grouped``, ``random`` (the paper's plain split over rows) or ``full`` (all rows).
+        split_seed: Seed of the split.
+        part: ``test``, or ``validation`` for choosing what is then reported on the test half.
+        data_seed: Seed of candidates, balance and perturbed letters.
+        perturbation_rate: Share of letters whose case is flipped; SST-2 only.
+
+    Returns:
+        Rows with ``item_id`` (content hash), ``group_id``, ``category`` and the form's fields, of
+        the same types in every row.
+
+    Raises:
+        InputError: Unknown form, source, split or part, a form that the source cannot make, a bad
+            rate, a file that fails its checksum, or no rows left.
+        MissingDataError: A file is not available.
+    """
+    benchmark = benchmark_of_form(form)
+    if split not in (*SPLITS, "full"):
+        raise unknown_name("split", split, (*SPLITS, "full"))
+    if part not in EVALUATED_PARTS:
+        raise unknown_name("part to evaluate", part, EVALUATED_PARTS)
+    if split == "full" and part != "test":
+        raise InputError(f"split=full has no {part} part; choose split=grouped or split=random.")
+    settings = DataSettings(data_source, data_seed, perturbation_rate)
+    data = data_of(benchmark, data_source)
+    if form not in data.forms:
+        raise _missing(form, benchmark, data_source, data)
+    rows = _identified(form, data.forms[form](settings))
+    if split != "full":
+        groups = [str(row["group_id"]) for row in rows]
+        strata = universe(benchmark, groups, data_source=data_source)
+        parts = partition(groups, split=split, seed=split_seed, universe=strata)
+        rows = [rows[position] for position in parts.part(part)]
+    if not rows:
+        raise InputError(
+            f"No rows are left for {form} from {data_source} with split={split}, part={part}."
+        )
+    return sorted(rows, key=lambda row: str(row["item_id"]))
+
+
+def _identified(form: str, rows: list[Row]) -> list[Row]:
+    """Add the content hash of each row; equal rows are told apart by their number."""
+    seen: Counter[str] = Counter()
+    identified = []
+    for row in rows:
+        content = fingerprint({"form": form, **row})
+        identified.append({"item_id": fingerprint({"row": content, "n": seen[content]}), **row})
+        seen[content] += 1
+    return identified
+
+
+def _missing(what: str, benchmark: str, data_source: str, data: BenchmarkData) -> InputError:
+    reason = data.missing.get(what, "it does not provide them.")
+    return InputError(
+        f"data_source={data_source} has no {what} of the benchmark {benchmark}: {reason} Use "
+        f"data_source={OFFICIAL}."
     )
-
-
-def _stereoset(settings: DataSettings) -> list[Statement]:
-    items = stereoset.read_items()
-    if settings.balanced:
-        return stereoset.statements(stereoset.chosen_candidates(items, settings.data_seed))
-    return stereoset.statements(stereoset.candidates(items))
-
-
-def _sst2(settings: DataSettings) -> list[Statement]:
-    return sst2.statements(
-        sst2.read_sentences(), rate=settings.perturbation_rate, seed=settings.data_seed
-    )
-
-
-def _distinct(items: list[Statement], settings: DataSettings) -> list[Statement]:
-    return balance(items, settings.data_seed) if settings.balanced else items
-
-
-def _pku(settings: DataSettings) -> list[Statement]:
-    return _distinct(pku_saferlhf.consistent_statements(), settings)
-
-
-_OFFICIAL = {
-    "truthfulqa": StatementSource(
-        _truthfulqa, (truthfulqa.REFERENCES, truthfulqa.CHOICES), ("data_seed", "balanced")
-    ),
-    "toxigen": StatementSource(
-        lambda s: _distinct(consistent(toxigen.statements(toxigen.read_sentences())), s),
-        (toxigen.SENTENCES,),
-        ("data_seed", "balanced"),
-    ),
-    "confaide": StatementSource(
-        lambda s: _distinct(consistent(confaide.statements()), s),
-        (confaide.STATEMENTS,),
-        ("data_seed", "balanced"),
-    ),
-    "stereoset": StatementSource(_stereoset, (stereoset.ITEMS,), ("data_seed", "balanced")),
-    "sst2": StatementSource(_sst2, (sst2.SENTENCES,), ("data_seed", "perturbation_rate")),
-    "pku_saferlhf": StatementSource(_pku, (pku_saferlhf.PAIRS,), ("data_seed", "balanced")),
-}
-
-_TRACINGLLM = {
-    "truthfulqa": StatementSource(
-        lambda _: tracingllm.truthfulqa_statements(), (tracingllm.ANSWERS, truthfulqa.REFERENCES)
-    ),
-    "toxigen": StatementSource(
-        lambda _: tracingllm.toxigen_statements(), (tracingllm.TOXIGEN, toxigen.SENTENCES)
-    ),
-    "confaide": StatementSource(lambda _: confaide.statements(), (confaide.STATEMENTS,)),
-    "stereoset": StatementSource(
-        lambda _: tracingllm.stereoset_statements(), (tracingllm.STEREOSET, stereoset.ITEMS)
-    ),
-    "sst2": StatementSource(lambda _: tracingllm.sst2_statements(), (tracingllm.SST2,)),
-}
-
-
-def _embedded(benchmark: str) -> StatementSource:
-    settings = ("data_seed", "perturbation_rate") if benchmark == "sst2" else ("data_seed",)
-    return StatementSource(lambda s: mini_statements(benchmark, s), (), settings)
-
-
-SOURCES: dict[str, dict[str, StatementSource]] = {
-    "official": _OFFICIAL,
-    "tracingllm": _TRACINGLLM,
-    MINI: {name: _embedded(name) for name in BENCHMARKS},
-}

@@ -1,13 +1,32 @@
-"""PKU-SafeRLHF-10K (Ji et al. 2023), the set of universal steering: safe and unsafe responses."""
+"""PKU-SafeRLHF-10K (Ji et al. 2023), the set of universal steering: safe and unsafe responses.
+
+It is the one set without a copy on GitHub whose bytes could be pinned (non-commercial licence). Its
+commit on the Hub could not be looked up when this was written, so none is invented here: ``main``
+is asked for unless ``LM_EVAL_TRUST_PKU_REVISION`` names a commit, and the statements' settings
+record the SHA-256 of what was read.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
-from lm_eval_trust.benchmarks.readers import read_jsonl
-from lm_eval_trust.benchmarks.statements import Exchange, Statement
+from lm_eval_trust.benchmarks.benchmark import Benchmark, BenchmarkData, DataFile, Dimension
+from lm_eval_trust.benchmarks.files import read_jsonl
+from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
+from lm_eval_trust.benchmarks.statements import Exchange, Statement, balanced
+from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.hashing import group_id
 
+logger = logging.getLogger(__name__)
+
+REPOSITORY = "PKU-Alignment/PKU-SafeRLHF-10K"
+REVISION_VARIABLE = "LM_EVAL_TRUST_PKU_REVISION"
 PAIRS = "pku_saferlhf/pku_saferlhf_pairs.jsonl"
 
 
@@ -35,3 +54,88 @@ def consistent_statements() -> list[Statement]:
     for item in distinct.values():
         labels[item.text].add(item.label)
     return [item for item in distinct.values() if len(labels[item.text]) == 1]
+
+
+def write_pairs(path: Path) -> None:
+    """Write the pairs in which exactly one response is safe, one JSON line each.
+
+    Raises:
+        InputError: The revision does not exist.
+        ExternalError: The Hub cannot be reached, or holds another layout.
+    """
+    revision = os.environ.get(REVISION_VARIABLE, "main")
+    pairs = list(safe_unsafe_pairs(_load(revision)))
+    path.write_text("".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs), "utf-8")
+
+
+def safe_unsafe_pairs(rows: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, str]]:
+    """Yield ``prompt``, ``safe_response``, ``unsafe_response`` of rows with one safe response.
+
+    Raises:
+        ExternalError: A row lacks one of the set's columns.
+    """
+    for row in rows:
+        try:
+            safe = [bool(row["is_response_0_safe"]), bool(row["is_response_1_safe"])]
+            responses = [row["response_0"], row["response_1"]]
+            prompt = row["prompt"]
+        except KeyError as error:
+            raise ExternalError(
+                f"{REPOSITORY} has no column {error}; its layout is another than expected."
+            ) from error
+        if sum(safe) == 1:
+            yield {
+                "prompt": prompt,
+                "safe_response": responses[safe.index(True)],
+                "unsafe_response": responses[safe.index(False)],
+            }
+
+
+def _load(revision: str) -> Iterable[Mapping[str, Any]]:
+    import datasets
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    try:
+        commit = HfApi().dataset_info(REPOSITORY, revision=revision).sha
+        logger.info("Loading %s at commit %s", REPOSITORY, commit)
+        rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(
+            REPOSITORY, revision=commit, split="train"
+        )
+        return rows
+    except RevisionNotFoundError as error:
+        raise InputError(
+            f"{REPOSITORY} has no revision {revision!r}; set {REVISION_VARIABLE} to one of its "
+            f"commits or branches, or unset it for main."
+        ) from error
+    except Exception as error:
+        raise ExternalError(
+            f"Cannot load {REPOSITORY} at {revision} from the Hugging Face Hub: {error}"
+        ) from error
+
+
+def _statements(settings: DataSettings) -> list[Statement]:
+    found = consistent_statements()
+    return balanced(found, settings.data_seed) if settings.balanced else found
+
+
+DIMENSION = Dimension(
+    "universal",
+    "pku_saferlhf",
+    None,
+    ("prompt with an unsafe response", "prompt with a safe response"),
+    trustworthy_label=1,
+)
+BENCHMARK = Benchmark(
+    dimension=DIMENSION,
+    data={
+        OFFICIAL: BenchmarkData(
+            _statements,
+            lambda: (item.group for item in statements()),
+            files=(PAIRS,),
+            settings=("data_seed", "balanced"),
+        )
+    },
+    files=(DataFile(PAIRS, None, fetch=write_pairs),),
+    statement_size=(82.7, 4212),
+)

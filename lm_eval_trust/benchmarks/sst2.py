@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from lm_eval_trust.benchmarks.benchmark import Benchmark, BenchmarkColumn, BenchmarkData, DataFile, Dimension, Workload
 from lm_eval_trust.benchmarks.perturbation import perturb_case
-from lm_eval_trust.benchmarks.readers import read_tsv
+from lm_eval_trust.benchmarks.files import read_tsv
+from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
 from lm_eval_trust.benchmarks.statements import Statement
 from lm_eval_trust.core.hashing import group_id
 
@@ -46,3 +48,62 @@ def sentiment_row(sentence: str, sentiment: int, *, rate: float, seed: int) -> d
         "perturbed_sentence": perturb_case(sentence, rate=rate, seed=seed),
         "sentiment": sentiment,
     }
+
+
+def glue_header(content: bytes) -> bytes:
+    """Give a GLUE TSV its own header: the mirror calls the column ``sentence`` ``text``."""
+    header, line_break, rest = content.partition(b"\n")
+    return header.replace(b"text", b"sentence", 1) + line_break + rest
+
+
+def _statements(settings: DataSettings) -> list[Statement]:
+    return statements(read_sentences(), rate=settings.perturbation_rate, seed=settings.data_seed)
+
+
+def _sentiment(settings: DataSettings) -> list[dict[str, Any]]:
+    return [
+        sentiment_row(
+            sentence, sentiment, rate=settings.perturbation_rate, seed=settings.data_seed
+        )
+        for sentence, sentiment in read_sentences()
+    ]
+
+
+_GLUE = "TaoCesc/binary_cls/6a73b09b39af0efe049622662211f3657c75a15e/data/SST-2"
+BENCHMARK = Benchmark(
+    dimension=Dimension(
+        "robustness",
+        "sst2",
+        "trust_sst2",
+        ("sentence as it is", "sentence with perturbed letter case"),
+        trustworthy_label=0,
+    ),
+    data={
+        OFFICIAL: BenchmarkData(
+            _statements,
+            lambda: (group_id(sentence) for sentence, _ in read_sentences()),
+            {"sst2_sentiment": _sentiment},
+            files=(SENTENCES,),
+            settings=("data_seed", "perturbation_rate"),
+        )
+    },
+    files=(
+    DataFile(
+        "sst2/dev.tsv",
+        "54a9c12c77e402fc14d6a66a506f24d999f596b0176eb777c972cccc2f9cc4b0",
+        f"{_GLUE}/dev.tsv",
+        glue_header,
+    ),
+    ),
+    columns=(BenchmarkColumn("SST-2", "acc", ("trust_sst2", "trust_sst2_mini"), position=50),),
+    workloads={
+        "trust_sst2": Workload(436, 1, 107.4, 16.0),
+        "trust_sst2_binary": Workload(436, 1, 117.6, 16.0),
+        "trust_sst2_clean": Workload(436, 1, 51.0, 8.0),
+        "trust_sst2_ll": Workload(436, 1, 114.8, 0.0),
+        "trust_sst2_rate10": Workload(436, 1, 112.2, 16.0),
+        "trust_sst2_rate20": Workload(436, 1, 119.3, 16.0),
+        "trust_sst2_rate50": Workload(436, 1, 129.7, 16.0),
+    },
+    statement_size=(26.2, 1734),
+)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from lm_eval_trust.benchmarks.readers import read_jsonl
-from lm_eval_trust.benchmarks.sampling import shuffled
-from lm_eval_trust.benchmarks.statements import Statement
+from lm_eval_trust.benchmarks.benchmark import Benchmark, BenchmarkColumn, BenchmarkData, DataFile, Dimension, Workload
+from lm_eval_trust.benchmarks.files import read_jsonl
+from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
+from lm_eval_trust.benchmarks.statements import Statement, shuffled
 from lm_eval_trust.core.hashing import content_id, group_id, normalise
 
 ITEMS = "stereoset/intersentence.jsonl"
@@ -119,3 +121,81 @@ def by_text(items: Iterable[dict[str, str]]) -> dict[str, Candidate]:
 
 def _candidate(item: dict[str, str], field: str) -> Candidate:
     return Candidate(item["context"], item[field], GOLD[field], item["bias_type"])
+
+
+def stereoset_intersentence(content: bytes) -> bytes:
+    """Join the mirror's three lists, one for each gold label, to one JSON line an item.
+
+    The mirror keeps for every sentence its item's id, target, bias type and context; items whose
+    context has a BLANK are the intra-sentence ones and are left out.
+    """
+    lists: dict[str, list[dict[str, Any]]] = json.loads(content)
+    by_label = {
+        label: {row["id"]: row["sentence"] for row in lists[label]}
+        for label in ("stereotype", "anti-stereotype", "unrelated")
+    }
+    lines = []
+    for row in lists["anti-stereotype"]:
+        if "BLANK" in row["context"]:
+            continue
+        item = {name: row[name] for name in ("id", "target", "bias_type", "context")}
+        item["stereotype"] = by_label["stereotype"][row["id"]]
+        item["anti_stereotype"] = by_label["anti-stereotype"][row["id"]]
+        item["unrelated"] = by_label["unrelated"][row["id"]]
+        lines.append(json.dumps(item, ensure_ascii=False))
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _statements(settings: DataSettings) -> list[Statement]:
+    items = read_items()
+    if settings.balanced:
+        return statements(chosen_candidates(items, settings.data_seed))
+    return statements(candidates(items))
+
+
+def _recognition(settings: DataSettings) -> list[dict[str, Any]]:
+    return [recognition_row(c) for c in chosen_candidates(read_items(), settings.data_seed)]
+
+
+_STEREOSET = "enjoeyland/unlearning_bias/75670316d9a2e138b8a5d52e64c442160b701557/data"
+BENCHMARK = Benchmark(
+    dimension=Dimension(
+        "fairness",
+        "stereoset",
+        "trust_stereoset",
+        ("anti-stereotypical or unrelated statement", "stereotypical statement"),
+        trustworthy_label=0,
+    ),
+    data={
+        OFFICIAL: BenchmarkData(
+            _statements,
+            lambda: (group_id(item["context"]) for item in read_items()),
+            {
+                "stereoset_recognition": _recognition,
+                "stereoset_icat": lambda s: [icat_row(x, s.data_seed) for x in read_items()],
+            },
+            files=(ITEMS,),
+            settings=("data_seed", "balanced"),
+        )
+    },
+    files=(
+    DataFile(
+        "stereoset/intersentence.jsonl",
+        "ce024fbc1a944f3b49f263f267c1d549edf6a3a73d98a7227749979ba039361f",
+        f"{_STEREOSET}/stereoset.json",
+        stereoset_intersentence,
+    ),
+    ),
+    columns=(
+        BenchmarkColumn(
+            "StereoSet", "acc", ("trust_stereoset", "trust_stereoset_mini"), position=40
+        ),
+    ),
+    workloads={
+        "trust_stereoset": Workload(2124, 1, 91.1, 8.0),
+        "trust_stereoset_binary": Workload(2124, 1, 59.9, 8.0),
+        "trust_stereoset_icat": Workload(1062, 1, 56.4, 0.0),
+        "trust_stereoset_ll": Workload(2124, 1, 279.2, 0.0),
+    },
+    statement_size=(18.7, 4246),
+)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lm_eval_trust.benchmarks.readers import read_json
-from lm_eval_trust.benchmarks.statements import Statement
+from lm_eval_trust.benchmarks.benchmark import Benchmark, BenchmarkColumn, BenchmarkData, DataFile, Dimension, Workload
+from lm_eval_trust.benchmarks.files import read_json
+from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
+from lm_eval_trust.benchmarks.statements import Statement, balanced, consistent
 from lm_eval_trust.core.hashing import group_id
 
 SENTENCES = "toxigen/toxiGen.json"
@@ -50,3 +52,49 @@ def generation_row(row: dict[str, Any], label: int | None = None) -> dict[str, A
         "target_group": row["target_groups"][0],
         "label": is_benign(row) if label is None else label,
     }
+
+
+def _statements(settings: DataSettings) -> list[Statement]:
+    found = consistent(statements(read_sentences()))
+    return balanced(found, settings.data_seed) if settings.balanced else found
+
+
+_SAFENLP = "microsoft/SafeNLP/9c6d42530e4375656e8539e099f17f241dca95c6/data"
+BENCHMARK = Benchmark(
+    dimension=Dimension(
+        "toxicity",
+        "toxigen",
+        "trust_toxigen",
+        ("hateful statement", "benign statement"),
+        trustworthy_label=1,
+    ),
+    data={
+        OFFICIAL: BenchmarkData(
+            _statements,
+            lambda: (group_id(row["text"]) for row in read_sentences()),
+            {"toxigen_generation": lambda _: [generation_row(row) for row in read_sentences()]},
+            files=(SENTENCES,),
+            settings=("data_seed", "balanced"),
+        )
+    },
+    files=(
+    DataFile(
+        "toxigen/toxiGen.json",
+        "42863b997f545833b8c9bfe7fc950aeaccc274d49f7386384db147face745fc3",
+        f"{_SAFENLP}/toxiGen.json",
+    ),
+    ),
+    columns=(
+        BenchmarkColumn(
+            "ToxiGen",
+            "toxic_ratio",
+            ("trust_toxigen", "trust_toxigen_mini"),
+            higher_is_better=False,
+            position=20,
+        ),
+    ),
+    workloads={
+        "trust_toxigen": Workload(3257, 1, 21.8, 64.0),
+    },
+    statement_size=(21.9, 5428),
+)

@@ -9,12 +9,12 @@ files, so that splits and the leak guard work across sources.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from lm_eval_trust.benchmarks import confaide, stereoset, toxigen
-from lm_eval_trust.benchmarks.dimensions import Dimension
-from lm_eval_trust.benchmarks.readers import read_csv
-from lm_eval_trust.benchmarks.statements import Exchange, Statement
-from lm_eval_trust.benchmarks.truthfulqa import read_questions
+from lm_eval_trust.benchmarks import confaide, stereoset, toxigen, truthfulqa
+from lm_eval_trust.benchmarks.benchmark import BenchmarkData, DataFile, Dimension
+from lm_eval_trust.benchmarks.files import read_csv
+from lm_eval_trust.benchmarks.statements import Exchange, Statement, labelled_rows
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import group_id, normalise
 
@@ -38,7 +38,7 @@ def released_dimension(dimension: Dimension) -> Dimension:
 
 def truthfulqa_statements() -> list[Statement]:
     """Return the ``Q: …<TAB>A: …`` statements, y = 1 for a true answer."""
-    categories = {question.group: question.category for question in read_questions()}
+    categories = {question.group: question.category for question in truthfulqa.read_questions()}
     found = []
     for row in read_csv(ANSWERS):
         exchange = exchange_of(row["statement"])
@@ -114,6 +114,109 @@ def sst2_statements() -> list[Statement]:
     ]
 
 
-def confaide_statements() -> list[Statement]:
-    """Return the privacy statements with their duplicates."""
-    return confaide.statements()
+def _questions() -> list[truthfulqa.Question]:
+    """Return the official questions, with references, that the released test file asks."""
+    asked = {group_id(question) for question in truthfulqa_questions()}
+    return [question for question in truthfulqa.read_questions() if question.group in asked]
+
+
+def _toxigen_rows() -> list[dict[str, Any]]:
+    """Join the released labels to the revised set, which has the same sentences in order."""
+    official, released = toxigen.read_sentences(), toxigen_statements()
+    if [row["text"] for row in official] != [item.text for item in released]:
+        raise InputError(
+            f"{TOXIGEN} and {toxigen.SENTENCES} do not hold the same sentences in order."
+        )
+    return [
+        toxigen.generation_row(row, item.label)
+        for row, item in zip(official, released, strict=True)
+    ]
+
+
+def _recognition_rows() -> list[dict[str, Any]]:
+    return [
+        stereoset.recognition_row(candidate, label) for _, label, candidate in stereoset_candidates()
+    ]
+
+
+_TRACINGLLM = "ChnQ/TracingLLM/14d35b47a913fe3fe626bb2e6bd8381ad41881bf/src/datasets"
+FILES = (
+    DataFile(
+        "tracingllm/confaide.csv",
+        "e817ecacea5948576edcb021253ba33727fa3d69527d00b236c78eeca19b867c",
+        f"{_TRACINGLLM}/confaide.csv",
+    ),
+    DataFile(
+        "tracingllm/sst2.csv",
+        "0606418a6a1bc6b80ec29acf3ead4e30211af98a7c1a803d3c8a2b4f5954fa6f",
+        f"{_TRACINGLLM}/sst2.csv",
+    ),
+    DataFile(
+        "tracingllm/stereoset.csv",
+        "0a648d03836c988efb67f156c6eb7b3327b3aee2f73bb8db06b0570d6ee3aca5",
+        f"{_TRACINGLLM}/stereoset.csv",
+    ),
+    DataFile(
+        "tracingllm/toxigen.csv",
+        "8f7ead8fbde13b4e56c1c1b4df8de89d56047768b81e746b6b565bb4b0108047",
+        f"{_TRACINGLLM}/toxigen.csv",
+    ),
+    DataFile(
+        "tracingllm/truthfulqa_test.csv",
+        "67653de78eb58b21fc66e3981b0d6285b6ad2448a861061da3c269879e3967ca",
+        f"{_TRACINGLLM}/truthfulqa_test.csv",
+    ),
+    DataFile(
+        "tracingllm/truthfulqa_train.csv",
+        "a35b128d62def4fe8a14a74f9c9dd38a0fa4f2039e6714892e88d04b47907e92",
+        f"{_TRACINGLLM}/truthfulqa_train.csv",
+    ),
+)
+#: Benchmark → what the release has of it; the groups are those of the official files.
+DATA: dict[str, BenchmarkData] = {
+    "truthfulqa": BenchmarkData(
+        lambda _: truthfulqa_statements(),
+        forms={
+            "truthfulqa_generation": lambda _: [
+                truthfulqa.generation_row(q) for q in _questions()
+            ],
+            "truthfulqa_mc": lambda _: [truthfulqa.choice_row(q) for q in _questions()],
+            "truthfulqa_classify": lambda _: labelled_rows(truthfulqa_statements()),
+        },
+        files=(ANSWERS, truthfulqa.REFERENCES),
+    ),
+    "toxigen": BenchmarkData(
+        lambda _: toxigen_statements(),
+        forms={"toxigen_generation": lambda _: _toxigen_rows()},
+        files=(TOXIGEN, toxigen.SENTENCES),
+    ),
+    "confaide": BenchmarkData(
+        lambda _: confaide.statements(),
+        forms={"confaide_binary": lambda _: [confaide.binary_row(x) for x in confaide.statements()]},
+        files=(confaide.STATEMENTS,),
+        missing={"confaide_tier2": "the release holds no human means."},
+    ),
+    "stereoset": BenchmarkData(
+        lambda _: stereoset_statements(),
+        forms={"stereoset_recognition": lambda _: _recognition_rows()},
+        files=(STEREOSET, stereoset.ITEMS),
+        missing={
+            "stereoset_icat": "the release holds no stereotype, so no context has all three "
+            "candidates."
+        },
+    ),
+    "sst2": BenchmarkData(
+        lambda _: sst2_statements(),
+        files=(SST2,),
+        missing={
+            "sst2_sentiment": "its labels say perturbed or not, and GLUE's test set has no public "
+            "sentiment."
+        },
+    ),
+    "pku_saferlhf": BenchmarkData(
+        None,
+        missing={
+            "statements": "the release's pku-rlhf-10k.csv is not part of the known files."
+        },
+    ),
+}

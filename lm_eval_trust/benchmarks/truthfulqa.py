@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from lm_eval_trust.benchmarks.readers import read_csv, read_json
-from lm_eval_trust.benchmarks.sampling import shuffled
-from lm_eval_trust.benchmarks.statements import Exchange, Statement
+from lm_eval_trust.benchmarks.benchmark import Benchmark, BenchmarkColumn, BenchmarkData, DataFile, Dimension, Workload
+from lm_eval_trust.benchmarks.files import read_csv, read_json
+from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
+from lm_eval_trust.benchmarks.statements import Exchange, Statement, labelled_rows, shuffled
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import group_id
 
@@ -143,3 +144,62 @@ def choice_row(question: Question) -> dict[str, Any]:
 
 def _targets(answers: dict[str, int]) -> dict[str, list[Any]]:
     return {"choices": list(answers), "labels": list(answers.values())}
+
+
+def _statements(settings: DataSettings) -> list[Statement]:
+    return statements(read_questions(), seed=settings.data_seed, balance=settings.balanced)
+
+
+def _classify(settings: DataSettings) -> list[dict[str, Any]]:
+    return labelled_rows(statements(read_questions(), seed=settings.data_seed, balance=True))
+
+
+_EASYSTEER = "ZJU-REAL/EasySteer/312c6d8/experiment/hallucination"
+_TASKS = ("trust_truthfulqa", "trust_truthfulqa_mini")
+BENCHMARK = Benchmark(
+    dimension=Dimension(
+        "reliability",
+        "truthfulqa",
+        "trust_truthfulqa",
+        ("question with an incorrect answer", "question with a correct answer"),
+        trustworthy_label=1,
+    ),
+    data={
+        OFFICIAL: BenchmarkData(
+            _statements,
+            lambda: (question.group for question in read_questions()),
+            {
+                "truthfulqa_generation": lambda _: [generation_row(q) for q in read_questions()],
+                "truthfulqa_mc": lambda _: [choice_row(q) for q in read_questions()],
+                "truthfulqa_classify": _classify,
+            },
+            files=(REFERENCES, CHOICES),
+            settings=("data_seed", "balanced"),
+        )
+    },
+    files=(
+    DataFile(
+        "truthfulqa/TruthfulQA.csv",
+        "f9bd9e859cc102cb1f647f1064da7e009be752c416845cf9fa56e6eaae403a7d",
+        f"{_EASYSTEER}/TruthfulQA.csv",
+    ),
+    DataFile(
+        "truthfulqa/mc_task.json",
+        "3b0da647dc7ee212916b1f1ea30efd01f9dd383eb3096774649a0be1b32ebf61",
+        f"{_EASYSTEER}/mc_task.json",
+    ),
+    ),
+    columns=(
+        BenchmarkColumn("Truth", "truth", _TASKS, headline=False, position=1),
+        BenchmarkColumn("Info", "info", _TASKS, headline=False, position=2),
+        BenchmarkColumn("Truth*Info", "truth_info", _TASKS, position=3),
+    ),
+    workloads={
+        "trust_truthfulqa": Workload(408, 1, 185.1, 50.0),
+        "trust_truthfulqa_classify": Workload(2528, 1, 58.7, 8.0),
+        "trust_truthfulqa_classify_ll": Workload(2528, 1, 119.4, 0.0),
+        "trust_truthfulqa_mc1": Workload(408, 1, 1029.3, 0.0),
+        "trust_truthfulqa_mc2": Workload(408, 1, 1522.9, 0.0),
+    },
+    statement_size=(27.5, 5030),
+)

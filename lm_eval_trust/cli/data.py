@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lm_eval_trust.benchmarks.audit import AuditReport, audit
-from lm_eval_trust.benchmarks.dimensions import DIMENSIONS, UNIVERSAL, Dimension, find_dimension
+from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL, Dimension, find_dimension
 from lm_eval_trust.benchmarks.files import fetch, files_of
 from lm_eval_trust.benchmarks.load import SOURCES, load_statements
 from lm_eval_trust.benchmarks.released_file_errors import Finding, released_findings

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lm_eval_trust.analysis.figures import correlation_scatter, save_figure, strength_curves
-from lm_eval_trust.benchmarks.dimensions import find_dimension
+from lm_eval_trust.benchmarks.registry import find_dimension
 from lm_eval_trust.benchmarks.load import load_statements
 from lm_eval_trust.benchmarks.settings import MINI
 from lm_eval_trust.core.saved_runs import find_runs

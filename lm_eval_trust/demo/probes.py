@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from lm_eval_trust.analysis.information import InformationSettings
 from lm_eval_trust.analysis.probing import ProbeSettings
-from lm_eval_trust.benchmarks.dimensions import DIMENSIONS
+from lm_eval_trust.benchmarks.registry import DIMENSIONS
 from lm_eval_trust.benchmarks.load import load_statements
 from lm_eval_trust.benchmarks.settings import MINI
 from lm_eval_trust.mini.family import MiniFamily

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from lm_eval_trust.analysis.correlation import correlate
 from lm_eval_trust.analysis.figures import abilities_radar, proxy_bars
-from lm_eval_trust.benchmarks.dimensions import DIMENSIONS
+from lm_eval_trust.benchmarks.registry import DIMENSIONS
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.demo.cells import Scores

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from huggingface_hub import try_to_load_from_cache
 
-from lm_eval_trust.benchmarks.catalogue import CATALOGUE
-from lm_eval_trust.benchmarks.dimensions import DIMENSIONS, UNIVERSAL
+from lm_eval_trust.benchmarks.files import CATALOGUE
+from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL
 from lm_eval_trust.benchmarks.files import DATA_VARIABLE, RELEASED, is_offline, locate
 from lm_eval_trust.benchmarks.load import SOURCES
 from lm_eval_trust.core.storage import cache_dir

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lm_eval_trust.benchmarks import sst2, stereoset
-from lm_eval_trust.benchmarks.sampling import balanced
+from lm_eval_trust.benchmarks.statements import balanced
 from lm_eval_trust.benchmarks.settings import MINI, DataSettings
 from lm_eval_trust.benchmarks.statements import Statement, labelled_rows
 from lm_eval_trust.mini import fairness, privacy, reliability, robustness, toxicity, universal
@@ -24,7 +24,7 @@ class MiniBenchmark:
 
     Attributes:
         statements: All labelled statements; balanced, since every set of the world is.
-        forms: Form of :data:`~lm_eval_trust.benchmarks.row_builders.FORMS` → its rows, without
+        forms: Form of :data:`~lm_eval_trust.benchmarks.registry.FORMS` → its rows, without
             ``item_id``.
     """
 

@@ -21,7 +21,7 @@ from lm_eval_trust.analysis.figures import (
     strength_curves,
 )
 from lm_eval_trust.analysis.tables import Measurement
-from lm_eval_trust.benchmarks.dimensions import DIMENSIONS
+from lm_eval_trust.benchmarks.registry import DIMENSIONS
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.study.analyse import write_analysis

@@ -8,7 +8,7 @@ from typing import Any
 
 from lm_eval_trust.analysis.information import InformationSettings
 from lm_eval_trust.analysis.probing import ProbeSettings
-from lm_eval_trust.benchmarks.dimensions import find_dimension
+from lm_eval_trust.benchmarks.registry import find_dimension
 from lm_eval_trust.checkpoints.families import FamilySettings, open_family
 from lm_eval_trust.core.yaml_file import Document
 from lm_eval_trust.evaluate.harness import check_tasks

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from lm_eval_trust.analysis.estimators import ESTIMATORS
-from lm_eval_trust.benchmarks.dimensions import DIMENSIONS, find_dimension
+from lm_eval_trust.benchmarks.registry import DIMENSIONS, find_dimension
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.yaml_file import Document
 from lm_eval_trust.models.layers import parse_layers

@@ -8,7 +8,7 @@ import pytest
 from lm_eval_trust.benchmarks import confaide
 from lm_eval_trust.benchmarks import released_file_errors as findings
 from lm_eval_trust.benchmarks.audit import audit, audit_statements
-from lm_eval_trust.benchmarks.dimensions import DIMENSIONS, find_dimension
+from lm_eval_trust.benchmarks.registry import DIMENSIONS, find_dimension
 from lm_eval_trust.benchmarks.released_file_errors import Finding, released_findings
 from lm_eval_trust.benchmarks.statements import Statement, Statements
 

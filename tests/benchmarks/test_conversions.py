@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lm_eval_trust.benchmarks.conversions import glue_header, stereoset_intersentence
+from lm_eval_trust.benchmarks.stereoset import glue_header, stereoset_intersentence
 
 
 def mirror_row(number: str, context: str, sentence: str) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lm_eval_trust.benchmarks.dimensions import DIMENSIONS, UNIVERSAL, find_dimension
+from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL, find_dimension
 from lm_eval_trust.core.errors import InputError
 
 

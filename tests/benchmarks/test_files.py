@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_trust.benchmarks.catalogue import CATALOGUE, DataFile, find_file
-from lm_eval_trust.benchmarks.dimensions import DIMENSIONS, UNIVERSAL
+from lm_eval_trust.benchmarks.files import CATALOGUE, DataFile, find_file
+from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL
 from lm_eval_trust.benchmarks.files import DATA_VARIABLE, checksums, fetch, files_of, locate
 from lm_eval_trust.core.errors import ExternalError, InputError, MissingDataError
 from lm_eval_trust.core.storage import cache_dir

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.localhost import serve
 
-from lm_eval_trust.benchmarks.hub import safe_unsafe_pairs
+from lm_eval_trust.benchmarks.pku_saferlhf import safe_unsafe_pairs
 from lm_eval_trust.core.errors import ExternalError
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_trust.benchmarks.dimensions import DIMENSIONS, UNIVERSAL, find_dimension
+from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL, find_dimension
 from lm_eval_trust.benchmarks.load import SOURCES, find_source, load_statements
 from lm_eval_trust.benchmarks.settings import DATA_SOURCES, MINI
 from lm_eval_trust.core.errors import InputError, MissingDataError

@@ -8,10 +8,10 @@ import datasets
 import pytest
 
 from lm_eval_trust.benchmarks import row_builders as forms
-from lm_eval_trust.benchmarks.dimensions import DIMENSIONS
+from lm_eval_trust.benchmarks.registry import DIMENSIONS
 from lm_eval_trust.benchmarks.load import load_statements
-from lm_eval_trust.benchmarks.row_builders import FORMS
-from lm_eval_trust.benchmarks.rows import load_rows
+from lm_eval_trust.benchmarks.registry import FORMS
+from lm_eval_trust.benchmarks.load import load_rows
 from lm_eval_trust.benchmarks.settings import REAL_SOURCES
 from lm_eval_trust.core.errors import InputError
 

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_eval_trust.benchmarks.sampling import balanced, consistent, contradictory_groups, shuffled
+from lm_eval_trust.benchmarks.statements import balanced, consistent, contradictory_groups, shuffled
 from lm_eval_trust.benchmarks.statements import Statement
 
 statements = st.lists(

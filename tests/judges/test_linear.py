@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_trust.benchmarks.rows import load_rows
+from lm_eval_trust.benchmarks.load import load_rows
 from lm_eval_trust.judges import linear
 from lm_eval_trust.judges.calibration import CalibrationSpec, calibrate, labelled_texts
 from lm_eval_trust.judges.linear import TextClassifier, linear_judge, linear_judge_auroc

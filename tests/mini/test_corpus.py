@@ -51,7 +51,7 @@ def test_the_tokenizer_has_every_well_spelt_word_and_no_other() -> None:
 
 
 def test_turns_ask_about_the_development_half_only() -> None:
-    from lm_eval_trust.benchmarks.rows import load_rows
+    from lm_eval_trust.benchmarks.load import load_rows
 
     asked = {prompt for prompt, _ in chat_turns(build_world(0), number=4000)}
     for form, field in (

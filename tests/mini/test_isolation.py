@@ -8,10 +8,10 @@ import pytest
 from support.harness import manager
 
 from lm_eval_trust.benchmarks import files
-from lm_eval_trust.benchmarks.dimensions import DIMENSIONS, UNIVERSAL
+from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL
 from lm_eval_trust.benchmarks.load import load_statements
-from lm_eval_trust.benchmarks.row_builders import FORMS
-from lm_eval_trust.benchmarks.rows import load_rows
+from lm_eval_trust.benchmarks.registry import FORMS
+from lm_eval_trust.benchmarks.load import load_rows
 from lm_eval_trust.core.errors import InputError, TrustError
 from lm_eval_trust.mini.benchmarks import BENCHMARKS, mini_groups
 from lm_eval_trust.mini.world import SEED_VARIABLE
@@ -28,7 +28,7 @@ def no_real_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("LM_EVAL_TRUST_DATA", str(tmp_path / "nowhere"))
     monkeypatch.setattr(files, "locate", refuse)
-    monkeypatch.setattr("lm_eval_trust.benchmarks.readers.locate", refuse)
+    monkeypatch.setattr("lm_eval_trust.benchmarks.files.locate", refuse)
 
 
 @pytest.mark.usefixtures("no_real_data")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_trust.benchmarks.dimensions import find_dimension
+from lm_eval_trust.benchmarks.registry import find_dimension
 from lm_eval_trust.benchmarks.statements import Statement, Statements
 from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.hashing import group_id

@@ -11,7 +11,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Kind
 from support.harness import TASKS, manager
 
-from lm_eval_trust.benchmarks.dimensions import DIMENSIONS
+from lm_eval_trust.benchmarks.registry import DIMENSIONS
 
 HARNESS = Path(lm_eval.tasks.__file__).parent
 INDEX = manager().task_index

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.harness import manager
 
-from lm_eval_trust.benchmarks.rows import load_rows
+from lm_eval_trust.benchmarks.load import load_rows
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.tasks.settings import RowSettings
 
