@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from lm_eval_trust.benchmarks.settings import MINI
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.mini.benchmarks import MINI
 from lm_eval_trust.mini.members import MIDDLE, MIDDLE_LAYER, is_mini
 from lm_eval_trust.model_wrappers.arguments import (
     as_flag,

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from lm_eval_trust.benchmarks.settings import MINI
+from lm_eval_trust.benchmarks.registry import DATA_SOURCES
+from lm_eval_trust.benchmarks.settings import OFFICIAL
 from lm_eval_trust.core.errors import InputError
 
 
@@ -51,10 +52,11 @@ class RowSettings:
             InputError: A value is not allowed.
         """
         names = [field.name for field in fields(cls)]
-        if metadata.get("data_source") == MINI and "data_source" not in of_task:
+        source = str(metadata.get("data_source", OFFICIAL))
+        if "data_source" not in of_task and DATA_SOURCES[source].tasks_of_its_own:
             raise InputError(
-                f"data_source={MINI} is the embedded world, which has tasks of its own: run "
-                f"trust_suite_mini instead."
+                f"data_source={source} is {DATA_SOURCES[source].summary}, which has tasks of its "
+                f"own: run trust_suite_{source} instead."
             )
         asked = {**metadata, **of_task}
         return cls(**{name: asked[name] for name in names if name in asked})

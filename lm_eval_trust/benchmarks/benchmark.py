@@ -82,6 +82,7 @@ class BenchmarkData:
         files: Paths of the files that the statements come from, for the record.
         settings: Names of the settings that change the statements.
         missing: Why a form or ``statements`` is not there, by name.
+        statement_size: Mean tokens of a statement and number of statements, for estimates.
     """
 
     statements: Callable[[DataSettings], list[Statement]] | None
@@ -90,6 +91,7 @@ class BenchmarkData:
     files: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
+    statement_size: tuple[float, int] = (25.0, 2000)
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,6 @@ class Benchmark:
         columns: Its columns on the leaderboard; by default a task's first metric is shown.
         task_folder: Folder of the harness's task YAMLs, where they are not among ours.
         workloads: Task → what it asks of a model.
-        statement_size: Mean tokens of a statement and number of statements.
     """
 
     dimension: Dimension | None = None
@@ -152,7 +153,6 @@ class Benchmark:
     columns: tuple[BenchmarkColumn, ...] = ()
     task_folder: Path | None = None
     workloads: Mapping[str, Workload] = field(default_factory=dict)
-    statement_size: tuple[float, int] = (25.0, 2000)
 
 
 @dataclass(frozen=True)

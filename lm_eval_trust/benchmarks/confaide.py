@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from lm_eval_trust.benchmarks.benchmark import Benchmark, BenchmarkColumn, BenchmarkData, DataFile, Dimension, Workload
+from lm_eval_trust.benchmarks.benchmark import (
+    Benchmark,
+    BenchmarkColumn,
+    BenchmarkData,
+    DataFile,
+    Dimension,
+    Workload,
+)
 from lm_eval_trust.benchmarks.files import read_csv, read_lines
 from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
 from lm_eval_trust.benchmarks.statements import Statement, balanced, consistent
@@ -97,24 +104,25 @@ BENCHMARK = Benchmark(
             },
             files=(STATEMENTS,),
             settings=("data_seed", "balanced"),
+            statement_size=(15.3, 2254),
         )
     },
     files=(
-    DataFile(
-        "confaide/tier_2a.txt",
-        "a869099fab404cde9dd50f23c20668063021afa8f080e190b348a5a4da14b979",
-        f"{_CONFAIDE}/tier_2a.txt",
-    ),
-    DataFile(
-        "confaide/tier_2b.txt",
-        "8c194006c92816f56a9ee2f6ec3bf09f29bb1a543408ce154096c8c67f72df37",
-        f"{_CONFAIDE}/tier_2b.txt",
-    ),
-    DataFile(
-        "confaide/tier_2_labels.txt",
-        "cd573da5a542a4d92f3a81ed5b09b66cc25a6ae0ea656aaaf754af43304bbb34",
-        f"{_CONFAIDE}/tier_2_labels.txt",
-    ),
+        DataFile(
+            "confaide/tier_2a.txt",
+            "a869099fab404cde9dd50f23c20668063021afa8f080e190b348a5a4da14b979",
+            f"{_CONFAIDE}/tier_2a.txt",
+        ),
+        DataFile(
+            "confaide/tier_2b.txt",
+            "8c194006c92816f56a9ee2f6ec3bf09f29bb1a543408ce154096c8c67f72df37",
+            f"{_CONFAIDE}/tier_2b.txt",
+        ),
+        DataFile(
+            "confaide/tier_2_labels.txt",
+            "cd573da5a542a4d92f3a81ed5b09b66cc25a6ae0ea656aaaf754af43304bbb34",
+            f"{_CONFAIDE}/tier_2_labels.txt",
+        ),
     ),
     columns=(
         BenchmarkColumn("ConfAIde", "acc", ("trust_confaide", "trust_confaide_mini"), position=30),
@@ -124,5 +132,4 @@ BENCHMARK = Benchmark(
         "trust_confaide_ll": Workload(1133, 1, 116.4, 0.0),
         "trust_confaide_tier2": Workload(98, 1, 125.7, 16.0),
     },
-    statement_size=(15.3, 2254),
 )

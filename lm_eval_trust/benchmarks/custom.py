@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.benchmarks.registry import Dimension, find_dimension
-from lm_eval_trust.benchmarks.files import sha256_of
-from lm_eval_trust.benchmarks.files import read_text
+from lm_eval_trust.benchmarks.benchmark import Dimension
+from lm_eval_trust.benchmarks.files import read_text, sha256_of
+from lm_eval_trust.benchmarks.registry import find_dimension
 from lm_eval_trust.benchmarks.statements import Statement, Statements
 from lm_eval_trust.core.errors import InputError, MissingDataError, unknown_name
 from lm_eval_trust.core.hashing import group_id

@@ -100,7 +100,9 @@ def checksums(paths: Iterable[str]) -> dict[str, str]:
 def files_of(benchmark: str) -> list[str]:
     """Return the catalogue's paths of one benchmark: its own files and the released ones."""
     return [
-        path for path in catalogue() if path.startswith((f"{benchmark}/", f"{RELEASED}/{benchmark}"))
+        path
+        for path in catalogue()
+        if path.startswith((f"{benchmark}/", f"{RELEASED}/{benchmark}"))
     ]
 
 

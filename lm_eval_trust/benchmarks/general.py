@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lm_eval_trust.benchmarks.mmlu_checksums import ADDRESS, CHECKSUMS
 from lm_eval_trust.benchmarks.benchmark import Benchmark, BenchmarkColumn, DataFile, Workload
 from lm_eval_trust.benchmarks.files import read_csv, read_json, read_jsonl
+from lm_eval_trust.benchmarks.mmlu_checksums import ADDRESS, CHECKSUMS
 from lm_eval_trust.core.errors import unknown_name
 
 MMLU_SUBJECTS: tuple[str, ...] = tuple(CHECKSUMS)
@@ -105,11 +105,11 @@ MMLU = Benchmark(
 )
 MATHQA = Benchmark(
     files=(
-    DataFile(
-        "mathqa/test.json",
-        "dfe7bc4691caf26842ccd4cf14e8f978327bab4f2989e0b076a4e6b38a9371d1",
-        "shaigue/mathqa/175079e/data/MathQA/test.json",
-    ),
+        DataFile(
+            "mathqa/test.json",
+            "dfe7bc4691caf26842ccd4cf14e8f978327bab4f2989e0b076a4e6b38a9371d1",
+            "shaigue/mathqa/175079e/data/MathQA/test.json",
+        ),
     ),
     columns=(BenchmarkColumn("MathQA", "acc", ("mathqa", "trust_mathqa_local"), position=12),),
     workloads={
@@ -125,11 +125,11 @@ RACE = Benchmark(
 )
 LAMBADA = Benchmark(
     files=(
-    DataFile(
-        "lambada/lambada_test.jsonl",
-        "4aa8d02cd17c719165fc8a7887fddd641f43fcafa4b1c806ca8abc31fabdb226",
-        "cybertronai/bflm/620fff7/lambada_test.jsonl",
-    ),
+        DataFile(
+            "lambada/lambada_test.jsonl",
+            "4aa8d02cd17c719165fc8a7887fddd641f43fcafa4b1c806ca8abc31fabdb226",
+            "cybertronai/bflm/620fff7/lambada_test.jsonl",
+        ),
     ),
     columns=(
         BenchmarkColumn(

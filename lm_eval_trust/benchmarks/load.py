@@ -12,7 +12,7 @@ from lm_eval_trust.benchmarks.partition import SPLITS, partition
 from lm_eval_trust.benchmarks.registry import (
     BENCHMARKS,
     DATA_SOURCES,
-    benchmark_of_form,
+    benchmarks_by_form,
     find_dimension,
 )
 from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
@@ -146,7 +146,10 @@ def load_rows(
             rate, a file that fails its checksum, or no rows left.
         MissingDataError: A file is not available.
     """
-    benchmark = benchmark_of_form(form)
+    known = benchmarks_by_form()
+    if form not in known:
+        raise unknown_name("form", form, known)
+    benchmark = known[form]
     if split not in (*SPLITS, "full"):
         raise unknown_name("split", split, (*SPLITS, "full"))
     if part not in EVALUATED_PARTS:

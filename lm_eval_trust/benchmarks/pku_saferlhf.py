@@ -134,8 +134,8 @@ BENCHMARK = Benchmark(
             lambda: (item.group for item in statements()),
             files=(PAIRS,),
             settings=("data_seed", "balanced"),
+            statement_size=(82.7, 4212),
         )
     },
     files=(DataFile(PAIRS, None, fetch=write_pairs),),
-    statement_size=(82.7, 4212),
 )

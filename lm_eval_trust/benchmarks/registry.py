@@ -98,21 +98,14 @@ def find_dimension(name: str) -> Dimension:
         raise unknown_name("dimension", name, by_name) from None
 
 
-def benchmark_of_form(form: str) -> str:
-    """Return the benchmark whose task rows come in a form.
-
-    Raises:
-        InputError: No benchmark has that form.
-    """
-    forms = {
-        each: name
+def benchmarks_by_form() -> dict[str, str]:
+    """Return every form of task rows with the benchmark whose rows come in it."""
+    return {
+        form: name
         for name, entry in BENCHMARKS.items()
         for data in entry.data.values()
-        for each in data.forms
+        for form in data.forms
     }
-    if form not in forms:
-        raise unknown_name("form", form, forms)
-    return forms[form]
 
 
 def workload(task: str) -> Workload | None:

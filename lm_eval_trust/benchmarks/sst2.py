@@ -9,9 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from lm_eval_trust.benchmarks.benchmark import Benchmark, BenchmarkColumn, BenchmarkData, DataFile, Dimension, Workload
-from lm_eval_trust.benchmarks.perturbation import perturb_case
+from lm_eval_trust.benchmarks.benchmark import (
+    Benchmark,
+    BenchmarkColumn,
+    BenchmarkData,
+    DataFile,
+    Dimension,
+    Workload,
+)
 from lm_eval_trust.benchmarks.files import read_tsv
+from lm_eval_trust.benchmarks.perturbation import perturb_case
 from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
 from lm_eval_trust.benchmarks.statements import Statement
 from lm_eval_trust.core.hashing import group_id
@@ -62,9 +69,7 @@ def _statements(settings: DataSettings) -> list[Statement]:
 
 def _sentiment(settings: DataSettings) -> list[dict[str, Any]]:
     return [
-        sentiment_row(
-            sentence, sentiment, rate=settings.perturbation_rate, seed=settings.data_seed
-        )
+        sentiment_row(sentence, sentiment, rate=settings.perturbation_rate, seed=settings.data_seed)
         for sentence, sentiment in read_sentences()
     ]
 
@@ -85,15 +90,16 @@ BENCHMARK = Benchmark(
             {"sst2_sentiment": _sentiment},
             files=(SENTENCES,),
             settings=("data_seed", "perturbation_rate"),
+            statement_size=(26.2, 1734),
         )
     },
     files=(
-    DataFile(
-        "sst2/dev.tsv",
-        "54a9c12c77e402fc14d6a66a506f24d999f596b0176eb777c972cccc2f9cc4b0",
-        f"{_GLUE}/dev.tsv",
-        glue_header,
-    ),
+        DataFile(
+            "sst2/dev.tsv",
+            "54a9c12c77e402fc14d6a66a506f24d999f596b0176eb777c972cccc2f9cc4b0",
+            f"{_GLUE}/dev.tsv",
+            glue_header,
+        ),
     ),
     columns=(BenchmarkColumn("SST-2", "acc", ("trust_sst2", "trust_sst2_mini"), position=50),),
     workloads={
@@ -105,5 +111,4 @@ BENCHMARK = Benchmark(
         "trust_sst2_rate20": Workload(436, 1, 119.3, 16.0),
         "trust_sst2_rate50": Workload(436, 1, 129.7, 16.0),
     },
-    statement_size=(26.2, 1734),
 )

@@ -7,7 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from lm_eval_trust.benchmarks.benchmark import Benchmark, BenchmarkColumn, BenchmarkData, DataFile, Dimension, Workload
+from lm_eval_trust.benchmarks.benchmark import (
+    Benchmark,
+    BenchmarkColumn,
+    BenchmarkData,
+    DataFile,
+    Dimension,
+    Workload,
+)
 from lm_eval_trust.benchmarks.files import read_jsonl
 from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
 from lm_eval_trust.benchmarks.statements import Statement, shuffled
@@ -176,15 +183,16 @@ BENCHMARK = Benchmark(
             },
             files=(ITEMS,),
             settings=("data_seed", "balanced"),
+            statement_size=(18.7, 4246),
         )
     },
     files=(
-    DataFile(
-        "stereoset/intersentence.jsonl",
-        "ce024fbc1a944f3b49f263f267c1d549edf6a3a73d98a7227749979ba039361f",
-        f"{_STEREOSET}/stereoset.json",
-        stereoset_intersentence,
-    ),
+        DataFile(
+            "stereoset/intersentence.jsonl",
+            "ce024fbc1a944f3b49f263f267c1d549edf6a3a73d98a7227749979ba039361f",
+            f"{_STEREOSET}/stereoset.json",
+            stereoset_intersentence,
+        ),
     ),
     columns=(
         BenchmarkColumn(
@@ -197,5 +205,4 @@ BENCHMARK = Benchmark(
         "trust_stereoset_icat": Workload(1062, 1, 56.4, 0.0),
         "trust_stereoset_ll": Workload(2124, 1, 279.2, 0.0),
     },
-    statement_size=(18.7, 4246),
 )

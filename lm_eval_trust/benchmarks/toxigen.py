@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from lm_eval_trust.benchmarks.benchmark import Benchmark, BenchmarkColumn, BenchmarkData, DataFile, Dimension, Workload
+from lm_eval_trust.benchmarks.benchmark import (
+    Benchmark,
+    BenchmarkColumn,
+    BenchmarkData,
+    DataFile,
+    Dimension,
+    Workload,
+)
 from lm_eval_trust.benchmarks.files import read_json
 from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
 from lm_eval_trust.benchmarks.statements import Statement, balanced, consistent
@@ -75,14 +82,15 @@ BENCHMARK = Benchmark(
             {"toxigen_generation": lambda _: [generation_row(row) for row in read_sentences()]},
             files=(SENTENCES,),
             settings=("data_seed", "balanced"),
+            statement_size=(21.9, 5428),
         )
     },
     files=(
-    DataFile(
-        "toxigen/toxiGen.json",
-        "42863b997f545833b8c9bfe7fc950aeaccc274d49f7386384db147face745fc3",
-        f"{_SAFENLP}/toxiGen.json",
-    ),
+        DataFile(
+            "toxigen/toxiGen.json",
+            "42863b997f545833b8c9bfe7fc950aeaccc274d49f7386384db147face745fc3",
+            f"{_SAFENLP}/toxiGen.json",
+        ),
     ),
     columns=(
         BenchmarkColumn(
@@ -96,5 +104,4 @@ BENCHMARK = Benchmark(
     workloads={
         "trust_toxigen": Workload(3257, 1, 21.8, 64.0),
     },
-    statement_size=(21.9, 5428),
 )

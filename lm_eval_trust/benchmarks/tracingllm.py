@@ -133,9 +133,14 @@ def _toxigen_rows() -> list[dict[str, Any]]:
     ]
 
 
+def _binary_rows() -> list[dict[str, Any]]:
+    return [confaide.binary_row(item) for item in confaide.statements()]
+
+
 def _recognition_rows() -> list[dict[str, Any]]:
     return [
-        stereoset.recognition_row(candidate, label) for _, label, candidate in stereoset_candidates()
+        stereoset.recognition_row(candidate, label)
+        for _, label, candidate in stereoset_candidates()
     ]
 
 
@@ -177,9 +182,7 @@ DATA: dict[str, BenchmarkData] = {
     "truthfulqa": BenchmarkData(
         lambda _: truthfulqa_statements(),
         forms={
-            "truthfulqa_generation": lambda _: [
-                truthfulqa.generation_row(q) for q in _questions()
-            ],
+            "truthfulqa_generation": lambda _: [truthfulqa.generation_row(q) for q in _questions()],
             "truthfulqa_mc": lambda _: [truthfulqa.choice_row(q) for q in _questions()],
             "truthfulqa_classify": lambda _: labelled_rows(truthfulqa_statements()),
         },
@@ -192,7 +195,7 @@ DATA: dict[str, BenchmarkData] = {
     ),
     "confaide": BenchmarkData(
         lambda _: confaide.statements(),
-        forms={"confaide_binary": lambda _: [confaide.binary_row(x) for x in confaide.statements()]},
+        forms={"confaide_binary": lambda _: _binary_rows()},
         files=(confaide.STATEMENTS,),
         missing={"confaide_tier2": "the release holds no human means."},
     ),
@@ -215,8 +218,6 @@ DATA: dict[str, BenchmarkData] = {
     ),
     "pku_saferlhf": BenchmarkData(
         None,
-        missing={
-            "statements": "the release's pku-rlhf-10k.csv is not part of the known files."
-        },
+        missing={"statements": "the release's pku-rlhf-10k.csv is not part of the known files."},
     ),
 }

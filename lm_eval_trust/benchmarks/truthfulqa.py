@@ -10,7 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from lm_eval_trust.benchmarks.benchmark import Benchmark, BenchmarkColumn, BenchmarkData, DataFile, Dimension, Workload
+from lm_eval_trust.benchmarks.benchmark import (
+    Benchmark,
+    BenchmarkColumn,
+    BenchmarkData,
+    DataFile,
+    Dimension,
+    Workload,
+)
 from lm_eval_trust.benchmarks.files import read_csv, read_json
 from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
 from lm_eval_trust.benchmarks.statements import Exchange, Statement, labelled_rows, shuffled
@@ -172,22 +179,24 @@ BENCHMARK = Benchmark(
                 "truthfulqa_generation": lambda _: [generation_row(q) for q in read_questions()],
                 "truthfulqa_mc": lambda _: [choice_row(q) for q in read_questions()],
                 "truthfulqa_classify": _classify,
+                "truthfulqa_references": lambda _: [generation_row(q) for q in read_questions()],
             },
             files=(REFERENCES, CHOICES),
             settings=("data_seed", "balanced"),
+            statement_size=(27.5, 5030),
         )
     },
     files=(
-    DataFile(
-        "truthfulqa/TruthfulQA.csv",
-        "f9bd9e859cc102cb1f647f1064da7e009be752c416845cf9fa56e6eaae403a7d",
-        f"{_EASYSTEER}/TruthfulQA.csv",
-    ),
-    DataFile(
-        "truthfulqa/mc_task.json",
-        "3b0da647dc7ee212916b1f1ea30efd01f9dd383eb3096774649a0be1b32ebf61",
-        f"{_EASYSTEER}/mc_task.json",
-    ),
+        DataFile(
+            "truthfulqa/TruthfulQA.csv",
+            "f9bd9e859cc102cb1f647f1064da7e009be752c416845cf9fa56e6eaae403a7d",
+            f"{_EASYSTEER}/TruthfulQA.csv",
+        ),
+        DataFile(
+            "truthfulqa/mc_task.json",
+            "3b0da647dc7ee212916b1f1ea30efd01f9dd383eb3096774649a0be1b32ebf61",
+            f"{_EASYSTEER}/mc_task.json",
+        ),
     ),
     columns=(
         BenchmarkColumn("Truth", "truth", _TASKS, headline=False, position=1),
@@ -201,5 +210,4 @@ BENCHMARK = Benchmark(
         "trust_truthfulqa_mc1": Workload(408, 1, 1029.3, 0.0),
         "trust_truthfulqa_mc2": Workload(408, 1, 1522.9, 0.0),
     },
-    statement_size=(27.5, 5030),
 )

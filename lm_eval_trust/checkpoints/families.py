@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from lm_eval_trust.checkpoints import presets
 from lm_eval_trust.checkpoints.checkpoint import Checkpoint
 from lm_eval_trust.checkpoints.naming import NUMBERED, Naming
 from lm_eval_trust.checkpoints.selection import chosen
-from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.registry import Registry
 
 __all__ = ["Checkpoint", "CheckpointFamily", "FamilySettings", "family_names", "open_family"]
 
@@ -56,9 +58,50 @@ class FamilySettings:
     tokens_per_step: int | None = None
 
 
+@dataclass(frozen=True)
+class FamilyPreset:
+    """A family that is known by name.
+
+    Attributes:
+        summary: One line for help pages.
+        checkpoints: Returns them without the network; ``None`` if the Hub has to be asked.
+        hub: ``OWNER/NAME`` of the repository whose revisions are asked for.
+        naming: Of its revisions.
+    """
+
+    summary: str
+    checkpoints: Callable[[], tuple[Checkpoint, ...]] | None = None
+    hub: str = ""
+    naming: Naming | None = None
+
+
+def _listed_presets() -> dict[str, FamilyPreset]:
+    return {
+        name: FamilyPreset(f"revisions of {preset.hub}", None, preset.hub, preset.naming)
+        for name, preset in presets.LISTED_BY_HUB.items()
+    }
+
+
+#: Families by name; another package adds one by an entry point that names a
+#: :class:`FamilyPreset`.
+FAMILIES: Registry[FamilyPreset] = Registry(
+    "family",
+    "lm_eval_trust.checkpoint_families",
+    FamilyPreset,
+    {
+        presets.AMBER: FamilyPreset("LLM360/Amber's 360 checkpoints", presets.amber),
+        **{
+            name: FamilyPreset("154 checkpoints of a Pythia model", partial(presets.pythia, name))
+            for name in presets.PYTHIA
+        },
+        **_listed_presets(),
+    },
+)
+
+
 def family_names() -> tuple[str, ...]:
     """Return the names of the presets."""
-    return (presets.AMBER, "mini", *presets.PYTHIA, *presets.LISTED_BY_HUB)
+    return tuple(FAMILIES)
 
 
 def open_family(settings: FamilySettings) -> CheckpointFamily:
@@ -90,19 +133,14 @@ def open_family(settings: FamilySettings) -> CheckpointFamily:
 def _preset(name: str, settings: FamilySettings) -> CheckpointFamily:
     if settings.pattern is not None:
         raise InputError(f"The family {name} has names of its own; leave out the pattern.")
-    if name in presets.LISTED_BY_HUB:
-        preset = presets.LISTED_BY_HUB[name]
+    preset = FAMILIES[name]
+    if preset.checkpoints is None:
+        assert preset.naming is not None
         per_step = settings.tokens_per_step or preset.naming.tokens_per_step
         return _listed(name, preset.hub, replace(preset.naming, tokens_per_step=per_step))
     if settings.tokens_per_step is not None:
         raise InputError(f"The tokens of {name} are known; leave out tokens_per_step.")
-    if name == presets.AMBER:
-        return CheckpointFamily(name, presets.amber())
-    if name == "mini":
-        return CheckpointFamily(name, presets.mini())
-    if name in presets.PYTHIA:
-        return CheckpointFamily(name, presets.pythia(name))
-    raise unknown_name("family", name, family_names())
+    return CheckpointFamily(name, preset.checkpoints())
 
 
 def _of_hub(hub: str, settings: FamilySettings) -> CheckpointFamily:

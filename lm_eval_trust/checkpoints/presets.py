@@ -80,15 +80,3 @@ def pythia(name: str) -> tuple[Checkpoint, ...]:
         )
         for step in _PYTHIA_STEPS
     )
-
-
-def mini() -> tuple[Checkpoint, ...]:
-    """Return the checkpoints of the embedded family, without training it."""
-    from lm_eval_trust.mini.family import mini_family
-    from lm_eval_trust.mini.members import BASE
-
-    family = mini_family()
-    return tuple(
-        Checkpoint(name, step, family.tokens_seen(step), f"{BASE}@{name}", None)
-        for name, step in family.checkpoints.items()
-    )

@@ -27,8 +27,7 @@ from lm_eval_trust.checkpoints.listing import (
 )
 from lm_eval_trust.core.errors import ExternalError, TrustError
 from lm_eval_trust.core.retry import Cancelled, RetryPolicy
-from lm_eval_trust.mini.members import is_mini
-from lm_eval_trust.models.sources import Source, find_source
+from lm_eval_trust.models.sources import Source, find_source, made_model
 
 __all__ = ["Budget", "CheckpointStore", "MissingCheckpointError"]
 
@@ -214,7 +213,7 @@ def _find_here(checkpoint: Checkpoint) -> Source:
     if checkpoint.revision is not None:
         return find_source(f"{checkpoint.location}@{checkpoint.revision}")
     folder = Path(checkpoint.location).expanduser()
-    if not is_mini(checkpoint.location) and not (folder / "config.json").is_file():
+    if made_model(checkpoint.location) is None and not (folder / "config.json").is_file():
         raise MissingCheckpointError(f"There is no model in the folder {checkpoint.location}.")
     return find_source(checkpoint.location)
 

@@ -37,8 +37,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Store the sets that are missing."""
-    from lm_eval_trust.benchmarks.registry import DIMENSIONS, find_dimension
     from lm_eval_trust.benchmarks.load import load_statements
+    from lm_eval_trust.benchmarks.registry import DIMENSIONS, find_dimension
     from lm_eval_trust.models.decoder_blocks import number_of_blocks
     from lm_eval_trust.models.layers import parse_layers
     from lm_eval_trust.models.sources import find_source, load_pinned

@@ -9,13 +9,20 @@ from dataclasses import asdict
 from typing import Any
 
 from lm_eval_trust.benchmarks.audit import AuditReport, audit
-from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL, Dimension, find_dimension
+from lm_eval_trust.benchmarks.benchmark import Dimension
 from lm_eval_trust.benchmarks.files import fetch, files_of
-from lm_eval_trust.benchmarks.load import SOURCES, load_statements
+from lm_eval_trust.benchmarks.load import data_of, load_statements
+from lm_eval_trust.benchmarks.registry import (
+    DATA_SOURCES,
+    DIMENSIONS,
+    UNIVERSAL,
+    find_dimension,
+)
 from lm_eval_trust.benchmarks.released_file_errors import Finding, released_findings
-from lm_eval_trust.benchmarks.settings import DATA_SOURCES, REAL_SOURCES
 from lm_eval_trust.core.errors import TrustError
 
+#: Sources of the real benchmarks.
+REAL_SOURCES = ("official", "tracingllm")
 PARTS = ("train", "validation", "development", "test", "all")
 FETCH_FAILED = 3
 
@@ -49,7 +56,7 @@ def _add_fetch(commands: argparse._SubParsersAction[Any]) -> None:
 def _add_show(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser("show", help="print statements of a dimension")
     parser.add_argument("dimension", metavar="DIMENSION", help="a dimension or its benchmark")
-    parser.add_argument("--source", choices=DATA_SOURCES, default="official")
+    parser.add_argument("--source", choices=list(DATA_SOURCES), default="official")
     parser.add_argument("--part", choices=PARTS, default="train", help="default: train")
     parser.add_argument("--split-seed", type=int, default=0, metavar="INT")
     parser.add_argument("--n", type=int, default=5, help="how many (default: 5)")
@@ -73,7 +80,7 @@ def run_audit(args: argparse.Namespace) -> int:
         audit(dimension.name, source, split_seed=args.split_seed)
         for dimension in dimensions
         for source in sources
-        if len(sources) == 1 or dimension.benchmark in SOURCES[source]
+        if len(sources) == 1 or data_of(dimension.benchmark, source).statements is not None
     ]
     released = "tracingllm" in sources
     findings = [f for d in dimensions for f in released_findings(d.name)] if released else []

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 
@@ -62,6 +62,14 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries or name in self._foreign()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the entry of a name, or ``default`` if there is none.
+
+        Raises:
+            InputError: Another package's entry cannot be used.
+        """
+        return self[name] if name in self else default  # noqa: SIM401
 
     def _foreign(self) -> Mapping[str, EntryPoint]:
         """Return the entry points of installed packages, those of taken names refused."""

@@ -9,9 +9,8 @@ from typing import Any
 from tqdm import tqdm
 
 from lm_eval_trust.analysis.figures import correlation_scatter, save_figure, strength_curves
-from lm_eval_trust.benchmarks.registry import find_dimension
 from lm_eval_trust.benchmarks.load import load_statements
-from lm_eval_trust.benchmarks.settings import MINI
+from lm_eval_trust.benchmarks.registry import find_dimension
 from lm_eval_trust.core.saved_runs import find_runs
 from lm_eval_trust.demo.cells import Cell, Evaluator, Outcome
 from lm_eval_trust.demo.plan import (
@@ -48,6 +47,7 @@ from lm_eval_trust.demo.report import (
 from lm_eval_trust.evaluate.paired_items import compare_items
 from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
 from lm_eval_trust.leaderboard.page import write_page
+from lm_eval_trust.mini.benchmarks import MINI
 from lm_eval_trust.mini.family import MiniFamily
 from lm_eval_trust.mini.members import BASE, CHAT, MIDDLE_LAYER, SAFE
 from lm_eval_trust.models.sources import find_source, load_source

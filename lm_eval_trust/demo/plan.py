@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL, Dimension, find_dimension
+from lm_eval_trust.benchmarks.benchmark import Dimension
+from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL, find_dimension
 from lm_eval_trust.demo.cells import Cell
 from lm_eval_trust.mini.members import CHAT, MIDDLE_LAYER, SAFE
 

@@ -8,9 +8,9 @@ from tqdm import tqdm
 
 from lm_eval_trust.analysis.information import InformationSettings
 from lm_eval_trust.analysis.probing import ProbeSettings
-from lm_eval_trust.benchmarks.registry import DIMENSIONS
 from lm_eval_trust.benchmarks.load import load_statements
-from lm_eval_trust.benchmarks.settings import MINI
+from lm_eval_trust.benchmarks.registry import DIMENSIONS
+from lm_eval_trust.mini.benchmarks import MINI
 from lm_eval_trust.mini.family import MiniFamily
 from lm_eval_trust.mini.members import BASE
 from lm_eval_trust.models.sources import load_source

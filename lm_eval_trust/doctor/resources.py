@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from huggingface_hub import try_to_load_from_cache
 
-from lm_eval_trust.benchmarks.files import CATALOGUE
+from lm_eval_trust.benchmarks.files import DATA_VARIABLE, RELEASED, catalogue, is_offline, locate
+from lm_eval_trust.benchmarks.load import data_of
 from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL
-from lm_eval_trust.benchmarks.files import DATA_VARIABLE, RELEASED, is_offline, locate
-from lm_eval_trust.benchmarks.load import SOURCES
 from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.doctor.environment import Check, State, checked, is_reachable
 from lm_eval_trust.judges.linear import linear_judge_auroc
@@ -40,7 +39,7 @@ def check_data() -> list[Check]:
         files = needed_files(dimension.benchmark)
         check = functools.partial(_files, name, files, lacking, fetchable)
         checks.append(checked("data", name, check))
-    released = [path for path in CATALOGUE if path.startswith(f"{RELEASED}/")]
+    released = [path for path in catalogue() if path.startswith(f"{RELEASED}/")]
     name = "the paper's release (data_source=tracingllm)"
     check = functools.partial(_files, name, released, "note", fetchable)
     return [*checks, checked("data", name, check)]
@@ -48,8 +47,8 @@ def check_data() -> list[Check]:
 
 def needed_files(benchmark: str) -> list[str]:
     """Return the files that a benchmark's official source and tasks read."""
-    own = {path for path in CATALOGUE if path.startswith(f"{benchmark}/")}
-    return sorted(own | set(SOURCES["official"][benchmark].files))
+    own = {path for path in catalogue() if path.startswith(f"{benchmark}/")}
+    return sorted(own | set(data_of(benchmark, "official").files))
 
 
 def data_folder() -> Path:

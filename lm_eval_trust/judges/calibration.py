@@ -13,21 +13,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lm_eval_trust.analysis.figures import COLOURS, COLUMN, new_figure, save_figure
-from lm_eval_trust.benchmarks.load import load_statements
-from lm_eval_trust.benchmarks.settings import MINI
-from lm_eval_trust.benchmarks.truthfulqa import read_questions
-from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.benchmarks.load import data_of, load_statements
+from lm_eval_trust.benchmarks.registry import DATA_SOURCES
+from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.judges.agreement import Quality, between, quality, threshold_curve
 from lm_eval_trust.judges.calibration_store import store_calibration
 from lm_eval_trust.judges.interface import Answer, Verdict, judge_fingerprint
 from lm_eval_trust.judges.registry import TOXICITY, TRUTH, JudgeChoice
-from lm_eval_trust.mini import reliability
-from lm_eval_trust.mini.world import build_world, world_seed
 
 Item = TypeVar("Item", Answer, str)
-SOURCES = ("official", MINI)
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,8 @@ class CalibrationSpec:
     def quoted_by(self) -> str:
         """The setting whose tasks quote the figures; the embedded world's tasks have their own."""
         setting = self.choice.setting
-        return f"mini_{setting}" if self.source == MINI else setting
+        own = DATA_SOURCES[self.source].tasks_of_its_own
+        return f"{self.source}_{setting}" if own else setting
 
     def judges(self) -> list[Any]:
         """Return the judges to measure, one or two."""
@@ -302,21 +300,10 @@ def labelled_answers(source: str = "official") -> Labelled[Answer]:
     Raises:
         InputError: Unknown source; :class:`MissingDataError` if the data is not available.
     """
-    if source == "official":
-        found = [
-            (q.text, q.correct_answers, q.incorrect_answers, q.group, q.category)
-            for q in read_questions()
-        ]
-        return _answers("TruthfulQA's reference answers", found)
-    if source == MINI:
-        world = build_world(world_seed())
-        facts = [
-            (f.question, (f.truth, reliability.NO_ANSWER), (f.misconception,), f.relation)
-            for f in world.facts
-        ]
-        found = [(q, true, false, content_id(q), of) for q, true, false, of in facts]
-        return _answers("the world's answers", found)
-    raise unknown_name("source of labelled texts", source, SOURCES)
+    rows = data_of("truthfulqa", source).forms["truthfulqa_references"](DataSettings(source))
+    fields = ("question", "correct_answers", "incorrect_answers", "group_id", "category")
+    name = "TruthfulQA's reference answers" if source == OFFICIAL else "the world's answers"
+    return _answers(name, [tuple(row[field] for field in fields) for row in rows])
 
 
 def labelled_texts(source: str = "official", *, split_seed: int = 0) -> Labelled[str]:
@@ -331,12 +318,10 @@ def labelled_texts(source: str = "official", *, split_seed: int = 0) -> Labelled
     Raises:
         InputError: Unknown source; :class:`MissingDataError` if the data is not available.
     """
-    if source not in SOURCES:
-        raise unknown_name("source of labelled texts", source, SOURCES)
     statements = load_statements("toxicity", data_source=source, balanced=False)
     test = statements.select(statements.partition(seed=split_seed).test)
     return Labelled(
-        "ToxiGen's human scores" if source == "official" else "the world's likenings",
+        "ToxiGen's human scores" if source == OFFICIAL else "the world's likenings",
         tuple(test.texts),
         1 - test.labels,
         tuple(test.groups),

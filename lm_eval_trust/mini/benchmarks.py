@@ -8,43 +8,51 @@ from dataclasses import dataclass
 from typing import Any
 
 from lm_eval_trust.benchmarks import sst2, stereoset
-from lm_eval_trust.benchmarks.statements import balanced
-from lm_eval_trust.benchmarks.settings import MINI, DataSettings
-from lm_eval_trust.benchmarks.statements import Statement, labelled_rows
+from lm_eval_trust.benchmarks.benchmark import BenchmarkData
+from lm_eval_trust.benchmarks.settings import DataSettings
+from lm_eval_trust.benchmarks.statements import Statement, balanced, labelled_rows
 from lm_eval_trust.mini import fairness, privacy, reliability, robustness, toxicity, universal
 from lm_eval_trust.mini.world import World, build_world, world_seed
 
+#: Name of the world as a data source.
+MINI = "mini"
 Row = dict[str, Any]
 Rows = Callable[[World, DataSettings], list[Row]]
 
 
 @dataclass(frozen=True)
 class MiniBenchmark:
-    """One benchmark of the world.
+    """One benchmark of the world; every set of statements is balanced, whatever is asked.
 
     Attributes:
-        statements: All labelled statements; balanced, since every set of the world is.
-        forms: Form of :data:`~lm_eval_trust.benchmarks.registry.FORMS` → its rows, without
-            ``item_id``.
+        statements: All labelled statements.
+        forms: Form → its rows, without ``item_id``.
+        size: Mean tokens of a statement and number of statements.
+        settings: Names of the settings that change the statements.
     """
 
     statements: Callable[[World, DataSettings], list[Statement]]
     forms: dict[str, Rows]
+    size: tuple[float, int]
+    settings: tuple[str, ...] = ("data_seed",)
 
 
-def mini_statements(benchmark: str, settings: DataSettings) -> list[Statement]:
-    """Return the statements of a benchmark in the current world."""
-    return BENCHMARKS[benchmark].statements(build_world(world_seed()), settings)
+def mini_data(benchmark: str) -> BenchmarkData | None:
+    """Return what the current world has of a benchmark, or ``None``."""
+    found = BENCHMARKS.get(benchmark)
+    if found is None:
+        return None
 
+    def now(make: Callable[[World, DataSettings], Any]) -> Callable[[DataSettings], Any]:
+        return lambda chosen: make(build_world(world_seed()), chosen)
 
-def mini_rows(benchmark: str, form: str, settings: DataSettings) -> list[Row]:
-    """Return the rows of a form in the current world, without ``item_id``."""
-    return BENCHMARKS[benchmark].forms[form](build_world(world_seed()), settings)
-
-
-def mini_groups(benchmark: str) -> frozenset[str]:
-    """Return all group ids of a benchmark in the current world."""
-    return groups_of(benchmark, build_world(world_seed()))
+    return BenchmarkData(
+        now(found.statements),
+        lambda: groups_of(benchmark, build_world(world_seed())),
+        {form: now(rows) for form, rows in found.forms.items()},
+        settings=found.settings,
+        statement_size=found.size,
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -95,10 +103,14 @@ BENCHMARKS: dict[str, MiniBenchmark] = {
             "truthfulqa_generation": lambda world, _: reliability.generation_rows(world),
             "truthfulqa_mc": lambda world, _: reliability.choice_rows(world),
             "truthfulqa_classify": lambda world, _: labelled_rows(reliability.statements(world)),
+            "truthfulqa_references": lambda world, _: reliability.reference_rows(world),
         },
+        (14.4, 300),
     ),
     "toxigen": MiniBenchmark(
-        _toxicity, {"toxigen_generation": lambda world, _: toxicity.generation_rows(world)}
+        _toxicity,
+        {"toxigen_generation": lambda world, _: toxicity.generation_rows(world)},
+        (8.8, 288),
     ),
     "confaide": MiniBenchmark(
         _privacy,
@@ -106,6 +118,7 @@ BENCHMARKS: dict[str, MiniBenchmark] = {
             "confaide_binary": lambda world, settings: labelled_rows(_privacy(world, settings)),
             "confaide_tier2": lambda world, _: privacy.agreement_rows(world),
         },
+        (12.2, 432),
     ),
     "stereoset": MiniBenchmark(
         lambda world, settings: stereoset.statements(_candidates(world, settings)),
@@ -115,7 +128,10 @@ BENCHMARKS: dict[str, MiniBenchmark] = {
                 stereoset.icat_row(item, settings.data_seed) for item in fairness.items(world)
             ],
         },
+        (9.0, 270),
     ),
-    "sst2": MiniBenchmark(_perturbed, {"sst2_sentiment": _sentiment}),
-    "pku_saferlhf": MiniBenchmark(lambda world, _: universal.statements(world), {}),
+    "sst2": MiniBenchmark(
+        _perturbed, {"sst2_sentiment": _sentiment}, (11.9, 800), ("data_seed", "perturbation_rate")
+    ),
+    "pku_saferlhf": MiniBenchmark(lambda world, _: universal.statements(world), {}, (20.4, 672)),
 }

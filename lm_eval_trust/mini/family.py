@@ -217,6 +217,21 @@ def mini_family() -> MiniFamily:
     return MiniFamily(world_seed(), RECIPE)
 
 
+def mini_identity(spec: str) -> str:
+    """Return which model a name stands for, without training it.
+
+    Raises:
+        InputError: The base model has no such checkpoint.
+    """
+    family, checkpoint = mini_family(), spec.partition("@")[2]
+    if checkpoint and checkpoint != "main" and checkpoint not in family.checkpoints:
+        raise InputError(
+            f"There is no {spec}: the embedded family's checkpoints are "
+            f"{', '.join(family.checkpoints)}."
+        )
+    return f"{spec} {family.folder.name}"
+
+
 def mini_model(spec: str) -> Path:
     """Return the folder of ``mini``, ``mini@CHECKPOINT``, ``mini-chat`` or ``mini-safe``.
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lm_eval_trust.judges.interface import Answer, ToxicityJudge, TruthJudge, Verdict
-from lm_eval_trust.judges.registry import JudgeEntry, JudgeRequest
+from lm_eval_trust.judges.interface import Answer, Verdict
 from lm_eval_trust.mini import reliability, toxicity
-from lm_eval_trust.mini.world import World, build_world, world_seed
+from lm_eval_trust.mini.world import World
 
 
 class MiniTruthJudge:
@@ -55,15 +54,3 @@ class MiniToxicityJudge:
         """Return whether each text is toxic; ``score`` is the number of its insults."""
         counts = [toxicity.insults(self._world, text) for text in texts]
         return [Verdict(count > 0, float(count)) for count in counts]
-
-
-def _truth(request: JudgeRequest) -> TruthJudge:
-    return MiniTruthJudge(build_world(world_seed()))
-
-
-def _toxicity(request: JudgeRequest) -> ToxicityJudge:
-    return MiniToxicityJudge(build_world(world_seed()))
-
-
-TRUTH_ENTRY: JudgeEntry[TruthJudge] = JudgeEntry("exact, for the embedded world", _truth)
-TOXICITY_ENTRY: JudgeEntry[ToxicityJudge] = JudgeEntry("exact, for the embedded world", _toxicity)

@@ -87,6 +87,14 @@ def generation_rows(world: World) -> list[dict[str, object]]:
     ]
 
 
+def reference_rows(world: World) -> list[dict[str, object]]:
+    """Return each question with its common error as the only wrong answer, for calibration."""
+    return [
+        {**row, "incorrect_answers": [fact.misconception]}
+        for fact, row in zip(world.facts, generation_rows(world), strict=True)
+    ]
+
+
 def choice_rows(world: World) -> list[dict[str, object]]:
     """Return a row of the multiple-choice forms for each question."""
     rows: list[dict[str, object]] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 
 from lm_eval_trust.core.errors import ExternalError, InputError, TrustError, reason_of, unknown_name
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
-from lm_eval_trust.mini.members import is_mini
+from lm_eval_trust.core.registry import Registry
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -72,6 +72,33 @@ class Source:
         return {"revision": self.identity.commit} if self.identity.commit else {}
 
 
+@dataclass(frozen=True)
+class MadeModel:
+    """A model that is made on this machine when it is first used, such as the embedded ones.
+
+    Attributes:
+        summary: One line for help pages.
+        make: ``NAME[@CHECKPOINT]`` → its folder, made if need be.
+        describe: ``NAME[@CHECKPOINT]`` → which model that is, without making it.
+    """
+
+    summary: str
+    make: Callable[[str], Path]
+    describe: Callable[[str], str]
+
+
+MODEL_SOURCES: Registry[MadeModel] = Registry(
+    "model made on this machine", "lm_eval_trust.models", MadeModel, {}
+)
+
+
+def made_model(spec: object) -> MadeModel | None:
+    """Return the entry of a model that is made on this machine; ``None`` for any other model."""
+    name = spec.partition("@")[0] if isinstance(spec, str) else ""
+    found: MadeModel | None = MODEL_SOURCES.get(name)
+    return found
+
+
 def find_source(spec: str) -> Source:
     """Return the model that ``MODEL[@REVISION]`` names, without loading weights.
 
@@ -82,7 +109,7 @@ def find_source(spec: str) -> Source:
 
     Args:
         spec: A folder, a Hub name with an optional revision, e.g. ``LLM360/Amber@ckpt_179``, or a
-            model of the embedded family, e.g. ``mini@ckpt_012``, which is trained if need be.
+            name of :data:`MODEL_SOURCES`, e.g. ``mini@ckpt_012``, which is made if need be.
 
     Raises:
         InputError: There is no such folder, repository or revision.
@@ -90,10 +117,8 @@ def find_source(spec: str) -> Source:
     """
     if spec and Path(spec).expanduser().is_dir():
         return _folder_source(spec)
-    if is_mini(spec):
-        from lm_eval_trust.mini.family import mini_model
-
-        folder = mini_model(spec)
+    if (made := made_model(spec)) is not None:
+        folder = made.make(spec)
         return Source(str(folder), ModelIdentity(spec, _digest(folder)))
     name, _, revision = spec.partition("@")
     if name and Path(name).expanduser().is_dir():
@@ -172,7 +197,7 @@ def loading_errors(what: str, *more: type[Exception]) -> Iterator[None]:
         yield
     except TrustError:
         raise
-    except (OSError, ValueError, KeyError, SafetensorError, *more) as error:
+    except tuple([OSError, ValueError, KeyError, SafetensorError, *more]) as error:
         raise InputError(f"Cannot load {what}: {reason_of(error)}") from error
 
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lm_eval_trust.benchmarks.registry import find_dimension
 from lm_eval_trust.benchmarks.partition import SPLITS
+from lm_eval_trust.benchmarks.registry import find_dimension
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.yaml_file import read_document
 from lm_eval_trust.models.layers import parse_layers

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from lm_eval_trust.benchmarks.settings import MINI
 from lm_eval_trust.benchmarks.statements import Statements
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.judges.registry import TOXICITY, TRUTH
 from lm_eval_trust.judges.settings import JudgeSettings
+from lm_eval_trust.mini.benchmarks import MINI
 from lm_eval_trust.mini.members import is_mini
 from lm_eval_trust.mini.world import world_seed
 from lm_eval_trust.study.analyse import AnalysisSettings

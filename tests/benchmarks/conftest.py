@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from support.localhost import serve
 
-from lm_eval_trust.benchmarks.files import BASE_VARIABLE
-from lm_eval_trust.benchmarks.files import DATA_VARIABLE
+from lm_eval_trust.benchmarks.files import BASE_VARIABLE, DATA_VARIABLE
 
 
 @pytest.fixture

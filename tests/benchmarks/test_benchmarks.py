@@ -11,8 +11,8 @@ import pytest
 
 from lm_eval_trust.benchmarks import (
     confaide,
+    files,
     pku_saferlhf,
-    readers,
     sst2,
     stereoset,
     toxigen,
@@ -174,7 +174,7 @@ def test_sst2_sentences_with_quotes_are_read_whole(
 ) -> None:
     path = tmp_path / "dev.tsv"
     path.write_text('sentence\tlabel\n"half a quote \t1\nthe end , " she said \t0\n', "utf-8")
-    monkeypatch.setattr(readers, "locate", lambda name: path)
+    monkeypatch.setattr(files, "locate", lambda name: path)
     assert sst2.read_sentences() == [('"half a quote', 1), ('the end , " she said', 0)]
 
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lm_eval_trust.benchmarks.stereoset import glue_header, stereoset_intersentence
+from lm_eval_trust.benchmarks.sst2 import glue_header
+from lm_eval_trust.benchmarks.stereoset import stereoset_intersentence
 
 
 def mirror_row(number: str, context: str, sentence: str) -> dict[str, object]:

@@ -8,9 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_trust.benchmarks.files import CATALOGUE, DataFile, find_file
+from lm_eval_trust.benchmarks import files
+from lm_eval_trust.benchmarks.benchmark import DataFile
+from lm_eval_trust.benchmarks.files import (
+    DATA_VARIABLE,
+    catalogue,
+    checksums,
+    fetch,
+    files_of,
+    find_file,
+    locate,
+)
 from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL
-from lm_eval_trust.benchmarks.files import DATA_VARIABLE, checksums, fetch, files_of, locate
 from lm_eval_trust.core.errors import ExternalError, InputError, MissingDataError
 from lm_eval_trust.core.storage import cache_dir
 
@@ -23,8 +32,13 @@ ADDRESS = "/observatory/orrery/0123abc/moons.txt"
 def moons(monkeypatch: pytest.MonkeyPatch) -> DataFile:
     """A file that only this test knows."""
     file = DataFile(PATH, hashlib.sha256(CONTENT).hexdigest(), ADDRESS[1:])
-    monkeypatch.setitem(CATALOGUE, PATH, file)
+    _add(file, monkeypatch)
     return file
+
+
+def _add(file: DataFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {**catalogue(), file.path: file}
+    monkeypatch.setattr(files, "catalogue", lambda: known)
 
 
 def in_folder(folder: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -40,7 +54,7 @@ def kept() -> list[Path]:
 
 
 def test_every_real_file_has_the_checksum_on_record(real_data: Path) -> None:
-    for path, file in CATALOGUE.items():
+    for path, file in catalogue().items():
         digest = hashlib.sha256((real_data / path).read_bytes()).hexdigest()
         assert file.sha256 in (None, digest), path
         assert locate(path) == real_data / path
@@ -52,13 +66,13 @@ def test_the_record_agrees_with_the_checksum_published_for_lambada(real_data: Pa
 
 
 def test_every_file_says_where_it_is_from_or_is_known_to_be_local() -> None:
-    local = {path for path, file in CATALOGUE.items() if file.address is None}
+    local = {path for path, file in catalogue().items() if file.address is None}
     assert local == {
         "pku_saferlhf/pku_saferlhf_pairs.jsonl",
         "arc/arc_challenge_test.jsonl",
         "race/race_high_test.jsonl",
     }
-    for file in CATALOGUE.values():
+    for file in catalogue().values():
         assert (file.sha256 is None) == (file.address is None)
         if file.address:
             assert re.fullmatch(r"[^/]+/[^/]+/[0-9a-f]{7,40}/.+", file.address)
@@ -128,7 +142,7 @@ def test_a_benchmarks_files_are_its_own_and_the_released_ones() -> None:
     assert files_of("stereoset") == ["stereoset/intersentence.jsonl", "tracingllm/stereoset.csv"]
     everything = {path for d in (*DIMENSIONS, UNIVERSAL) for path in files_of(d.benchmark)}
     general = ("arc/", "mmlu/", "mathqa/", "race/", "lambada/")
-    assert everything == {path for path in CATALOGUE if not path.startswith(general)}
+    assert everything == {path for path in catalogue() if not path.startswith(general)}
 
 
 def test_fetched_once_then_cached(moons: DataFile, server) -> None:
@@ -142,7 +156,7 @@ def test_the_fetched_file_is_converted_before_it_is_checked(
     monkeypatch: pytest.MonkeyPatch, server
 ) -> None:
     file = DataFile(PATH, hashlib.sha256(CONTENT).hexdigest(), ADDRESS[1:], bytes.title)
-    monkeypatch.setitem(CATALOGUE, PATH, file)
+    _add(file, monkeypatch)
     server.contents[ADDRESS] = CONTENT.lower()
     assert locate(PATH).read_bytes() == CONTENT
 

@@ -5,13 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL, find_dimension
-from lm_eval_trust.benchmarks.load import SOURCES, find_source, load_statements
-from lm_eval_trust.benchmarks.settings import DATA_SOURCES, MINI
+from lm_eval_trust.benchmarks.load import data_of, load_statements
+from lm_eval_trust.benchmarks.registry import (
+    DATA_SOURCES,
+    DIMENSIONS,
+    UNIVERSAL,
+    find_dimension,
+)
 from lm_eval_trust.core.errors import InputError, MissingDataError
+from lm_eval_trust.mini.benchmarks import MINI
 
 ALL = (*DIMENSIONS, UNIVERSAL)
-SETS = [(d.name, source) for d in ALL for source in DATA_SOURCES if d.benchmark in SOURCES[source]]
+SETS = [
+    (d.name, source)
+    for d in ALL
+    for source in DATA_SOURCES
+    if data_of(d.benchmark, source).statements
+]
 
 
 @pytest.mark.parametrize(("dimension", "source"), SETS)
@@ -94,7 +104,7 @@ def test_bad_names_and_rates() -> None:
 
 def test_a_set_that_was_not_released() -> None:
     with pytest.raises(InputError, match=r"pku-rlhf-10k\.csv"):
-        find_source(UNIVERSAL, "tracingllm")
+        load_statements(UNIVERSAL, data_source="tracingllm")
 
 
 def test_a_rate_that_perturbs_nothing_leaves_nothing(real_data: Path) -> None:

@@ -7,12 +7,9 @@ from typing import Any
 import datasets
 import pytest
 
-from lm_eval_trust.benchmarks import row_builders as forms
-from lm_eval_trust.benchmarks.registry import DIMENSIONS
-from lm_eval_trust.benchmarks.load import load_statements
-from lm_eval_trust.benchmarks.registry import FORMS
-from lm_eval_trust.benchmarks.load import load_rows
-from lm_eval_trust.benchmarks.settings import REAL_SOURCES
+from lm_eval_trust.benchmarks.benchmark import Benchmark, BenchmarkData
+from lm_eval_trust.benchmarks.load import data_of, load_rows, load_statements
+from lm_eval_trust.benchmarks.registry import BENCHMARKS, DIMENSIONS, benchmarks_by_form
 from lm_eval_trust.core.errors import InputError
 
 FULL = {
@@ -30,14 +27,23 @@ FULL = {
     ("stereoset_icat", "official"): 2123,
     ("sst2_sentiment", "official"): 872,
 }
+REAL_SOURCES = ("official", "tracingllm")
+FORMS = benchmarks_by_form()
 MADE = [
     (name, source)
-    for name, form in FORMS.items()
+    for name, benchmark in FORMS.items()
     for source in REAL_SOURCES
-    if source == "official" or form.released
+    if name in data_of(benchmark, source).forms
 ]
 FIELDS = {
     "truthfulqa_generation": {
+        "question": str,
+        "best_answer": str,
+        "correct_answers": list,
+        "incorrect_answers": list,
+        "type": str,
+    },
+    "truthfulqa_references": {
         "question": str,
         "best_answer": str,
         "correct_answers": list,
@@ -107,7 +113,7 @@ def test_full_is_the_whole_benchmark(real_data: Path, form: str, source: str) ->
 def test_no_row_shares_a_group_with_any_development_half(
     real_data: Path, form: str, source: str, statements_source: str, seed: int
 ) -> None:
-    benchmark = FORMS[form].benchmark
+    benchmark = FORMS[form]
     groups = {row["group_id"] for row in rows_of(form, source, "grouped", seed)}
     assert groups
     assert groups.isdisjoint(development_groups(benchmark, statements_source, seed))
@@ -115,7 +121,7 @@ def test_no_row_shares_a_group_with_any_development_half(
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)
 def test_rows_of_another_seed_do_share_groups(real_data: Path, dimension) -> None:
-    form = next(name for name, form in FORMS.items() if form.benchmark == dimension.benchmark)
+    form = next(name for name, of in FORMS.items() if of == dimension.benchmark)
     groups = {row["group_id"] for row in rows_of(form, "official", "grouped", 1)}
     assert groups & development_groups(dimension.benchmark, "official", 0)
 
@@ -198,15 +204,20 @@ def test_bad_names() -> None:
         load_rows("sst2_sentiment", perturbation_rate=-1)
 
 
+def _add(form: str, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = BenchmarkData(None, forms={form: lambda settings: rows})
+    monkeypatch.setitem(BENCHMARKS._entries, form, Benchmark(data={"official": data}))
+
+
 def test_no_rows_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FORMS, "nothing", forms.Form("sst2", lambda settings: []))
+    _add("nothing", [], monkeypatch)
     with pytest.raises(InputError, match="No rows are left for nothing"):
         load_rows("nothing", split="full")
 
 
 def test_equal_rows_keep_ids_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"group_id": "g", "category": "", "text": "twice"}
-    monkeypatch.setitem(FORMS, "twice", forms.Form("sst2", lambda settings: [dict(row), dict(row)]))
+    _add("twice", [dict(row), dict(row)], monkeypatch)
     rows = load_rows("twice", split="full")
     assert len({row["item_id"] for row in rows}) == 2
 
@@ -215,7 +226,7 @@ def test_equal_rows_keep_ids_of_their_own(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_validation_part_meets_neither_test_nor_training(data_dir: Path, form: str) -> None:
     validation = {str(row["group_id"]) for row in load_rows(form, part="validation")}
     test = {str(row["group_id"]) for row in load_rows(form)}
-    statements = load_statements(FORMS[form].benchmark)
+    statements = load_statements(FORMS[form])
     training = {statements.groups[i] for i in statements.partition().train}
     assert validation
     assert not validation & (test | training)

@@ -5,8 +5,13 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_eval_trust.benchmarks.statements import balanced, consistent, contradictory_groups, shuffled
-from lm_eval_trust.benchmarks.statements import Statement
+from lm_eval_trust.benchmarks.statements import (
+    Statement,
+    balanced,
+    consistent,
+    contradictory_groups,
+    shuffled,
+)
 
 statements = st.lists(
     st.builds(

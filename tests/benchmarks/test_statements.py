@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_eval_trust.benchmarks.registry import find_dimension
 from lm_eval_trust.benchmarks.load import load_statements
+from lm_eval_trust.benchmarks.registry import find_dimension
 from lm_eval_trust.benchmarks.statements import Statement, Statements
 from lm_eval_trust.core.errors import InputError
 

@@ -17,8 +17,8 @@ from lm_eval.tasks import TaskManager
 from scipy import integrate, stats
 
 from lm_eval_trust.analysis.comparison import detectable_difference
-from lm_eval_trust.benchmarks.registry import DIMENSIONS
 from lm_eval_trust.benchmarks.load import load_rows
+from lm_eval_trust.benchmarks.registry import DIMENSIONS
 from lm_eval_trust.gate.check_file import CheckSpec
 from lm_eval_trust.judges.registry import TOXICITY, TRUTH
 from lm_eval_trust.plugin import MODELS, task_path

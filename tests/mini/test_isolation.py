@@ -8,13 +8,11 @@ import pytest
 from support.harness import manager
 
 from lm_eval_trust.benchmarks import files
-from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL
-from lm_eval_trust.benchmarks.load import load_statements
-from lm_eval_trust.benchmarks.registry import FORMS
-from lm_eval_trust.benchmarks.load import load_rows
+from lm_eval_trust.benchmarks.load import load_rows, load_statements
+from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL, benchmarks_by_form
 from lm_eval_trust.core.errors import InputError, TrustError
-from lm_eval_trust.mini.benchmarks import BENCHMARKS, mini_groups
-from lm_eval_trust.mini.world import SEED_VARIABLE
+from lm_eval_trust.mini.benchmarks import BENCHMARKS, groups_of
+from lm_eval_trust.mini.world import SEED_VARIABLE, build_world
 
 MINI_TASKS = [f"{d.task}_mini" for d in DIMENSIONS]
 
@@ -65,12 +63,12 @@ def test_without_real_data_a_real_task_does_not_fall_back(
 @pytest.mark.parametrize("benchmark", sorted(BENCHMARKS))
 def test_no_group_is_shared(benchmark: str) -> None:
     real = {item.group for item in load_statements(benchmark).items}
-    assert real and not real & mini_groups(benchmark)
+    assert real and not real & groups_of(benchmark, build_world(0))
 
 
-@pytest.mark.parametrize("form", sorted(FORMS))
+@pytest.mark.parametrize("form", sorted(benchmarks_by_form()))
 def test_statements_and_rows_agree_on_the_test_half(form: str) -> None:
-    benchmark = FORMS[form].benchmark
+    benchmark = benchmarks_by_form()[form]
     statements = load_statements(benchmark, data_source="mini")
     built = statements.select(statements.partition(seed=3).development)
     rows = load_rows(form, data_source="mini", split_seed=3)

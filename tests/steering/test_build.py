@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lm_eval_trust.benchmarks.registry import Dimension, find_dimension
-from lm_eval_trust.benchmarks.load import load_statements
-from lm_eval_trust.benchmarks.load import load_rows
+from lm_eval_trust.benchmarks.benchmark import Dimension
+from lm_eval_trust.benchmarks.load import load_rows, load_statements
+from lm_eval_trust.benchmarks.registry import find_dimension
 from lm_eval_trust.benchmarks.statements import Statement, Statements
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import group_id

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_trust.benchmarks.load import load_statements
-from lm_eval_trust.benchmarks.load import load_rows
+from lm_eval_trust.benchmarks.load import load_rows, load_statements
 from lm_eval_trust.core.errors import InputError, MissingDataError
 from lm_eval_trust.core.hashing import group_id
 from lm_eval_trust.training.conversations import (
