@@ -193,11 +193,12 @@ def loading_errors(what: str, *more: type[Exception]) -> Iterator[None]:
     Raises:
         InputError: With the reason. Errors of our own pass unchanged.
     """
+    unusable: tuple[type[Exception], ...] = (OSError, ValueError, KeyError, SafetensorError, *more)
     try:
         yield
     except TrustError:
         raise
-    except tuple([OSError, ValueError, KeyError, SafetensorError, *more]) as error:
+    except unusable as error:
         raise InputError(f"Cannot load {what}: {reason_of(error)}") from error
 
 

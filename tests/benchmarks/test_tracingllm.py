@@ -8,6 +8,7 @@ import pytest
 from lm_eval_trust.benchmarks import stereoset, toxigen, tracingllm, truthfulqa
 from lm_eval_trust.benchmarks.files import read_csv
 from lm_eval_trust.benchmarks.registry import DIMENSIONS, find_dimension
+from lm_eval_trust.benchmarks.settings import DataSettings
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import group_id
 
@@ -22,7 +23,9 @@ COUNTS = {
 
 @pytest.mark.parametrize("benchmark", COUNTS)
 def test_statements_are_as_released(real_data: Path, benchmark: str) -> None:
-    items = getattr(tracingllm, f"{benchmark}_statements")()
+    make = tracingllm.DATA[benchmark].statements
+    assert make is not None
+    items = make(DataSettings("tracingllm"))
     file = "truthfulqa_train" if benchmark == "truthfulqa" else benchmark
     rows = read_csv(f"tracingllm/{file}.csv")
     assert [(i.text, str(i.label)) for i in items] == [(r["statement"], r["label"]) for r in rows]
