@@ -52,8 +52,9 @@ class RowSettings:
             InputError: A value is not allowed.
         """
         names = [field.name for field in fields(cls)]
-        source = str(metadata.get("data_source", OFFICIAL))
-        if "data_source" not in of_task and DATA_SOURCES[source].tasks_of_its_own:
+        source = metadata.get("data_source", OFFICIAL)
+        known = isinstance(source, str) and source in DATA_SOURCES
+        if "data_source" not in of_task and known and DATA_SOURCES[source].tasks_of_its_own:
             raise InputError(
                 f"data_source={source} is {DATA_SOURCES[source].summary}, which has tasks of its "
                 f"own: run trust_suite_{source} instead."
