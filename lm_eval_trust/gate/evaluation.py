@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust import __version__
 from lm_eval_trust.core.hashing import content_id, fingerprint
-from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.core.storage import read_kept, write_kept
 from lm_eval_trust.evaluate.harness import needs_defaults, quick_calls, save_results, task_manager
 from lm_eval_trust.gate.measurement import Measurement, group_of, measurement_of
 
@@ -110,17 +110,13 @@ class Evaluator:
         if kept is not None:
             return kept
         found = self._evaluate(subject, task)
-        with atomic_path(self._file(subject, task)) as temporary:
-            temporary.write_text(found.to_json(), encoding="utf-8")
+        write_kept(self._file(subject, task), asdict(found))
         return found
 
     def kept(self, subject: Subject, task: LoadedTask) -> Measurement | None:
-        """Return a finished measurement; ``None`` where there is none, or none that is whole."""
-        try:
-            text = self._file(subject, task).read_text(encoding="utf-8")
-            return Measurement.from_json(text)
-        except (OSError, ValueError):
-            return None
+        """Return a kept measurement; ``None`` if there is none, or if it was changed or damaged."""
+        found = read_kept(self._file(subject, task))
+        return None if found is None else Measurement(**found)
 
     def _file(self, subject: Subject, task: LoadedTask) -> Path:
         return self._folder / "measurements" / f"{task.name}-{self._key(subject, task)}.json"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -62,22 +61,6 @@ class Measurement:
                 f"{self.task} has {name} after several filters; write {' or '.join(found)}."
             )
         raise unknown_name(f"metric of {self.task}", name, self.scores)
-
-    def to_json(self) -> str:
-        """Return it as text."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Measurement:
-        """Read what :meth:`to_json` wrote.
-
-        Raises:
-            ValueError: It is something else.
-        """
-        try:
-            return cls(**json.loads(text))
-        except TypeError as error:
-            raise ValueError(f"not a measurement: {error}") from error
 
 
 def measurement_of(

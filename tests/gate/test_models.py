@@ -71,6 +71,7 @@ def write(tmp_path: Path, **keys: Any) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_an_adapter_is_compared_with_its_base(
     tiny_llama: Callable[..., Path],
     random_adapter: Callable[[Path], Path],

@@ -6,7 +6,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
@@ -15,9 +16,11 @@ import pytest
 
 from lm_eval_trust.cli import main
 from lm_eval_trust.core.errors import ExternalError
-from lm_eval_trust.core.storage import cache_dir
+from lm_eval_trust.core.storage import cache_dir, read_kept
 from lm_eval_trust.gate.evaluation import Evaluator
 from lm_eval_trust.gate.measurement import Measurement
+from lm_eval_trust.judges.interface import Answer, Verdict
+from lm_eval_trust.judges.registry import TRUTH_JUDGES, JudgeEntry
 
 WriteCheck = Callable[..., Path]
 TRUTH, TEXT = "trust_truthfulqa_mini", "trust_world_text_mini"
@@ -49,6 +52,7 @@ def test_a_good_vector_passes_and_is_measured_once(
     assert "| passed | trust_truthfulqa_mini | info | min_gain 0.05 |" in summary.read_text()
 
 
+@pytest.mark.slow
 def test_a_vector_of_the_wrong_sign_fails_with_metric_difference_and_interval(
     naming: Path, write_check: WriteCheck, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,6 +77,7 @@ def test_a_vector_of_the_wrong_sign_fails_with_metric_difference_and_interval(
     assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("5", "0", "1")
 
 
+@pytest.mark.slow
 def test_a_baseline_is_kept_and_compared_with(
     naming: Path, write_check: WriteCheck, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,6 +104,7 @@ def test_a_baseline_is_kept_and_compared_with(
     assert "has other items: 10 of 40 are gone" in told and "--update-baseline" in told
 
 
+@pytest.mark.slow
 def test_a_damaged_baseline_is_written_anew(naming: Path, write_check: WriteCheck) -> None:
     check = write_check(f"{{{TRUTH}: {{info: {{max_drop: 0.2, against: baseline}}}}}}")
     file = check.with_suffix(".baseline.json")
@@ -108,6 +114,7 @@ def test_a_damaged_baseline_is_written_anew(naming: Path, write_check: WriteChec
         assert main(["check", str(check)]) == 0
 
 
+@pytest.mark.slow
 def test_an_error_that_nobody_foresaw_keeps_no_other_check_from_being_run(
     naming: Path,
     write_check: WriteCheck,
@@ -134,6 +141,7 @@ def test_an_error_that_nobody_foresaw_keeps_no_other_check_from_being_run(
     assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("2", "0", "1")
 
 
+@pytest.mark.slow
 def test_the_worst_code_counts_where_a_check_is_named_twice(
     naming: Path, write_check: WriteCheck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +158,7 @@ def test_the_worst_code_counts_where_a_check_is_named_twice(
     assert main(["check", check, check]) == 3
 
 
+@pytest.mark.slow
 def test_an_interrupted_check_goes_on_where_it_stopped(
     naming: Path, write_check: WriteCheck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,7 +174,7 @@ def test_an_interrupted_check_goes_on_where_it_stopped(
     monkeypatch.setattr(Evaluator, "_evaluate", stop_at_the_second)
     assert main(["check", str(check)]) == 130
     (kept,) = (cache_dir() / "checks" / "measurements").iterdir()
-    assert Measurement.from_json(kept.read_text()).task == TRUTH
+    assert read_kept(kept)["task"] == TRUTH
     done.clear()
 
     def count(self: Evaluator, *arguments: object) -> Measurement:
@@ -176,6 +185,84 @@ def test_an_interrupted_check_goes_on_where_it_stopped(
     kept.with_name(f"half-{kept.name}").write_text(kept.read_text()[:100])
     assert main(["check", str(check)]) == 0
     assert len(done) == 3
+
+
+def test_a_measurement_that_was_changed_is_made_again(
+    naming: Path, write_check: WriteCheck, caplog: pytest.LogCaptureFixture
+) -> None:
+    rules = f"{{{TRUTH}: {{info: {{min: 0.9}}}}}}"
+    check = str(write_check(rules))
+    assert main(["check", check]) == 1
+    (kept,) = (cache_dir() / "checks" / "measurements").iterdir()
+    text = kept.read_text()
+    assert "0.275" in text
+    kept.write_text(text.replace("0.275", "0.975"))
+    assert main(["check", check]) == 1
+    assert "was changed since it was written" in caplog.text
+    assert kept.read_text() == text
+    # Earlier releases wrote the content alone.
+    kept.write_text(json.dumps(read_kept(kept) | {"scores": {"info": 0.975}}))
+    assert main(["check", check]) == 1
+
+
+@dataclass(frozen=True)
+class Saying:
+    """A truth judge that says the same of every answer."""
+
+    accepted: bool
+    version: str = "1"
+
+    @property
+    def name(self) -> str:
+        return "yes" if self.accepted else "no"
+
+    def truth(self, answers: Sequence[Answer]) -> list[Verdict]:
+        return [Verdict(self.accepted, None) for _ in answers]
+
+    info = truth
+
+
+@pytest.mark.slow
+def test_another_judge_data_or_perturbation_is_another_measurement(
+    tiny_llama: Callable[..., Path],
+    data_dir: Path,
+    write_check: WriteCheck,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a folder of other measurements, each variant gives what it gives in a fresh one."""
+    for accepted in (True, False):
+        judge = Saying(accepted)
+        entry: JudgeEntry[Any] = JudgeEntry("", lambda request, judge=judge: judge)
+        monkeypatch.setitem(TRUTH_JUDGES._entries, judge.name, entry)  # type: ignore[attr-defined]
+    arguments = f"{{pretrained: {tiny_llama()}, dtype: float32, device: cpu, truncation: true}}"
+    judged = "{trust_truthfulqa: {info: {min: 0}}}"
+    world = f"{{{TEXT}: {{word_perplexity: {{min: 0}}}}}}"
+    perturbed = "{trust_sst2: {unparsed: {min: 0}}}"
+    variants = [
+        (judged, "{truth_judge: yes}", "0"),
+        (judged, "{truth_judge: no}", "0"),
+        (world, "{}", "0"),
+        (world, "{}", "1"),
+        (perturbed, "{perturbation_rate: 0.05}", "0"),
+        (perturbed, "{perturbation_rate: 0.5}", "0"),
+    ]
+
+    def measured(folder: str, rules: str, metadata: str, seed: str) -> list[Any]:
+        monkeypatch.setenv("LM_EVAL_TRUST_MINI_SEED", seed)
+        keys = {"steering": "", "model_args": arguments, "metadata": metadata, "limit": "3"}
+        report = tmp_path / "report.json"
+        options = ["--cache", str(tmp_path / folder), "--json", str(report)]
+        assert main(["check", str(write_check(rules, **keys)), *options]) == 0
+        samples = (tmp_path / folder).rglob("samples_*.jsonl")
+        newest = max(samples, key=lambda path: path.stat().st_mtime_ns)
+        hashes = [json.loads(line)["doc_hash"] for line in newest.read_text().splitlines()]
+        return [json.loads(report.read_text()), sorted(hashes)]
+
+    shared = [measured("shared", *variant) for variant in variants]
+    fresh = [measured(f"fresh{n}", *variant) for n, variant in enumerate(variants)]
+    assert shared == fresh
+    assert all(shared[n] != shared[n + 1] for n in (0, 2, 4))
 
 
 def test_a_dry_run_tells_items_and_what_they_could_show(
