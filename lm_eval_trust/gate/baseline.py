@@ -18,7 +18,7 @@ from typing import Any
 from lm_eval_trust import __version__
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
-from lm_eval_trust.gate.measurement import Measurement, Value, is_number, is_pair
+from lm_eval_trust.evaluate.measurement import Measurement, Value, is_number, is_pair
 
 FORMAT = 1
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.gate.measurement import Measurement, Value
+from lm_eval_trust.evaluate.measurement import Measurement, Value
 
 Array = npt.NDArray[np.float64]
 _LARGEST_LOGARITHM = math.log(sys.float_info.max)

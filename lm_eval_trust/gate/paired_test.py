@@ -23,8 +23,8 @@ from scipy import optimize, special
 from lm_eval_trust.analysis.comparison import PairedDifferences
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.evaluate.measurement import Measurement
 from lm_eval_trust.gate.check_file import RATIOS, Rule
-from lm_eval_trust.gate.measurement import Measurement
 from lm_eval_trust.gate.metrics import SCALES, Array, MetricItems, exp, items_of
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import cache_dir
+from lm_eval_trust.evaluate.evaluator import EvaluationSpec, Evaluator, Outcome, evaluate
+from lm_eval_trust.evaluate.measurement import Measurement
+from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
 from lm_eval_trust.gate.baseline import Baseline, read_baseline, write_baseline
 from lm_eval_trust.gate.check_file import DIFFERENCES, Check, Rule
-from lm_eval_trust.gate.evaluation import Evaluator, LoadedTask, Tasks
-from lm_eval_trust.gate.measurement import Measurement
 from lm_eval_trust.gate.models import Subject
 from lm_eval_trust.gate.paired_test import check_kind
 from lm_eval_trust.gate.power import Design, planned_contrast
@@ -83,7 +85,7 @@ def plan(check: Check, cache: Path | None = None) -> Iterator[str]:
         ExternalError: A model or data cannot be fetched.
     """
     steered, reference = check.subjects()
-    evaluator = _evaluator(cache)
+    measuring = _Measuring(cache)
     subjects = {"steered": steered, "unsteered": reference}
     yield f"{check.path}:"
     for name, members in _tasks(check).items():
@@ -91,11 +93,12 @@ def plan(check: Check, cache: Path | None = None) -> Iterator[str]:
             missing = [
                 label
                 for label, subject in subjects.items()
-                if subject is not None and evaluator.kept(subject, task) is None
+                if subject is not None and not measuring.is_kept(subject, task)
             ]
             todo = f"to be run {' and '.join(missing)}" if missing else "measured already"
-            groups = task.groups
-            yield f"  {task.name}: {items_in_groups(len(groups), len(set(groups)))}, {todo}"
+            (task_name,) = task.tasks
+            groups = task.groups(task_name)
+            yield f"  {task_name}: {items_in_groups(len(groups), len(set(groups)))}, {todo}"
             for rule in check.rules:
                 if rule.task == name and rule.kind in DIFFERENCES:
                     power = _planned_power(rule, groups, check.spec.disagreement)
@@ -114,16 +117,51 @@ def _planned_power(rule: Rule, groups: Sequence[str], disagreement: float) -> st
     return f"with {share}, a {kind} of {number(smallest)} could be shown"
 
 
-def _evaluator(cache: Path | None) -> Evaluator:
-    return Evaluator(cache or cache_dir() / "checks")
+class _Measuring:
+    """Measures subjects task by task, with one loaded model at a time.
+
+    Args:
+        cache: Folder of measurements, and of the harness's results and samples.
+    """
+
+    def __init__(self, cache: Path | None) -> None:
+        self._folder = cache or cache_dir() / "checks"
+        self._evaluator = Evaluator(self._folder / "measurements")
+        self._loaded: tuple[str, Any] | None = None
+
+    def is_kept(self, subject: Subject, task: TaskSet) -> bool:
+        """Tell whether a measurement is there already."""
+        return self._evaluator.kept(_spec(subject, task)) is not None
+
+    def measure(self, subject: Subject, task: TaskSet) -> Measurement:
+        """Return what a subject scores, evaluated now unless it was before."""
+        spec = _spec(subject, task)
+
+        def run() -> Outcome:
+            results = self._folder / "results" / spec.key
+            return evaluate(self._model(subject), task, results, bootstrap_iters=0)
+
+        return self._evaluator.outcome(spec, run).measurements[spec.name]
+
+    def _model(self, subject: Subject) -> Any:
+        if self._loaded is None or self._loaded[0] != subject.loading_key:
+            self._loaded = None
+            self._loaded = (subject.loading_key, subject.load())
+        self._loaded[1].steer_by(subject.plan)
+        return self._loaded[1]
 
 
-def _tasks(check: Check) -> dict[str, list[LoadedTask]]:
+def _spec(subject: Subject, task: TaskSet) -> EvaluationSpec:
+    (name,) = task.tasks
+    return EvaluationSpec(name, subject.identity, subject.plan.fingerprint, task)
+
+
+def _tasks(check: Check) -> dict[str, list[TaskSet]]:
     """Return the tasks that each name in the rules stands for, once every rule applies to them."""
-    tasks, members = Tasks(check.spec.metadata), {}
+    index, members = TaskIndex(check.spec.metadata), {}
     for name in check.spec.rules:
         with check.document.at("rules", name):
-            members[name] = tasks.members(name, check.spec.limit_of(name))
+            members[name] = index.load([name], limit=check.spec.limit_of(name)).members()
     for rule in check.rules:
         with check.document.at(*rule.place):
             for task in members[rule.task]:
@@ -131,12 +169,13 @@ def _tasks(check: Check) -> dict[str, list[LoadedTask]]:
     return members
 
 
-def _check_rule(rule: Rule, task: LoadedTask) -> None:
+def _check_rule(rule: Rule, task: TaskSet) -> None:
+    ((name, loaded),) = task.tasks.items()
     metric = rule.metric.partition(",")[0]
-    aggregation = task.aggregations.get(metric)
+    aggregation = task.aggregations[name].get(metric)
     if rule.compares and aggregation is not None:
-        better = task.task.higher_is_better().get(metric)
-        check_kind(rule.kind, task.name, metric, aggregation, better)
+        better = loaded.higher_is_better().get(metric)
+        check_kind(rule.kind, name, metric, aggregation, better)
 
 
 def _measure(check: Check, cache: Path | None, *, reference: bool = True) -> _Measured:
@@ -145,22 +184,22 @@ def _measure(check: Check, cache: Path | None, *, reference: bool = True) -> _Me
     members = _tasks(check)
     subjects = [subject, unsteered] if reference and unsteered is not None else [subject]
     total = len(subjects) * sum(map(len, members.values()))
-    evaluator = _evaluator(cache)
+    measuring = _Measuring(cache)
     with tqdm(total=total, desc=check.path.name, unit="task") as bar:
-        found = [_measure_all(evaluator, each, members, bar) for each in subjects]
+        found = [_measure_all(measuring, each, members, bar) for each in subjects]
     return _Measured(subject, found[0], found[1] if len(found) > 1 else {})
 
 
 def _measure_all(
-    evaluator: Evaluator,
+    measuring: _Measuring,
     subject: Subject,
-    members: Mapping[str, list[LoadedTask]],
+    members: Mapping[str, list[TaskSet]],
     bar: tqdm[None],
 ) -> _ByName:
     found: dict[str, list[Measurement]] = {name: [] for name in members}
     for name, tasks in members.items():
         for task in tasks:
-            found[name].append(evaluator.measure(subject, task))
+            found[name].append(measuring.measure(subject, task))
             bar.update()
     return found
 

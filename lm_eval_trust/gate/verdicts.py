@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.evaluate.measurement import Measurement
 from lm_eval_trust.gate.check_file import TO_BE_SHOWN, Rule
-from lm_eval_trust.gate.measurement import Measurement
 from lm_eval_trust.gate.metrics import SCALES, items_of
 from lm_eval_trust.gate.paired_test import PairedTest, own_interval, paired_test
 from lm_eval_trust.gate.power import Design

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from support.measured import Pair, measurement, rule
 
+from lm_eval_trust.evaluate.measurement import Measurement
 from lm_eval_trust.gate.check_file import Rule
-from lm_eval_trust.gate.measurement import Measurement
 from lm_eval_trust.gate.verdicts import FAILED, PASSED, decide
 
 SIMULATIONS = 100

@@ -17,8 +17,8 @@ import pytest
 from lm_eval_trust.cli import main
 from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.core.storage import cache_dir, read_kept
-from lm_eval_trust.gate.evaluation import Evaluator
-from lm_eval_trust.gate.measurement import Measurement
+from lm_eval_trust.evaluate.evaluator import Outcome, evaluate
+from lm_eval_trust.gate import run
 from lm_eval_trust.judges.interface import Answer, Verdict
 from lm_eval_trust.judges.registry import TRUTH_JUDGES, JudgeEntry
 
@@ -26,7 +26,7 @@ WriteCheck = Callable[..., Path]
 TRUTH, TEXT = "trust_truthfulqa_mini", "trust_world_text_mini"
 
 
-def no_evaluation(*arguments: object) -> None:
+def no_evaluation(*arguments: object, **settings: object) -> None:
     raise AssertionError("a measurement that is kept was made again")
 
 
@@ -41,7 +41,7 @@ def test_a_good_vector_passes_and_is_measured_once(
     assert main(["check", check, "--json", str(tmp_path / "first.json")]) == 0
     assert "check.yaml: passed" in capsys.readouterr().out
     assert list((cache_dir() / "checks").rglob("samples_*.jsonl"))
-    monkeypatch.setattr(Evaluator, "_evaluate", no_evaluation)
+    monkeypatch.setattr(run, "evaluate", no_evaluation)
     summary = tmp_path / "summary.md"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     assert main(["check", check, "--json", str(tmp_path / "again.json"), "--markdown"]) == 0
@@ -124,14 +124,14 @@ def test_an_error_that_nobody_foresaw_keeps_no_other_check_from_being_run(
 ) -> None:
     rules = f"{{{TRUTH}: {{info: {{min: 0.05}}}}}}"
     broken, good = write_check(rules, alpha=2, name="broken.yaml"), write_check(rules)
-    evaluate, junit = Evaluator._evaluate, tmp_path / "report.xml"
+    junit = tmp_path / "report.xml"
 
-    def out_of_memory(self: Evaluator, subject: Any, task: Any) -> Measurement:
-        if subject.plan.steps[0].alpha == 2:
+    def out_of_memory(model: Any, *arguments: Any, **settings: Any) -> Outcome:
+        if model.plan.steps[0].alpha == 2:
             raise RuntimeError("out of memory")
-        return evaluate(self, subject, task)
+        return evaluate(model, *arguments, **settings)
 
-    monkeypatch.setattr(Evaluator, "_evaluate", out_of_memory)
+    monkeypatch.setattr(run, "evaluate", out_of_memory)
     assert main(["check", str(broken), str(good), "--junit", str(junit)]) == 3
     printed = capsys.readouterr()
     assert "RuntimeError: out of memory" in printed.err
@@ -146,15 +146,14 @@ def test_the_worst_code_counts_where_a_check_is_named_twice(
     naming: Path, write_check: WriteCheck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check, failed = str(write_check(f"{{{TRUTH}: {{info: {{min: 0.05}}}}}}")), []
-    evaluate = Evaluator._evaluate
 
-    def fail_once(self: Evaluator, *arguments: object) -> Measurement:
+    def fail_once(*arguments: Any, **settings: Any) -> Outcome:
         if not failed:
             failed.append(arguments)
             raise ExternalError("no network")
-        return evaluate(self, *arguments)  # type: ignore[arg-type]
+        return evaluate(*arguments, **settings)
 
-    monkeypatch.setattr(Evaluator, "_evaluate", fail_once)
+    monkeypatch.setattr(run, "evaluate", fail_once)
     assert main(["check", check, check]) == 3
 
 
@@ -163,25 +162,24 @@ def test_an_interrupted_check_goes_on_where_it_stopped(
     naming: Path, write_check: WriteCheck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check, done = write_check(), []
-    evaluate = Evaluator._evaluate
 
-    def stop_at_the_second(self: Evaluator, *arguments: object) -> Measurement:
+    def stop_at_the_second(*arguments: Any, **settings: Any) -> Outcome:
         if done:
             raise KeyboardInterrupt
         done.append(arguments)
-        return evaluate(self, *arguments)  # type: ignore[arg-type]
+        return evaluate(*arguments, **settings)
 
-    monkeypatch.setattr(Evaluator, "_evaluate", stop_at_the_second)
+    monkeypatch.setattr(run, "evaluate", stop_at_the_second)
     assert main(["check", str(check)]) == 130
     (kept,) = (cache_dir() / "checks" / "measurements").iterdir()
-    assert read_kept(kept)["task"] == TRUTH
+    assert list(read_kept(kept)["measurements"]) == [TRUTH]
     done.clear()
 
-    def count(self: Evaluator, *arguments: object) -> Measurement:
+    def count(*arguments: Any, **settings: Any) -> Outcome:
         done.append(arguments)
-        return evaluate(self, *arguments)  # type: ignore[arg-type]
+        return evaluate(*arguments, **settings)
 
-    monkeypatch.setattr(Evaluator, "_evaluate", count)
+    monkeypatch.setattr(run, "evaluate", count)
     kept.with_name(f"half-{kept.name}").write_text(kept.read_text()[:100])
     assert main(["check", str(check)]) == 0
     assert len(done) == 3
@@ -201,7 +199,7 @@ def test_a_measurement_that_was_changed_is_made_again(
     assert "was changed since it was written" in caplog.text
     assert kept.read_text() == text
     # Earlier releases wrote the content alone.
-    kept.write_text(json.dumps(read_kept(kept) | {"scores": {"info": 0.975}}))
+    kept.write_text(json.dumps(read_kept(kept)["measurements"][TRUTH]))
     assert main(["check", check]) == 1
 
 
@@ -271,7 +269,7 @@ def test_a_dry_run_tells_items_and_what_they_could_show(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(Evaluator, "_evaluate", no_evaluation)
+    monkeypatch.setattr(run, "evaluate", no_evaluation)
     rules = f"{{{TRUTH}: {{info: {{max_drop: 0, min_gain: 0.9}}}}}}"
     assert main(["check", str(write_check(rules)), "--dry-run"]) == 0
     printed = capsys.readouterr().out
@@ -298,7 +296,7 @@ def test_rules_that_a_metric_cannot_be_held_to_are_told_before_anything_is_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(Evaluator, "_evaluate", no_evaluation)
+    monkeypatch.setattr(run, "evaluate", no_evaluation)
     assert main(["check", str(write_check(rules)), *option]) == 2
     assert re.search(rf"line 5, rules\..*{message}", capsys.readouterr().err)
 

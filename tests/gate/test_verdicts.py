@@ -10,7 +10,7 @@ import pytest
 from support.measured import measurement, rule
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.gate.measurement import Measurement
+from lm_eval_trust.evaluate.measurement import Measurement
 from lm_eval_trust.gate.verdicts import (
     FAILED,
     INCONCLUSIVE,

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lm_eval_trust.analysis.comparison import PairedDifferences
+from lm_eval_trust.evaluate.measurement import Measurement, Value
 from lm_eval_trust.gate.check_file import Rule
-from lm_eval_trust.gate.measurement import Measurement, Value
 from lm_eval_trust.gate.paired_test import Contrast
 
 Array = npt.NDArray[np.float64]

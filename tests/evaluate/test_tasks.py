@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_trust.gate.evaluation import LoadedTask, Tasks, _identity
-from lm_eval_trust.gate.measurement import measurement_of
+from lm_eval_trust.evaluate.measurement import measurement_of
+from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet, _identity
 
 DOCUMENTS = [{"group_id": "a"}, {"group_id": "a"}, {"group_id": None}, {"text": "made up"}]
+ALL = range(len(DOCUMENTS))
 
 
 class MadeUp:
@@ -36,33 +37,36 @@ def asking(prompt: str) -> Callable[..., str]:
     return ask
 
 
+def made_up(task: MadeUp) -> TaskSet:
+    return TaskSet(("made_up",), {"made_up": task}, {"made_up": range(3)}, 3, None, {})
+
+
 def test_where_a_function_lies_in_memory_is_no_part_of_a_task() -> None:
     first, second = (MadeUp(partial(asking("Well,"), mark="?")) for _ in range(2))
     assert repr(first.dump_config()) != repr(second.dump_config())
-    assert _identity(first, None) == _identity(second, None)
-    assert _identity(first, 2) != _identity(first, None)
-    assert _identity(MadeUp(partial(asking("Well,"), mark="!")), None) != _identity(first, None)
+    assert _identity(first, ALL) == _identity(second, ALL)
+    assert _identity(first, ALL[:2]) != _identity(first, ALL)
+    assert _identity(MadeUp(partial(asking("Well,"), mark="!")), ALL) != _identity(first, ALL)
 
 
 def test_another_process_knows_the_tasks_again() -> None:
     names = ("trust_sst2_mini", "trust_stereoset_mini")
     code = (
-        "from lm_eval_trust.gate.evaluation import Tasks\n"
-        f"for name in {names}: print(Tasks({{}}).members(name, 5)[0].identity)"
+        "from lm_eval_trust.evaluate.tasks import TaskIndex\n"
+        f"for name in {names}: print(TaskIndex({{}}).load([name], limit=5).identity)"
     )
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert there.stdout.split() == [Tasks({}).members(name, 5)[0].identity for name in names]
+    assert there.stdout.split() == [TaskIndex({}).load([name], limit=5).identity for name in names]
 
 
 def test_an_aggregation_without_a_name_is_no_mean() -> None:
     task = MadeUp(asking(""))
     task.aggregation = lambda: {"f1": partial(max, key=len), "acc": np.mean}  # type: ignore[attr-defined]
-    assert LoadedTask("made_up", task, 3, None, "").aggregations == {"f1": "", "acc": "mean"}
+    assert made_up(task).aggregations == {"made_up": {"f1": "", "acc": "mean"}}
 
 
 def test_items_of_a_task_are_in_the_groups_of_their_documents() -> None:
-    task = LoadedTask("made_up", MadeUp(asking("")), 3, None, "")
-    assert task.groups == ["a", "a", "item 2"]
+    assert made_up(MadeUp(asking(""))).groups("made_up") == ["a", "a", "item 2"]
 
 
 def test_values_of_numpy_are_values() -> None:

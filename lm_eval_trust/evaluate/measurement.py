@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.evaluate.paired_items import Item
 
 #: A number, a log-likelihood with the number of words that it is of, or nothing.
 Value = float | list[float] | None
@@ -33,6 +34,7 @@ class Measurement:
         ids: Of the items: hashes of their documents.
         groups: Group of each item.
         values: Metric → value of each item.
+        positions: Of the items among the task's documents.
     """
 
     task: str
@@ -44,6 +46,21 @@ class Measurement:
     ids: list[str]
     groups: list[str]
     values: dict[str, list[Value]]
+    positions: list[int] = field(default_factory=list)
+
+    @property
+    def items(self) -> list[Item]:
+        """The items as paired comparisons take them: id, group, and each numeric metric."""
+        return [
+            {"id": position, "group": self._group(i, position)}
+            | {m: v[i] for m, v in self.values.items() if isinstance(v[i], float)}
+            for i, position in enumerate(self.positions)
+        ]
+
+    def _group(self, i: int, position: int) -> str:
+        """Return an item's group; an item without one is a group of its own."""
+        alone = self.ids[i].partition("-")[0] == self.groups[i]
+        return str(position) if alone else self.groups[i]
 
     def metric(self, name: str) -> str:
         """Return the full name of a metric, with its filter where the task has several.
@@ -95,6 +112,7 @@ def measurement_of(
         scores={k: float(found["results"][task][f"{m},{n}"]) for k, (m, n) in metrics.items()},
         ids=list(_distinct(str(row["doc_hash"])[:16] for row in rows)),
         groups=[_group(row) for row in rows],
+        positions=[int(row["doc_id"]) for row in rows],
         values={
             key: [_value(row.get(metric)) for row in by_filter[name]]
             for key, (metric, name) in metrics.items()

@@ -1,0 +1,198 @@
+"""The one evaluator: a model on tasks → an outcome, which is kept and found again.
+
+The key of a kept outcome holds everything that it depends on: the model with its adapters and
+arguments, the steering, the items with the tasks' settings and judges, and the versions of the
+libraries. Nothing of how it is computed (batch size, device) enters it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lm_eval_trust import __version__
+from lm_eval_trust.core.errors import ExternalError
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.storage import read_kept, write_kept
+from lm_eval_trust.evaluate.harness import quick_calls, save_results
+from lm_eval_trust.evaluate.measurement import Measurement, measurement_of
+from lm_eval_trust.evaluate.paired_items import Item
+from lm_eval_trust.evaluate.tasks import TaskSet
+
+Scores = dict[str, dict[str, Any]]
+#: Libraries whose releases may change what a model answers.
+_LIBRARIES = ("lm_eval", "torch", "transformers", "peft")
+#: Resamples of the standard errors that have no closed form; the harness takes its own for others.
+_BOOTSTRAP = 100
+#: Items of each task whose prompts and answers are kept for reading.
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class EvaluationSpec:
+    """What is evaluated.
+
+    Attributes:
+        name: For the names of files; no identity.
+        model: Identity of the model: weights, adapters, arguments that change answers. JSON-like,
+            and known without loading it.
+        steering: Fingerprint of the steering plan.
+        tasks: On what.
+    """
+
+    name: str
+    model: Mapping[str, Any]
+    steering: str
+    tasks: TaskSet
+
+    @property
+    def key(self) -> str:
+        """Identity of everything that the outcome depends on."""
+        return evaluation_key(self.model, self.steering, self.tasks.identity)
+
+
+def evaluation_key(model: Mapping[str, Any], steering: str, tasks: str) -> str:
+    """Return the key of an outcome; see :class:`EvaluationSpec` for the arguments."""
+    return fingerprint(
+        {"model": dict(model), "steering": steering, "tasks": tasks, "software": software()}
+    )
+
+
+def software() -> dict[str, str]:
+    """Return the versions that an outcome depends on."""
+    return {name: version(name) for name in _LIBRARIES} | {"lm_eval_trust": __version__}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an evaluation gave.
+
+    Attributes:
+        scores: Task or group → the harness's aggregated metrics.
+        counts: Task → number of items.
+        measurements: Task → each item's values.
+        examples: Task → prompts and answers of the first items.
+        details: What the model tells of the run, such as its divergence.
+    """
+
+    scores: Scores
+    counts: dict[str, int]
+    measurements: dict[str, Measurement]
+    examples: dict[str, list[dict[str, str]]]
+    details: dict[str, Any]
+
+    @property
+    def items(self) -> dict[str, list[Item]]:
+        """Task → its items, in order, as paired comparisons take them."""
+        return {task: found.items for task, found in self.measurements.items()}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Outcome:
+        """Return the outcome that ``asdict`` made a record of.
+
+        Raises:
+            TypeError: It is something else.
+        """
+        measurements = {t: Measurement(**found) for t, found in record["measurements"].items()}
+        return cls(**{**record, "measurements": measurements})
+
+
+def evaluate(
+    model: Any,
+    tasks: TaskSet,
+    results: Path,
+    *,
+    details: Callable[[], Mapping[str, Any]] = dict,
+    **call: Any,
+) -> Outcome:
+    """Evaluate a model by the harness, and write the harness's results and samples files.
+
+    This is the only place in the package that calls ``simple_evaluate``.
+
+    Args:
+        model: The harness's model, or its name with ``model_args`` among ``call``.
+        tasks: On what.
+        results: Folder of the files.
+        details: Asked after the evaluation for what the model tells of it.
+        **call: Further arguments of ``simple_evaluate``.
+
+    Raises:
+        InputError: As the tasks or the model raise; as the leak guard.
+        ExternalError: A judge failed, or the files could not be written.
+    """
+    import lm_eval
+    from lm_eval.loggers import EvaluationTracker
+
+    tracker = EvaluationTracker(output_path=str(results))
+    by_limit = all(list(rows) == list(range(len(rows))) for rows in tasks.chosen.values())
+    choice = {"limit": tasks.limit} if by_limit else {"samples": dict(tasks.chosen)}
+    aggregations = tasks.aggregations
+    with quick_calls():
+        found = lm_eval.simple_evaluate(
+            model=model,
+            tasks=tasks.asked,
+            task_manager=tasks.manager,
+            evaluation_tracker=tracker,
+            **{"bootstrap_iters": _BOOTSTRAP, **choice, **call},
+        )
+        samples = found["samples"]
+        outcome = Outcome(
+            scores={**found["results"], **(found.get("groups") or {})},
+            counts={name: int(n["effective"]) for name, n in found["n-samples"].items()},
+            measurements={
+                task: measurement_of(task, found, aggregations.get(task, {})) for task in samples
+            },
+            examples={task: _examples(rows) for task, rows in samples.items()},
+            details=dict(details()),
+        )
+        save_results(tracker, found)
+    if not any(results.rglob("results_*.json")):
+        raise ExternalError(
+            f"The harness could not write its results to {results}. Free space there, and repeat."
+        )
+    return outcome
+
+
+class Evaluator:
+    """Evaluates specifications, each once.
+
+    Args:
+        folder: Where outcomes are kept, one file each.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def file(self, spec: EvaluationSpec) -> Path:
+        """Return where an outcome is kept."""
+        return self._folder / f"{spec.name}-{spec.key}.json"
+
+    def kept(self, spec: EvaluationSpec) -> Outcome | None:
+        """Return a finished outcome, or ``None`` if there is none that is intact."""
+        record = read_kept(self.file(spec))
+        return None if record is None else Outcome.from_record(record)
+
+    def outcome(self, spec: EvaluationSpec, run: Callable[[], Outcome]) -> Outcome:
+        """Return the outcome of a specification, from ``run`` unless it is kept.
+
+        Raises:
+            InputError: As ``run`` raises.
+            ExternalError: Likewise, or the disk refused to write.
+        """
+        found = self.kept(spec)
+        if found is None:
+            found = run()
+            write_kept(self.file(spec), asdict(found))
+        return found
+
+
+def _examples(samples: list[Mapping[str, Any]]) -> list[dict[str, str]]:
+    ordered = sorted(samples, key=lambda sample: int(sample["doc_id"]))[:EXAMPLES]
+    return [
+        {"prompt": str(sample["arguments"][0][0]), "answer": sample["resps"][0][0]}
+        for sample in ordered
+        if isinstance(sample["resps"][0][0], str)
+    ]
