@@ -20,13 +20,13 @@ from typing import Any
 import lm_eval
 
 from lm_eval_trust.benchmarks.load import load_statements
+from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.evaluate.harness import quick_calls, task_manager
 from lm_eval_trust.models.sources import load_source
 from lm_eval_trust.steering.build import build_vector
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.vectors import SteeringVector
-from lm_eval_trust.sweep.answers import AnswerStore
-from lm_eval_trust.sweep.sweep_model import PrefilledLM, load_prefilled
+from lm_eval_trust.sweep.sweep_model import SweepLM, load_sweep_model
 
 TASKS = ("trust_stereoset", "trust_sst2")
 LAYERS = (12, 16, 20, 24)
@@ -46,9 +46,7 @@ def vector_of(model: str) -> SteeringVector:
     )
 
 
-def timed(
-    model: PrefilledLM, plan: SteeringPlan, manager: Any, limit: int
-) -> tuple[float, Answers]:
+def timed(model: SweepLM, plan: SteeringPlan, manager: Any, limit: int) -> tuple[float, Answers]:
     """Seconds of one evaluation, and its answers by task."""
     model.steer_by(plan)
     start = time.perf_counter()
@@ -87,11 +85,13 @@ def main() -> None:
     vector = vector_of(options.model)
     plans = [SteeringPlan.from_vector(vector, [n], alpha=a) for n in LAYERS for a in ALPHAS]
     execution = {"device": "cpu", "batch_size": options.batch_size}
-    model = load_prefilled("amber", {"pretrained": options.model, "dtype": "float32", **execution})
+    model = load_sweep_model(
+        "amber", {"pretrained": options.model, "dtype": "float32", **execution}
+    )
     manager = task_manager()
     timed(model, plans[0], manager, 1)  # loads the tasks
     with tempfile.TemporaryDirectory() as folder:
-        answers = AnswerStore(Path(folder) / "answers.sqlite", model.identity)
+        answers = KeyedStore(Path(folder) / "answers.sqlite", "sweep")
         model.sweep(plans, answers)
         swept = [timed(model, plan, manager, options.limit) for plan in plans]
         answers.close()

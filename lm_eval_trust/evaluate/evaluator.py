@@ -7,6 +7,7 @@ libraries. Nothing of how it is computed (batch size, device) enters it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -88,6 +89,11 @@ class Outcome:
     def items(self) -> dict[str, list[Item]]:
         """Task → its items, in order, as paired comparisons take them."""
         return {task: found.items for task, found in self.measurements.items()}
+
+    @property
+    def divergence(self) -> float:
+        """Mean KL(unsteered ‖ steered) per scored token, in nats; NaN where it was not measured."""
+        return float(self.details.get("divergence", math.nan))
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Outcome:

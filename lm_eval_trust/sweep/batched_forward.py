@@ -29,14 +29,14 @@ from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 #: Stands for a padded place in what tells rows apart.
 _PADDED = -1
 #: Rows that fall away are dropped when this share of them is left: it costs a copy of the cache.
-_WORTH_COPYING = 0.75
+_COPY_BELOW = 0.75
 #: Stands for all tokens of a row that has ended.
 _ENDED = -2
 #: Columns that keys and values have room for when they are moved to a larger place.
 _SPARE_COLUMNS = 16
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of one block with room for some more columns, which then cost no copy."""
 
     def update(
@@ -49,8 +49,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         before, after = self._length(), self._length() + key_states.shape[-2]
         if after > self._room[0].shape[-2]:
             self._room = (
-                _roomier(self._room[0], before, after),
-                _roomier(self._room[1], before, after),
+                _enlarged(self._room[0], before, after),
+                _enlarged(self._room[1], before, after),
             )
         for room, states in zip(self._room, (key_states, value_states), strict=True):
             room[:, :, before:after] = states
@@ -70,7 +70,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = (room[:, :, :columns] for room in self._room)
 
 
-def _roomier(room: torch.Tensor, filled: int, needed: int) -> torch.Tensor:
+def _enlarged(room: torch.Tensor, filled: int, needed: int) -> torch.Tensor:
     rows, heads, _, width = room.shape
     larger = room.new_empty((rows, heads, needed + _SPARE_COLUMNS, width))
     larger[:, :, :filled] = room[:, :, :filled]
@@ -86,7 +86,7 @@ class StageCache(DynamicCache):  # type: ignore[misc]
 
     def __init__(self, first: int) -> None:
         super().__init__()
-        self.layer_class_to_replicate = RoomyLayer
+        self.layer_class_to_replicate = PreallocatedLayer
         self._first = first
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -130,7 +130,7 @@ class _Stage:
 
 
 @dataclass(frozen=True)
-class SharedOutput:
+class BatchedOutput:
     """What a pass gave.
 
     Attributes:
@@ -142,7 +142,7 @@ class SharedOutput:
     row_of: torch.Tensor
 
 
-class SharedForward:
+class BatchedForward:
     """A model read by several steering plans at once, with a cache of what it has read.
 
     Row r belongs to prompt r // len(plans) and to plan r % len(plans). All prompts end at the same
@@ -183,7 +183,7 @@ class SharedForward:
         """
         self._ended |= rows
 
-    def read(self, tokens: torch.Tensor, mask: torch.Tensor, *, keep: int) -> SharedOutput:
+    def read(self, tokens: torch.Tensor, mask: torch.Tensor, *, keep: int) -> BatchedOutput:
         """Read further columns.
 
         Args:
@@ -198,7 +198,7 @@ class SharedForward:
         for first, last in itertools.pairwise(bounds):
             self._read(tokens[:, first:last], mask[:, first:last], self._decoder)
         logits = self._read(tokens[:, kept:], mask[:, kept:], self._model).logits
-        return SharedOutput(logits, self._stages[-1].row_of)
+        return BatchedOutput(logits, self._stages[-1].row_of)
 
     def _columns_to_part(self, marked: torch.Tensor) -> Iterator[int]:
         """Yield where it pays to part columns: after a common beginning, before steering sets in.
@@ -222,7 +222,7 @@ class SharedForward:
         self._history = torch.unique(keyed, dim=0, return_inverse=True)[1]
         hidden, output, before = None, None, None
         for stage in self._stages:
-            chosen = self._deal(stage, offset, width)
+            chosen = self._assign_rows(stage, offset, width)
             if before is not None:
                 assert hidden is not None
                 hidden = self._steered(hidden[before.row_of[chosen]], before.last, chosen, offset)
@@ -250,7 +250,7 @@ class SharedForward:
                 torch.zeros(rows, dtype=torch.int64, device=self._device),
             )
 
-    def _deal(self, stage: _Stage, offset: int, width: int) -> torch.Tensor:
+    def _assign_rows(self, stage: _Stage, offset: int, width: int) -> torch.Tensor:
         """Give each row of the whole its row of the stage; return one of the whole for each."""
         for number, plan in enumerate(self._plans):
             below = (step for layer, steps in plan.items() if layer < stage.first for step in steps)
@@ -260,7 +260,7 @@ class SharedForward:
         own = torch.where(alone, self._configuration + 1, 0)
         keys = self._history * (len(self._plans) + 1) + own
         different, row_of = torch.unique(keys, return_inverse=True)
-        if offset and len(different) > _WORTH_COPYING * stage.rows:
+        if offset and len(different) > _COPY_BELOW * stage.rows:
             apart = torch.unique(torch.stack([stage.row_of, keys], dim=1), dim=0)
             if len(apart) == stage.rows:
                 return self._representatives(stage.row_of, stage.rows)

@@ -18,17 +18,17 @@ from transformers import (
 from transformers.cache_utils import Cache
 
 from lm_eval_trust.models.transformers_internals import CACHE
-from lm_eval_trust.sweep.batched_forward import SharedForward
+from lm_eval_trust.sweep.batched_forward import BatchedForward
 
 
-class SharedCache(Cache):  # type: ignore[misc]
+class BatchedCache(Cache):  # type: ignore[misc]
     """What ``generate`` hands round in place of a cache: the pass keeps its own.
 
     Args:
         shared: The pass.
     """
 
-    def __init__(self, shared: SharedForward) -> None:
+    def __init__(self, shared: BatchedForward) -> None:
         super().__init__(layers=[])
         self.shared = shared
 
@@ -37,7 +37,7 @@ class SharedCache(Cache):  # type: ignore[misc]
         return self.shared.length
 
 
-class SharedCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class BatchedCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     """A causal model whose rows are prompts times steering configurations.
 
     Args:
@@ -80,7 +80,7 @@ class SharedCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     def forward(
         self,
         input_ids: torch.Tensor,
-        cache: SharedCache,
+        cache: BatchedCache,
         attention_mask: torch.Tensor | None = None,
         **settings: Any,
     ) -> None:
@@ -89,7 +89,7 @@ class SharedCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
 
 
 def decode_greedily(
-    model: SharedCausalLM,
+    model: BatchedCausalLM,
     input_ids: torch.Tensor,
     logits_processor: LogitsProcessorList,
     stopping_criteria: StoppingCriteriaList,
@@ -113,7 +113,7 @@ def decode_greedily(
     Returns:
         Prompts and new tokens, shape (rows, columns and new ones).
     """
-    shared: SharedForward = settings[CACHE].shared
+    shared: BatchedForward = settings[CACHE].shared
     padding = generation_config._pad_token_tensor
     ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
     given = settings.get("attention_mask")

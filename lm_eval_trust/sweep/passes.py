@@ -12,7 +12,7 @@ from torch import nn
 
 from lm_eval_trust.models.decoder_blocks import text_config
 from lm_eval_trust.steering.plan import SteeringPlan
-from lm_eval_trust.sweep.batched_forward import SharedForward
+from lm_eval_trust.sweep.batched_forward import BatchedForward
 
 #: Share of the free memory that keys and values of one pass may take.
 _CACHE_SHARE = 0.4
@@ -136,7 +136,7 @@ def score(
         A list for each row, of an entry for each plan.
     """
     rows = aligned_continuations(inputs, prompt_ends)
-    shared = SharedForward(model, plans, prompts=len(inputs), prompt_end=rows.prompt_end)
+    shared = BatchedForward(model, plans, prompts=len(inputs), prompt_end=rows.prompt_end)
     device = next(model.parameters()).device
     tokens, mask = (
         part.to(device).repeat_interleave(len(plans), dim=0) for part in (rows.tokens, rows.mask)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.storage import folder_lock, write_kept
+from lm_eval_trust.core.store import KeyedStore
+from lm_eval_trust.evaluate.evaluator import software
 from lm_eval_trust.evaluate.harness import check_tasks
-from lm_eval_trust.sweep.answers import AnswerStore
-from lm_eval_trust.sweep.evaluation import SweepEvaluator
+from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.sweep.grid import Grid
 from lm_eval_trust.sweep.report import summary, test_rows, write_report
-from lm_eval_trust.sweep.search import Found, Search
+from lm_eval_trust.sweep.search import TEST, VALIDATION, Found, Search, SweepEvaluator
 from lm_eval_trust.sweep.settings import SweepSettings
-from lm_eval_trust.sweep.sweep_model import load_prefilled
+from lm_eval_trust.sweep.sweep_model import load_sweep_model
+
+_ANSWERS, _MARK = "answers.sqlite", "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -53,26 +55,49 @@ def run_sweep(sweep: Sweep, folder: Path) -> tuple[Found, list[str]]:
     settings = sweep.settings
     check_tasks((*settings.tasks, settings.perplexity_task, *settings.ability_tasks))
     plans = [configuration.plan() for configuration in sweep.grid.configurations]
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        model = load_prefilled(sweep.model, sweep.arguments)
+    with folder_lock(folder, f"Another sweep is running in {folder}; choose another folder."):
+        _claim(folder)
+        index = TaskIndex(settings.metadata)
+        _check_metric(index, settings)
+        model = load_sweep_model(sweep.model, sweep.arguments)
         for plan in plans:
             model.steer_by(plan)
-        with AnswerStore(folder / "answers.sqlite", model.identity) as answers:
-            evaluator = SweepEvaluator(model, folder, model.identity)
+        context = fingerprint({"model": dict(model.identity), "software": software()})
+        with KeyedStore(folder / _ANSWERS, context) as answers:
+            evaluator = SweepEvaluator(model, folder, index)
             found = Search(model, answers, evaluator, sweep.grid, settings).run()
         write_report(found, settings, folder)
     return found, summary(found, list(test_rows(found, settings)))
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise InputError(f"Another sweep is running in {folder}; choose another folder.") from error
-    try:
-        yield
-    finally:
-        lock.release()
+def _claim(folder: Path) -> None:
+    """Mark a folder as one of sweeps, unless it is, or refuse it.
+
+    Raises:
+        InputError: An earlier release swept there, and kept its answers in another form.
+    """
+    mark = folder / _MARK
+    if not mark.is_file():
+        if (folder / _ANSWERS).exists():
+            raise InputError(
+                f"{folder} holds a sweep of an earlier release, whose answers cannot be used. "
+                f"Choose another folder, or delete this one to repeat the sweep there."
+            )
+        write_kept(mark, {"format": 1})
+
+
+def _check_metric(index: TaskIndex, settings: SweepSettings) -> None:
+    """Raise before anything is scored if the metric of the choice is not measured.
+
+    Raises:
+        InputError: A task has no such metric.
+    """
+    for part in (VALIDATION, TEST):
+        for name in settings.tasks:
+            loaded = index.load([name], limit=settings.limit, part=part)
+            known = {metric for task in loaded.tasks.values() for metric in task.aggregation()}
+            if name in loaded.tasks and settings.metric not in known:
+                raise InputError(
+                    f"{name} has no metric {settings.metric!r}; it has "
+                    f"{', '.join(sorted(known))}. Name one of them by --metric."
+                )

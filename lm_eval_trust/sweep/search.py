@@ -9,17 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.store import KeyedStore
+from lm_eval_trust.evaluate.evaluator import (
+    EXAMPLES,
+    EvaluationSpec,
+    Evaluator,
+    Outcome,
+    evaluate,
+)
+from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import SteeringSpec
-from lm_eval_trust.sweep.answers import AnswerStore
-from lm_eval_trust.sweep.evaluation import EXAMPLES, Items, Outcome, SweepEvaluator
 from lm_eval_trust.sweep.grid import Grid, midpoints
-from lm_eval_trust.sweep.settings import SweepSettings
-from lm_eval_trust.sweep.sweep_model import PrefilledLM
+from lm_eval_trust.sweep.settings import Items, SweepSettings
+from lm_eval_trust.sweep.sweep_model import SweepLM
 
 UNSTEERED = "unsteered"
 _PERPLEXITIES = ("perplexity", "word_perplexity")
@@ -71,6 +79,46 @@ class Found:
     after: Outcome | None = None
 
 
+class SweepEvaluator:
+    """Evaluates plans on items with one loaded model.
+
+    Args:
+        model: Answers for all plans at once.
+        folder: Where outcomes and the harness's results files go.
+        index: Tasks, told what the sweep tells them.
+    """
+
+    def __init__(self, model: SweepLM, folder: Path, index: TaskIndex) -> None:
+        self._model, self._folder, self._index = model, folder, index
+        self._evaluator = Evaluator(folder / "cells")
+
+    def evaluate(self, name: str, plan: SteeringPlan, items: Items) -> Outcome:
+        """Return what a plan gives, evaluated now unless it was before.
+
+        Args:
+            name: Of the plan, for its files.
+            plan: How to steer.
+            items: On what.
+
+        Raises:
+            InputError: As the tasks raise; as the leak guard.
+        """
+        tasks = self._index.load(items.tasks, limit=items.limit, part=items.part)
+        spec = EvaluationSpec(f"{name}-{items.part}", self._model.identity, plan.fingerprint, tasks)
+
+        def run() -> Outcome:
+            self._model.steer_by(plan)
+            self._model.take_divergence()
+            return evaluate(
+                self._model,
+                tasks,
+                self._folder / "results" / name / items.part,
+                details=lambda: {"divergence": self._model.take_divergence()},
+            )
+
+        return self._evaluator.outcome(spec, run)
+
+
 class Search:
     """Searches a grid with one loaded model.
 
@@ -84,8 +132,8 @@ class Search:
 
     def __init__(
         self,
-        model: PrefilledLM,
-        answers: AnswerStore,
+        model: SweepLM,
+        answers: KeyedStore,
         evaluator: SweepEvaluator,
         grid: Grid,
         settings: SweepSettings,

@@ -8,12 +8,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lm_eval_trust.core.errors import InputError, unknown_name
-from lm_eval_trust.sweep.evaluation import Items
 
 SEARCHES = ("coarse-to-fine", "grid")
 #: A perplexity under 6 counts as reasonable for Amber (arXiv 2402.19465, section 3.4).
 AMBER_PERPLEXITY = 6.0
 _DATA_VARIABLE = "LM_EVAL_TRUST_DATA"
+
+
+@dataclass(frozen=True)
+class Items:
+    """On what a configuration is evaluated.
+
+    Attributes:
+        tasks: Tasks, groups or tags.
+        part: ``validation`` or ``test``; tasks without parts (the harness's own) give every
+            second item to each.
+        limit: Items of each task at most.
+        metadata: What tasks are told.
+    """
+
+    tasks: tuple[str, ...]
+    part: str
+    limit: int | None
+    metadata: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

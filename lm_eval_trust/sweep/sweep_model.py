@@ -17,14 +17,14 @@ from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.hashing import content_id, fingerprint
+from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.model_wrappers.amber import Amber
 from lm_eval_trust.model_wrappers.prompt_ends import TokenRequest, model_input, prompt_ends_of
 from lm_eval_trust.model_wrappers.tuned import FinetunedAmber, LoraAmber
 from lm_eval_trust.models.transformers_internals import CACHE
 from lm_eval_trust.steering.plan import SteeringPlan
-from lm_eval_trust.sweep.answers import AnswerStore, Key
-from lm_eval_trust.sweep.batched_forward import SharedForward
-from lm_eval_trust.sweep.generation import SharedCache, SharedCausalLM, decode_greedily
+from lm_eval_trust.sweep.batched_forward import BatchedForward
+from lm_eval_trust.sweep.generation import BatchedCache, BatchedCausalLM, decode_greedily
 from lm_eval_trust.sweep.passes import (
     Scored,
     aligned_prompts,
@@ -40,15 +40,15 @@ _UNSTEERED = SteeringPlan()
 _FULL_PASS = 384
 
 
-class PrefilledLM(Amber):
-    """A steerable model with the configurations of a sweep; see :func:`load_prefilled`."""
+class SweepLM(Amber):
+    """A steerable model with the configurations of a sweep; see :func:`load_sweep_model`."""
 
     _plans: Sequence[SteeringPlan] = ()
-    _answers: AnswerStore
+    _answers: KeyedStore
     #: Sum over scored tokens, and their number.
     _divergence: tuple[float, int] = (0.0, 0)
 
-    def sweep(self, plans: Sequence[SteeringPlan], answers: AnswerStore) -> None:
+    def sweep(self, plans: Sequence[SteeringPlan], answers: KeyedStore) -> None:
         """Answer for these plans at once from now on.
 
         Args:
@@ -95,8 +95,8 @@ class PrefilledLM(Amber):
         ]
         wanted = self._lacking(keys)
         if wanted:
-            self._generate(context, mask, keys, wanted, max_length, stop, generation_kwargs)
-        rows = [torch.tensor(self._kept(key, self.plan)) for key in keys]
+            self._generate(context, mask, keys, list(wanted), max_length, stop, generation_kwargs)
+        rows = [torch.tensor(answer) for answer in self._own_answers(keys)]
         padding = self.tokenizer.pad_token_id
         new = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
         return torch.cat([context, new.to(context)], dim=1)
@@ -115,10 +115,10 @@ class PrefilledLM(Amber):
         at_once = max(1, rows_at_once(self.model, max_length, kept=1) // len(context))
         for start in range(0, len(plans), at_once):
             part = plans[start : start + at_once]
-            shared = SharedForward(
+            shared = BatchedForward(
                 self.model, part, prompts=len(context), prompt_end=prompts.prompt_end
             )
-            with self._decoding_by(SharedCausalLM(self.model)), torch.inference_mode():
+            with self._decoding_by(BatchedCausalLM(self.model)), torch.inference_mode():
                 tokens = HFLM._model_generate(
                     self,
                     context=prompts.tokens.repeat_interleave(len(part), dim=0),
@@ -126,17 +126,17 @@ class PrefilledLM(Amber):
                     stop=stop,
                     attention_mask=prompts.mask.repeat_interleave(len(part), dim=0),
                     custom_generate=decode_greedily,
-                    **{CACHE: SharedCache(shared)},
+                    **{CACHE: BatchedCache(shared)},
                     **settings,
                 )
             new = tokens[:, context.shape[1] :].tolist()
-            self._answers.put(
-                (self._key(keys[row // len(part)], part[row % len(part)]), answer)
+            self._answers.put_many(
+                (_key(keys[row // len(part)], part[row % len(part)]), answer)
                 for row, answer in enumerate(new)
             )
 
     @contextmanager
-    def _decoding_by(self, model: SharedCausalLM) -> Iterator[None]:
+    def _decoding_by(self, model: BatchedCausalLM) -> Iterator[None]:
         own: Any = self._model
         self._model: Any = model
         try:
@@ -154,13 +154,14 @@ class PrefilledLM(Amber):
         keys = [self._score_key(r, e) for r, e in zip(requests, ends, strict=True)]
         wanted = self._lacking(keys)
         if wanted:
+            lacking = set().union(*wanted.values())
             missing = {
                 key: (request, end)
                 for key, request, end in zip(keys, requests, ends, strict=True)
-                if any(self._kept(key, plan) is None for plan in wanted)
+                if key in lacking
             }
-            self._score(missing, wanted)
-        answers = [self._kept(key, self.plan) for key in keys]
+            self._score(missing, list(wanted))
+        answers = self._own_answers(keys)
         total, tokens = self._divergence
         total += sum(divergence for _, _, divergence in answers)
         self._divergence = (total, tokens + sum(len(request[2]) for request in requests))
@@ -204,7 +205,7 @@ class PrefilledLM(Amber):
                     [end for _, _, end in batch],
                     dtype=self.softmax_dtype,
                 )
-                self._answers.put(self._scored(batch, part, scores))
+                self._answers.put_many(self._scored(batch, part, scores))
                 bar.update(len(batch) * (len(part) - 1))
 
     def _scored(
@@ -212,27 +213,36 @@ class PrefilledLM(Amber):
         batch: Sequence[tuple[str, TokenRequest, int]],
         plans: Sequence[SteeringPlan],
         scores: Sequence[Sequence[Scored]],
-    ) -> Iterator[tuple[Key, Any]]:
+    ) -> Iterator[tuple[str, Any]]:
         for (key, _, _), of_row in zip(batch, scores, strict=True):
             for plan, found in zip(plans, of_row, strict=True):
-                yield self._key(key, plan), [found.logprob, found.greedy, found.divergence]
+                yield _key(key, plan), [found.logprob, found.greedy, found.divergence]
 
-    def _lacking(self, keys: Sequence[str]) -> list[SteeringPlan]:
-        """Return the plans that have not answered all of these, each once."""
+    def _lacking(self, keys: Sequence[str]) -> dict[SteeringPlan, set[str]]:
+        """Return the plans that have not answered all of these, each once, with what they lack."""
         plans = {plan.fingerprint: plan for plan in self._plans}
-        return [p for p in plans.values() if any(self._kept(k, p) is None for k in keys)]
+        distinct = list(dict.fromkeys(keys))
+        kept = self._answers.get_many([_key(k, p) for p in plans.values() for k in distinct])
+        lacking = {
+            plan: {key for key in distinct if _key(key, plan) not in kept}
+            for plan in plans.values()
+        }
+        return {plan: missing for plan, missing in lacking.items() if missing}
 
-    def _kept(self, key: str, plan: SteeringPlan) -> Any:
-        return self._answers.get(self._key(key, plan))
-
-    def _key(self, key: str, plan: SteeringPlan) -> Key:
-        return key, plan.fingerprint
+    def _own_answers(self, keys: Sequence[str]) -> list[Any]:
+        """Return the answers of the current plan, in order."""
+        kept = self._answers.get_many([_key(key, self.plan) for key in dict.fromkeys(keys)])
+        return [kept[_key(key, self.plan)] for key in keys]
 
     def _score_key(self, request: TokenRequest, end: int) -> str:
         return content_id(str(request[1]), str(request[2]), end)
 
 
-def load_prefilled(model: str, arguments: Mapping[str, Any]) -> PrefilledLM:
+def _key(request: str, plan: SteeringPlan) -> str:
+    return f"{request}/{plan.fingerprint}"
+
+
+def load_sweep_model(model: str, arguments: Mapping[str, Any]) -> SweepLM:
     """Load a model to be swept.
 
     Args:
@@ -244,8 +254,8 @@ def load_prefilled(model: str, arguments: Mapping[str, Any]) -> PrefilledLM:
     """
     if model not in MODELS:
         raise unknown_name("model to sweep", model, MODELS)
-    kind = type(f"Prefilled{MODELS[model].__name__}", (PrefilledLM, MODELS[model]), {})
-    loaded: PrefilledLM = kind(**arguments)
+    kind = type(f"Sweep{MODELS[model].__name__}", (SweepLM, MODELS[model]), {})
+    loaded: SweepLM = kind(**arguments)
     if loaded.plan.steps:
         raise InputError("The sweep does the steering; leave it out of the model arguments.")
     return loaded

@@ -15,8 +15,8 @@ from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan as Plan
 from lm_eval_trust.steering.plan import SteeringStep as Step
 from lm_eval_trust.steering.spec import POSITIONS
-from lm_eval_trust.sweep.batched_forward import SharedForward
-from lm_eval_trust.sweep.generation import SharedCache, SharedCausalLM, decode_greedily
+from lm_eval_trust.sweep.batched_forward import BatchedForward
+from lm_eval_trust.sweep.generation import BatchedCache, BatchedCausalLM, decode_greedily
 
 LAYERS, WIDTH, COLUMNS, END = 4, 32, 11, 7
 
@@ -68,7 +68,7 @@ def test_logits_are_those_of_each_plan_alone(
 ) -> None:
     tokens, mask = rows()
     number = len(PLANS)
-    shared = SharedForward(model, PLANS, prompts=3, prompt_end=END)
+    shared = BatchedForward(model, PLANS, prompts=3, prompt_end=END)
     found = []
     with torch.no_grad():
         for first, last in itertools.pairwise((0, *cuts, COLUMNS)):
@@ -90,7 +90,7 @@ def test_what_configurations_have_in_common_runs_once(model: LlamaForCausalLM) -
         blocks[i].mlp.register_forward_pre_hook(lambda m, a, i=i: seen[i].append(a[0].shape[:2]))
         for i in seen
     ]
-    shared = SharedForward(model, plans, prompts=3, prompt_end=COLUMNS - 1)
+    shared = BatchedForward(model, plans, prompts=3, prompt_end=COLUMNS - 1)
     with torch.no_grad():
         shared.read(*(t.repeat_interleave(4, dim=0) for t in (tokens, mask)), keep=1)
     for hook in hooks:
@@ -111,12 +111,12 @@ def test_generation_ends_as_alone(model: LlamaForCausalLM, processors: dict[str,
     for plan in PLANS:
         with Steerer(model, plan).apply(COLUMNS - 1):
             alone.append(model.generate(input_ids=tokens, attention_mask=mask, **settings))
-    shared = SharedForward(model, PLANS, prompts=3, prompt_end=COLUMNS - 1)
-    found = SharedCausalLM(model).generate(
+    shared = BatchedForward(model, PLANS, prompts=3, prompt_end=COLUMNS - 1)
+    found = BatchedCausalLM(model).generate(
         input_ids=prompts,
         attention_mask=real,
         custom_generate=decode_greedily,
-        **{CACHE: SharedCache(shared)},
+        **{CACHE: BatchedCache(shared)},
         **settings,
     )
     lengths = set()
@@ -130,7 +130,7 @@ def test_generation_ends_as_alone(model: LlamaForCausalLM, processors: dict[str,
 def test_the_model_is_left_as_it_was(model: LlamaForCausalLM) -> None:
     tokens, mask = rows()
     before = one_by_one(model, Plan(), tokens, mask)
-    shared = SharedForward(model, PLANS, prompts=3, prompt_end=END)
+    shared = BatchedForward(model, PLANS, prompts=3, prompt_end=END)
 
     def fail(*_: object) -> None:
         raise RuntimeError("planted")

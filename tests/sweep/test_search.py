@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import pytest
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.steering.spec import SteeringSpec
-from lm_eval_trust.sweep.evaluation import Outcome
 from lm_eval_trust.sweep.report import pareto_front
-from lm_eval_trust.sweep.search import Trial, _ranked, perplexity_of, score_of
+from lm_eval_trust.sweep.search import Search, Trial, _ranked, perplexity_of, score_of
 from lm_eval_trust.sweep.settings import Limits, SweepSettings
 
 
@@ -19,7 +19,7 @@ def trial(alpha: float, score: float | None, perplexity: float, allowed: bool = 
 
 
 def outcome(scores: Mapping[str, float]) -> Outcome:
-    return Outcome({"task": dict(scores)}, {}, {}, 0.0)
+    return Outcome({"task": dict(scores)}, {}, {}, {}, {})
 
 
 def test_the_best_allowed_trial_comes_first_and_of_equals_the_gentler() -> None:
@@ -69,3 +69,11 @@ def test_settings_that_make_no_sense_are_refused(changes: dict[str, object], mes
     settings = {"tasks": ("t",), "perplexity_task": "p"} | changes
     with pytest.raises(InputError, match=message):
         SweepSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_a_trial_that_ties_with_the_unsteered_model_is_not_chosen() -> None:
+    search = Search(None, None, None, None, SweepSettings(("t",), "p"))  # type: ignore[arg-type]
+    unsteered = Trial(None, 5.0, 0.0, True, None, 0.5)
+    assert search._choose([trial(1, 0.5, 5.0)], unsteered)[1] is None
+    better = trial(1, 0.5000001, 5.0)
+    assert search._choose([better], unsteered)[1] == better

@@ -71,7 +71,7 @@ def test_a_second_run_computes_nothing(
 ) -> None:
     assert main(arguments) == 0
     before = (tmp_path / "out" / "sweep.csv").read_bytes()
-    monkeypatch.setattr(prefilled.SharedForward, "read", None)
+    monkeypatch.setattr(prefilled.BatchedForward, "read", None)
     assert main(arguments) == 0
     assert (tmp_path / "out" / "sweep.csv").read_bytes() == before
 

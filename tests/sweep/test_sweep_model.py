@@ -17,11 +17,12 @@ from support.conformance import (
 )
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.plan import SteeringPlan as Plan
-from lm_eval_trust.sweep.answers import AnswerStore
 from lm_eval_trust.sweep.passes import score
-from lm_eval_trust.sweep.sweep_model import PrefilledLM, load_prefilled
+from lm_eval_trust.sweep.sweep_model import SweepLM, load_sweep_model
 
 VECTOR = random_vector(32, (0, 1, 2), norm=6.0, seed=1)
 PLANS = [
@@ -50,14 +51,14 @@ REQUESTS = {
 @pytest.fixture
 def load(
     tiny_llama: Callable[..., Path], tmp_path: Path
-) -> Iterator[Callable[..., tuple[PrefilledLM, AnswerStore]]]:
+) -> Iterator[Callable[..., tuple[SweepLM, KeyedStore]]]:
     """Factory of a model that is to be swept, with the place of its answers."""
-    opened: list[AnswerStore] = []
+    opened: list[KeyedStore] = []
 
-    def build(**arguments: Any) -> tuple[PrefilledLM, AnswerStore]:
+    def build(**arguments: Any) -> tuple[SweepLM, KeyedStore]:
         settings = {"pretrained": str(tiny_llama()), "dtype": "float32", "device": "cpu"}
-        model = load_prefilled("amber", settings | {"batch_size": 4} | arguments)
-        opened.append(AnswerStore(tmp_path / "answers.sqlite", model.identity))
+        model = load_sweep_model("amber", settings | {"batch_size": 4} | arguments)
+        opened.append(KeyedStore(tmp_path / "answers.sqlite", fingerprint(dict(model.identity))))
         return model, opened[-1]
 
     yield build
@@ -65,7 +66,7 @@ def load(
         store.close()
 
 
-def ask(model: PrefilledLM, kind: str) -> list[Any]:
+def ask(model: SweepLM, kind: str) -> list[Any]:
     method = "generate_until" if kind == "stopped" else kind
     answers: list[Any] = getattr(model, method)(REQUESTS[kind], disable_tqdm=True)
     return answers
@@ -74,7 +75,7 @@ def ask(model: PrefilledLM, kind: str) -> list[Any]:
 @pytest.mark.parametrize("kind", REQUESTS)
 @pytest.mark.parametrize("batch_size", [3, 8])
 def test_answers_are_those_of_each_configuration_alone(
-    load: Callable[..., tuple[PrefilledLM, AnswerStore]], kind: str, batch_size: int
+    load: Callable[..., tuple[SweepLM, KeyedStore]], kind: str, batch_size: int
 ) -> None:
     model, answers = load(batch_size=batch_size)
     alone = []
@@ -96,7 +97,7 @@ def test_answers_are_those_of_each_configuration_alone(
 
 
 def test_answers_are_found_again_by_another_process(
-    load: Callable[..., tuple[PrefilledLM, AnswerStore]], monkeypatch: pytest.MonkeyPatch
+    load: Callable[..., tuple[SweepLM, KeyedStore]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, answers = load()
     model.sweep(PLANS[:3], answers)
@@ -111,7 +112,7 @@ def test_answers_are_found_again_by_another_process(
 
 
 def test_only_what_is_lacking_is_computed(
-    load: Callable[..., tuple[PrefilledLM, AnswerStore]], monkeypatch: pytest.MonkeyPatch
+    load: Callable[..., tuple[SweepLM, KeyedStore]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, answers = load()
     model.sweep(PLANS[:2], answers)
@@ -130,7 +131,7 @@ def test_only_what_is_lacking_is_computed(
 
 
 def test_sampled_requests_are_answered_by_each_configuration_itself(
-    load: Callable[..., tuple[PrefilledLM, AnswerStore]], monkeypatch: pytest.MonkeyPatch
+    load: Callable[..., tuple[SweepLM, KeyedStore]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, answers = load()
     model.sweep(PLANS, answers)
@@ -150,7 +151,7 @@ def test_sampled_requests_are_answered_by_each_configuration_itself(
 
 
 def test_divergence_is_that_of_the_logits(
-    load: Callable[..., tuple[PrefilledLM, AnswerStore]],
+    load: Callable[..., tuple[SweepLM, KeyedStore]],
 ) -> None:
     model, answers = load()
     model.sweep(PLANS[:3], answers)
@@ -199,7 +200,7 @@ def test_models_that_cannot_be_swept_are_refused(
     tiny_llama: Callable[..., Path], name: str, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        load_prefilled(name, {"pretrained": str(tiny_llama()), **arguments})
+        load_sweep_model(name, {"pretrained": str(tiny_llama()), **arguments})
 
 
 def test_steering_among_the_arguments_is_refused(
@@ -209,7 +210,7 @@ def test_steering_among_the_arguments_is_refused(
     VECTOR.save(file)
     arguments = {"pretrained": str(tiny_llama()), "vector": str(file), "layer": 1, "scale": "none"}
     with pytest.raises(InputError, match="The sweep does the steering"):
-        load_prefilled("amber", {**arguments, "device": "cpu"})
+        load_sweep_model("amber", {**arguments, "device": "cpu"})
 
 
 def test_an_adapter_is_swept_as_it_is_evaluated(
@@ -217,15 +218,15 @@ def test_an_adapter_is_swept_as_it_is_evaluated(
 ) -> None:
     base = tiny_llama()
     arguments = {"pretrained": str(base), "dtype": "float32", "device": "cpu", "batch_size": 4}
-    plain = load_prefilled("amber", arguments)
-    model = load_prefilled("lora_amber", {**arguments, "adapter": str(random_adapter(base))})
+    plain = load_sweep_model("amber", arguments)
+    model = load_sweep_model("lora_amber", {**arguments, "adapter": str(random_adapter(base))})
     alone = []
     for plan in PLANS[:4]:
         model.steer_by(plan)
         plain.steer_by(plan)
         alone.append(ask(model, "generate_until"))
         assert alone[-1] != ask(plain, "generate_until")
-    with AnswerStore(tmp_path / "answers.sqlite", model.identity) as answers:
+    with KeyedStore(tmp_path / "answers.sqlite", fingerprint(dict(model.identity))) as answers:
         model.sweep(PLANS[:4], answers)
         for plan, expected in zip(PLANS, alone, strict=False):
             model.steer_by(plan)
@@ -239,15 +240,51 @@ def test_a_real_model_gives_the_same_answers(smollm2: Path, tmp_path: Path) -> N
         for layer, positions in ((12, "generated"), (20, "all"))
     ]
     arguments = {"pretrained": str(smollm2), "dtype": "float32", "device": "cpu", "batch_size": 2}
-    model = load_prefilled("amber", arguments)
+    model = load_sweep_model("amber", arguments)
     wanted = generation_requests(PROMPTS[:2], max_gen_toks=5)
     alone = []
     for plan in plans:
         model.steer_by(plan)
         alone.append(model.generate_until(wanted, disable_tqdm=True))
     assert alone[0] != alone[1]
-    with AnswerStore(tmp_path / "answers.sqlite", model.identity) as answers:
+    with KeyedStore(tmp_path / "answers.sqlite", fingerprint(dict(model.identity))) as answers:
         model.sweep(plans, answers)
         for plan, expected in zip(plans, alone, strict=True):
             model.steer_by(plan)
             assert model.generate_until(wanted, disable_tqdm=True) == expected
+
+
+def test_a_longer_answer_is_not_taken_from_a_shorter_one(
+    load: Callable[..., tuple[SweepLM, KeyedStore]],
+) -> None:
+    model, answers = load()
+    lengths = {}
+    for new in (2, 6):
+        model.sweep([], answers)
+        requests = generation_requests(PROMPTS[:3], max_gen_toks=new)
+        alone = model.generate_until(requests, disable_tqdm=True)
+        model.sweep(PLANS[:2], answers)
+        lengths[new] = model.generate_until(requests, disable_tqdm=True)
+        assert lengths[new] == alone
+    assert lengths[2] != lengths[6]
+
+
+def test_a_score_belongs_to_its_prompt_end(
+    load: Callable[..., tuple[SweepLM, KeyedStore]],
+) -> None:
+    """The same tokens are steered from another place on where another part is the prompt."""
+    model, answers = load()
+    tokens = model.tok_encode("Who rules the island of Brindle?")
+    request = (("", ""), tokens[:1], tokens[1:])
+    model.sweep([PLANS[2]], answers)
+    model.steer_by(PLANS[2])
+    scores = []
+    for end in (0, -1):
+        model._rolling_ends = iter([end])
+        scores.append(model._loglikelihood_tokens([request])[0][0])
+        model._rolling_ends = None
+    model.sweep([], answers)
+    for end, found in zip((0, -1), scores, strict=True):
+        model._rolling_ends = iter([end])
+        assert found == pytest.approx(model._loglikelihood_tokens([request])[0][0], abs=1e-4)
+        model._rolling_ends = None
