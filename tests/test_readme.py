@@ -15,7 +15,7 @@ from lm_eval.api.registry import get_model, model_registry
 from lm_eval.tasks import TaskManager
 
 import lm_eval_trust.tasks
-from lm_eval_trust.cli.parser import build_parser
+from lm_eval_trust.cli import build_parser
 from lm_eval_trust.judges.settings import PREFIX, JudgeSettings
 from lm_eval_trust.model_wrappers.arguments import split_arguments
 from lm_eval_trust.plugin import MODELS

@@ -1,13 +1,20 @@
-"""The command ``lm-eval-trust``: one file a command, each with ``add_parser(subparsers)``."""
+"""The command ``lm-eval-trust``: one module per command, each with ``add_parser(subparsers)``.
+
+Modules of commands import torch, the harness and the other rooms inside their functions, so that
+help pages are instant.
+"""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
+from lm_eval_trust import __version__
 from lm_eval_trust.core.errors import TrustError
 
 INTERRUPTED = 130
@@ -23,10 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 done, 1 a check found a regression, 2 wrong usage or input, 3 something outside failed;
-        130 after Ctrl-C and 141 when the reader of our output went away, as in the shell.
+        130 after Ctrl-C and 141 after a closed pipe, as in the shell.
     """
-    from lm_eval_trust.cli.parser import build_parser
-
     args = build_parser().parse_args(argv)
     debug = getattr(args, "debug", False)
     if debug:
@@ -49,13 +54,79 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _describe(error: Exception) -> str:
-    """Return the message for the user: our own errors speak for themselves."""
+    """Return the message for the user; the type is named for errors that are not ours."""
     if isinstance(error, TrustError):
         return str(error)
     summary = " ".join(str(error).split())
-    return f"{type(error).__name__}: {summary}\n(--debug before the command shows where)"
+    return f"{type(error).__name__}: {summary}\n(--debug shows where)"
 
 
 def _discard_output() -> None:
-    """Keep the interpreter from flushing into the closed pipe on its way out."""
+    """Keep the interpreter from flushing into the closed pipe at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser with ``--debug``; sub-parsers have the same class, so every command takes it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "-" in self.prefix_chars:
+            self.add_argument(
+                "--debug",
+                action="store_true",
+                default=argparse.SUPPRESS,
+                help="show the traceback of an error, and the log",
+            )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; each command sets ``func``, which takes the arguments."""
+    from lm_eval_trust.cli import (
+        activations,
+        analyze,
+        bake,
+        check,
+        data,
+        demo,
+        doctor,
+        finetune,
+        judge,
+        leaderboard,
+        mini,
+        pretrain,
+        run,
+        study,
+        sweep,
+        vector,
+    )
+
+    parser = _Parser(
+        prog="lm-eval-trust",
+        description="Trustworthiness tasks, steering vectors and analysis for lm_eval.",
+        epilog="Exit codes: 0 done, 1 a check found a regression, 2 wrong usage or input, "
+        "3 something outside failed (network, disk, judge).",
+    )
+    parser.add_argument("--version", action="version", version=f"lm-eval-trust {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = (
+        demo,
+        run,
+        data,
+        vector,
+        bake,
+        activations,
+        analyze,
+        sweep,
+        study,
+        check,
+        judge,
+        leaderboard,
+        finetune,
+        pretrain,
+        mini,
+        doctor,
+    )
+    for command in commands:
+        command.add_parser(subparsers)
+    return parser

@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.benchmarks.registry import DATA_SOURCES
+from lm_eval_trust.steering.spec import choices_for
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
@@ -13,30 +16,34 @@ def add_parser(subparsers: Any) -> None:
         "activations",
         help="store a model's activations for `analyze`",
         description="Read the statements of dimensions with a model and store the last token's "
-        "activations as FOLDER/CHECKPOINT/DIMENSION.safetensors. Run it once for each checkpoint; "
-        "sets that are there already are left as they are.",
+        "activations as FOLDER/CHECKPOINT/DIMENSION.safetensors. Run it once per checkpoint; "
+        "existing sets are kept.",
     )
     parser.add_argument("--model", required=True, metavar="MODEL[@REVISION]")
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
     parser.add_argument(
-        "--dimensions", default="all", metavar="NAME[,NAME]", help="dimensions (all five)"
+        "--dimensions", default="all", metavar="NAME[,NAME]", help="default: all five of the paper"
     )
     parser.add_argument("--layers", help="0-based blocks such as 0,6,12; default all")
-    parser.add_argument("--source", default="official", help="official, tracingllm or mini")
-    parser.add_argument("--samples", type=int, help="statements of a dimension; default all")
+    parser.add_argument(
+        "--source", default="official", help=f"data source: {', '.join(DATA_SOURCES)} (official)"
+    )
+    parser.add_argument("--samples", type=int, help="statements per dimension; default all")
     parser.add_argument("--checkpoint", help="name in the tables; default the revision")
     parser.add_argument("--step", type=int, default=0, help="training step, for the tables (0)")
     parser.add_argument("--tokens", type=int, default=0, help="tokens seen, for the tables (0)")
-    parser.add_argument("--split", default="grouped", help="grouped (default) or random")
-    parser.add_argument("--split-seed", type=int, default=0, help="of the split (0)")
-    parser.add_argument("--data-seed", type=int, default=0, help="of choices in the data (0)")
+    parser.add_argument("--split", default="grouped", help=choices_for("split"))
+    parser.add_argument("--split-seed", type=int, default=0, help="seed of the split (0)")
+    parser.add_argument(
+        "--data-seed", type=int, default=0, help="seed of random choices in the data (0)"
+    )
     parser.add_argument("--dtype", help="default: float32 on CPU, the checkpoint's own elsewhere")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, or auto to spread over all")
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Store the sets that are missing."""
+    """Store the missing sets."""
     from lm_eval_trust.benchmarks.load import load_statements
     from lm_eval_trust.benchmarks.registry import DIMENSIONS, find_dimension
     from lm_eval_trust.models.decoder_blocks import number_of_blocks

@@ -17,14 +17,14 @@ def add_parser(subparsers: Any) -> None:
         help="probes and mutual information over stored activations",
         description="Fit probes and measure I(T, X) and I(T, Y) for every checkpoint, dimension "
         "and layer of a folder of activation sets (made by `lm-eval-trust activations`); find the "
-        "phases; write tables and figures. What is there already is not computed again.",
+        "phases; write tables and figures. Existing results are not computed again.",
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of activation sets")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="activation sets")
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
     parser.add_argument("--layers", help="0-based blocks such as 0,6,12; default all")
     probes = parser.add_argument_group("probes")
     probes.add_argument(
-        "--c", default="1", metavar="C[,C]", help="C of the probes (1); several to choose among"
+        "--c", default="1", metavar="C[,C]", help="C of the probes (1); several to choose from"
     )
     probes.add_argument("--controls", type=int, default=5, help="random labelings (5)")
     information = parser.add_argument_group("mutual information")
@@ -35,13 +35,15 @@ def add_parser(subparsers: Any) -> None:
         "--sigma",
         default="50",
         metavar="S[,S]",
-        help="kernel width (50), or median; of several such as 50,100,200,400 the first is drawn",
+        help="kernel width (50), or median; of several, e.g. 50,100,200,400, the first is drawn",
     )
-    information.add_argument("--permutations", type=int, default=200, help="of the null (200)")
+    information.add_argument(
+        "--permutations", type=int, default=200, help="permutations of the null (200)"
+    )
     information.add_argument("--samples", type=int, default=2000, help="statements at most (2000)")
     information.add_argument("--precision", default="float64", help="float64 (default) or mixed")
-    parser.add_argument("--seed", type=int, default=0, help="of everything drawn (0)")
-    parser.add_argument("--device", default="cpu", help="of the probes' fits (cpu)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random draws (0)")
+    parser.add_argument("--device", default="cpu", help="device of the probes' fits (cpu)")
     parser.set_defaults(func=run)
 
 

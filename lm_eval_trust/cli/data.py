@@ -1,4 +1,4 @@
-"""``lm-eval-trust data``: what each dimension consists of, where it comes from, what is wrong."""
+"""``lm-eval-trust data``: audit, fetch and show the data of the dimensions."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _add_show(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--source", choices=list(DATA_SOURCES), default="official")
     parser.add_argument("--part", choices=PARTS, default="train", help="default: train")
     parser.add_argument("--split-seed", type=int, default=0, metavar="INT")
-    parser.add_argument("--n", type=int, default=5, help="how many (default: 5)")
+    parser.add_argument("--n", type=int, default=5, help="number of statements (default: 5)")
     parser.set_defaults(func=run_show)
 
 
@@ -73,7 +73,7 @@ def _add_dimensions(parser: argparse.ArgumentParser) -> None:
 
 
 def run_audit(args: argparse.Namespace) -> int:
-    """Print the audit; 0 whatever it finds, for a finding is not a failure."""
+    """Print the audit; findings are not failures, so the exit code is 0."""
     sources = REAL_SOURCES if args.source == "both" else (args.source,)
     dimensions = _dimensions(args.dimension)
     reports = [
@@ -92,7 +92,7 @@ def run_audit(args: argparse.Namespace) -> int:
 
 
 def run_fetch(args: argparse.Namespace) -> int:
-    """Fetch every file of the dimensions; 3 when one could not be had, after trying the rest."""
+    """Fetch every file of the dimensions; 3 if one failed, after trying the others."""
     failed = 0
     for path in [p for d in _dimensions(args.dimension) for p in files_of(d.benchmark)]:
         try:

@@ -1,4 +1,4 @@
-"""``lm-eval-trust demo``: the whole paper on the embedded default."""
+"""``lm-eval-trust demo``: the paper's whole chain on the embedded models."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def add_parser(subparsers: Any) -> None:
         description="Train the MiniAmber family on first use, probe its checkpoints and measure "
         "their mutual information, build steering vectors, evaluate the chat model as it is, "
         "steered and fine-tuned, show what steering costs, proxy-tune checkpoints, and write it "
-        "all on one page. Needs neither network nor GPU. What is there already is not done again, "
-        "so a run that was interrupted goes on where it stopped.",
+        "all on one page. Needs neither network nor GPU. An interrupted run continues where it "
+        "stopped.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="FOLDER")
-    parser.add_argument("--seed", type=int, default=0, help="of the world and the models")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the world and the models")
     parser.set_defaults(func=run)
 
 

@@ -1,4 +1,4 @@
-"""``lm-eval-trust finetune``: train a model further, whole or by a LoRA adapter."""
+"""``lm-eval-trust finetune``: fine-tune all weights of a model, or a LoRA adapter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lm_eval_trust.benchmarks.registry import DATA_SOURCES
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.steering.spec import choices_for
 
 if TYPE_CHECKING:
     from lm_eval_trust.training.conversations import TuningData
@@ -17,13 +19,15 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "finetune",
-        help="fine-tune a model on trustworthy answers, whole or by LoRA",
+        help="fine-tune a model on trustworthy answers, all weights or LoRA",
         description="Train a model on the trustworthy side of a dimension's training part, or on "
         "a file. Only answers are learnt. Training stops when the validation loss no longer "
-        "falls, and the best weights are kept. An interrupted run goes on where it stopped.",
-        epilog="Options that are left out are the preset's.",
+        "falls, and the best weights are kept. An interrupted run continues where it stopped.",
+        epilog="Options not given are taken from the preset.",
     )
-    parser.add_argument("--model", required=True, metavar="MODEL[@REVISION]", help="starts here")
+    parser.add_argument(
+        "--model", required=True, metavar="MODEL[@REVISION]", help="model to start from"
+    )
     parser.add_argument("--method", required=True, help="lora or full")
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
     _add_data_options(parser.add_argument_group("data"))
@@ -35,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
 def _add_data_options(group: Any) -> None:
     group.add_argument("--dimension", help="a dimension or its benchmark, e.g. truthfulqa")
     group.add_argument(
-        "--source", default="official", help="of a dimension: official (default), tracingllm, mini"
+        "--source", default="official", help=f"data source: {', '.join(DATA_SOURCES)} (official)"
     )
     group.add_argument(
         "--data",
@@ -44,9 +48,11 @@ def _add_data_options(group: Any) -> None:
         help="instead of a benchmark: a JSONL of conversations (messages, or prompt and "
         "completion), or a CSV or JSONL of statements with --dimension for their labels",
     )
-    group.add_argument("--data-seed", type=int, default=0, help="of choices in the data (0)")
-    group.add_argument("--split", default="grouped", help="grouped (default) or random")
-    group.add_argument("--split-seed", type=int, default=0, help="of the split (0)")
+    group.add_argument(
+        "--data-seed", type=int, default=0, help="seed of random choices in the data (0)"
+    )
+    group.add_argument("--split", default="grouped", help=choices_for("split"))
+    group.add_argument("--split-seed", type=int, default=0, help="seed of the split (0)")
     group.add_argument(
         "--form", help="plain (Q: and A:, as the suite asks; default) or chat (template)"
     )
@@ -59,14 +65,18 @@ def _add_training_options(group: Any) -> None:
     )
     group.add_argument("--epochs", type=float, help="passes over the training part")
     group.add_argument("--max-steps", type=int, help="optimizer steps, instead of --epochs")
-    group.add_argument("--batch-size", type=int, help="conversations a step")
-    group.add_argument("--micro-batch", type=int, help="conversations a forward pass, for memory")
-    group.add_argument("--learning-rate", type=float, help="at its peak")
-    group.add_argument("--weight-decay", type=float, help="of the optimizer")
-    group.add_argument("--optimizer", help="name that transformers knows")
-    group.add_argument("--evaluate-every", type=int, help="steps between looks at validation")
-    group.add_argument("--patience", type=int, help="looks without a better loss before stopping")
-    group.add_argument("--seed", type=int, default=0, help="of new weights and order (0)")
+    group.add_argument("--batch-size", type=int, help="conversations per step")
+    group.add_argument(
+        "--micro-batch", type=int, help="conversations per forward pass, to save memory"
+    )
+    group.add_argument("--learning-rate", type=float, help="peak learning rate")
+    group.add_argument("--weight-decay", type=float, help="weight decay")
+    group.add_argument("--optimizer", help="one of transformers' names, e.g. adafactor")
+    group.add_argument("--evaluate-every", type=int, help="steps between validation evaluations")
+    group.add_argument(
+        "--patience", type=int, help="evaluations without a better loss before stopping"
+    )
+    group.add_argument("--seed", type=int, default=0, help="seed of new weights and order (0)")
     group.add_argument(
         "--gradient-checkpointing",
         action=argparse.BooleanOptionalAction,
@@ -85,7 +95,7 @@ def _add_lora_options(group: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, and print what it gave."""
+    """Train, and print the losses and how to evaluate the result."""
     from lm_eval_trust.models.sources import find_source
     from lm_eval_trust.training.finetune import Finetuning
 
@@ -147,30 +157,14 @@ def _config(args: argparse.Namespace) -> FinetuneConfig:
 
 
 def _data(args: argparse.Namespace) -> TuningData:
-    from lm_eval_trust.benchmarks.custom import read_statements_file
     from lm_eval_trust.benchmarks.load import load_statements
-    from lm_eval_trust.training.conversations import (
-        all_but_a_tenth,
-        holds_conversations,
-        of_statements,
-        read_conversations,
-        trustworthy_conversations,
-    )
+    from lm_eval_trust.training.conversations import read_tuning_data, trustworthy_conversations
 
-    if args.data is None:
-        if args.dimension is None:
-            raise InputError("Give --dimension for a benchmark, or --data for a file of your own.")
-        statements = load_statements(
-            args.dimension, data_source=args.source, data_seed=args.data_seed, balanced=False
-        )
-        return trustworthy_conversations(statements, split=args.split, split_seed=args.split_seed)
-    if args.dimension is None or holds_conversations(args.data):
-        found = read_conversations(args.data)
-        return all_but_a_tenth(found, dimension="custom", path=args.data, seed=args.split_seed)
-    statements = read_statements_file(args.data, args.dimension)
-    return all_but_a_tenth(
-        of_statements(statements),
-        dimension=statements.dimension.name,
-        path=args.data,
-        seed=args.split_seed,
+    if args.data is not None:
+        return read_tuning_data(args.data, args.dimension, seed=args.split_seed)
+    if args.dimension is None:
+        raise InputError("Give --dimension for a benchmark, or --data for a file of your own.")
+    statements = load_statements(
+        args.dimension, data_source=args.source, data_seed=args.data_seed, balanced=False
     )
+    return trustworthy_conversations(statements, split=args.split, split_seed=args.split_seed)

@@ -8,7 +8,7 @@ from typing import Any
 
 from lm_eval_trust.core.errors import InputError
 
-#: As `lm_eval_trust.leaderboard.formats` has them, and the page.
+#: Those of :mod:`lm_eval_trust.leaderboard.formats`, whose import is slow, and the page.
 FORMATS = ("md", "csv", "tex", "json", "html")
 PAGE = "leaderboard.html"
 
@@ -36,7 +36,7 @@ def add_parser(subparsers: Any) -> None:
         nargs="+",
         choices=FORMATS,
         default=[],
-        help="which files --out gets (default: all)",
+        help="files to write to --out (default: all)",
     )
     parser.add_argument(
         "--names",
@@ -61,26 +61,37 @@ def add_parser(subparsers: Any) -> None:
         "--with-paper", action="store_true", help="show the paper's reported rows, never ranked"
     )
     parser.add_argument(
-        "--confidence", type=float, default=0.95, metavar="SHARE", help="of intervals (0.95)"
+        "--confidence",
+        type=float,
+        default=0.95,
+        metavar="SHARE",
+        help="confidence of intervals (0.95)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="INT", help="of the bootstrap (0)")
     parser.add_argument(
-        "--skip-damaged", action="store_true", help="go on without runs that cannot be read"
+        "--seed", type=int, default=0, metavar="INT", help="seed of the bootstrap (0)"
+    )
+    parser.add_argument(
+        "--skip-damaged", action="store_true", help="leave out runs that cannot be read"
     )
     parser.add_argument(
         "--sweep", nargs="+", type=Path, default=[], metavar="FOLDER", help="sweeps for the page"
     )
     parser.add_argument(
-        "--analysis", nargs="+", type=Path, default=[], metavar="FOLDER", help="analyses likewise"
+        "--analysis",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FOLDER",
+        help="analyses for the page",
     )
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the boards, and write what is asked for.
+    """Print the boards, and write the requested files.
 
     Raises:
-        InputError: Something is asked of files that are not.
+        InputError: An option of files is given without ``--out``.
     """
     from rich.console import Console
 
@@ -123,6 +134,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _refuse_what_is_written_nowhere(args: argparse.Namespace) -> None:
     if args.out is None and (args.format or args.sweep or args.analysis):
-        raise InputError("--format, --sweep and --analysis are for files; give --out FOLDER too.")
+        raise InputError("--format, --sweep and --analysis need --out FOLDER.")
     if (args.sweep or args.analysis) and "html" not in (args.format or FORMATS):
-        raise InputError("--sweep and --analysis are for the page; add html to --format.")
+        raise InputError("--sweep and --analysis are shown on the page; add html to --format.")

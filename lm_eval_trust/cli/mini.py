@@ -1,4 +1,4 @@
-"""``lm-eval-trust mini``: where an embedded model lies, for tools that take a folder."""
+"""``lm-eval-trust mini``: print the folder of an embedded model, for tools that take one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "mini",
         help="print the folder of an embedded model, for hf and other tools",
-        description="Print the folder of a model of the MiniAmber family; it is trained if it is "
-        "not there yet. For example: lm_eval --model hf --model_args "
+        description="Print the folder of a model of the MiniAmber family, which is trained on "
+        "first use. For example: lm_eval --model hf --model_args "
         "pretrained=$(lm-eval-trust mini mini-chat) --tasks trust_suite_mini",
     )
     parser.add_argument(
         "name", nargs="?", default=BASE, metavar="NAME", help=f"{_NAMES} or mini@ckpt_012"
     )
-    parser.add_argument("--seed", type=int, help="of the world; default: as the environment says")
+    parser.add_argument(
+        "--seed", type=int, help="seed of the world; default: LM_EVAL_TRUST_MINI_SEED, or 0"
+    )
     parser.set_defaults(func=run)
 
 

@@ -1,19 +1,20 @@
-"""``lm-eval-trust pretrain``: train a Llama and save fine-grained checkpoints."""
+"""``lm-eval-trust pretrain``: train a Llama from scratch and save fine-grained checkpoints."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.training.config import PRESETS, Preset, find_preset
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-    from lm_eval_trust.training.config import ModelConfig, TrainingConfig
-    from lm_eval_trust.training.corpus import ExampleSource
+from lm_eval_trust.training.config import (
+    PRESETS,
+    ModelConfig,
+    Preset,
+    TrainingConfig,
+    find_preset,
+    granular_steps,
+)
 
 _PRESET_NOTES = "; ".join(f"{name}: {preset.note}" for name, preset in PRESETS.items())
 
@@ -22,11 +23,11 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "pretrain",
-        help="train a Llama from nothing, with fine-grained checkpoints",
+        help="train a Llama from scratch, with fine-grained checkpoints",
         description="Train a Llama with Amber's schedule (warm-up, cosine, AdamW). An interrupted "
-        "run goes on where it stopped; a damaged checkpoint is built again. On GPUs, and under "
+        "run continues where it stopped; a damaged checkpoint is rebuilt. On GPUs, and under "
         "`accelerate launch`, accelerate shares each batch among the processes.",
-        epilog=f"Options that are left out are the preset's ({_PRESET_NOTES}).",
+        epilog=f"Options not given are taken from the preset ({_PRESET_NOTES}).",
     )
     parser.add_argument(
         "--corpus",
@@ -49,8 +50,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _add_model_options(group: Any) -> None:
-    group.add_argument("--config", metavar="FOLDER|NAME", help="take a Llama's shape from here")
-    group.add_argument("--tokenizer", metavar="FOLDER|NAME", help="made from files if absent")
+    group.add_argument("--config", metavar="FOLDER|NAME", help="take the shape of this Llama")
+    group.add_argument("--tokenizer", metavar="FOLDER|NAME", help="default: made from the files")
     group.add_argument("--vocabulary", type=int, help="size of a made tokenizer")
     group.add_argument("--hidden-size", type=int, help="width")
     group.add_argument("--intermediate-size", type=int, help="feed-forward width")
@@ -62,29 +63,30 @@ def _add_model_options(group: Any) -> None:
 
 def _add_training_options(group: Any) -> None:
     group.add_argument("--steps", type=int, help="optimizer steps")
-    group.add_argument("--batch-size", type=int, help="windows a step, over all processes")
-    group.add_argument("--micro-batch", type=int, help="windows a forward pass, for memory")
-    group.add_argument("--window", type=int, help="tokens a window")
-    group.add_argument("--learning-rate", type=float, help="at its peak")
+    group.add_argument("--batch-size", type=int, help="windows per step, over all processes")
+    group.add_argument("--micro-batch", type=int, help="windows per forward pass, to save memory")
+    group.add_argument("--window", type=int, help="tokens per window")
+    group.add_argument("--learning-rate", type=float, help="peak learning rate")
     group.add_argument(
-        "--warmup-steps", type=int, help="of linear warm-up; a twentieth of --steps where given"
+        "--warmup-steps", type=int, help="steps of linear warm-up; a twentieth of --steps if given"
     )
     group.add_argument(
-        "--save-steps", metavar="0,1,2,4,…", help="steps to save; doubling, then evenly, if absent"
+        "--save-steps", metavar="0,1,2,4,…", help="steps to save at; default: doubling, then even"
     )
     group.add_argument("--precision", help="float32, or bf16 for bfloat16 matrix products")
     group.add_argument(
-        "--resume-every", type=int, default=200, help="steps between kept states (200)"
+        "--resume-every", type=int, default=200, help="steps between states to resume from (200)"
     )
-    group.add_argument("--seed", type=int, default=0, help="of weights and order (0)")
+    group.add_argument("--seed", type=int, default=0, help="seed of weights and order (0)")
     group.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
     group.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, and print where the checkpoints are."""
+    """Train, and print the names of the checkpoints."""
     from lm_eval_trust.training.backend import choose_backend
     from lm_eval_trust.training.pretrain import Pretraining
+    from lm_eval_trust.training.streaming import open_corpus
 
     preset = find_preset(args.preset)
     if args.steps is not None and args.warmup_steps is None:
@@ -98,7 +100,16 @@ def run(args: argparse.Namespace) -> int:
             f"--window {config.window} is longer than --max-length {shape.max_length}."
         )
     backend = choose_backend(config, args.device)
-    tokenizer, examples = _text(args, config)
+    tokenizer, examples = open_corpus(
+        args.corpus,
+        config.window,
+        tokenizer=args.tokenizer,
+        vocabulary=args.vocabulary,
+        max_length=args.max_length,
+        field=args.field,
+        subset=args.subset,
+        split=args.split,
+    )
     names = Pretraining(
         shape, config, tokenizer, examples, args.out.name, args.device, backend
     ).run(args.out)
@@ -108,8 +119,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _shape(args: argparse.Namespace) -> ModelConfig:
-    from lm_eval_trust.training.config import ModelConfig
-
     if args.config is not None:
         return ModelConfig.from_pretrained(args.config)
     return ModelConfig(
@@ -123,8 +132,6 @@ def _shape(args: argparse.Namespace) -> ModelConfig:
 
 
 def _config(args: argparse.Namespace, preset: Preset) -> TrainingConfig:
-    from lm_eval_trust.training.config import TrainingConfig
-
     return TrainingConfig(
         steps=args.steps,
         batch_size=args.batch_size,
@@ -141,8 +148,6 @@ def _config(args: argparse.Namespace, preset: Preset) -> TrainingConfig:
 
 
 def _save_steps(args: argparse.Namespace, checkpoints: int) -> tuple[int, ...]:
-    from lm_eval_trust.training.config import granular_steps
-
     if args.save_steps is None:
         every = max(1, args.steps // checkpoints)
         return granular_steps(args.steps, early_until=every, every=every)
@@ -152,41 +157,3 @@ def _save_steps(args: argparse.Namespace, checkpoints: int) -> tuple[int, ...]:
         raise InputError(
             f"--save-steps {args.save_steps} is not a list of steps such as 0,1,2,4,8."
         ) from None
-
-
-def _text(
-    args: argparse.Namespace, config: TrainingConfig
-) -> tuple[PreTrainedTokenizerFast, ExampleSource]:
-    """Return the tokenizer and the windows of the corpus."""
-    from lm_eval_trust.training.corpus import build_tokenizer, pack_documents, read_documents
-    from lm_eval_trust.training.streaming import PREFIX, HubCorpus
-
-    streamed = [spec for spec in args.corpus if spec.startswith(PREFIX)]
-    if streamed and len(args.corpus) > 1:
-        raise InputError(f"--corpus takes one data set of the Hub alone, not {args.corpus}.")
-    if streamed:
-        corpus = HubCorpus.parse(
-            streamed[0], subset=args.subset, split=args.split, field=args.field
-        )
-        tokenizer = _load_tokenizer(args)
-        return tokenizer, corpus.open(tokenizer, config.window)
-    documents = list(read_documents([Path(spec) for spec in args.corpus], field=args.field))
-    tokenizer = (
-        build_tokenizer(documents, size=args.vocabulary, max_length=args.max_length)
-        if args.tokenizer is None
-        else _load_tokenizer(args)
-    )
-    return tokenizer, pack_documents(documents, tokenizer, config.window)
-
-
-def _load_tokenizer(args: argparse.Namespace) -> PreTrainedTokenizerFast:
-    from transformers import AutoTokenizer
-
-    if args.tokenizer is None:
-        raise InputError("A streamed corpus needs --tokenizer: it is not read twice to make one.")
-    try:
-        tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(args.tokenizer)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"Cannot load the tokenizer {args.tokenizer}: {reason}") from error
-    return tokenizer

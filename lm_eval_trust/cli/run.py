@@ -1,4 +1,4 @@
-"""``lm-eval-trust run``: the harness's own ``run``, with our models and tasks attached by hand."""
+"""``lm-eval-trust run``: the harness's own ``run`` with our models and tasks attached."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from lm_eval_trust.core.errors import InputError, TrustError
 
-#: No argument can hold this character, so the parser takes none of them for an option of its own.
+#: No argument can contain this character, so the parser leaves all of them to the harness.
 _NO_PREFIX = "\0"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add the command; everything after its name goes to the harness untouched."""
+    """Add the command; all its arguments go to the harness unchanged."""
     parser = subparsers.add_parser(
         "run",
-        help="exactly `lm_eval run ...`, where start-up hooks are switched off",
+        help="as `lm_eval run ...`, for environments without start-up hooks",
         add_help=False,
         prefix_chars=_NO_PREFIX,
     )
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the harness's command line in this process.
 
     Raises:
-        InputError: The harness refused its input with a ``ValueError``.
+        InputError: The harness raised a ``ValueError`` for its input.
     """
     from lm_eval.__main__ import cli_evaluate
 

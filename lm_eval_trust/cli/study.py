@@ -1,4 +1,4 @@
-"""``lm-eval-trust study``: a study over checkpoints, resumable, on one machine or a cluster."""
+"""``lm-eval-trust study``: a study over checkpoints, on one machine or a cluster."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ def add_parser(subparsers: Any) -> None:
         "study",
         help="a study over checkpoints: activations, probes, vectors, benchmarks, figures",
         description="Compute what a study's file declares, cell by cell, and export tables and "
-        "figures. A run that was interrupted goes on where it stopped; changed settings compute "
-        "just the cells that they touch. A cell that fails is told at the end, and tried again by "
-        "the next run.",
+        "figures. An interrupted run continues where it stopped; after a change of settings only "
+        "the affected cells are computed. Failed cells are reported at the end, and retried by the "
+        "next run.",
     )
     parser.add_argument("study", type=Path, metavar="STUDY.yaml")
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
-        "--dry-run", action="store_true", help="print cells, bytes and time, and do nothing"
+        "--dry-run", action="store_true", help="print the cells, bytes and time; compute nothing"
     )
-    instead.add_argument("--status", action="store_true", help="print how far it is")
+    instead.add_argument("--status", action="store_true", help="print the progress")
     instead.add_argument(
-        "--export-only", action="store_true", help="export what is there, and compute nothing"
+        "--export-only", action="store_true", help="export the finished cells; compute nothing"
     )
     parser.add_argument("--engine", help="local (processes, default), ray, or inline")
-    parser.add_argument("--workers", type=int, help="of the engine; default one a GPU, else one")
-    parser.add_argument("--address", help="of a Ray cluster: auto, or HOST:PORT")
+    parser.add_argument(
+        "--workers", type=int, help="number of workers; default: one per GPU, or one"
+    )
+    parser.add_argument("--address", help="address of a Ray cluster: auto, or HOST:PORT")
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run, or tell about, a study."""
+    """Run a study, or report on it."""
     from lm_eval_trust.core.yaml_file import read_document
     from lm_eval_trust.study.folder import StudyFolder
     from lm_eval_trust.study.grid import Study

@@ -1,10 +1,13 @@
-"""``lm-eval-trust sweep``: search layers × α × positions × vectors for a steering."""
+"""``lm-eval-trust sweep``: search for the best layers, α, positions and vector."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 from typing import Any
+
+from lm_eval_trust.steering.spec import choices_for
+from lm_eval_trust.sweep.settings import SEARCHES
 
 
 def add_parser(subparsers: Any) -> None:
@@ -14,8 +17,8 @@ def add_parser(subparsers: Any) -> None:
         help="search layers, strengths and positions under a perplexity limit",
         description="Evaluate many configurations of steering at once, choose one on the "
         "validation part of the tasks, and report it on the test half. Prompts are read once for "
-        "all configurations; answers are those of a plain run. An interrupted sweep goes on where "
-        "it stopped.",
+        "all configurations; answers are those of a plain run. An interrupted sweep continues "
+        "where it stopped.",
     )
     parser.add_argument("--model", default="amber", help="amber, lora_amber, finetuned_amber")
     parser.add_argument(
@@ -35,10 +38,10 @@ def add_parser(subparsers: Any) -> None:
         help="strengths, with commas or spaces; negative ones with spaces (default: 0.5,1,2,4)",
     )
     parser.add_argument(
-        "--positions", nargs="+", default=["generated"], help="generated, all, last_prompt"
+        "--positions", nargs="+", default=["generated"], help=choices_for("positions")
     )
-    parser.add_argument("--action", default="add", help="add (default), clamp, ablate")
-    parser.add_argument("--scale", default="projection_std", help="projection_std, unit, none")
+    parser.add_argument("--action", default="add", help=choices_for("action"))
+    parser.add_argument("--scale", default="projection_std", help=choices_for("scale"))
     _add_measures(parser)
     _add_search(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
@@ -48,35 +51,42 @@ def add_parser(subparsers: Any) -> None:
 def _add_measures(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is measured")
     group.add_argument("--tasks", required=True, help="comma-separated tasks or groups to improve")
-    group.add_argument("--metric", default="trust_score", help="of the tasks, higher is better")
-    group.add_argument("--limit", type=int, help="items of each task, on either part")
+    group.add_argument(
+        "--metric", default="trust_score", help="metric of the tasks, higher is better"
+    )
+    group.add_argument("--limit", type=int, help="items per task, in each part")
     group.add_argument(
         "--metadata", nargs="+", default=[], metavar="KEY=VALUE", help="as for lm_eval"
     )
     group.add_argument(
-        "--perplexity-task", help="text that tells what steering costs (default: LAMBADA)"
+        "--perplexity-task", help="task whose perplexity is the cost (default: LAMBADA)"
     )
-    group.add_argument("--ability-tasks", default="", help="general ability that has to stay")
-    group.add_argument("--batch_size", type=int, default=8, help="prompts at once (default: 8)")
+    group.add_argument("--ability-tasks", default="", help="tasks whose score has to be kept")
+    group.add_argument("--batch_size", type=int, default=8, help="prompts per batch (default: 8)")
     group.add_argument("--device", help="default: CUDA where there is one")
 
 
 def _add_search(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("search and limits")
     group.add_argument(
-        "--search", default="coarse-to-fine", help="coarse-to-fine (default) or grid"
+        "--search", default=SEARCHES[0], help=f"{' or '.join(SEARCHES)} (default: {SEARCHES[0]})"
     )
-    group.add_argument("--rounds", type=int, default=2, help="of refinement (default: 2)")
+    group.add_argument("--rounds", type=int, default=2, help="rounds of refinement (default: 2)")
     group.add_argument(
         "--perplexity-ratio",
         type=float,
         default=1.33,
-        help="highest perplexity, times the unsteered one (default: 1.33)",
+        help="largest ratio to the unsteered perplexity (default: 1.33)",
     )
-    group.add_argument("--max-perplexity", type=float, help="highest perplexity itself")
-    group.add_argument("--max-kl", type=float, help="highest mean KL to the unsteered, in nats")
+    group.add_argument("--max-perplexity", type=float, help="largest perplexity")
     group.add_argument(
-        "--ability-floor", type=float, default=0.95, help="share of the unsteered ability"
+        "--max-kl", type=float, help="largest mean KL divergence from the unsteered model, in nats"
+    )
+    group.add_argument(
+        "--ability-floor",
+        type=float,
+        default=0.95,
+        help="smallest share of the unsteered ability (default: 0.95)",
     )
     group.add_argument(
         "--preset", choices=["amber"], help="amber: perplexity up to 6.0, as in the paper"
@@ -84,7 +94,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the sweep and print what it found."""
+    """Run the sweep and print its result."""
     from lm_eval_trust.sweep.run import run_sweep
 
     _, lines = run_sweep(_sweep(args), args.out)

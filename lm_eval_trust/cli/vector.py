@@ -1,13 +1,13 @@
-"""``lm-eval-trust vector``: build steering vectors, look at them, exchange them with other tools.
-
-Torch and transformers load inside the commands, so that help pages come at once.
-"""
+"""``lm-eval-trust vector``: build, show, export and import steering vectors."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lm_eval_trust.benchmarks.registry import DATA_SOURCES
+from lm_eval_trust.steering.spec import choices_for
 
 if TYPE_CHECKING:
     from lm_eval_trust.benchmarks.statements import Statements
@@ -33,17 +33,17 @@ def _add_build(commands: _Commands) -> None:
         "--layers", required=True, help="0-based decoder blocks: 10-20, 12,14,16 or 12+14"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.safetensors")
-    parser.add_argument("--method", default="mass_mean", help="mass_mean (default), pca, logistic")
+    parser.add_argument("--method", default="mass_mean", help=choices_for("method"))
     parser.add_argument(
         "--source",
         default="official",
-        metavar="official|tracingllm|mini|FILE",
-        help="data: the benchmark's files (default), the paper's released ones, the embedded "
-        "world, or your own CSV or JSONL with statement and label",
+        metavar="NAME|FILE",
+        help=f"data source: {', '.join(DATA_SOURCES)}, or a CSV or JSONL file with statement and "
+        "label (official)",
     )
-    parser.add_argument("--data-seed", type=int, default=0, metavar="INT")
-    parser.add_argument("--split", default="grouped", help="grouped (default) or random")
-    parser.add_argument("--split-seed", type=int, default=0, metavar="INT")
+    parser.add_argument("--data-seed", type=int, default=0, metavar="INT", help="seed (0)")
+    parser.add_argument("--split", default="grouped", help=choices_for("split"))
+    parser.add_argument("--split-seed", type=int, default=0, metavar="INT", help="seed (0)")
     parser.add_argument("--part", default="train", help="train (default) or development")
     parser.add_argument("--dtype", help="default: float32 on CPU, the checkpoint's own elsewhere")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, or auto to spread over all")
@@ -67,9 +67,7 @@ def _add_export(commands: _Commands) -> None:
     )
     parser.add_argument("--layer", required=True, help="layers to steer, e.g. 15 or 12+14")
     parser.add_argument("--alpha", type=float, default=1.0, help="strength (default: 1)")
-    parser.add_argument(
-        "--scale", default="projection_std", help="projection_std (default), unit, none"
-    )
+    parser.add_argument("--scale", default="projection_std", help=choices_for("scale"))
     parser.add_argument(
         "--action", default="add", help="one that adds the same to every state (default: add)"
     )

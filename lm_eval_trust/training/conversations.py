@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.benchmarks.custom import read_statements_file
 from lm_eval_trust.benchmarks.files import read_text
 from lm_eval_trust.benchmarks.statements import Statement, Statements
 from lm_eval_trust.core.errors import InputError, MissingDataError
@@ -138,9 +139,23 @@ def all_but_a_tenth(
     )
 
 
-def of_statements(statements: Statements) -> list[Conversation]:
-    """Return the statements of the trustworthy side as conversations."""
-    return [_of_statement(item) for item in _trustworthy(statements)]
+def read_tuning_data(path: Path, dimension: str | None, *, seed: int = 0) -> TuningData:
+    """Return the conversations of a file, or the trustworthy ones of its labelled statements.
+
+    Args:
+        path: A JSONL file of conversations, or a CSV or JSONL file of statements.
+        dimension: Dimension of the statements, which tells what their labels mean.
+        seed: Seed of the choice of the groups that are held out for validation.
+
+    Raises:
+        InputError: The file cannot be read as either.
+    """
+    if dimension is None or holds_conversations(path):
+        found = read_conversations(path)
+        return all_but_a_tenth(found, dimension="custom", path=path, seed=seed)
+    statements = read_statements_file(path, dimension)
+    found = [_of_statement(item) for item in _trustworthy(statements)]
+    return all_but_a_tenth(found, dimension=statements.dimension.name, path=path, seed=seed)
 
 
 def read_conversations(path: Path) -> list[Conversation]:

@@ -1,16 +1,28 @@
-"""Token windows of a corpus that is streamed during training and never held in memory."""
+"""Corpora by name: files, or a data set of the Hub streamed during training, never in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lm_eval_trust.core.errors import ExternalError, InputError
-from lm_eval_trust.training.corpus import IGNORED, Tokens, cut, filled, require_end_token
+from lm_eval_trust.models.sources import loading_errors
+from lm_eval_trust.training.corpus import (
+    IGNORED,
+    ExampleSource,
+    Tokens,
+    build_tokenizer,
+    cut,
+    filled,
+    pack_documents,
+    read_documents,
+    require_end_token,
+)
 
 #: Prefix of a data set of the Hub where a corpus is named.
 PREFIX = "hub:"
@@ -192,3 +204,54 @@ class HubCorpus:
         parts = (f"{PREFIX}{self.name}@{commit}", self.subset, self.split, self.field)
         identity = " ".join(part for part in parts if part)
         return StreamedExamples(rows, self.field, tokenizer, window, identity)
+
+
+def open_corpus(
+    specs: Sequence[str],
+    window: int,
+    *,
+    tokenizer: str | None,
+    vocabulary: int,
+    max_length: int,
+    field: str,
+    subset: str | None,
+    split: str,
+) -> tuple[PreTrainedTokenizerFast, ExampleSource]:
+    """Return the tokenizer and the windows of a corpus, from files or streamed from the Hub.
+
+    Args:
+        specs: Files, or one ``hub:owner/name[@revision]``.
+        window: Tokens per window.
+        tokenizer: Folder or Hub name; ``None`` to make one from the files.
+        vocabulary: Largest size of a tokenizer made here.
+        max_length: Longest input of the model, in tokens.
+        field: Field of ``.jsonl`` lines, or column of a data set, that holds the text.
+        subset: Configuration of a data set of the Hub.
+        split: Split of a data set of the Hub.
+
+    Raises:
+        InputError: A file or data set is missing or empty, or a streamed corpus without tokenizer.
+        ExternalError: The Hub cannot be reached.
+    """
+    streamed = [spec for spec in specs if spec.startswith(PREFIX)]
+    if streamed:
+        if len(specs) > 1:
+            raise InputError(f"--corpus takes one data set of the Hub alone, not {specs}.")
+        if tokenizer is None:
+            raise InputError("A streamed corpus needs --tokenizer; it is not read twice.")
+        corpus = HubCorpus.parse(streamed[0], subset=subset, split=split, field=field)
+        loaded = _load_tokenizer(tokenizer)
+        return loaded, corpus.open(loaded, window)
+    documents = list(read_documents([Path(spec) for spec in specs], field=field))
+    loaded = (
+        build_tokenizer(documents, size=vocabulary, max_length=max_length)
+        if tokenizer is None
+        else _load_tokenizer(tokenizer)
+    )
+    return loaded, pack_documents(documents, loaded, window)
+
+
+def _load_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    with loading_errors(f"the tokenizer {name}"):
+        tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(name)
+    return tokenizer

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lm_eval_trust.cli.parser import build_parser
+from lm_eval_trust.cli import build_parser
 
 _WIDTH = 92
 

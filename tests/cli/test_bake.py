@@ -50,7 +50,7 @@ def test_a_vector_is_baked_and_found_again(
     assert f"lm_eval --model hf --model_args pretrained={tmp_path / 'baked'}" in printed
     assert float(stored(tmp_path / "baked")[BIAS].norm()) == pytest.approx(2, rel=1e-5)
     assert bake(*options) == 0
-    assert "found, as it was baked before" in capfd.readouterr().out
+    assert "exists already" in capfd.readouterr().out
 
 
 def test_a_steering_file_is_baked(

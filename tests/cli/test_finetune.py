@@ -13,6 +13,7 @@ from lm_eval_trust.core.provenance import Provenance
 MINI = ("--dimension", "reliability", "--source", "mini")
 
 
+@pytest.mark.slow
 def test_an_embedded_model_is_tuned_and_evaluated_by_the_printed_command(
     quick: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

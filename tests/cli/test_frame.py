@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from lm_eval_trust import __version__, cli
-from lm_eval_trust.cli import parser
 from lm_eval_trust.core.errors import ExternalError, InputError, LeakError
 
 COMMAND = Path(sys.executable).with_name("lm-eval-trust")
@@ -28,7 +28,7 @@ def failing(monkeypatch: pytest.MonkeyPatch):
 
     def arrange(error: BaseException) -> None:
         def build() -> argparse.ArgumentParser:
-            frame = parser._Parser(prog="lm-eval-trust")
+            frame = cli._Parser(prog="lm-eval-trust")
             commands = frame.add_subparsers(required=True)
 
             def fail(args: argparse.Namespace) -> int:
@@ -37,7 +37,7 @@ def failing(monkeypatch: pytest.MonkeyPatch):
             commands.add_parser("fail").set_defaults(func=fail)
             return frame
 
-        monkeypatch.setattr(parser, "build_parser", build)
+        monkeypatch.setattr(cli, "build_parser", build)
 
     return arrange
 
@@ -50,10 +50,43 @@ def test_every_command_has_a_help_page(page: list[str], capsys: pytest.CaptureFi
     assert capsys.readouterr().out.startswith(" ".join(["usage: lm-eval-trust", *page]))
 
 
+@pytest.mark.parametrize(
+    ("page", "registry"),
+    [
+        (["sweep"], "lm_eval_trust.steering.actions:ACTIONS"),
+        (["vector", "build"], "lm_eval_trust.steering.methods:METHODS"),
+        (["vector", "build"], "lm_eval_trust.benchmarks.registry:DATA_SOURCES"),
+        (["finetune"], "lm_eval_trust.benchmarks.registry:DATA_SOURCES"),
+        (["activations"], "lm_eval_trust.benchmarks.registry:DATA_SOURCES"),
+        (["analyze"], "lm_eval_trust.analysis.estimators:ESTIMATORS"),
+        (["judge"], "lm_eval_trust.judges.registry:TRUTH_JUDGES"),
+        (["judge"], "lm_eval_trust.judges.registry:TOXICITY_JUDGES"),
+    ],
+)
+def test_help_pages_offer_what_the_registries_hold(
+    page: list[str],
+    registry: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    entries = pkgutil.resolve_name(registry)
+    monkeypatch.setitem(entries._entries, "added_by_another_package", next(iter(entries.values())))
+    with pytest.raises(SystemExit):
+        cli.main([*page, "--help"])
+    assert "added_by_another_package" in "".join(capsys.readouterr().out.split())
+
+
+def test_the_leaderboards_formats_are_those_that_it_writes() -> None:
+    from lm_eval_trust.cli.leaderboard import FORMATS
+    from lm_eval_trust.leaderboard import formats
+
+    assert {*FORMATS} == {*formats.FORMATS, "html"}
+
+
 def test_help_and_version_load_neither_torch_nor_the_harness() -> None:
     result = call("--help", python=("-X", "importtime"))
     loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
-    assert "lm_eval_trust.cli.parser" in loaded
+    assert "lm_eval_trust.cli.vector" in loaded
     assert loaded & {"torch", "transformers", "datasets", "sklearn", "lm_eval"} == set()
     assert call("--version").stdout == f"lm-eval-trust {__version__}\n"
 

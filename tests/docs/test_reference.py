@@ -126,7 +126,7 @@ def test_rows_of_the_parts_are_as_many_as_the_page_says(data_dir: Path, generato
 
 
 def test_every_command_has_its_help_on_the_page(generators: Any) -> None:
-    from lm_eval_trust.cli.parser import build_parser
+    from lm_eval_trust.cli import build_parser
 
     page = generators["commands"].help_pages()
     names = [command.name for command in generators["commands"].walk(build_parser())]

@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 import lm_eval_trust.gate.pytest_plugin as plugin
-from lm_eval_trust.cli import main
-from lm_eval_trust.cli.parser import build_parser
+from lm_eval_trust.cli import build_parser, main
 from lm_eval_trust.gate.check_file import read_check
 
 ROOT = Path(__file__).parents[2]
