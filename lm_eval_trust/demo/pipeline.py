@@ -12,7 +12,7 @@ from lm_eval_trust.analysis.figures import correlation_scatter, save_figure, str
 from lm_eval_trust.benchmarks.load import load_statements
 from lm_eval_trust.benchmarks.registry import find_dimension
 from lm_eval_trust.core.saved_runs import find_runs
-from lm_eval_trust.demo.cells import Cell, Evaluator, Outcome
+from lm_eval_trust.demo.cells import Cell, CellEvaluator
 from lm_eval_trust.demo.plan import (
     CORRELATED,
     PERPLEXITY_LIMIT,
@@ -44,6 +44,7 @@ from lm_eval_trust.demo.report import (
     try_correlate,
     write_csv,
 )
+from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.evaluate.paired_items import compare_items
 from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
 from lm_eval_trust.leaderboard.page import write_page
@@ -76,9 +77,7 @@ class Demo:
         self._vectors.mkdir(parents=True, exist_ok=True)
         self._analysis: Analysis
         self._titles: dict[str, str] = {}
-        self._evaluator = Evaluator(
-            folder / "evaluations", folder / "harness.log", {"world": family.seed}
-        )
+        self._evaluator = CellEvaluator(folder / "evaluations", folder / "harness.log")
 
     def train(self) -> None:
         """Train the family, where it is not there."""

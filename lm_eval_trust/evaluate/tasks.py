@@ -80,7 +80,7 @@ class TaskSet:
 
 
 class TaskIndex:
-    """Tasks loaded with some settings, each when it is first asked for.
+    """Tasks loaded with some settings, each when it is first asked for, and identified then.
 
     Args:
         metadata: What tasks are told, as by ``--metadata``.
@@ -89,6 +89,7 @@ class TaskIndex:
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         self._metadata = dict(metadata)
         self._managers: dict[str, Any] = {}
+        self._sets: dict[tuple[Any, ...], TaskSet] = {}
 
     def load(
         self, names: Sequence[str], *, limit: int | None = None, part: str | None = None
@@ -106,6 +107,12 @@ class TaskIndex:
                 too few items for the part.
             ExternalError: A judge or data cannot be fetched.
         """
+        wanted = (tuple(names), limit, part)
+        if wanted not in self._sets:
+            self._sets[wanted] = self._load(names, limit, part)
+        return self._sets[wanted]
+
+    def _load(self, names: Sequence[str], limit: int | None, part: str | None) -> TaskSet:
         settings = self._metadata | ({} if part is None else {"part": part})
         foreign = any(map(needs_defaults, names))
         key = fingerprint({"settings": {k: str(v) for k, v in settings.items()}, "all": foreign})

@@ -16,7 +16,8 @@ from support.boards import embedded
 from support.demo import shorten_demo
 
 from lm_eval_trust.cli import main
-from lm_eval_trust.demo.cells import Cell, Evaluator
+from lm_eval_trust.demo import cells
+from lm_eval_trust.demo.cells import Cell, CellEvaluator
 from lm_eval_trust.mini.world import SEED_VARIABLE
 
 TABLES = (
@@ -38,8 +39,8 @@ def quick_chain(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SEED_VARIABLE, "0")
 
 
-def evaluator(folder: Path) -> Evaluator:
-    return Evaluator(folder / "evaluations", folder / "harness.log", {"world": 0})
+def evaluator(folder: Path) -> CellEvaluator:
+    return CellEvaluator(folder / "evaluations", folder / "harness.log")
 
 
 def tables(folder: Path) -> dict[str, bytes]:
@@ -52,12 +53,13 @@ def kill_and_go_on(folder: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", _RUN, support, str(folder)], env={**os.environ}
     )
-    finished = folder / "evaluations" / "table-mini-safe" / "cell.json"
-    while not finished.exists():
+    evaluations = folder / "evaluations"
+    while not list(evaluations.glob("table-mini-safe-*.json")):
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    (finished,) = evaluations.glob("table-mini-safe-*.json")
     written = finished.read_bytes()
     assert not (folder / "sweep.csv").exists()
     assert main(["demo", "--out", str(folder)]) == 0
@@ -76,6 +78,7 @@ def assert_page(path: Path) -> None:
     assert len(data["analyses"][0]["value"]) >= 6 * 5 * 4
 
 
+@pytest.mark.slow
 def test_the_demo_measures_prints_goes_on_after_a_kill_and_does_nothing_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,10 +99,10 @@ def test_the_demo_measures_prints_goes_on_after_a_kill_and_does_nothing_twice(
     kill_and_go_on(tmp_path / "killed")
     assert tables(tmp_path / "killed") == first
 
-    def refuse(*arguments: object) -> None:
+    def refuse(*arguments: object, **settings: object) -> None:
         raise AssertionError("evaluated again")
 
-    monkeypatch.setattr(Evaluator, "_evaluate", refuse)
+    monkeypatch.setattr(cells, "evaluate", refuse)
     assert main(["demo", "--out", str(tmp_path / "a")]) == 0
     assert tables(tmp_path / "a") == first
 
@@ -109,9 +112,9 @@ def test_a_cell_of_another_world_is_not_taken(
 ) -> None:
     first = evaluator(tmp_path).run(CELL)
     monkeypatch.setenv(SEED_VARIABLE, "1")
-    other = Evaluator(tmp_path / "evaluations", tmp_path / "harness.log", {"world": 1})
-    assert other.done(CELL) is None
-    questions = {item["group"] for item in other.run(CELL).items["trust_truthfulqa_mini"]}
+    questions = {
+        item["group"] for item in evaluator(tmp_path).run(CELL).items["trust_truthfulqa_mini"]
+    }
     assert questions != {item["group"] for item in first.items["trust_truthfulqa_mini"]}
 
 
@@ -128,17 +131,16 @@ def test_a_cell_s_results_are_the_harness_s_own_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{", "{}", '{"fingerprint": "other"}'])
 def test_a_damaged_cell_is_evaluated_again(tmp_path: Path, content: str) -> None:
     before = evaluator(tmp_path).run(CELL)
-    file = tmp_path / "evaluations" / "chat" / "cell.json"
-    file.write_text(content)
-    assert evaluator(tmp_path).done(CELL) is None
-    assert evaluator(tmp_path).run(CELL) == before
+    (kept,) = (tmp_path / "evaluations").glob("chat-*.json")
+    kept.write_text(content)
+    assert evaluator(tmp_path).run(CELL).items == before.items
 
 
 def test_a_cell_of_other_arguments_is_not_taken(tmp_path: Path) -> None:
-    evaluator(tmp_path).run(CELL)
+    first = evaluator(tmp_path).run(CELL)
     other = Cell(CELL.name, CELL.model, {"pretrained": "mini-safe"}, CELL.tasks)
-    assert evaluator(tmp_path).done(CELL) is not None
-    assert evaluator(tmp_path).done(other) is None
+    assert evaluator(tmp_path).run(other).examples != first.examples
+    assert len(list((tmp_path / "evaluations").glob("chat-*.json"))) == 2
 
 
 _RUN = """
