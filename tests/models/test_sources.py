@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from support.localhost import serve
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.models.sources import find_source, load_source, resolve_dtype
+from lm_eval_trust.models.sources import find_source, load_source, loading_errors, resolve_dtype
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -188,3 +189,24 @@ def test_offline_only_what_was_fetched_is_found(hub: str, tmp_path: Path) -> Non
     )
     assert found == str({"revision": COMMIT})
     assert missing.startswith("ExternalError") and "HF_HUB_OFFLINE is set" in missing
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError, KeyError, SafetensorError])
+def test_what_loading_raises_becomes_one_message(error: type[Exception]) -> None:
+    with (
+        pytest.raises(InputError, match=r"^Cannot load the loom from /x: .{3,200}$"),
+        loading_errors("the loom from /x"),
+    ):
+        raise error("a\n  long story " * 40)
+
+
+def test_our_own_errors_and_other_bugs_pass() -> None:
+    with pytest.raises(InputError, match=r"^ours$"), loading_errors("the loom"):
+        raise InputError("ours")
+    with pytest.raises(TypeError, match="theirs"), loading_errors("the loom"):
+        raise TypeError("theirs")
+    with (
+        pytest.raises(InputError, match=r"^Cannot load the loom: theirs$"),
+        loading_errors("the loom", TypeError),
+    ):
+        raise TypeError("theirs")

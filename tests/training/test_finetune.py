@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import metadata_load
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import group_id
 from lm_eval_trust.core.provenance import Provenance
-from lm_eval_trust.models.sources import find_source
+from lm_eval_trust.models.sources import ModelIdentity, Source, find_source
 from lm_eval_trust.training import finetune
 from lm_eval_trust.training.conversations import Conversation, TuningData, Turn
-from lm_eval_trust.training.finetune import FinetuneResult, Finetuning
+from lm_eval_trust.training.finetune import FinetuneResult, Finetuning, model_card
 from lm_eval_trust.training.finetune_config import PRESETS, LoraSettings, preset_config
 
 PLACES = ("Arvel", "Brenn", "Corvo", "Dunmar", "Eldis", "Fenmoor", "Garth", "Hollin")
@@ -220,3 +221,29 @@ def test_an_impossible_adapter_is_refused() -> None:
 
 def test_every_preset_has_both_methods() -> None:
     assert {frozenset(methods) for methods in PRESETS.values()} == {frozenset(("lora", "full"))}
+
+
+TALK = Conversation((Turn("user", "Who rules?"), Turn("assistant", "Nobody.")), "g", "Arvel")
+TALKS = TuningData((TALK,), (), "custom", "talk.jsonl", "grouped", 0, "all", {})
+HUB = Source("weaver/chat", ModelIdentity("weaver/chat", "main", "0123abc"))
+FOLDER = Source("/home/ada/models/weaver", ModelIdentity("weaver", "89abcdef"))
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize(
+    ("source", "base", "sentence"),
+    [
+        (HUB, "weaver/chat", "Base: `weaver/chat@main 0123abc`.\n"),
+        (FOLDER, None, "Base: `weaver@89abcdef`, a folder"),
+    ],
+)
+def test_only_models_of_the_hub_are_named_as_base(
+    tmp_path: Path, method: str, source: Source, base: str | None, sentence: str
+) -> None:
+    result = FinetuneResult(3, 2, 1.5, 0.5, None, None, 0)
+    card = tmp_path / "README.md"
+    card.write_text(model_card(source, TALKS, preset_config("7b", method), result))
+    metadata = metadata_load(card)
+    assert metadata is not None and metadata.get("base_model") == base
+    assert metadata["library_name"] == ("peft" if method == "lora" else "transformers")
+    assert sentence in card.read_text()
