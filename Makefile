@@ -11,11 +11,11 @@ MODEL ?= $(shell $(BIN)/python -c "from lm_eval_trust.core.storage import cache_
 PACKAGES := lm_eval_trust tasks model_wrappers analysis
 SOURCES := $(shell find $(PACKAGES) -name __pycache__ -prune -o -print) README.md LICENSE
 
-.PHONY: help setup dev model browser test test-fast lint format layout typecheck bench demo smollm2 docs clean
+.PHONY: help setup dev model browser test test-fast lint format layout typecheck bench bench-full demo smollm2 docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(VENV)/.wheel  ## the package in wheel form in .venv, with the pinned requirements
 
@@ -81,10 +81,30 @@ layout:
 typecheck: $(VENV)/.tools layout  ## mypy --strict
 	$(BIN)/mypy
 
-bench: setup model  ## timed comparisons; needs LM_EVAL_TRUST_DATA for most
-	@for script in benchmarks/*.py; do \
-		LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" $(BIN)/python $$script || exit $$?; \
-	done
+# The comparisons of `make bench`: sizes at which they still mean something, two cores, 15 minutes.
+define QUICK_BENCHES
+startup --rounds 50
+gate --simulations 200
+page --samples 20000
+paper_size --layers 1
+probing --samples 800
+hsic --samples 800 --layers 10
+steering --limit 4 --runs 3
+activations --rounds 2
+proxy --runs 2
+sweep --limit 8
+endef
+export QUICK_BENCHES
+# Some of the full sizes take an hour; study_family is what the benchmarks of studies share.
+ALL_BENCHES := $(filter-out benchmarks/study_family.py,$(wildcard benchmarks/*.py))
+BENCH := LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" $(BIN)/python
+
+bench: setup model  ## timed comparisons, reduced; needs LM_EVAL_TRUST_DATA for most
+	@echo "$$QUICK_BENCHES" | while read -r script options; do echo "== $$script $$options"; \
+		$(BENCH) benchmarks/$$script.py $$options </dev/null || exit $$?; done
+
+bench-full: setup model  ## the same at full size, and what kills judges and studies
+	@for script in $(ALL_BENCHES); do echo "== $$script"; $(BENCH) $$script || exit $$?; done
 
 demo: setup  ## the whole chain on the embedded models: trains them, then needs minutes, offline
 	$(BIN)/lm-eval-trust demo --out demo-out
