@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,54 +27,17 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the chain and print its tables."""
-    import os
-
     from lm_eval_trust.mini.world import SEED_VARIABLE
 
     os.environ[SEED_VARIABLE] = str(args.seed)
     from lm_eval_trust.demo.pipeline import Demo
-    from lm_eval_trust.demo.plan import PERPLEXITY_LIMIT
-    from lm_eval_trust.demo.report import checkpoint_summary, phase_summary
+    from lm_eval_trust.demo.report import format_table
     from lm_eval_trust.mini.family import mini_family
-    from lm_eval_trust.mini.members import MIDDLE, MIDDLE_LAYER
+    from lm_eval_trust.mini.members import MIDDLE
 
     demo = Demo(mini_family(), MIDDLE, args.out)
-    demo.train()
-    analysis = demo.analyse()
-    for title, estimator in (
-        ("Probe accuracy of the middle blocks, test half", "probe_accuracy"),
-        ("I(T,X), nHSIC of the middle blocks with the first", "nhsic_tx"),
-        ("I(T,Y), nHSIC of the middle blocks with the label", "nhsic_ty"),
-    ):
-        _show(title, checkpoint_summary(analysis.table, estimator))
-    if not analysis.phases.empty:
-        _show(
-            "Phases: slopes before and after the turn of I(T,X), an e-fold of steps",
-            phase_summary(analysis.phases),
-        )
-    _show(
-        f"trust_suite_mini and trust_general_mini; steered at block {MIDDLE_LAYER}, the largest α "
-        f"with at most {PERPLEXITY_LIMIT:g} times the perplexity",
-        demo.compare(),
-    )
-    _show(
-        "Strength of steering: change against α = 0 with its 95 % interval, and perplexity",
-        demo.sweep(),
-    )
-    _show(
-        "Probe accuracy of checkpoints against the trust score of mini-chat steered by them, α = 1",
-        demo.correlate(),
-    )
-    _show(
-        "Is a statement true? Checkpoints as they are, and proxy-tuned by mini-chat less mini",
-        demo.proxy(),
-    )
+    for title, rows in demo.tables():
+        print(f"\n{title}\n\n{format_table(rows)}", flush=True)
     print(f"\nTables, figures, vectors and the harness's results files are in {args.out}/")
     print(f"All of it on one page, with the samples: {demo.page()}")
     return 0
-
-
-def _show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    from lm_eval_trust.demo.report import format_table
-
-    print(f"\n{title}\n\n{format_table(rows)}", flush=True)

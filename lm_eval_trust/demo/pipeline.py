@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,11 @@ from lm_eval_trust.demo.plan import (
 )
 from lm_eval_trust.demo.probes import analyse_checkpoints
 from lm_eval_trust.demo.report import (
+    checkpoint_summary,
     classification_bars,
     classification_row,
     metric,
+    phase_summary,
     suite_radar,
     suite_row,
     try_correlate,
@@ -59,6 +61,12 @@ from lm_eval_trust.training.finetune import Finetuning
 from lm_eval_trust.training.finetune_config import preset_config
 
 Table = Sequence[Mapping[str, Any]]
+#: Title of a table over checkpoints → the estimator that it shows.
+_SUMMARIES = {
+    "Probe accuracy of the middle blocks, test half": "probe_accuracy",
+    "I(T,X), nHSIC of the middle blocks with the first": "nhsic_tx",
+    "I(T,Y), nHSIC of the middle blocks with the label": "nhsic_ty",
+}
 PAGE_TITLE = "Trustworthiness of the MiniAmber family"
 
 
@@ -78,6 +86,34 @@ class Demo:
         self._analysis: Analysis
         self._titles: dict[str, str] = {}
         self._evaluator = CellEvaluator(folder / "evaluations", folder / "harness.log")
+
+    def tables(self) -> Iterator[tuple[str, Table]]:
+        """Run the whole chain; yield the title and the rows of each table when it is done."""
+        self.train()
+        analysis = self.analyse()
+        for title, estimator in _SUMMARIES.items():
+            yield title, checkpoint_summary(analysis.table, estimator)
+        if not analysis.phases.empty:
+            title = "Phases: slopes before and after the turn of I(T,X), per e-fold of steps"
+            yield title, phase_summary(analysis.phases)
+        yield (
+            f"trust_suite_mini and trust_general_mini; steered at block {MIDDLE_LAYER}, the "
+            f"largest α with at most {PERPLEXITY_LIMIT:g} times the perplexity",
+            self.compare(),
+        )
+        yield (
+            "Strength of steering: change against α = 0 with its 95 % interval, and perplexity",
+            self.sweep(),
+        )
+        yield (
+            "Probe accuracy of checkpoints against the trust score of mini-chat steered by them, "
+            "α = 1",
+            self.correlate(),
+        )
+        yield (
+            "Is a statement true? Checkpoints as they are, and proxy-tuned by mini-chat less mini",
+            self.proxy(),
+        )
 
     def train(self) -> None:
         """Train the family, where it is not there."""
