@@ -1,10 +1,10 @@
-"""How honest the gate's intervals and power statements are, against the percentile bootstrap.
+"""Coverage and power of the gate's intervals, compared with the percentile bootstrap.
 
-Made-up items with a true drop, independent or in groups of four half of which change as one. For
-each design: how often a drop of exactly the allowed size is called a regression (nominally 2.5 %)
-by the gate, by Student's interval alone and by the percentile bootstrap over groups, and how often
-a drop of the size that the gate calls detectable is caught (nominally 97.5 %). `-` stands for
-designs whose items can show no drop that is possible.
+Synthetic items with a known true drop, independent or in groups of four, half of which change
+together. For each design: how often a drop of exactly the allowed size is called a regression
+(nominally 2.5 %) by the gate, by Student's interval alone and by the percentile bootstrap over
+groups, and how often a drop of the size that the gate calls detectable is caught (nominally
+97.5 %). `-` marks designs whose items cannot show any possible drop.
 
     python benchmarks/gate.py [--simulations 1000]
 """

@@ -27,7 +27,7 @@ from lm_eval_trust.models.decoder_blocks import number_of_blocks
 from lm_eval_trust.models.sources import load_source
 
 SIGMA, EPSILON = 50.0, 1e-5
-#: The four inversions take minutes in float64: errors are measured at every so manieth layer.
+#: The four inversions take minutes in float64; errors are measured at every EVERY-th layer.
 EVERY = 5
 Sides = list[tuple[float, float]]
 

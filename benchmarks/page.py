@@ -1,4 +1,4 @@
-"""The page at a hundred thousand samples beside as many: how long each interaction takes.
+"""How long each interaction takes on a page of two rows with 100,000 samples each.
 
 Writes a page of two rows whose only task has 100,000 generated samples each, opens it in a headless
 Chromium, and prints the time from each action to its result on the screen, and the longest time
@@ -56,7 +56,7 @@ STATUS = "document.querySelector('#samples [role=status]').textContent"
 def main() -> int:
     """Write the page, act on it, print the times."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--samples", type=int, default=100_000, help="of each row (100000)")
+    parser.add_argument("--samples", type=int, default=100_000, help="samples per row (100000)")
     count = parser.parse_args().samples
     path = os.environ.get("LM_EVAL_TRUST_CHROMIUM") or shutil.which("chromium")
     if path is None:

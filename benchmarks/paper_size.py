@@ -66,7 +66,7 @@ def main() -> None:
             settings = AnalysisSettings(
                 ProbeSettings(controls=5), InformationSettings(precision=precision)
             )
-            # The second time everything but the figures is there already: they are drawn once.
+            # The second run finds everything and draws the figures only, which a study does once.
             both, figures = (
                 timed(Path(place) / "sets", Path(place) / precision, settings) for _ in range(2)
             )

@@ -1,4 +1,4 @@
-"""What the start-up hook costs a Python process that has nothing to do with lm_eval.
+"""What the start-up hook costs a Python process that does not use lm_eval.
 
 Starts `python -c pass` in turn with the hook's .pth file in place and without it, so that both see
 the same load of the machine, and prints the median difference. (An editable install has setuptools'

@@ -1,4 +1,4 @@
-"""A study is killed with -9 at twenty random moments: it goes on, and ends with the same tables.
+"""A study is killed with -9 at twenty random moments: it resumes, and ends with the same tables.
 
     python benchmarks/study_kills.py [SEED]
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from study_family import exported, write_study
 
 KILLS, CHECKPOINTS = 20, 24
-#: Seconds of a start, mostly imports, and new cells, after which a run is killed at the latest.
+#: Latest kill of a run: seconds after its start (mostly imports), or number of new cells.
 STARTING, NEW_CELLS = 15.0, 25
 _RUN = "import sys; from lm_eval_trust.cli import main; sys.exit(main(sys.argv[1:]))"
 

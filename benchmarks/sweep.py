@@ -1,4 +1,4 @@
-"""What a sweep spares: 4 layers × 4 α on two tasks, against as many plain runs of the harness.
+"""What a sweep saves: 4 layers × 4 α on two tasks, against as many plain runs of the harness.
 
 One process, one loaded model, the same tasks and batch size; each evaluation is timed from the
 harness's call to its results, with loading left out. The answers of all configurations are
@@ -79,7 +79,7 @@ def main() -> None:
     """Print both times, their ratio, and how many answers agree."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=os.environ.get("LM_EVAL_TRUST_SMOLLM2"))
-    parser.add_argument("--limit", type=int, default=64, help="items of each task")
+    parser.add_argument("--limit", type=int, default=64, help="items per task")
     parser.add_argument("--batch-size", type=int, default=8)
     options = parser.parse_args()
     vector = vector_of(options.model)
