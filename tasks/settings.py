@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from lm_eval_trust.benchmarks.benchmark import OFFICIAL
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
-from lm_eval_trust.benchmarks.settings import OFFICIAL
 from lm_eval_trust.core.errors import InputError
 
 

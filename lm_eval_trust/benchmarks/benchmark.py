@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lm_eval_trust.benchmarks.perturbation import check_rate
+
 if TYPE_CHECKING:
-    from lm_eval_trust.benchmarks.settings import DataSettings
     from lm_eval_trust.benchmarks.statements import Statement
 
 Row = dict[str, Any]
@@ -175,3 +176,26 @@ class DataSource:
     meaning: Callable[[Dimension], Dimension] = lambda dimension: dimension
     own_groups: bool = False
     tasks_of_its_own: bool = False
+
+
+OFFICIAL = "official"
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Settings that statements and task rows are built with.
+
+    Attributes:
+        data_source: A name of :data:`lm_eval_trust.benchmarks.registry.DATA_SOURCES`.
+        data_seed: Seed of every choice: balance, candidates, perturbed letters.
+        perturbation_rate: Share of the letters whose case is flipped, 0 to 1.
+        balanced: Whether statements are cut to as many of each label.
+    """
+
+    data_source: str = OFFICIAL
+    data_seed: int = 0
+    perturbation_rate: float = 0.05
+    balanced: bool = True
+
+    def __post_init__(self) -> None:
+        check_rate(self.perturbation_rate)

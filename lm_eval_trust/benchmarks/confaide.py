@@ -11,15 +11,16 @@ from __future__ import annotations
 from typing import Any
 
 from lm_eval_trust.benchmarks.benchmark import (
+    OFFICIAL,
     Benchmark,
     BenchmarkColumn,
     BenchmarkData,
     DataFile,
+    DataSettings,
     Dimension,
     Workload,
 )
 from lm_eval_trust.benchmarks.files import read_csv, read_lines
-from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
 from lm_eval_trust.benchmarks.statements import Statement, balanced, consistent
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import group_id

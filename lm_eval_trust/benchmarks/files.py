@@ -106,6 +106,14 @@ def files_of(benchmark: str) -> list[str]:
     ]
 
 
+def unpinned_files() -> dict[str, str]:
+    """Return the digests of the files at hand whose content is not fixed by a checksum."""
+    folder = os.environ.get(DATA_VARIABLE)
+    root = Path(folder) if folder else cache_dir() / "data"
+    loose = (root / path for path, file in catalogue().items() if file.sha256 is None)
+    return {str(path.relative_to(root)): _digest(path) for path in loose if path.is_file()}
+
+
 def is_offline() -> bool:
     """Tell whether ``HF_HUB_OFFLINE`` forbids the network, as it does for the Hub's clients."""
     return os.environ.get("HF_HUB_OFFLINE", "").strip().upper() in {"1", "ON", "YES", "TRUE"}

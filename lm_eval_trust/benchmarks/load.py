@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from lm_eval_trust.benchmarks.benchmark import BenchmarkData, Dimension, Row
-from lm_eval_trust.benchmarks.files import checksums
+from lm_eval_trust.benchmarks.benchmark import OFFICIAL, BenchmarkData, DataSettings, Dimension, Row
+from lm_eval_trust.benchmarks.files import DATA_VARIABLE, checksums, unpinned_files
 from lm_eval_trust.benchmarks.partition import SPLITS, partition
 from lm_eval_trust.benchmarks.registry import (
     BENCHMARKS,
@@ -15,7 +16,6 @@ from lm_eval_trust.benchmarks.registry import (
     benchmarks_by_form,
     find_dimension,
 )
-from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
 from lm_eval_trust.benchmarks.statements import Statements
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.hashing import fingerprint
@@ -73,6 +73,13 @@ def load_statements(
         settings=chosen,
         universe=universe(found.benchmark, (item.group for item in items), data_source=data_source),
     )
+
+
+def data_state() -> str:
+    """Return the identity of what data is read from now, for caches within a process."""
+    records = {name: source.record() for name, source in DATA_SOURCES.items()}
+    folder = os.environ.get(DATA_VARIABLE, "")
+    return fingerprint({"sources": records, "folder": folder, "files": unpinned_files()})
 
 
 def data_of(benchmark: str, data_source: str) -> BenchmarkData:

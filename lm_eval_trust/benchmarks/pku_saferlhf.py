@@ -16,9 +16,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.benchmarks.benchmark import Benchmark, BenchmarkData, DataFile, Dimension
+from lm_eval_trust.benchmarks.benchmark import (
+    OFFICIAL,
+    Benchmark,
+    BenchmarkData,
+    DataFile,
+    DataSettings,
+    Dimension,
+)
 from lm_eval_trust.benchmarks.files import read_jsonl
-from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
 from lm_eval_trust.benchmarks.statements import Exchange, Statement, balanced
 from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.hashing import group_id

@@ -18,13 +18,13 @@ from lm_eval_trust.benchmarks import (
     truthfulqa,
 )
 from lm_eval_trust.benchmarks.benchmark import (
+    OFFICIAL,
     Benchmark,
     BenchmarkData,
     DataSource,
     Dimension,
     Workload,
 )
-from lm_eval_trust.benchmarks.settings import OFFICIAL
 from lm_eval_trust.core.errors import unknown_name
 from lm_eval_trust.core.registry import Registry
 

@@ -10,16 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 from lm_eval_trust.benchmarks.benchmark import (
+    OFFICIAL,
     Benchmark,
     BenchmarkColumn,
     BenchmarkData,
     DataFile,
+    DataSettings,
     Dimension,
     Workload,
 )
 from lm_eval_trust.benchmarks.files import read_tsv
 from lm_eval_trust.benchmarks.perturbation import perturb_case
-from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
 from lm_eval_trust.benchmarks.statements import Statement
 from lm_eval_trust.core.hashing import group_id
 

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from lm_eval_trust.benchmarks.benchmark import (
+    OFFICIAL,
     Benchmark,
     BenchmarkColumn,
     BenchmarkData,
     DataFile,
+    DataSettings,
     Dimension,
     Workload,
 )
 from lm_eval_trust.benchmarks.files import read_jsonl
-from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
 from lm_eval_trust.benchmarks.statements import Statement, shuffled
 from lm_eval_trust.core.hashing import content_id, group_id, normalise
 

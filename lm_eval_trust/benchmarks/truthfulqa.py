@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from lm_eval_trust.benchmarks.benchmark import (
+    OFFICIAL,
     Benchmark,
     BenchmarkColumn,
     BenchmarkData,
     DataFile,
+    DataSettings,
     Dimension,
     Workload,
 )
 from lm_eval_trust.benchmarks.files import read_csv, read_json
-from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
 from lm_eval_trust.benchmarks.statements import Exchange, Statement, labelled_rows, shuffled
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import group_id

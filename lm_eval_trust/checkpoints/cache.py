@@ -7,20 +7,130 @@ only for what is asked for.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from lm_eval_trust.checkpoints import folders
-from lm_eval_trust.checkpoints.budget import Budget
-from lm_eval_trust.checkpoints.listing import Listing
+from lm_eval_trust.checkpoints.download import PARTIAL
+from lm_eval_trust.checkpoints.listing import MARKER, Listing
 from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.retry import Cancelled
+from lm_eval_trust.core.storage import atomic_path
+
+
+def write_manifest(folder: Path, listing: Listing) -> None:
+    """Make the folder of a checkpoint, and say in it what the store is about to put there.
+
+    Raises:
+        InputError: The folder holds something that the store did not put there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if foreign_files := _foreign_files(folder):
+        raise InputError(
+            f"{folder} holds {foreign_files[0].name}, which the store did not put there; move it "
+            f"away, or give the store another folder."
+        )
+    for path in folder.iterdir():
+        if _is_half_a_marker(path):
+            path.unlink()
+    marker = folder / MARKER
+    if not marker.is_file() or marker.read_bytes() != listing.marker:
+        with atomic_path(marker) as temporary:
+            temporary.write_bytes(listing.marker)
+
+
+def is_own(folder: Path) -> bool:
+    """Tell whether the store made a folder: its marker names it."""
+    return _recorded(folder) is not None
+
+
+def bytes_of(folder: Path) -> int:
+    """Return the bytes that a folder's files take."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+
+
+def remove(folder: Path) -> None:
+    """Delete a checkpoint that the store downloaded; the marker goes last.
+
+    Raises:
+        InputError: It holds something that the store did not put there; all of it stays.
+    """
+    if foreign_files := _foreign_files(folder):
+        raise InputError(
+            f"The space of {folder} is needed, but it holds {foreign_files[0].name}, which is not "
+            f"a checkpoint's file; move it away."
+        )
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == MARKER):
+        path.unlink()
+    folder.rmdir()
+
+
+def _foreign_files(folder: Path) -> list[Path]:
+    """Return what the store did not put into a folder."""
+    recorded = _recorded(folder) or []
+    own = {MARKER, *recorded, *(name + PARTIAL for name in recorded)}
+    return sorted(p for p in folder.iterdir() if p.name not in own and not _is_half_a_marker(p))
+
+
+def _is_half_a_marker(path: Path) -> bool:
+    """Tell whether a process was killed while it wrote this marker."""
+    return path.name.startswith(f".{MARKER}.") and path.name.endswith(".tmp")
+
+
+def _recorded(folder: Path) -> list[str] | None:
+    """Return the names of a checkpoint's files, or ``None`` if its folder is not the store's."""
+    try:
+        marker = json.loads((folder / MARKER).read_bytes())
+        return list(marker["files"]) if marker["folder"] == folder.name else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may lie on the disk at any moment, partial downloads included.
+
+    Attributes:
+        bytes: In all; no limit if ``None``.
+        checkpoints: Their number; no limit if ``None``. Two let the next one come while one is
+            used.
+    """
+
+    bytes: int | None = None
+    checkpoints: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the limits.
+
+        Raises:
+            InputError: A limit is below 1.
+        """
+        for name, limit in (("bytes", self.bytes), ("checkpoints", self.checkpoints)):
+            if limit is not None and limit < 1:
+                raise InputError(f"A budget of {limit} {name} holds nothing; expected at least 1.")
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is any limit."""
+        return self.bytes is not None or self.checkpoints is not None
+
+    def __str__(self) -> str:
+        limits = (("bytes", self.bytes), ("checkpoints", self.checkpoints))
+        return " and ".join(f"{limit:,} {name}" for name, limit in limits if limit is not None)
+
+    def holds(self, sizes: Iterable[int]) -> bool:
+        """Tell whether checkpoints of these sizes may lie there together."""
+        taken = list(sizes)
+        return (self.bytes is None or sum(taken) <= self.bytes) and (
+            self.checkpoints is None or len(taken) <= self.checkpoints
+        )
+
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +139,7 @@ Fetch = Callable[[Listing, Path, threading.Event], None]
 
 
 @dataclass
-class _Place:
+class _Entry:
     """A checkpoint on the disk, or on its way.
 
     Attributes:
@@ -54,7 +164,7 @@ class _Place:
         return not self.users and self.stop is None
 
 
-class Shelf:
+class CheckpointCache:
     """The checkpoints of one store."""
 
     def __init__(self, folder: Path, budget: Budget) -> None:
@@ -71,14 +181,14 @@ class Shelf:
         self._asked: Counter[str] = Counter()
         self._closed = False
         self._places = {
-            path.name: _Place(path, folders.bytes_of(path))
+            path.name: _Entry(path, bytes_of(path))
             for path in sorted(folder.iterdir())
-            if path.is_dir() and folders.is_own(path)
+            if path.is_dir() and is_own(path)
         }
         while not budget.holds(place.size for place in self._places.values()):
             self._remove(next(iter(self._places)))
 
-    def take(self, listing: Listing, fetch: Fetch) -> Path:
+    def acquire(self, listing: Listing, fetch: Fetch) -> Path:
         """Return a checkpoint's folder, fetched if need be; it stays until :meth:`put_back`.
 
         Raises:
@@ -103,13 +213,13 @@ class Shelf:
                 self._changed.notify_all()
         return place.folder
 
-    def put_back(self, listing: Listing) -> None:
+    def release(self, listing: Listing) -> None:
         """End one use of a checkpoint by this thread."""
         with self._changed:
             self._places[listing.folder_name].users.remove(threading.get_ident())
             self._changed.notify_all()
 
-    def stock(self, listing: Listing, fetch: Fetch, wanted: Callable[[], bool]) -> None:
+    def prefetch(self, listing: Listing, fetch: Fetch, wanted: Callable[[], bool]) -> None:
         """Fetch a checkpoint in advance, as soon as there is room beside what is used.
 
         Args:
@@ -129,13 +239,13 @@ class Shelf:
         with self._changed:
             place.in_advance = wanted() and not place.users
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Let those who wait look again."""
         with self._changed:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Stop downloads; afterwards the shelf fetches nothing more."""
+        """Stop downloads; afterwards the cache fetches nothing more."""
         with self._changed:
             self._closed = True
             for place in self._places.values():
@@ -143,7 +253,7 @@ class Shelf:
                     place.stop.set()
             self._changed.notify_all()
 
-    def clear(self) -> None:
+    def evict_all(self) -> None:
         """Delete all that nobody uses."""
         with self._changed:
             for name in [name for name, place in self._places.items() if place.idle]:
@@ -152,7 +262,7 @@ class Shelf:
                 except InputError as error:
                     logger.warning("%s", error)
 
-    def give_back(self) -> None:
+    def unlock(self) -> None:
         """Let another store have the folder."""
         self._lock.release()
 
@@ -162,7 +272,7 @@ class Shelf:
         fetch: Fetch,
         make_room: Callable[[Listing], bool],
         wanted: Callable[[], bool],
-    ) -> _Place:
+    ) -> _Entry:
         """Return a checkpoint's place once all of it has come."""
         while True:
             with self._changed:
@@ -185,7 +295,7 @@ class Shelf:
         listing: Listing,
         make_room: Callable[[Listing], bool],
         wanted: Callable[[], bool],
-    ) -> _Place:
+    ) -> _Entry:
         """Return the whole checkpoint, or its place with room for it; waits for either."""
         name = listing.folder_name
         while True:
@@ -197,7 +307,7 @@ class Shelf:
             if (place is None or place.stop is None) and make_room(listing):
                 break
             self._changed.wait()
-        place = self._places.setdefault(name, _Place(self._folder / name, 0))
+        place = self._places.setdefault(name, _Entry(self._folder / name, 0))
         place.size, place.stop = listing.size, threading.Event()
         place.in_advance = not self._asked[name]
         return place
@@ -229,7 +339,7 @@ class Shelf:
             )
         return False
 
-    def _make_room(self, listing: Listing, may_go: Callable[[_Place], bool]) -> bool:
+    def _make_room(self, listing: Listing, may_go: Callable[[_Entry], bool]) -> bool:
         """Delete what has to go until the budget holds, those fetched in advance last.
 
         Deletes nothing where that is not enough.
@@ -249,7 +359,7 @@ class Shelf:
         return False
 
     def _remove(self, name: str) -> None:
-        folders.remove(self._places[name].folder)
+        remove(self._places[name].folder)
         del self._places[name]
 
     def _check_size(self, listing: Listing) -> None:
@@ -260,7 +370,7 @@ class Shelf:
             )
 
 
-def _running(place: _Place) -> threading.Event:
+def _running(place: _Entry) -> threading.Event:
     if place.stop is None:
         raise RuntimeError(f"{place.folder} is not being fetched")
     return place.stop
@@ -268,7 +378,7 @@ def _running(place: _Place) -> threading.Event:
 
 def _locked(folder: Path) -> FileLock:
     """Make the folder, and keep other stores out of it."""
-    # Whichever thread opens the shelf, another may close it.
+    # Whichever thread opens the cache, another may close it.
     lock = FileLock(folder / ".lock", thread_local=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)

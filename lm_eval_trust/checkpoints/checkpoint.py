@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+
+from lm_eval_trust.core.errors import InputError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -22,3 +27,146 @@ class Checkpoint:
     tokens: int | None
     location: str
     revision: str | None
+
+
+#: What counts as a checkpoint's name in a folder: it ends in a number.
+NUMBERED = r"(?:.*\D)?(?P<step>\d+)"
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)([KMBT]?)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How a family names its checkpoints.
+
+    Attributes:
+        pattern: Regular expression of a whole name, with a group ``step`` and, where the name
+            tells it, a group ``tokens``: a number, with ``K``, ``M``, ``B`` or ``T`` for
+            thousands to trillions.
+        tokens_per_step: Tokens of a batch, for names without ``tokens``; unknown if ``None``.
+    """
+
+    pattern: str
+    tokens_per_step: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the pattern.
+
+        Raises:
+            InputError: It is no regular expression, or has no group ``step``.
+        """
+        try:
+            groups = re.compile(self.pattern).groupindex
+        except re.error as error:
+            raise InputError(
+                f"The pattern {self.pattern!r} is no regular expression: {error}."
+            ) from error
+        if "step" not in groups:
+            raise InputError(
+                f"The pattern {self.pattern!r} has no group for the step; write it as "
+                f"'step(?P<step>[0-9]+)'."
+            )
+
+    def checkpoints(
+        self, names: Iterable[str], place: Callable[[str], tuple[str, str | None]]
+    ) -> tuple[Checkpoint, ...]:
+        """Return the checkpoints among the names, ascending by step.
+
+        Args:
+            names: Names of revisions or folders.
+            place: Location and revision of a name.
+
+        Raises:
+            InputError: The group ``step`` or ``tokens`` of a name is no number.
+        """
+        matches = ((name, re.fullmatch(self.pattern, name)) for name in dict.fromkeys(names))
+        found = [
+            Checkpoint(name, _number(match, name), self._tokens(match, name), *place(name))
+            for name, match in matches
+            if match
+        ]
+        return tuple(sorted(found, key=lambda checkpoint: (checkpoint.step, checkpoint.name)))
+
+    def _tokens(self, match: re.Match[str], name: str) -> int | None:
+        if amount := match.groupdict().get("tokens"):
+            read = _AMOUNT.fullmatch(amount)
+            if not read:
+                raise InputError(
+                    f"The group 'tokens' takes {amount!r} from {name!r}; expected a number, with "
+                    f"K, M, B or T."
+                )
+            return round(float(read[1]) * _UNITS[read[2].upper()])
+        per_step = self.tokens_per_step
+        return None if per_step is None else per_step * _number(match, name)
+
+
+def _number(match: re.Match[str], name: str) -> int:
+    text = match["step"]
+    if text is None or not text.isdecimal():
+        raise InputError(f"The group 'step' takes {text!r} from {name!r}; expected a number.")
+    return int(text)
+
+
+_RULE = re.compile(r"(?:(?P<span>\S+)\s+)?(?P<how>every|log)\s+(?P<number>\d+)")
+
+
+def chosen(checkpoints: Sequence[Checkpoint], which: str | Sequence[str]) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints that ``which`` names, each once, in the family's order.
+
+    Args:
+        checkpoints: All, ascending by step.
+        which: ``all``; a name; ``ckpt_100..ckpt_200`` (both ends included); ``every 10`` (the
+            first, and every tenth from there); ``log 12`` (about twelve, evenly spaced in
+            log(1 + step), the first and last included; fewer where two fall on one checkpoint);
+            a range followed by ``every`` or ``log``, e.g. ``ckpt_100..ckpt_200 every 10``;
+            several of these, as a list or with commas.
+
+    Raises:
+        InputError: There is no such checkpoint, or nothing is asked for.
+    """
+    rules = which.split(",") if isinstance(which, str) else which
+    wanted = {c.name for rule in rules for c in _by_rule(checkpoints, rule.strip())}
+    if not wanted:
+        raise InputError(
+            "No checkpoints are chosen; expected 'all', names, 'FIRST..LAST', 'every 10' or "
+            "'log 12'."
+        )
+    return tuple(c for c in checkpoints if c.name in wanted)
+
+
+def _by_rule(checkpoints: Sequence[Checkpoint], rule: str) -> Sequence[Checkpoint]:
+    thinned = _RULE.fullmatch(rule)
+    if not thinned:
+        return _span(checkpoints, rule)
+    span = _span(checkpoints, thinned["span"] or "all")
+    number = int(thinned["number"])
+    if number < 1:
+        raise InputError(f"{rule!r} chooses nothing; expected a number from 1 on.")
+    return span[::number] if thinned["how"] == "every" else _evenly_in_log_step(span, number)
+
+
+def _span(checkpoints: Sequence[Checkpoint], text: str) -> Sequence[Checkpoint]:
+    names = [checkpoint.name for checkpoint in checkpoints]
+    if text in names:
+        return [checkpoints[names.index(text)]]
+    if text == "all":
+        return checkpoints
+    first, dots, last = text.partition("..")
+    ends = [_position(names, end) for end in ((first, last) if dots else (text,))]
+    if ends[0] > ends[-1]:
+        raise InputError(f"The range {text!r} runs backwards; write it as {last}..{first}.")
+    return checkpoints[ends[0] : ends[-1] + 1]
+
+
+def _position(names: Sequence[str], name: str) -> int:
+    if name not in names:
+        raise unknown_name("checkpoint", name, names)
+    return names.index(name)
+
+
+def _evenly_in_log_step(checkpoints: Sequence[Checkpoint], number: int) -> Sequence[Checkpoint]:
+    low, high = (math.log1p(checkpoints[end].step) for end in (0, -1))
+    if number == 1:
+        return checkpoints[-1:]
+    targets = [low + (high - low) * i / (number - 1) for i in range(number)]
+    return [min(checkpoints, key=lambda c: abs(math.log1p(c.step) - t)) for t in targets]

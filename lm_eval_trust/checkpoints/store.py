@@ -14,9 +14,7 @@ from types import TracebackType
 
 from huggingface_hub import constants, hf_hub_url
 
-from lm_eval_trust.checkpoints import folders
-from lm_eval_trust.checkpoints.budget import Budget
-from lm_eval_trust.checkpoints.cache import Shelf
+from lm_eval_trust.checkpoints.cache import Budget, CheckpointCache, write_manifest
 from lm_eval_trust.checkpoints.checkpoint import Checkpoint
 from lm_eval_trust.checkpoints.download import download
 from lm_eval_trust.checkpoints.listing import (
@@ -59,7 +57,7 @@ class CheckpointStore:
         self._guard = threading.Lock()
         self._closing = threading.Event()
         self._listings: dict[Checkpoint, Listing] = {}
-        self._opened: Shelf | None = None
+        self._opened: CheckpointCache | None = None
         self._queue: deque[Checkpoint] = deque()
         self._worker: threading.Thread | None = None
         self._seconds = 0.0
@@ -87,8 +85,8 @@ class CheckpointStore:
         if worker is not None:
             worker.join()
         if error is None and self._budget.limited:
-            self._opened.clear()
-        self._opened.give_back()
+            self._opened.evict_all()
+        self._opened.unlock()
 
     @property
     def download_seconds(self) -> float:
@@ -137,20 +135,20 @@ class CheckpointStore:
             yield _find_here(checkpoint)
             return
         self._forget(checkpoint)
-        shelf = self._shelf()
-        shelf.wake()
+        cache = self._cache()
+        cache.notify()
         with _stopping_is_an_error(checkpoint):
             listing = self._listing(checkpoint)
-            folder = shelf.take(listing, self._fetch)
+            folder = cache.acquire(listing, self._fetch)
         try:
             yield Source(str(folder), listing.identity)
         finally:
-            shelf.put_back(listing)
+            cache.release(listing)
 
-    def _shelf(self) -> Shelf:
+    def _cache(self) -> CheckpointCache:
         with self._guard:
             if self._opened is None:
-                self._opened = Shelf(self._folder, self._budget)
+                self._opened = CheckpointCache(self._folder, self._budget)
             return self._opened
 
     def _listing(self, checkpoint: Checkpoint) -> Listing:
@@ -181,7 +179,7 @@ class CheckpointStore:
                 checkpoint = self._queue[0]
             try:
                 wanted = partial(self._is_queued, checkpoint)
-                self._shelf().stock(self._listing(checkpoint), self._fetch, wanted)
+                self._cache().prefetch(self._listing(checkpoint), self._fetch, wanted)
             except Cancelled:
                 logger.debug("%s is not fetched in advance any more", checkpoint.name)
             except TrustError as error:
@@ -193,7 +191,7 @@ class CheckpointStore:
         start = time.monotonic()
         try:
             with hub_answers(listing.location, listing.revision), _disk_errors(folder):
-                folders.mark(folder, listing)
+                write_manifest(folder, listing)
                 for file in listing.files:
                     target = folder / file.name
                     if not target.is_file() or target.stat().st_size != file.size:

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from lm_eval_trust.models.decoder_blocks import number_of_blocks
     from lm_eval_trust.models.layers import parse_layers
     from lm_eval_trust.models.sources import find_source, load_pinned
-    from lm_eval_trust.study.extract_sets import CheckpointInfo, collect
+    from lm_eval_trust.study.activation_sets import CheckpointInfo, collect
 
     names = [d.name for d in DIMENSIONS] if args.dimensions == "all" else args.dimensions.split(",")
     dimensions = [find_dimension(name) for name in names]

@@ -14,8 +14,8 @@ from lm_eval_trust.mini.benchmarks import MINI
 from lm_eval_trust.mini.family import MiniFamily
 from lm_eval_trust.mini.members import BASE
 from lm_eval_trust.models.sources import load_source
+from lm_eval_trust.study.activation_sets import CheckpointInfo, collect
 from lm_eval_trust.study.analyse import Analysis, AnalysisSettings, analyse
-from lm_eval_trust.study.extract_sets import CheckpointInfo, collect
 
 #: Statements of each set that dependence is measured on, so that a laptop takes a minute.
 _SAMPLES = 300

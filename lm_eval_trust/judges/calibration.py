@@ -13,9 +13,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lm_eval_trust.analysis.figures import COLOURS, COLUMN, new_figure, save_figure
+from lm_eval_trust.benchmarks.benchmark import OFFICIAL, DataSettings
 from lm_eval_trust.benchmarks.load import data_of, load_statements
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
-from lm_eval_trust.benchmarks.settings import OFFICIAL, DataSettings
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.core.storage import atomic_path

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lm_eval_trust.benchmarks import sst2, stereoset
-from lm_eval_trust.benchmarks.benchmark import BenchmarkData
-from lm_eval_trust.benchmarks.settings import DataSettings
+from lm_eval_trust.benchmarks.benchmark import BenchmarkData, DataSettings
 from lm_eval_trust.benchmarks.statements import Statement, balanced, labelled_rows
 from lm_eval_trust.mini import fairness, privacy, reliability, robustness, toxicity, universal
 from lm_eval_trust.mini.world import World, build_world, world_seed

@@ -14,18 +14,20 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+from lm_eval_trust.benchmarks.files import unpinned_files
+from lm_eval_trust.benchmarks.registry import DATA_SOURCES
 from lm_eval_trust.benchmarks.statements import Statements
+from lm_eval_trust.core.errors import TrustError
 from lm_eval_trust.core.hashing import fingerprint
-from lm_eval_trust.judges.registry import TOXICITY, TRUTH
+from lm_eval_trust.evaluate.evaluator import software
+from lm_eval_trust.judges.registry import CHOICES
 from lm_eval_trust.judges.settings import JudgeSettings
-from lm_eval_trust.mini.benchmarks import MINI
-from lm_eval_trust.mini.members import is_mini
-from lm_eval_trust.mini.world import world_seed
+from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.study.analyse import AnalysisSettings
 from lm_eval_trust.study.models import StudyModel
 
 #: Changes when a kind of cell is computed in another way, so that old ones are not taken for new.
-FORMAT = 1
+FORMAT = 2
 _LONGEST_TITLE = 100
 
 
@@ -61,7 +63,7 @@ class StatementChoice:
 
     def recipe(self) -> dict[str, Any]:
         """Return what the statements depend on."""
-        return asdict(self) | ({"world": world_seed()} if self.source == MINI else {})
+        return asdict(self) | DATA_SOURCES[self.source].record()
 
 
 class Cell(ABC):
@@ -112,6 +114,7 @@ class ActivationCell(Cell):
         statements: Which statements.
         layers: 0-based decoder blocks; ``None`` for all.
         dtype: In which the model runs.
+        content: Digest of the statements; empty where they could not be read in advance.
     """
 
     kind: ClassVar[str] = "activations"
@@ -120,6 +123,7 @@ class ActivationCell(Cell):
     statements: StatementChoice
     layers: tuple[int, ...] | None
     dtype: str
+    content: str = ""
 
     def recipe(self) -> dict[str, Any]:  # noqa: D102
         return {
@@ -127,6 +131,7 @@ class ActivationCell(Cell):
             "dtype": self.dtype,
             "dimension": self.dimension,
             "statements": self.statements.recipe(),
+            "content": self.content,
             "layers": self.layers,
         }
 
@@ -137,14 +142,16 @@ class ActivationCell(Cell):
 
 @dataclass(frozen=True)
 class VectorCell(Cell):
-    """The mass-mean vector of a model's activations, from the training part.
+    """The vector of a model's activations, from the training part.
 
     Attributes:
         activations: What it is built from.
+        method: How; a name of :data:`lm_eval_trust.steering.methods.METHODS`.
     """
 
     kind: ClassVar[str] = "vectors"
     activations: ActivationCell
+    method: str = "mass_mean"
 
     @property
     def model(self) -> StudyModel:  # type: ignore[override]
@@ -156,7 +163,7 @@ class VectorCell(Cell):
         return False
 
     def recipe(self) -> dict[str, Any]:  # noqa: D102
-        return {"method": "mass_mean", "part": "train", "activations": self.activations.recipe()}
+        return {"method": self.method, "part": "train", "activations": self.activations.recipe()}
 
     @property
     def title(self) -> str:  # noqa: D102
@@ -211,30 +218,27 @@ class SteeringPoint:
 
     Attributes:
         vector: By which vector.
-        layers: At which blocks, all at once.
-        alpha: How strongly.
-        positions: Where in the text.
-        action: What is done.
-        scale: Length of the vector.
+        steering: Where and how strongly; it names the vector's dimension and source.
     """
 
     vector: VectorCell
-    layers: tuple[int, ...]
-    alpha: float
-    positions: str
-    action: str
-    scale: str
+    steering: SteeringSpec
 
     @property
     def layer_text(self) -> str:
         """Blocks as users write them, e.g. ``18+19``."""
-        return "+".join(map(str, self.layers))
+        return self.steering.layer_text
+
+    @property
+    def alpha(self) -> float:
+        """Strength."""
+        return self.steering.alpha
 
     def recipe(self) -> dict[str, Any]:
         """Return what the steering depends on: of the vector, the directions that are used."""
         vector = self.vector.recipe()
         vector["activations"].pop("layers")
-        return {**vars(self), "vector": vector}
+        return {**self.steering.recipe(), "vector": vector}
 
 
 @dataclass(frozen=True)
@@ -284,6 +288,7 @@ class EvaluationCell(Cell):
         steering: How it is steered, if it is.
         proxy: By which models it is moved, if it is.
         adapter: Which adapter it carries, if any.
+        context: What else answers and scores depend on: see :func:`evaluation_context`.
     """
 
     kind: ClassVar[str] = "evaluations"
@@ -296,6 +301,7 @@ class EvaluationCell(Cell):
     steering: SteeringPoint | None = None
     proxy: ProxyPoint | None = None
     adapter: AdapterPoint | None = None
+    context: str = ""
 
     @property
     def needs_others(self) -> bool:  # noqa: D102
@@ -310,7 +316,7 @@ class EvaluationCell(Cell):
             "split_seed": chosen.split_seed,
             "data_seed": chosen.seed,
         }
-        if chosen.source != MINI:
+        if not DATA_SOURCES[chosen.source].tasks_of_its_own:
             settings["data_source"] = chosen.source
         return {**settings, **dict(self.metadata)}
 
@@ -321,7 +327,7 @@ class EvaluationCell(Cell):
             "task": self.task,
             "limit": self.limit,
             "settings": self.task_settings,
-            "environment": _environment(self),
+            "context": self.context,
             "steering": self.steering.recipe() if self.steering else None,
             "proxy": self.proxy.recipe() if self.proxy else None,
             "adapter": self.adapter.identity if self.adapter else None,
@@ -346,15 +352,26 @@ class EvaluationCell(Cell):
         return f"{self.variant}{strength}-{self.task}-seed{self.statements.seed}"
 
 
-def _environment(cell: EvaluationCell) -> Mapping[str, Any]:
-    """Return what the environment says that answers or scores depend on."""
-    found: dict[str, Any] = {}
-    for judge in (TRUTH, TOXICITY):
-        chosen = os.environ.get(judge.variable)
-        if chosen and judge.setting not in dict(cell.metadata):
-            found[judge.setting] = chosen
-    if settings := JudgeSettings.from_sources({}).of_verdicts:
-        found["judge_settings"] = settings
-    if cell.task.endswith("_mini") or is_mini(cell.model.location):
-        found["world"] = world_seed()
-    return found
+def evaluation_context(metadata: Mapping[str, Any], split_seed: int) -> str:
+    """Return the identity of what evaluations depend on beside model and task settings.
+
+    These are the judges with their settings, the files that users may bring in their own form, the
+    sources of data, and the versions of the libraries. No task is loaded for it, since that may
+    take judges and data sets from the Hub.
+    """
+    judges = {}
+    for setting, choice in CHOICES.items():
+        try:
+            judges[setting] = choice.identity(metadata, split_seed=split_seed)
+        except TrustError:
+            # The judge is not available here; whoever needs it will say so.
+            judges[setting] = choice.chosen(metadata)
+    return fingerprint(
+        {
+            "judges": judges,
+            "judge_settings": JudgeSettings.from_sources(metadata).of_verdicts,
+            "files": unpinned_files(),
+            "sources": {name: source.record() for name, source in DATA_SOURCES.items()},
+            "software": software(),
+        }
+    )

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from lm_eval_trust.analysis.correlation import correlate
 from lm_eval_trust.analysis.figures import (
+    COLUMN,
     abilities_radar,
     correlation_scatter,
+    looks,
+    new_figure,
     proxy_bars,
     save_figure,
     strength_curves,
@@ -25,12 +29,10 @@ from lm_eval_trust.benchmarks.registry import DIMENSIONS
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.study.analyse import write_analysis
-from lm_eval_trust.study.cell_runners import MEASUREMENTS
-from lm_eval_trust.study.cells import AnalysisCell
-from lm_eval_trust.study.evaluations import evaluation_table, main_metric, perplexity_of
-from lm_eval_trust.study.figures import score_curves, transfer_heatmap
+from lm_eval_trust.study.cells import AnalysisCell, EvaluationCell
 from lm_eval_trust.study.folder import StudyFolder
 from lm_eval_trust.study.grid import Grid, Study
+from lm_eval_trust.study.runners import MEASUREMENTS
 
 #: Sources whose transfer a table shows as well as a figure.
 _READ_AT_A_GLANCE = 2
@@ -282,3 +284,169 @@ def _write(table: pd.DataFrame, path: Path) -> Path:
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
     return path
+
+
+COLUMNS = {
+    "evaluation": "string",
+    "variant": "string",
+    "model": "string",
+    "step": "Int64",
+    "tokens": "Int64",
+    "source": "string",
+    "source_step": "Int64",
+    "dimension": "string",
+    "layer": "string",
+    "alpha": "float64",
+    "proxy": "string",
+    "adapter": "string",
+    "task": "string",
+    "metric": "string",
+    "value": "float64",
+    "stderr": "float64",
+    "n": "Int64",
+    "seed": "int64",
+    "cell": "string",
+}
+#: Of these the first that a task has is the one that figures show.
+MAIN_METRICS = ("trust_score", "f1", "acc", "exact_match", "acc_norm")
+PERPLEXITIES = ("word_perplexity", "perplexity")
+
+
+def evaluation_table(grid: Grid, folder: StudyFolder) -> pd.DataFrame:
+    """Return a row for each finished evaluation, task and metric, in a stable order.
+
+    Args:
+        grid: The study's cells; a cell that two entries share has rows for both.
+        folder: Where they are.
+    """
+    rows = [row for name, cells in grid.evaluations.items() for row in _entry(name, cells, folder)]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    order = ["evaluation", "seed", "step", "model", "source_step", "source", "dimension"]
+    order += ["layer", "alpha", "task", "metric", "cell"]
+    return table.sort_values(order, ignore_index=True, kind="stable")
+
+
+def main_metric(table: pd.DataFrame, task: str) -> str | None:
+    """Return the metric of a task that figures show; ``None`` for perplexities and others."""
+    known = set(table.loc[table["task"] == task, "metric"])
+    return next((metric for metric in MAIN_METRICS if metric in known), None)
+
+
+def perplexity_of(table: pd.DataFrame) -> tuple[str, str] | None:
+    """Return task and metric of a perplexity in the table, if there is one."""
+    found = table[table["metric"].isin(PERPLEXITIES)]
+    return None if found.empty else (str(found["task"].iloc[0]), str(found["metric"].iloc[0]))
+
+
+def _entry(
+    name: str, cells: tuple[EvaluationCell, ...], folder: StudyFolder
+) -> Iterator[dict[str, Any]]:
+    for cell in dict.fromkeys(cells):
+        record = folder.record(cell)
+        if record is None:
+            continue
+        described = {"evaluation": name, **_described(cell)}
+        items = record["result"]["items"]
+        for task, scores in record["result"]["scores"].items():
+            for metric, value, error in _metrics(scores):
+                yield {
+                    **described,
+                    "task": task,
+                    "metric": metric,
+                    "value": value,
+                    "stderr": error,
+                    "n": items.get(task),
+                }
+
+
+def _described(cell: EvaluationCell) -> dict[str, Any]:
+    point = cell.steering
+    source = point.vector.activations if point else None
+    return {
+        "variant": cell.variant,
+        "model": cell.model.name,
+        "step": cell.model.step,
+        "tokens": cell.model.tokens,
+        "source": source.model.name if source else None,
+        "source_step": source.model.step if source else None,
+        "dimension": source.dimension if source else None,
+        "layer": point.layer_text if point else None,
+        "alpha": point.alpha if point else 0.0,
+        "proxy": cell.proxy.expert.name if cell.proxy else None,
+        "adapter": cell.adapter.identity if cell.adapter else None,
+        "seed": cell.statements.seed,
+        "cell": cell.name,
+    }
+
+
+def _metrics(scores: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
+    """Yield metric, value and standard error; the harness writes ``METRIC,FILTER``."""
+    for key, value in scores.items():
+        metric, comma, of_filter = key.partition(",")
+        if not comma or metric.endswith("_stderr") or not isinstance(value, float):
+            continue
+        error = scores.get(f"{metric}_stderr,{of_filter}")
+        name = metric if of_filter == "none" else f"{metric},{of_filter}"
+        yield name, value, error if isinstance(error, float) else float("nan")
+
+
+#: Sources whose values and names are legible on a page.
+_LEGIBLE = 40
+
+
+def transfer_heatmap(matrix: pd.DataFrame, *, label: str) -> Figure:
+    """Return a matrix of sources of vectors × target models, with values where they fit.
+
+    Args:
+        matrix: Index: sources, in their order; columns: targets.
+        label: Of the colours.
+    """
+    legible = len(matrix.index) <= _LEGIBLE
+    height = 0.9 + 0.22 * min(len(matrix.index), _LEGIBLE)
+    with new_figure(COLUMN, height, framed=True) as figure:
+        axes = figure.subplots()
+        values = matrix.to_numpy(dtype=np.float64)
+        image = axes.imshow(values, aspect="auto", cmap="cividis")
+        middle = (np.nanmin(values) + np.nanmax(values)) / 2
+        for (row, column), value in np.ndenumerate(values):
+            if legible and np.isfinite(value):
+                colour = "black" if value > middle else "white"
+                axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour)
+        axes.set_xticks(range(len(matrix.columns)), list(matrix.columns))
+        shown = range(0, len(matrix.index), -(-len(matrix.index) // _LEGIBLE))
+        axes.set_yticks(list(shown), [matrix.index[i] for i in shown])
+        axes.set_xlabel("steered model")
+        axes.set_ylabel("source of the vector")
+        figure.colorbar(image, ax=axes, label=label)
+    return figure
+
+
+def score_curves(rows: pd.DataFrame) -> Figure:
+    """Return scores over checkpoints, a line a task with its standard errors.
+
+    Args:
+        rows: With ``task``, ``step``, ``value``, ``stderr``.
+    """
+    with new_figure(COLUMN, 0.9 * COLUMN, framed=True) as figure:
+        axes = figure.subplots()
+        steps = sorted(rows["step"].unique())
+        for (task, chosen), (colour, marker) in zip(rows.groupby("task"), looks(), strict=False):
+            means = chosen.groupby("step")[["value", "stderr"]].mean()
+            places = [steps.index(step) for step in means.index]
+            axes.errorbar(
+                places,
+                means["value"],
+                yerr=means["stderr"].fillna(0.0),
+                color=colour,
+                marker=marker,
+                markersize=3,
+                lw=1.2,
+                elinewidth=0.6,
+                label=task,
+            )
+        shown = range(0, len(steps), max(1, -(-len(steps) // 6)))
+        axes.set_xticks(list(shown), [f"{int(steps[i]):,}" for i in shown])
+        axes.set_xlabel("step")
+        axes.set_ylabel("score")
+        figure.legend(loc="outside lower center")
+    return figure

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -15,16 +17,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from lm_eval_trust import __version__
 from lm_eval_trust.core.errors import ExternalError, InputError
-from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.core.plain import plain
+from lm_eval_trust.core.storage import atomic_path, folder_lock, read_kept, write_kept
 from lm_eval_trust.study.cells import Cell
+
+logger = logging.getLogger(__name__)
 
 RECORD = "cell.json"
 LOCK = ".lock"
 _UNFINISHED = ".unfinished"
+#: Bytes up to which a file is compared by checksum whenever its cell is looked at.
+_SMALL = 4 << 20
+#: Of a study's folder; it rises when earlier cells cannot be used any more.
+_FORMAT = 2
 _VERSIONS = ("torch", "transformers", "lm_eval", "numpy")
 
 #: Writes a cell's files into a folder and returns what its record says of the result.
@@ -49,16 +56,41 @@ class StudyFolder:
         return self.path / "cells" / cell.name
 
     def record(self, cell: Cell) -> dict[str, Any] | None:
-        """Return a finished cell's record; ``None`` if it is not there, or damaged."""
+        """Return a finished cell's record; ``None`` if it is not there, or damaged.
+
+        Large files are compared by size here, and by checksum when :meth:`verify` is asked.
+        """
         folder = self.cell(cell)
-        try:
-            record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            whole = record["fingerprint"] == cell.fingerprint and all(
-                (folder / name).stat().st_size == size for name, size in record["files"].items()
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+        record: dict[str, Any] | None = read_kept(folder / RECORD)
+        if record is None or record["fingerprint"] != cell.fingerprint:
             return None
-        return record if whole else None
+        for name, (size, digest) in record["files"].items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != size:
+                return None
+            if size <= _SMALL and _digest(path) != digest:
+                logger.warning("%s was changed since it was computed; it is computed again.", path)
+                return None
+        return record
+
+    def verify(self, cell: Cell) -> Path:
+        """Return a finished cell's folder, all of its files being as they were written.
+
+        Raises:
+            ExternalError: The cell is not finished, or one of its files was changed; it is then
+                computed again by the next run.
+        """
+        record, folder = self.record(cell), self.cell(cell)
+        if record is None:
+            raise ExternalError(f"It needs {cell.name}, which is missing; see why that failed.")
+        for name, (size, digest) in record["files"].items():
+            if size > _SMALL and _digest(folder / name) != digest:
+                (folder / RECORD).unlink()
+                raise ExternalError(
+                    f"{folder / name} was changed since it was computed. Run the study again: it "
+                    f"computes that cell anew."
+                )
+        return folder
 
     def publish(self, cell: Cell, write: Write) -> float:
         """Compute a cell into its folder, unless another worker was first; return the seconds.
@@ -71,7 +103,8 @@ class StudyFolder:
             result = write(temporary)
             seconds = time.monotonic() - started
             files = {
-                str(p.relative_to(temporary)): p.stat().st_size for p in _files_below(temporary)
+                str(p.relative_to(temporary)): (p.stat().st_size, _digest(p))
+                for p in _files_below(temporary)
             }
             record = {
                 "cell": cell.name,
@@ -85,8 +118,7 @@ class StudyFolder:
                 "host": platform.node(),
                 "versions": {"lm_eval_trust": __version__} | {n: version(n) for n in _VERSIONS},
             }
-            text = json.dumps(record, indent=1, ensure_ascii=False, default=str)
-            (temporary / RECORD).write_text(text, encoding="utf-8")
+            write_kept(temporary / RECORD, plain(record))
             self._put(temporary, self.cell(cell))
         self._failure(cell).unlink(missing_ok=True)
         return seconds
@@ -155,13 +187,13 @@ class StudyFolder:
     def _skips(self) -> Path:
         return self.path / "skipped.json"
 
-    def note_run(self, record: Mapping[str, Any]) -> None:
+    def log_run(self, record: Mapping[str, Any]) -> None:
         """Add a line to the list of runs."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "runs.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
-    def claim(self, study: str) -> None:
+    def bind(self, study: str) -> None:
         """Make the folder that of a study.
 
         Raises:
@@ -172,7 +204,9 @@ class StudyFolder:
         mark = self.path / "study.json"
         if not mark.is_file():
             with atomic_path(mark) as temporary:
-                temporary.write_text(json.dumps({"study": study}), encoding="utf-8")
+                temporary.write_text(
+                    json.dumps({"study": study, "format": _FORMAT}), encoding="utf-8"
+                )
 
     def check(self, study: str) -> None:
         """Raise if the folder is another study's.
@@ -184,17 +218,23 @@ class StudyFolder:
             raise InputError(f"{self.path} is a file; --out names a folder.")
         mark = self.path / "study.json"
         if not mark.is_file():
-            strangers = [p.name for p in self._content() if not p.name.startswith(".")]
-            if strangers:
+            foreign_files = [p.name for p in self._content() if not p.name.startswith(".")]
+            if foreign_files:
                 raise InputError(
-                    f"{self.path} holds {strangers[0]} and is no study's folder; name an empty or "
-                    f"a new one."
+                    f"{self.path} holds {foreign_files[0]} and is not a study's folder; name an "
+                    f"empty or a new one."
                 )
             return
         try:
-            owner = json.loads(mark.read_text(encoding="utf-8"))["study"]
+            found = json.loads(mark.read_text(encoding="utf-8"))
+            owner = found["study"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{mark} is damaged ({error}); delete that file.") from error
+        if found.get("format") != _FORMAT:
+            raise InputError(
+                f"{self.path} holds a study of an earlier release, whose cells cannot be used. "
+                f"Choose another folder, or delete this one to run the study there again."
+            )
         if owner != study:
             raise InputError(
                 f"{self.path} holds the study {owner!r}, not {study!r}; choose another folder."
@@ -211,22 +251,11 @@ class StudyFolder:
             InputError: Another run is at work.
             ExternalError: The disk refused to write.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / LOCK, timeout=0)
-            lock.acquire()
-        except Timeout as error:
-            raise InputError(
-                f"Another run is at work in {self.path}; see how far it is with --status."
-            ) from error
-        except OSError as error:
-            raise ExternalError(f"Cannot write {self.path}: {error.strerror or error}.") from error
-        try:
+        busy = f"Another run is at work in {self.path}; see its progress with --status."
+        with folder_lock(self.path, busy):
             yield
-        finally:
-            lock.release()
 
-    def tidy(self, cells: Mapping[str, Cell]) -> None:
+    def recover(self, cells: Mapping[str, Cell]) -> None:
         """Remove what a killed run left: half cells, and damaged ones that would be in the way."""
         shutil.rmtree(self.path / _UNFINISHED, ignore_errors=True)
         for cell in cells.values():
@@ -239,3 +268,11 @@ class StudyFolder:
 
 def _files_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lm_eval_trust.analysis.information import InformationSettings
 from lm_eval_trust.analysis.probing import ProbeSettings
+from lm_eval_trust.benchmarks.load import data_state
 from lm_eval_trust.benchmarks.registry import find_dimension
 from lm_eval_trust.checkpoints.families import FamilySettings, open_family
+from lm_eval_trust.core.errors import TrustError
+from lm_eval_trust.core.hashing import content_id
 from lm_eval_trust.core.yaml_file import Document
 from lm_eval_trust.evaluate.harness import check_tasks
 from lm_eval_trust.models.adapters import find_adapter
+from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.study.analyse import AnalysisSettings
 from lm_eval_trust.study.cells import (
     ActivationCell,
@@ -24,9 +29,10 @@ from lm_eval_trust.study.cells import (
     StatementChoice,
     SteeringPoint,
     VectorCell,
+    evaluation_context,
 )
 from lm_eval_trust.study.models import Identities, StudyModel, find_model, model_of_checkpoint
-from lm_eval_trust.study.spec import EvaluationSpec, Models, SteeringSpec, StudySpec
+from lm_eval_trust.study.spec import EvaluationSpec, Models, SteeringGridSpec, StudySpec
 
 _PLAIN: tuple[None] = (None,)
 
@@ -169,11 +175,13 @@ class _GridBuilder:
         if layers is not None:
             further = self._steered_layers.get(model.spec, frozenset())
             layers = tuple(sorted({*layers, *further}))
-        cell = ActivationCell(model, dimension, self._statements(seed), layers, self._spec.dtype)
+        statements = self._statements(seed)
+        content = _content(statements, dimension, data_state())
+        cell = ActivationCell(model, dimension, statements, layers, self._spec.dtype, content)
         return self._activations.setdefault(cell.name, cell)
 
     def _vector(self, model: StudyModel, dimension: str, seed: int) -> VectorCell:
-        cell = VectorCell(self._activation(model, dimension, seed))
+        cell = VectorCell(self._activation(model, dimension, seed), self._spec.method)
         return self._vectors.setdefault(cell.name, cell)
 
     def _statements(self, seed: int) -> StatementChoice:
@@ -204,6 +212,7 @@ class _GridBuilder:
     def _evaluations(self, number: int, entry: EvaluationSpec) -> Iterator[EvaluationCell]:
         place = ("evaluations", number)
         changes = list(self._changes(entry, place))
+        context = evaluation_context(self._spec.metadata, self._spec.data.split_seed)
         for seed in self._spec.seeds:
             points = self._points(entry.steering, seed, (*place, "steering"))
             for model in self._models(entry.models, *place, "models"):
@@ -217,6 +226,7 @@ class _GridBuilder:
                             metadata=tuple(sorted(self._spec.metadata.items())),
                             dtype=self._spec.dtype,
                             steering=point,
+                            context=context,
                             **dict(changes),
                         )
 
@@ -234,7 +244,7 @@ class _GridBuilder:
             yield "adapter", AdapterPoint(adapter.spec, adapter.identity)
 
     def _points(
-        self, steering: SteeringSpec | None, seed: int, place: tuple[str | int, ...]
+        self, steering: SteeringGridSpec | None, seed: int, place: tuple[str | int, ...]
     ) -> Sequence[SteeringPoint | None]:
         """Return the steering points, of which ``None`` is the model as it is: every α = 0."""
         if steering is None:
@@ -246,14 +256,31 @@ class _GridBuilder:
                 points += [
                     SteeringPoint(
                         vector,
-                        layers,
-                        alpha,
-                        steering.positions,
-                        steering.action,
-                        steering.scale,
+                        SteeringSpec(
+                            dimension=dimension,
+                            source=source.spec,
+                            layer=layers,
+                            alpha=alpha,
+                            positions=steering.positions,
+                            action=steering.action,
+                            scale=steering.scale,
+                            target=steering.target,
+                            method=self._spec.method,
+                        ),
                     )
                     for layers in steering.layers
                     for alpha in steering.alphas
                     if alpha != 0
                 ]
         return points
+
+
+@functools.lru_cache(maxsize=64)
+def _content(choice: StatementChoice, dimension: str, state: str) -> str:
+    """Return the digest of a dimension's statements; empty where they cannot be read here."""
+    try:
+        found = choice.load(dimension)
+    except TrustError:
+        # A dry run needs no data; a worker that does will say what is missing.
+        return ""
+    return content_id(*(f"{item.id} {item.group}" for item in found.items))

@@ -9,13 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
-from lm_eval_trust.study.events import Event, Lost
-from lm_eval_trust.study.jobs import Job
+from lm_eval_trust.study.scheduler import Event, Job, Lost
 from lm_eval_trust.study.worker import Worker, WorkerSettings
 
 #: Seconds between a worker's looks whether its parent is alive.
@@ -66,7 +66,7 @@ class LocalPool:
         for thing in ready:
             number = sentinels.get(cast(Any, thing))
             if number is not None:
-                events.append((number, Lost(self._bury(number))))
+                events.append((number, Lost(self._replace_dead(number))))
         return events
 
     def _received(self, number: int) -> Iterable[Event]:
@@ -78,7 +78,7 @@ class LocalPool:
             # The process is ending; its sentinel tells.
             return
 
-    def _bury(self, number: int) -> str:
+    def _replace_dead(self, number: int) -> str:
         """Replace a dead worker; return how it died."""
         dead = self._workers[number]
         dead.process.join()
@@ -121,7 +121,7 @@ def _serve(
     connection: Connection, settings: WorkerSettings, number: int, gpu: str | None, parent: int
 ) -> None:
     """Run in the worker's process: compute what is sent until nothing more comes."""
-    _follow(parent)
+    _exit_with_parent(parent)
     # Ctrl-C reaches the whole group; the driver decides what becomes of the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if gpu is not None:
@@ -138,7 +138,7 @@ def _serve(
         worker.close()
 
 
-def _follow(parent: int) -> None:
+def _exit_with_parent(parent: int) -> None:
     """End this process, whatever it is doing, when its parent is gone."""
 
     def look() -> None:
@@ -162,3 +162,34 @@ def find_gpus(device: str) -> list[int]:
     import torch
 
     return list(range(torch.cuda.device_count())) if device in ("auto", "cuda") else []
+
+
+class InlinePool:
+    """A single worker whose events come one at a time.
+
+    Args:
+        settings: Of the worker.
+    """
+
+    size = 1
+    ready = (0,)
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._worker = Worker(settings)
+        self._log = (settings.folder / "logs" / "worker-0.log").open("a", encoding="utf-8")
+        self._events: Iterable[Event] = ()
+
+    def submit(self, worker: int, job: Job, upcoming: Job | None) -> None:
+        """Give the worker a job."""
+        self._events = iter(self._worker.run(job, upcoming))
+
+    def wait(self) -> Iterable[tuple[int, Event]]:
+        """Work until the next event."""
+        with redirect_stderr(self._log), redirect_stdout(self._log):
+            event = next(iter(self._events))
+        return [(0, event)]
+
+    def close(self) -> None:
+        """Let the worker go."""
+        self._worker.close()
+        self._log.close()

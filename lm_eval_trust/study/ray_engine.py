@@ -11,10 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from lm_eval_trust.core.errors import ExternalError, InputError, reason_of
-from lm_eval_trust.study.events import Event, JobDone, Lost
 from lm_eval_trust.study.folder import StudyFolder
-from lm_eval_trust.study.jobs import Job
 from lm_eval_trust.study.run import worker_settings
+from lm_eval_trust.study.scheduler import Event, Job, JobDone, Lost
 from lm_eval_trust.study.spec import EngineSpec, StudySpec
 from lm_eval_trust.study.worker import Worker, WorkerSettings
 
@@ -72,7 +71,7 @@ class RayPool:
         self._actor = ray.remote(num_cpus=engine.cpus, num_gpus=gpus, max_restarts=0)(_Actor)
         self._actors: dict[int, Any] = {}
         #: What tells that an actor works, by worker: it has to wait for room on a node.
-        self._beginnings: dict[int, Any] = {}
+        self._pending: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}
         try:
             for number in range(self.size):
@@ -85,7 +84,7 @@ class RayPool:
     @property
     def ready(self) -> list[int]:
         """Workers on a node that sees the study."""
-        return [number for number in self._actors if number not in self._beginnings]
+        return [number for number in self._actors if number not in self._pending]
 
     def submit(self, worker: int, job: Job, upcoming: Job | None) -> None:
         """Give a worker a job."""
@@ -100,7 +99,7 @@ class RayPool:
             ExternalError: No worker is left, and there is no room for another one.
         """
         streams = {stream: number for number, stream in self._streams.items()}
-        beginnings = {ref: number for number, ref in self._beginnings.items()}
+        beginnings = {ref: number for number, ref in self._pending.items()}
         patience = None if streams or self.ready else _NODE_SECONDS
         ready, _ = self._ray.wait([*streams, *beginnings], num_returns=1, timeout=patience)
         if not ready:
@@ -110,7 +109,7 @@ class RayPool:
             )
         for found in ready:
             if found in beginnings:
-                self._welcome(beginnings[found])
+                self._on_ready(beginnings[found])
         return [(streams[f], self._next(streams[f], f)) for f in ready if f in streams]
 
     def _next(self, number: int, stream: Any) -> Event:
@@ -128,12 +127,12 @@ class RayPool:
     def _start(self, number: int) -> None:
         """Ask for an actor, which Ray makes when and where there is room."""
         actor = self._actors[number] = self._actor.remote()
-        self._beginnings[number] = actor.start.remote(self._settings, self._token.name, number)
+        self._pending[number] = actor.start.remote(self._settings, self._token.name, number)
 
-    def _welcome(self, number: int) -> None:
+    def _on_ready(self, number: int) -> None:
         errors = self._ray.exceptions
         try:
-            self._ray.get(self._beginnings.pop(number))
+            self._ray.get(self._pending.pop(number))
         except errors.RayTaskError as error:
             if isinstance(error.cause, InputError):
                 raise InputError(str(error.cause)) from error

@@ -13,11 +13,19 @@ from tqdm import tqdm
 from lm_eval_trust.checkpoints.store import Budget
 from lm_eval_trust.core.errors import unknown_name
 from lm_eval_trust.study.cells import Cell
-from lm_eval_trust.study.events import Event, Failed, Finished, JobDone, Skipped
 from lm_eval_trust.study.folder import StudyFolder
 from lm_eval_trust.study.grid import Study
-from lm_eval_trust.study.jobs import plan_jobs, stages
-from lm_eval_trust.study.scheduler import Pool, Scheduler
+from lm_eval_trust.study.scheduler import (
+    Event,
+    Failed,
+    Finished,
+    JobDone,
+    Pool,
+    Scheduler,
+    Skipped,
+    plan_jobs,
+    stages,
+)
 from lm_eval_trust.study.spec import EngineSpec, StudySpec
 from lm_eval_trust.study.worker import WorkerSettings
 
@@ -65,13 +73,13 @@ def run_study(study: Study, folder: StudyFolder) -> Outcome:
     check_engine(study.spec.engine)
     started = time.monotonic()
     with folder.lock():
-        folder.claim(study.spec.study)
+        folder.bind(study.spec.study)
         study.remember()
         (folder.path / "logs").mkdir(exist_ok=True)
         outcome = _compute(study, folder)
         folder.skip(outcome.skipped)
         outcome.wall_seconds = time.monotonic() - started
-        folder.note_run(
+        folder.log_run(
             {
                 "ended": time.time(),
                 "engine": study.spec.engine.name,
@@ -88,7 +96,7 @@ def run_study(study: Study, folder: StudyFolder) -> Outcome:
 
 def _compute(study: Study, folder: StudyFolder) -> Outcome:
     cells = study.grid().cells
-    folder.tidy({cell.name: cell for cell in cells})
+    folder.recover({cell.name: cell for cell in cells})
     unfinished = _unfinished(cells, folder)
     outcome = Outcome(found=len(cells) - len(unfinished))
     if not unfinished:
@@ -153,7 +161,7 @@ def worker_settings(spec: StudySpec, folder: StudyFolder, sharing: int) -> Worke
 
 
 def _inline(spec: StudySpec, folder: StudyFolder) -> Pool:
-    from lm_eval_trust.study.inline_engine import InlinePool
+    from lm_eval_trust.study.local_engine import InlinePool
 
     settings = worker_settings(spec, folder, 1)
     return InlinePool(replace(settings, scratch=settings.scratch / "worker-0"))

@@ -4,18 +4,137 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Protocol
 
-from lm_eval_trust.study.events import (
-    Event,
-    Failed,
-    Finished,
-    JobDone,
-    Lost,
-    Skipped,
-    Started,
-)
-from lm_eval_trust.study.jobs import Job
+from lm_eval_trust.study.cells import Cell, EvaluationCell
+from lm_eval_trust.study.models import StudyModel
+
+
+@dataclass(frozen=True)
+class Started:
+    """A cell is being computed."""
+
+    cell: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A cell is there, computed in so many seconds."""
+
+    cell: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A cell could not be computed; ``exit_code`` is 2 for wrong input, 3 for anything else."""
+
+    cell: str
+    message: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A model is not to be had, so that none of its cells can be computed."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class JobDone:
+    """A job is over.
+
+    Attributes:
+        download_seconds: Spent downloading for it, in the background or not.
+        compute_seconds: From the model's being there to the end.
+    """
+
+    download_seconds: float = 0.0
+    compute_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The worker itself is gone, with what it was doing."""
+
+    reason: str
+
+
+Event = Started | Finished | Failed | Skipped | JobDone | Lost
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some cells of one model.
+
+    Attributes:
+        model: Which model.
+        cells: What is computed, in this order.
+    """
+
+    model: StudyModel
+    cells: tuple[Cell, ...]
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether the model has to be loaded for any cell."""
+        return any(cell.needs_model for cell in self.cells)
+
+    def without(self, done: Iterable[str]) -> Job:
+        """Return the job without the cells of these names."""
+        gone = set(done)
+        return replace(self, cells=tuple(cell for cell in self.cells if cell.name not in gone))
+
+
+def stages(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+    """Divide cells into those that can be computed at once, and those that need others' results."""
+    return (
+        [cell for cell in cells if not cell.needs_others],
+        [cell for cell in cells if cell.needs_others],
+    )
+
+
+def plan_jobs(cells: Sequence[Cell], workers: int) -> list[Job]:
+    """Group cells into jobs.
+
+    A checkpoint of the family is one job, so that it is fetched once. Evaluations of another model
+    are dealt to so many jobs that all workers have a share.
+
+    Args:
+        cells: Unfinished cells of one stage.
+        workers: That are going to work.
+    """
+    groups: dict[tuple[str, bool], list[Cell]] = {}
+    for cell in cells:
+        divisible = isinstance(cell, EvaluationCell) and not cell.model.streamed
+        groups.setdefault((cell.model.spec, divisible), []).append(cell)
+    jobs: list[Job] = []
+    for (_, divisible), members in groups.items():
+        ordered = sorted(members, key=_loaded_as)
+        parts = min(workers, len(ordered)) if divisible else 1
+        jobs += [Job(members[0].model, tuple(part)) for part in _shares(ordered, parts)]
+    return jobs
+
+
+def _loaded_as(cell: Cell) -> tuple[int, str]:
+    """Cells that load the model in one way stand together; what others derive from comes first."""
+    if not isinstance(cell, EvaluationCell):
+        return 0, ""
+    if cell.adapter is not None:
+        return 2, cell.adapter.identity
+    if cell.proxy is not None:
+        return 3, str(cell.proxy)
+    return 1, ""
+
+
+def _shares(cells: Sequence[Cell], parts: int) -> list[Sequence[Cell]]:
+    bounds = [round(i * len(cells) / parts) for i in range(parts + 1)]
+    return [cells[a:b] for a, b in pairwise(bounds) if b > a]
+
 
 #: Workers that a cell may take down before it is given up.
 ATTEMPTS = 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,13 +18,13 @@ from pydantic import (
 )
 
 from lm_eval_trust.analysis.estimators import ESTIMATORS
-from lm_eval_trust.benchmarks.registry import DIMENSIONS, find_dimension
+from lm_eval_trust.benchmarks.registry import DATA_SOURCES, DIMENSIONS, find_dimension
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.yaml_file import Document
 from lm_eval_trust.models.layers import parse_layers
 from lm_eval_trust.models.sources import DTYPES
 from lm_eval_trust.steering.actions import ACTIONS
-from lm_eval_trust.steering.spec import POSITIONS, SCALES
+from lm_eval_trust.steering.spec import POSITIONS, check_setting
 from lm_eval_trust.study.human_units import parse_bytes, parse_rate
 
 #: Names of a study and of its evaluations become folders and columns.
@@ -87,9 +88,7 @@ class FamilySpec(_Strict):
 class DataSpec(_Strict):
     """Which statements activations are read from, and how benchmarks are divided."""
 
-    source: Annotated[
-        str, BeforeValidator(_one_of("data source", ("official", "tracingllm", "mini")))
-    ] = "official"
+    source: Annotated[str, BeforeValidator(_one_of("data source", DATA_SOURCES))] = "official"
     split: Annotated[str, BeforeValidator(_one_of("split", ("grouped", "random")))] = "grouped"
     split_seed: NonNegativeInt = 0
     statements: PositiveInt | None = 2000
@@ -115,7 +114,7 @@ class ProbesSpec(_Strict):
     controls: NonNegativeInt = 5
 
 
-class SteeringSpec(_Strict):
+class SteeringGridSpec(_Strict):
     """A grid of steering: sources × dimensions × layers × alphas."""
 
     sources: Models
@@ -126,7 +125,8 @@ class SteeringSpec(_Strict):
         "generated"
     )
     action: Annotated[str, BeforeValidator(_one_of("steering action", ACTIONS))] = "add"
-    scale: Annotated[str, BeforeValidator(_one_of("scale", SCALES))] = "projection_std"
+    scale: Annotated[str, BeforeValidator(partial(check_setting, "scale"))] = "projection_std"
+    target: float | None = None
 
 
 class ProxySpec(_Strict):
@@ -144,7 +144,7 @@ class EvaluationSpec(_Strict):
     models: Models
     tasks: tuple[str, ...] = Field(min_length=1)
     limit: PositiveInt | None = None
-    steering: SteeringSpec | None = None
+    steering: SteeringGridSpec | None = None
     proxy: ProxySpec | None = None
     adapter: str | None = None
 
@@ -200,6 +200,7 @@ class StudySpec(_Strict):
     data: DataSpec = DataSpec()
     layers: Layers = None
     seeds: tuple[NonNegativeInt, ...] = Field(default=(0,), min_length=1)
+    method: Annotated[str, BeforeValidator(partial(check_setting, "method"))] = "mass_mean"
     compute: tuple[Annotated[str, BeforeValidator(_one_of("computation", COMPUTED))], ...] = ()
     probes: ProbesSpec = ProbesSpec()
     information: InformationSpec = InformationSpec()

@@ -12,13 +12,11 @@ from pathlib import Path
 from lm_eval_trust.checkpoints.store import Budget, CheckpointStore, MissingCheckpointError
 from lm_eval_trust.core.errors import InputError, TrustError
 from lm_eval_trust.models.sources import find_source
-from lm_eval_trust.study.cell_runners import compute
 from lm_eval_trust.study.cells import Cell
-from lm_eval_trust.study.events import Event, Failed, Finished, JobDone, Skipped, Started
 from lm_eval_trust.study.folder import StudyFolder
-from lm_eval_trust.study.jobs import Job
-from lm_eval_trust.study.model_session import LoadedModel
 from lm_eval_trust.study.models import StudyModel
+from lm_eval_trust.study.runners import LoadedModel, compute
+from lm_eval_trust.study.scheduler import Event, Failed, Finished, Job, JobDone, Skipped, Started
 
 _OUTSIDE_FAILED = 3
 

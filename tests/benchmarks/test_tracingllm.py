@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from lm_eval_trust.benchmarks import stereoset, toxigen, tracingllm, truthfulqa
+from lm_eval_trust.benchmarks.benchmark import DataSettings
 from lm_eval_trust.benchmarks.files import read_csv
 from lm_eval_trust.benchmarks.registry import DIMENSIONS, find_dimension
-from lm_eval_trust.benchmarks.settings import DataSettings
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import group_id
 

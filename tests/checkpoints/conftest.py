@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 from support.hub import Hub, Repository, hub_server, stand_in_model
 
-from lm_eval_trust.checkpoints.budget import Budget
+from lm_eval_trust.checkpoints.cache import Budget
 from lm_eval_trust.checkpoints.families import Checkpoint
 from lm_eval_trust.checkpoints.store import CheckpointStore
 from lm_eval_trust.core.retry import RetryPolicy

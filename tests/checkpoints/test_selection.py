@@ -60,3 +60,11 @@ def test_steps_in_log_are_about_as_many_as_asked_and_hold_both_ends() -> None:
 def test_rules_that_choose_nothing(rule: str | list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         AMBER.choose(rule)
+
+
+def test_nearness_is_measured_in_log_step() -> None:
+    """Of 4 and 15, 15 is nearer to 9 by its logarithm, and 4 by its distance."""
+    family = CheckpointFamily(
+        "f", tuple(Checkpoint(f"s{n}", n, None, "a/b", "r") for n in (0, 4, 15, 99))
+    )
+    assert steps(family.choose("log 3")) == [0, 15, 99]

@@ -127,7 +127,7 @@ def test_no_prefetch_begins_where_it_does_not_fit(
 def test_what_is_asked_for_comes_before_what_is_fetched_in_advance(
     hub: Hub, store: Stores, checkpoints: list[Checkpoint], tmp_path: Path
 ) -> None:
-    hub.faults.append(Fault(WEIGHTS_FILE, bytes_per_second=4e3))
+    hub.faults.append(Fault(WEIGHTS_FILE, bytes_per_second=1e5))
     with store(Budget(checkpoints=1)) as opened:
         opened.prefetch(checkpoints[0])
         until(lambda: hub.sent > 0)
@@ -143,6 +143,30 @@ def test_a_checkpoint_stays_until_its_place_is_needed(
         for _ in range(3):
             fetched(opened, checkpoints[0])
     assert hub.sent == WEIGHTS + len(stand_in_model(0, WEIGHTS)["config.json"])
+
+
+def test_the_least_recently_used_checkpoint_goes_first(
+    store: Stores, checkpoints: list[Checkpoint], tmp_path: Path
+) -> None:
+    with store(Budget(checkpoints=2)) as opened:
+        for number in (0, 1, 0, 2):
+            fetched(opened, checkpoints[number])
+        assert names(tmp_path / "store") == ["step0", "step2"]
+
+
+def test_a_used_checkpoint_goes_before_one_that_was_fetched_in_advance(
+    hub: Hub, store: Stores, checkpoints: list[Checkpoint], tmp_path: Path
+) -> None:
+    with store(Budget(checkpoints=2)) as opened:
+        with opened.local(checkpoints[0]):
+            opened.prefetch(checkpoints[1])
+            until(lambda: names(tmp_path / "store") == ["step0", "step1"])
+            until(lambda: hub.sent >= 2 * WEIGHTS)
+        # Used once more, the first is the younger one, so that its age cannot save the other.
+        fetched(opened, checkpoints[0])
+        time.sleep(0.1)
+        fetched(opened, checkpoints[2])
+        assert names(tmp_path / "store") == ["step1", "step2"]
 
 
 def test_nothing_goes_where_that_does_not_make_room_enough(
@@ -201,7 +225,7 @@ def test_nothing_goes_that_the_store_did_not_download(
         with opened.local(checkpoints[0]) as source:
             notes = Path(source.location) / "notes.txt"
             notes.write_text("mine")
-        with pytest.raises(InputError, match=r"holds notes\.txt, which the store did not put"):
+        with pytest.raises(InputError, match=r"holds notes\.txt, which is not a checkpoint's file"):
             fetched(opened, checkpoints[1])
     assert notes.read_text() == "mine"
     assert (notes.parent / "model.safetensors").exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.study.evaluations import evaluation_table
+from lm_eval_trust.study.export import evaluation_table
 from lm_eval_trust.study.folder import RECORD, StudyFolder
 from lm_eval_trust.study.grid import Study
 from lm_eval_trust.study.run import run_study

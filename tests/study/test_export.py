@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from lm_eval_trust.analysis.tables import Measurement
-from lm_eval_trust.study.cell_runners import MEASUREMENTS
 from lm_eval_trust.study.cells import AnalysisCell, Cell, EvaluationCell
 from lm_eval_trust.study.export import export
 from lm_eval_trust.study.folder import StudyFolder
 from lm_eval_trust.study.grid import Study
+from lm_eval_trust.study.runners import MEASUREMENTS
 
 STUDY = """
 study: planted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -33,7 +34,8 @@ def test_a_cell_comes_back_as_it_was_written(folder: StudyFolder) -> None:
     assert folder.publish(CELL, write) >= 0
     record = folder.record(CELL)
     assert record is not None and record["result"] == {"answer": 42}
-    assert record["files"] == {"deep/values.txt": 2}
+    digest = hashlib.sha256(b"42").hexdigest()
+    assert record["files"] == {"deep/values.txt": [2, digest]}
     assert record["recipe"] == json.loads(json.dumps(CELL.recipe()))
     assert folder.cell(CELL).name.startswith("ckpt_001-fairness-seed0-")
 
@@ -72,7 +74,7 @@ def test_a_damaged_cell_is_not_taken_and_makes_room(
     folder.publish(CELL, write)
     (folder.cell(CELL) / file).write_text(content)
     assert folder.record(CELL) is None
-    folder.tidy({CELL.name: CELL})
+    folder.recover({CELL.name: CELL})
     folder.publish(CELL, write)
     assert folder.record(CELL) is not None
 
@@ -86,13 +88,13 @@ def test_success_takes_back_a_failure(folder: StudyFolder) -> None:
 
 
 def test_a_folder_of_another_study_is_refused(folder: StudyFolder, tmp_path: Path) -> None:
-    folder.claim("first")
+    folder.bind("first")
     folder.check("first")
     with pytest.raises(InputError, match="holds the study 'first', not 'second'"):
         folder.check("second")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "letter.txt").touch()
-    with pytest.raises(InputError, match=r"holds letter\.txt and is no study's folder"):
+    with pytest.raises(InputError, match=r"holds letter\.txt and is not a study's folder"):
         StudyFolder(tmp_path / "notes").check("first")
     with pytest.raises(InputError, match="is a file"):
         StudyFolder(tmp_path / "notes" / "letter.txt").check("first")
@@ -127,3 +129,47 @@ def test_a_disk_that_refuses_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ExternalError, match="Cannot write"):
         StudyFolder(tmp_path / "file" / "below").publish(CELL, write)
+
+
+def test_a_changed_file_is_computed_again(
+    folder: StudyFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.publish(CELL, write)
+    (folder.cell(CELL) / "deep" / "values.txt").write_text("43")
+    assert folder.record(CELL) is None
+    assert "values.txt was changed since it was computed" in caplog.text
+    folder.recover({CELL.name: CELL})
+    folder.publish(CELL, write)
+    assert folder.record(CELL) is not None
+
+
+def test_a_changed_record_is_computed_again(
+    folder: StudyFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.publish(CELL, write)
+    file = folder.cell(CELL) / RECORD
+    file.write_text(file.read_text().replace('"answer": 42', '"answer": 43'))
+    assert folder.record(CELL) is None
+    assert "was changed since it was written" in caplog.text
+
+
+def test_a_changed_large_file_is_noticed_when_it_is_used(folder: StudyFolder) -> None:
+    def write_much(out: Path) -> Mapping[str, Any]:
+        (out / "large.bin").write_bytes(bytes(5 << 20))
+        return {}
+
+    folder.publish(CELL, write_much)
+    assert folder.verify(CELL) == folder.cell(CELL)
+    with (folder.cell(CELL) / "large.bin").open("r+b") as file:
+        file.write(b"x")
+    with pytest.raises(ExternalError, match=r"large\.bin was changed since it was computed"):
+        folder.verify(CELL)
+    assert folder.record(CELL) is None
+
+
+def test_a_folder_of_an_earlier_release_is_refused(folder: StudyFolder) -> None:
+    folder.bind("s")
+    folder.check("s")
+    (folder.path / "study.json").write_text('{"study": "s"}')
+    with pytest.raises(InputError, match="a study of an earlier release"):
+        folder.check("s")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lm_eval_trust.core.errors import ExternalError
-from lm_eval_trust.study.evaluations import evaluation_table
+from lm_eval_trust.study.export import evaluation_table
 from lm_eval_trust.study.folder import StudyFolder
 from lm_eval_trust.study.grid import Study
 from lm_eval_trust.study.ray_engine import most_on_a_node

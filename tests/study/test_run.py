@@ -16,11 +16,11 @@ from lm_eval_trust.cli import main
 from lm_eval_trust.model_wrappers.amber import SteeredAmber
 from lm_eval_trust.steering.build import build_vector
 from lm_eval_trust.steering.vectors import load_vector
-from lm_eval_trust.study.cell_runners import VECTOR, activation_set
 from lm_eval_trust.study.cells import EvaluationCell
 from lm_eval_trust.study.folder import RECORD, StudyFolder
 from lm_eval_trust.study.grid import Study
 from lm_eval_trust.study.run import run_study
+from lm_eval_trust.study.runners import VECTOR, activation_set
 
 Open = Callable[..., Study]
 

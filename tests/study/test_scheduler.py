@@ -6,15 +6,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lm_eval_trust.study.cells import ActivationCell, Cell, StatementChoice
-from lm_eval_trust.study.events import Event, Failed, Finished, JobDone, Lost, Started
-from lm_eval_trust.study.jobs import Job, plan_jobs
 from lm_eval_trust.study.models import StudyModel
-from lm_eval_trust.study.scheduler import Scheduler
+from lm_eval_trust.study.scheduler import (
+    Event,
+    Failed,
+    Finished,
+    Job,
+    JobDone,
+    Lost,
+    Scheduler,
+    Started,
+    plan_jobs,
+)
 
 
 def cell(model: str, dimension: str) -> Cell:
     found = StudyModel(model, model, None, step=1, identity=model)
-    return ActivationCell(found, dimension, StatementChoice("x", 0, "grouped", 0, 1), (0,), "f")
+    return ActivationCell(found, dimension, StatementChoice("mini", 0, "grouped", 0, 1), (0,), "f")
 
 
 def job(model: str, *dimensions: str) -> Job:

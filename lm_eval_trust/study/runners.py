@@ -1,0 +1,325 @@
+"""How each kind of cell is computed into its folder."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lm_eval_trust.benchmarks.load import data_state
+from lm_eval_trust.benchmarks.statements import Statements
+from lm_eval_trust.evaluate.evaluator import evaluate
+from lm_eval_trust.evaluate.tasks import TaskIndex
+from lm_eval_trust.models.activations import compute_dtype, extract_activations
+from lm_eval_trust.models.decoder_blocks import number_of_blocks
+from lm_eval_trust.models.sources import ModelIdentity, Source, load_tokenizer, loading_errors
+from lm_eval_trust.steering.build import layer_vector, provenance_of
+from lm_eval_trust.steering.plan import SteeringPlan
+from lm_eval_trust.steering.vectors import SteeringVector, load_vector
+from lm_eval_trust.study.activation_sets import ActivationSet, SetInfo, read_set, save_set, set_path
+from lm_eval_trust.study.analyse import measure_set
+from lm_eval_trust.study.cells import (
+    ActivationCell,
+    AnalysisCell,
+    Cell,
+    EvaluationCell,
+    StatementChoice,
+    SteeringPoint,
+    VectorCell,
+)
+from lm_eval_trust.study.folder import StudyFolder
+
+_AS_IT_IS: tuple[str, dict[str, Any]] = ("amber", {})
+
+
+class LoadedModel:
+    """Weights in memory, inside one of our wrappers of the harness.
+
+    The wrapper of the model as it is serves activations and evaluations, steered or not; that of
+    an adapter or a proxy-tuned ensemble takes its place when its first cell comes.
+
+    Args:
+        source: Where it lies, and which model it is.
+        dtype: In which it runs.
+        device: A torch device, or ``auto`` for CUDA where there is one.
+        batch_size: Of evaluations.
+    """
+
+    def __init__(self, source: Source, *, dtype: str, device: str, batch_size: int) -> None:
+        self.source = source
+        here = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = here if device == "auto" else device
+        self._dtype, self._batch_size = dtype, batch_size
+        self._wrapped: Any = None
+        self._wrapped_as: tuple[str, dict[str, Any]] | None = None
+
+    @property
+    def model(self) -> Any:
+        """The model as it is, in evaluation mode.
+
+        Raises:
+            InputError: It cannot be loaded.
+        """
+        return self._wrap(*_AS_IT_IS).model
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer, as it is."""
+        return load_tokenizer(self.source)
+
+    @property
+    def dtype(self) -> str:
+        """In which the model runs."""
+        return str(compute_dtype(self.model)).removeprefix("torch.")
+
+    def harness_model(self, cell: EvaluationCell) -> Any:
+        """Return the wrapper that a cell evaluates.
+
+        Raises:
+            InputError: It cannot be loaded, or an adapter or expert does not fit.
+        """
+        return self._wrap(*wrapper_of(cell))
+
+    def close(self) -> None:
+        """Let go of the weights."""
+        if self._wrapped is None:
+            return
+        self._wrapped = self._wrapped_as = None
+        # The harness's model holds itself in circles.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _wrap(self, wrapper: str, arguments: dict[str, Any]) -> Any:
+        if self._wrapped_as != (wrapper, arguments):
+            self.close()
+            here = Path(self.source.location).is_dir()
+            self._wrapped = load_model(
+                self.source.location,
+                arguments if here else arguments | self.source.arguments,
+                wrapper=wrapper,
+                dtype=self._dtype,
+                device=self._device,
+                batch_size=self._batch_size,
+            )
+            self._wrapped_as = (wrapper, arguments)
+        return self._wrapped
+
+
+def wrapper_of(cell: EvaluationCell) -> tuple[str, dict[str, Any]]:
+    """Return the harness model that evaluates a cell, and its arguments beside the model."""
+    if cell.adapter is not None:
+        return "lora_amber", {"adapter": cell.adapter.spec}
+    if cell.proxy is not None:
+        experts = {"expert": cell.proxy.expert.spec, "antiexpert": cell.proxy.antiexpert.spec}
+        return "proxy_amber", {**experts, "proxy_alpha": cell.proxy.alpha}
+    return _AS_IT_IS
+
+
+MEASUREMENTS = "measurements.json"
+VECTOR = "vector.safetensors"
+_PART = "train"
+
+
+def compute(
+    cell: Cell, out: Path, folder: StudyFolder, loaded: LoadedModel | None
+) -> Mapping[str, Any]:
+    """Compute a cell into a folder; return what its record says of the result.
+
+    Args:
+        cell: Which cell.
+        out: Empty folder of its files.
+        folder: The study's, with the cells that this one needs.
+        loaded: The model, where the cell needs one.
+
+    Raises:
+        InputError: As the cell's own work raises.
+        ExternalError: Likewise, or a cell that this one needs is missing.
+    """
+    if isinstance(cell, VectorCell):
+        return _vector(cell, out, folder)
+    if isinstance(cell, AnalysisCell):
+        return _analysis(cell, out, folder)
+    assert loaded is not None
+    if isinstance(cell, ActivationCell):
+        return _activations(cell, out, loaded)
+    assert isinstance(cell, EvaluationCell)
+    return _evaluation(cell, out, folder, loaded)
+
+
+def activation_set(cell: ActivationCell, folder: StudyFolder) -> ActivationSet:
+    """Return the activations of a finished cell.
+
+    Raises:
+        ExternalError: The cell is not finished.
+        InputError: Its file is damaged.
+    """
+    return read_set(set_path(_finished(cell, folder), cell.model.name, cell.dimension))
+
+
+def _finished(cell: Cell, folder: StudyFolder) -> Path:
+    return folder.verify(cell)
+
+
+def _statements(choice: StatementChoice, dimension: str) -> Statements:
+    return _loaded(choice, dimension, data_state())
+
+
+@lru_cache(maxsize=8)
+def _loaded(choice: StatementChoice, dimension: str, state: str) -> Statements:
+    """Return the statements as the data is now."""
+    return choice.load(dimension)
+
+
+def _activations(cell: ActivationCell, out: Path, loaded: LoadedModel) -> Mapping[str, Any]:
+    statements = _statements(cell.statements, cell.dimension)
+    layers = range(number_of_blocks(loaded.model)) if cell.layers is None else cell.layers
+    activations = extract_activations(
+        loaded.model, loaded.tokenizer, statements.texts, layers=layers, progress=False
+    )
+    info = SetInfo(
+        checkpoint=cell.model.name,
+        step=cell.model.step or 0,
+        tokens=cell.model.tokens or 0,
+        dimension=cell.dimension,
+        data_source=statements.data_source,
+        model=loaded.source.identity.text,
+    )
+    parts = statements.partition(split=cell.statements.split, seed=cell.statements.split_seed)
+    save_set(
+        out,
+        info,
+        activations,
+        layers=layers,
+        labels=statements.labels,
+        groups=statements.groups,
+        parts=parts,
+    )
+    return {
+        "statements": len(statements),
+        "data": statements.settings,
+        "identity": asdict(loaded.source.identity),
+        "dtype": loaded.dtype,
+    }
+
+
+def _vector(cell: VectorCell, out: Path, folder: StudyFolder) -> Mapping[str, Any]:
+    source = cell.activations
+    found = activation_set(source, folder)
+    record = folder.record(source)
+    assert record is not None
+    choice = source.statements
+    statements = _statements(choice, source.dimension)
+    provenance = provenance_of(
+        statements,
+        identity=ModelIdentity(**record["result"]["identity"]),
+        dtype=record["result"]["dtype"],
+        method=cell.method,
+        split=choice.split,
+        split_seed=choice.split_seed,
+        part=_PART,
+    )
+    rows = found.parts.train
+    used = statements.select(rows)
+    layers = {i: layer_vector(cell.method, found.layer(i)[rows], used) for i in found.layers}
+    vector = SteeringVector(layers, provenance, name=f"{source.dimension} vector")
+    vector.save(out / VECTOR)
+    return {"provenance": provenance.summary(), "layers": list(found.layers)}
+
+
+def _analysis(cell: AnalysisCell, out: Path, folder: StudyFolder) -> Mapping[str, Any]:
+    found = activation_set(cell.activations, folder)
+    last = activation_set(cell.last, folder)
+    rows = [asdict(row) for row in measure_set(found, last, cell.settings)]
+    (out / MEASUREMENTS).write_text(json.dumps(rows), encoding="utf-8")
+    return {"measurements": len(rows)}
+
+
+def _evaluation(
+    cell: EvaluationCell, out: Path, folder: StudyFolder, loaded: LoadedModel
+) -> Mapping[str, Any]:
+    model = loaded.harness_model(cell)
+    model.steer_by(_plan(cell.steering, folder) if cell.steering else SteeringPlan())
+    index = _index(json.dumps(cell.task_settings, sort_keys=True), data_state())
+    outcome = evaluate(
+        model,
+        index.load([cell.task], limit=cell.limit),
+        out,
+        model_args={"pretrained": cell.model.spec, "variant": cell.variant},
+        batch_size=model.batch_size,
+        device=str(model.device),
+    )
+    return {"scores": _finite(outcome.scores), "items": outcome.counts}
+
+
+def _plan(point: SteeringPoint, folder: StudyFolder) -> SteeringPlan:
+    return point.steering.plan(load_vector(_finished(point.vector, folder) / VECTOR))
+
+
+def _finite(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return plain numbers and texts, as JSON holds them."""
+    return {
+        task: {
+            key: float(value) if isinstance(value, (int, float, np.floating)) else str(value)
+            for key, value in of_task.items()
+        }
+        for task, of_task in scores.items()
+    }
+
+
+Scores = dict[str, dict[str, Any]]
+#: Resamples of the standard errors that have no closed form; the harness takes its own for others.
+_BOOTSTRAP = 100
+
+
+@lru_cache(maxsize=8)
+def _index(settings: str, state: str) -> TaskIndex:
+    """Return tasks with some settings, and rows as the data is now."""
+    return TaskIndex(json.loads(settings))
+
+
+def load_model(
+    location: str,
+    arguments: Mapping[str, Any],
+    *,
+    wrapper: str,
+    dtype: str,
+    device: str,
+    batch_size: int,
+) -> Any:
+    """Load one of our wrappers around a model.
+
+    Args:
+        location: Folder, Hub name or name of an embedded model.
+        arguments: Further model arguments.
+        wrapper: Name of the harness model, e.g. ``amber``.
+        dtype: See :func:`lm_eval_trust.models.sources.load_source`.
+        device: A torch device.
+        batch_size: Of requests.
+
+    Raises:
+        InputError: As the wrapper raises.
+        ExternalError: Likewise.
+    """
+    from lm_eval.api.registry import get_model
+
+    from lm_eval_trust.plugin import register_models
+
+    register_models()
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    with loading_errors(f"a model from {location}"):
+        return get_model(wrapper)(
+            pretrained=location,
+            dtype=dtype,
+            device=device,
+            batch_size=batch_size,
+            **arguments,
+        )
