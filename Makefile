@@ -84,11 +84,11 @@ typecheck: $(VENV)/.tools layout  ## mypy --strict
 # The comparisons of `make bench`: sizes at which they still mean something, two cores, 15 minutes.
 define QUICK_BENCHES
 startup --rounds 50
-gate --simulations 200
+gate --simulations 100
 page --samples 20000
 paper_size --layers 1
 probing --samples 800
-hsic --samples 800 --layers 10
+hsic --layers 10 --runs 2
 steering --limit 4 --runs 3
 activations --rounds 2
 proxy --runs 2
