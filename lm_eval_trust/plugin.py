@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
+from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +21,8 @@ MODELS: dict[str, str] = {
     "steered_amber": "lm_eval_trust.model_wrappers.amber:SteeredAmber",
 }
 
+#: Entry-point group of benchmarks.
+_BENCHMARKS = "lm_eval_trust.benchmarks"
 _MARK = "_lm_eval_trust_task_path"
 
 
@@ -26,6 +31,43 @@ def task_path() -> Path:
     from lm_eval_trust import tasks
 
     return Path(tasks.__path__[0])
+
+
+def task_paths() -> list[Path]:
+    """Return the folders of our tasks and of those that other packages' benchmarks bring.
+
+    A package whose tasks cannot be read is named in a warning and left out.
+    """
+    paths = [task_path()]
+    for point in entry_points(group=_BENCHMARKS):
+        # Our own benchmarks have their tasks in our folder.
+        if point.dist is not None and point.dist.name == "lm-eval-trust":
+            continue
+        try:
+            paths.append(_foreign_tasks(point.name))
+        except Exception as error:
+            logging.getLogger("lm_eval_trust").warning(
+                "The tasks of the benchmark %s are left out: %s", point.name, error
+            )
+    return paths
+
+
+def _foreign_tasks(benchmark: str) -> Path:
+    """Write the tasks of a benchmark where the harness can read them; return the folder."""
+    from lm_eval_trust.benchmarks.registry import BENCHMARKS
+    from lm_eval_trust.core.hashing import fingerprint
+    from lm_eval_trust.core.storage import build_once, cache_dir
+
+    tasks = dict(BENCHMARKS[benchmark].tasks)
+    folder = cache_dir() / "tasks" / f"{benchmark}-{fingerprint(tasks)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in tasks.items():
+        build_once(folder / f"{name}.yaml", partial(_write, text))
+    return folder
+
+
+def _write(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def register_models() -> None:
@@ -58,7 +100,6 @@ def add_task_path(task_manager_cls: Any) -> None:
     original = task_manager_cls.__init__
     if hasattr(original, _MARK):
         return
-    ours = task_path()
     signature = inspect.signature(original)
     if not {"include_path", "include_defaults"} <= set(signature.parameters):
         raise TypeError(f"TaskManager takes {signature}, without include_path, include_defaults")
@@ -69,7 +110,7 @@ def add_task_path(task_manager_cls: Any) -> None:
         call.apply_defaults()
         if call.arguments["include_defaults"]:
             theirs = _as_list(call.arguments["include_path"])
-            call.arguments["include_path"] = [ours, *theirs]
+            call.arguments["include_path"] = [*task_paths(), *theirs]
         original(*call.args, **call.kwargs)
 
     setattr(__init__, _MARK, True)

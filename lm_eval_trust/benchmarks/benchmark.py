@@ -144,7 +144,7 @@ class Benchmark:
         data: Data source → what it has of the benchmark; sources of other packages keep their own.
         files: Its own files, for ``data fetch`` and checksums.
         columns: Its columns on the leaderboard; by default a task's first metric is shown.
-        task_folder: Folder of the harness's task YAMLs, where they are not among ours.
+        tasks: Name of a harness task → its YAML, for tasks that are not among ours.
         workloads: Task → what it asks of a model.
     """
 
@@ -152,7 +152,7 @@ class Benchmark:
     data: Mapping[str, BenchmarkData] = field(default_factory=dict)
     files: tuple[DataFile, ...] = ()
     columns: tuple[BenchmarkColumn, ...] = ()
-    task_folder: Path | None = None
+    tasks: Mapping[str, str] = field(default_factory=dict)
     workloads: Mapping[str, Workload] = field(default_factory=dict)
 
 

@@ -25,7 +25,7 @@ def task_manager(metadata: Mapping[str, Any] | None = None, *, with_defaults: bo
     """
     from lm_eval.tasks import TaskManager
 
-    from lm_eval_trust.plugin import register_models, task_path
+    from lm_eval_trust.plugin import register_models, task_paths
 
     class LoadedOnce(TaskManager):  # type: ignore[misc]
         """A task manager that hands out the same tasks when asked again."""
@@ -40,7 +40,7 @@ def task_manager(metadata: Mapping[str, Any] | None = None, *, with_defaults: bo
     register_models()
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     return LoadedOnce(
-        include_path=str(task_path()),
+        include_path=[str(path) for path in task_paths()],
         include_defaults=with_defaults,
         metadata=dict(metadata or {}),
     )

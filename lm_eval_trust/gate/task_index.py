@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lm_eval_trust.core.errors import unknown_name
-from lm_eval_trust.plugin import task_path
+from lm_eval_trust.plugin import task_paths
 
 _OUR_PREFIX = "trust_"
 
@@ -62,7 +62,9 @@ class Catalogue:
 def _index(*, with_defaults: bool) -> dict[str, Any]:
     from lm_eval.tasks import TaskManager
 
-    manager = TaskManager(include_path=str(task_path()), include_defaults=with_defaults)
+    manager = TaskManager(
+        include_path=[str(path) for path in task_paths()], include_defaults=with_defaults
+    )
     found: dict[str, Any] = manager.task_index
     return found
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lm_eval_trust.benchmarks.registry import BENCHMARKS
 from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.leaderboard.board import GENERAL, SUITE, Column
 
@@ -51,51 +53,40 @@ class Slot:
         )
 
 
-_TRUTH = ("trust_truthfulqa", "trust_truthfulqa_mini")
-SLOTS: tuple[Slot, ...] = (
-    Slot("Truth", _TRUTH, "truth", "reliability", headline=False),
-    Slot("Info", _TRUTH, "info", "reliability", headline=False),
-    Slot("Truth*Info", _TRUTH, "truth_info", "reliability"),
-    Slot("ARC", ("arc_challenge", "trust_arc_challenge_local"), "acc", GENERAL),
-    Slot("MMLU", ("mmlu", "trust_mmlu_local"), "acc", GENERAL),
-    Slot("MathQA", ("mathqa", "trust_mathqa_local"), "acc", GENERAL),
-    Slot("RACE", ("race", "trust_race_local"), "acc", GENERAL),
-    Slot("Choice", ("trust_world_choice_mini",), "acc", GENERAL, reported=False),
-    Slot(
-        "ToxiGen",
-        ("trust_toxigen", "trust_toxigen_mini"),
-        "toxic_ratio",
-        "toxicity",
-        higher_is_better=False,
-    ),
-    Slot("ConfAIde", ("trust_confaide", "trust_confaide_mini"), "acc", "privacy"),
-    Slot("StereoSet", ("trust_stereoset", "trust_stereoset_mini"), "acc", "fairness"),
-    Slot("SST-2", ("trust_sst2", "trust_sst2_mini"), "acc", "robustness"),
-    Slot(
-        "Suite",
-        ("trust_suite", "trust_suite_mini"),
-        "trust_score",
-        SUITE,
-        headline=False,
-        reported=False,
-    ),
-    Slot(
-        "PPL",
-        ("lambada_openai", "trust_lambada_openai_local"),
-        "perplexity",
-        GENERAL,
-        higher_is_better=False,
-        reported=False,
-    ),
-    Slot(
-        "PPL",
-        ("trust_world_text_mini",),
-        "word_perplexity",
-        GENERAL,
-        higher_is_better=False,
-        reported=False,
-    ),
+_SUITE = Slot(
+    "Suite",
+    ("trust_suite", "trust_suite_mini"),
+    "trust_score",
+    SUITE,
+    headline=False,
+    reported=False,
 )
+#: Where the suite's column stands among those of the benchmarks.
+_SUITE_POSITION = 60.0
+
+
+@functools.cache
+def slots() -> tuple[Slot, ...]:
+    """Return the places of all benchmarks, those of other packages included, in their order."""
+    found = [(_SUITE_POSITION, _SUITE)]
+    for benchmark in BENCHMARKS.values():
+        dimension = benchmark.dimension.name if benchmark.dimension else GENERAL
+        found += [
+            (
+                column.position,
+                Slot(
+                    column.title,
+                    column.tasks,
+                    column.metric,
+                    dimension,
+                    column.higher_is_better,
+                    column.headline,
+                    column.reported,
+                ),
+            )
+            for column in benchmark.columns
+        ]
+    return tuple(slot for _, slot in sorted(found, key=lambda entry: entry[0]))
 
 
 def figures(run: SavedRun, task: str) -> Mapping[str, Any]:
@@ -138,7 +129,7 @@ def columns_of(runs: Iterable[SavedRun]) -> tuple[Column, ...]:
     Tasks of a group that has a score of its own get no columns of their own.
     """
     runs = tuple(runs)
-    known = [column for slot in SLOTS for column in _filled(slot, runs)]
+    known = [column for slot in slots() for column in _filled(slot, runs)]
     taken = {column.task for column in known}
     others: dict[str, Column] = {}
     for run in runs:

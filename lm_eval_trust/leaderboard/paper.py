@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lm_eval_trust.leaderboard.board import Board, Column, Row, Score
-from lm_eval_trust.leaderboard.layout import SLOTS, Slot
+from lm_eval_trust.leaderboard.layout import Slot, slots
 
 SOURCE = "Qian et al. 2024, arXiv 2402.19465"
 
@@ -78,13 +78,13 @@ def _with_rows(board: Board) -> Board:
 def _with_places(columns: Sequence[Column]) -> tuple[Column, ...]:
     """Return the columns and those that only the paper fills, in the paper's order."""
     filled = {_slot_of(column) for column in columns}
-    order = {id(slot): i for i, slot in enumerate(SLOTS)}
-    added = [slot.column(slot.tasks[0]) for slot in SLOTS if slot.reported and slot not in filled]
-    slots = {column.key: _slot_of(column) for column in (*columns, *added)}
+    order = {id(slot): i for i, slot in enumerate(slots())}
+    added = [slot.column(slot.tasks[0]) for slot in slots() if slot.reported and slot not in filled]
+    slot_of = {column.key: _slot_of(column) for column in (*columns, *added)}
 
     def place(column: Column) -> int:
-        slot = slots[column.key]
-        return len(SLOTS) if slot is None else order[id(slot)]
+        slot = slot_of[column.key]
+        return len(slots()) if slot is None else order[id(slot)]
 
     return tuple(sorted((*columns, *added), key=place))
 
@@ -113,7 +113,7 @@ def _slot_of(column: Column) -> Slot | None:
     return next(
         (
             slot
-            for slot in SLOTS
+            for slot in slots()
             if slot.reported
             and column.metric == slot.metric
             and column.task in slot.tasks

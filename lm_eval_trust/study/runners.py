@@ -248,7 +248,8 @@ def _evaluation(
 ) -> Mapping[str, Any]:
     model = loaded.harness_model(cell)
     model.steer_by(_plan(cell.steering, folder) if cell.steering else SteeringPlan())
-    index = _index(json.dumps(cell.task_settings, sort_keys=True), data_state())
+    settings = json.dumps(cell.task_settings, sort_keys=True)
+    index = _index(settings, data_state() + cell.context)
     outcome = evaluate(
         model,
         index.load([cell.task], limit=cell.limit),
@@ -282,7 +283,7 @@ _BOOTSTRAP = 100
 
 @lru_cache(maxsize=8)
 def _index(settings: str, state: str) -> TaskIndex:
-    """Return tasks with some settings, and rows as the data is now."""
+    """Return tasks with some settings; rows and judges are those of the present state."""
     return TaskIndex(json.loads(settings))
 
 

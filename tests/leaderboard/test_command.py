@@ -129,8 +129,8 @@ def test_a_damaged_run_ends_with_two_and_can_be_skipped(
         (["{runs}", "--reference", "other"], "Unknown reference row 'other'"),
         (["{runs}", "--names", "x"], "FINGERPRINT-OR-PATH=NAME"),
         (["{runs}", "--confidence", "95"], "confidence is 95.0"),
-        (["{runs}", "--format", "html"], "give --out FOLDER"),
-        (["{runs}", "--sweep", "{runs}"], "give --out FOLDER"),
+        (["{runs}", "--format", "html"], "need --out FOLDER"),
+        (["{runs}", "--sweep", "{runs}"], "need --out FOLDER"),
         (["{runs}", "--out", "x", "--format", "md", "--sweep", "{runs}"], "add html to --format"),
     ],
 )
