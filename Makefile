@@ -89,7 +89,7 @@ page --samples 20000
 paper_size --layers 1
 probing --samples 800
 hsic --layers 10 --runs 2
-steering --limit 4 --runs 3
+steering --limit 2 --runs 3
 activations --rounds 2
 proxy --runs 2
 sweep --limit 8
