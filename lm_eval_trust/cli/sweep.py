@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.steering.spec import choices_for
-from lm_eval_trust.sweep.settings import SEARCHES
+from lm_eval_trust.sweep.grid import SEARCHES
 
 
 def add_parser(subparsers: Any) -> None:
@@ -107,14 +107,16 @@ def _sweep(args: argparse.Namespace) -> Any:
     import torch
     from lm_eval.utils import simple_parse_args_string
 
-    from lm_eval_trust.sweep.grid import Grid, parse_numbers, parse_sweep_layers
-    from lm_eval_trust.sweep.run import Sweep
-    from lm_eval_trust.sweep.settings import (
+    from lm_eval_trust.sweep.grid import (
         AMBER_PERPLEXITY,
+        Grid,
         Limits,
         SweepSettings,
         default_perplexity_task,
+        parse_numbers,
+        parse_sweep_layers,
     )
+    from lm_eval_trust.sweep.run import Sweep
 
     tasks = tuple(name for name in args.tasks.split(",") if name)
     highest = AMBER_PERPLEXITY if args.preset and not args.max_perplexity else args.max_perplexity

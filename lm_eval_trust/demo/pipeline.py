@@ -9,11 +9,12 @@ from typing import Any
 from tqdm import tqdm
 
 from lm_eval_trust.analysis.figures import correlation_scatter, save_figure, strength_curves
+from lm_eval_trust.analysis.information import InformationSettings
+from lm_eval_trust.analysis.probing import ProbeSettings
 from lm_eval_trust.benchmarks.load import load_statements
-from lm_eval_trust.benchmarks.registry import find_dimension
+from lm_eval_trust.benchmarks.registry import DIMENSIONS, find_dimension
 from lm_eval_trust.core.saved_runs import find_runs
-from lm_eval_trust.demo.cells import Cell, CellEvaluator
-from lm_eval_trust.demo.plan import (
+from lm_eval_trust.demo.cells import (
     CORRELATED,
     PERPLEXITY_LIMIT,
     STRENGTHS,
@@ -21,6 +22,8 @@ from lm_eval_trust.demo.plan import (
     SWEPT_ALPHAS,
     TEXT,
     TUNED,
+    Cell,
+    CellEvaluator,
     VectorPlan,
     classification_cell,
     late_checkpoints,
@@ -34,7 +37,6 @@ from lm_eval_trust.demo.plan import (
     unsteered_cells,
     unsteered_text_cell,
 )
-from lm_eval_trust.demo.probes import analyse_checkpoints
 from lm_eval_trust.demo.report import (
     checkpoint_summary,
     classification_bars,
@@ -55,7 +57,8 @@ from lm_eval_trust.mini.family import MiniFamily
 from lm_eval_trust.mini.members import BASE, CHAT, MIDDLE_LAYER, SAFE
 from lm_eval_trust.models.sources import find_source, load_source
 from lm_eval_trust.steering.build import build_vector
-from lm_eval_trust.study.analyse import Analysis
+from lm_eval_trust.study.activation_sets import CheckpointInfo, collect
+from lm_eval_trust.study.analyse import Analysis, AnalysisSettings, analyse
 from lm_eval_trust.training.conversations import trustworthy_conversations
 from lm_eval_trust.training.finetune import Finetuning
 from lm_eval_trust.training.finetune_config import preset_config
@@ -68,6 +71,11 @@ _SUMMARIES = {
     "I(T,Y), nHSIC of the middle blocks with the label": "nhsic_ty",
 }
 PAGE_TITLE = "Trustworthiness of the MiniAmber family"
+#: Statements of each set that dependence is measured on, so that a laptop takes a minute.
+_SAMPLES = 300
+SETTINGS = AnalysisSettings(
+    probes=ProbeSettings(controls=5), information=InformationSettings(), samples=_SAMPLES
+)
 
 
 class Demo:
@@ -123,7 +131,7 @@ class Demo:
     def analyse(self) -> Analysis:
         """Probe every checkpoint and measure its mutual information, with tables and figures."""
         out = self._folder / "analysis"
-        self._analysis = analyse_checkpoints(self._family, self._folder / "activations", out)
+        self._analysis = _analyse_checkpoints(self._family, self._folder / "activations", out)
         return self._analysis
 
     def correlate(self) -> Table:
@@ -282,3 +290,21 @@ class Demo:
 
 def _perplexity(outcome: Outcome) -> float:
     return metric(outcome.scores, TEXT, "word_perplexity")
+
+
+def _analyse_checkpoints(family: MiniFamily, sets: Path, out: Path) -> Analysis:
+    """Store every checkpoint's activations of every dimension, and analyse them.
+
+    Args:
+        family: Whose checkpoints.
+        sets: Folder of the activation sets.
+        out: Folder of tables and figures.
+    """
+    statements = [load_statements(dimension, data_source=MINI) for dimension in DIMENSIONS]
+    layers = range(family.recipe.shape.layers)
+    checkpoints = tqdm(family.checkpoints.items(), "Reading statements", unit="checkpoint")
+    for name, step in checkpoints:
+        model, tokenizer, identity = load_source(f"{BASE}@{name}", dtype="float32", device="cpu")
+        info = CheckpointInfo(name, step, family.tokens_seen(step))
+        collect(sets, info, model, tokenizer, identity, statements, layers=layers, progress=False)
+    return analyse(sets, out, SETTINGS)

@@ -16,7 +16,7 @@ from lm_eval_trust.analysis.figures import abilities_radar, proxy_bars
 from lm_eval_trust.benchmarks.registry import DIMENSIONS
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
-from lm_eval_trust.demo.plan import CLASSIFICATION
+from lm_eval_trust.demo.cells import CLASSIFICATION
 from lm_eval_trust.evaluate.evaluator import Scores
 
 #: Column of the suite's table → task and metric.

@@ -14,8 +14,8 @@ from lm_eval_trust.analysis.tables import write_table
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.evaluate.paired_items import compare_items
 from lm_eval_trust.steering.spec import SteeringSpec, steering_yaml
+from lm_eval_trust.sweep.grid import SweepSettings
 from lm_eval_trust.sweep.search import Found, Trial
-from lm_eval_trust.sweep.settings import SweepSettings
 
 STEERING_FILE = "steering.yaml"
 

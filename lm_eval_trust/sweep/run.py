@@ -14,10 +14,9 @@ from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.evaluate.evaluator import software
 from lm_eval_trust.evaluate.harness import check_tasks
 from lm_eval_trust.evaluate.tasks import TaskIndex
-from lm_eval_trust.sweep.grid import Grid
+from lm_eval_trust.sweep.grid import Grid, SweepSettings
 from lm_eval_trust.sweep.report import summary, test_rows, write_report
 from lm_eval_trust.sweep.search import TEST, VALIDATION, Found, Search, SweepEvaluator
-from lm_eval_trust.sweep.settings import SweepSettings
 from lm_eval_trust.sweep.sweep_model import load_sweep_model
 
 _ANSWERS, _MARK = "answers.sqlite", "sweep.json"

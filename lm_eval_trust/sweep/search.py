@@ -25,8 +25,7 @@ from lm_eval_trust.evaluate.evaluator import (
 from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import SteeringSpec
-from lm_eval_trust.sweep.grid import Grid, midpoints
-from lm_eval_trust.sweep.settings import Items, SweepSettings
+from lm_eval_trust.sweep.grid import Grid, Items, SweepSettings, midpoints
 from lm_eval_trust.sweep.sweep_model import SweepLM
 
 UNSTEERED = "unsteered"

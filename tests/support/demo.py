@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from lm_eval_trust.demo import cells
 from lm_eval_trust.demo import pipeline as chain
-from lm_eval_trust.demo import plan
 from lm_eval_trust.mini import family, members
 
 from .mini import QUICK
@@ -16,10 +16,10 @@ def shorten_demo(set_attribute: Callable[[Any, str, Any], None]) -> None:
     """Shorten the demo by ``setattr``, or by pytest's, which puts everything back."""
     set_attribute(family, "RECIPE", QUICK)
     set_attribute(members, "MIDDLE", "mini@ckpt_004")
-    set_attribute(chain, "table_vectors", lambda middle: plan.table_vectors(middle)[:1])
+    set_attribute(chain, "table_vectors", lambda middle: cells.table_vectors(middle)[:1])
     set_attribute(chain, "STRENGTHS", (1.0, 2.0))
-    set_attribute(chain, "SWEPT", {"reliability": plan.SWEPT["reliability"]})
+    set_attribute(chain, "SWEPT", {"reliability": cells.SWEPT["reliability"]})
     set_attribute(chain, "SWEPT_ALPHAS", (0.0, 2.0))
     set_attribute(chain, "CORRELATED", ("reliability",))
-    set_attribute(chain, "TUNED", {"lora": plan.TUNED["lora"]})
-    set_attribute(plan, "PROXY_SHARES", plan.PROXY_SHARES[:2])
+    set_attribute(chain, "TUNED", {"lora": cells.TUNED["lora"]})
+    set_attribute(cells, "PROXY_SHARES", cells.PROXY_SHARES[:2])

@@ -7,9 +7,9 @@ import pytest
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.steering.spec import SteeringSpec
+from lm_eval_trust.sweep.grid import Limits, SweepSettings
 from lm_eval_trust.sweep.report import pareto_front
 from lm_eval_trust.sweep.search import Search, Trial, _ranked, perplexity_of, score_of
-from lm_eval_trust.sweep.settings import Limits, SweepSettings
 
 
 def trial(alpha: float, score: float | None, perplexity: float, allowed: bool = True) -> Trial:

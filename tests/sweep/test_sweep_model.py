@@ -21,8 +21,7 @@ from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.plan import SteeringPlan as Plan
-from lm_eval_trust.sweep.passes import score
-from lm_eval_trust.sweep.sweep_model import SweepLM, load_sweep_model
+from lm_eval_trust.sweep.sweep_model import SweepLM, load_sweep_model, score
 
 VECTOR = random_vector(32, (0, 1, 2), norm=6.0, seed=1)
 PLANS = [
