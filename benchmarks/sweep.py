@@ -21,7 +21,8 @@ import lm_eval
 
 from lm_eval_trust.benchmarks.load import load_statements
 from lm_eval_trust.core.store import KeyedStore
-from lm_eval_trust.evaluate.harness import quick_calls, task_manager
+from lm_eval_trust.evaluate.harness import task_manager
+from lm_eval_trust.evaluate.lm_eval_internals import quick_calls
 from lm_eval_trust.models.sources import load_source
 from lm_eval_trust.steering.build import build_vector
 from lm_eval_trust.steering.plan import SteeringPlan

@@ -99,10 +99,14 @@ class CellEvaluator:
 
 def _model(cell: Cell) -> dict[str, Any]:
     """Return the identity of a cell's model, without its steering."""
-    found = {"wrapper": cell.model}
-    found["model"] = find_source(str(cell.arguments["pretrained"])).identity.text
-    if "adapter" in cell.arguments:
-        found["adapter"] = find_adapter(str(cell.arguments["adapter"])).identity
+    found: dict[str, Any] = {"wrapper": cell.model}
+    for name, value in cell.arguments.items():
+        if name == "adapter":
+            found[name] = find_adapter(str(value)).identity
+        elif name in ("pretrained", "expert", "antiexpert"):
+            found[name] = find_source(str(value)).identity.text
+        elif name not in STEERING_KEYS:
+            found[name] = value
     return found
 
 

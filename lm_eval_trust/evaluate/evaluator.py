@@ -18,7 +18,8 @@ from lm_eval_trust import __version__
 from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.storage import read_kept, write_kept
-from lm_eval_trust.evaluate.harness import quick_calls, save_results
+from lm_eval_trust.evaluate.harness import save_results
+from lm_eval_trust.evaluate.lm_eval_internals import quick_calls
 from lm_eval_trust.evaluate.measurement import Measurement, measurement_of
 from lm_eval_trust.evaluate.paired_items import Item
 from lm_eval_trust.evaluate.tasks import TaskSet

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lm_eval_trust.core.errors import unknown_name
@@ -72,32 +70,6 @@ def check_tasks(names: Iterable[str]) -> None:
                 raise unknown_name("task", name, known)
 
 
-@contextlib.contextmanager
-def quick_calls() -> Iterator[None]:
-    """Spare repeated calls what does not change between them.
-
-    The harness describes the machine for every results file, which takes torch seconds; it starts
-    processes to bootstrap in; and it compiles a task's templates anew for each item.
-    """
-    from lm_eval import utils
-    from torch.utils import collect_env
-
-    asked, before = collect_env.get_pretty_env_info, os.environ.get("DISABLE_MULTIPROC")
-    collect_env.get_pretty_env_info = _environment
-    os.environ["DISABLE_MULTIPROC"] = "1"
-    compiled = utils.env.from_string
-    utils.env.from_string = functools.lru_cache(maxsize=256)(compiled)
-    try:
-        yield
-    finally:
-        utils.env.from_string = compiled
-        collect_env.get_pretty_env_info = asked
-        if before is None:
-            del os.environ["DISABLE_MULTIPROC"]
-        else:
-            os.environ["DISABLE_MULTIPROC"] = before
-
-
 def save_results(tracker: Any, found: dict[str, Any]) -> None:
     """Write what ``simple_evaluate`` returned as the harness's command does.
 
@@ -111,10 +83,3 @@ def save_results(tracker: Any, found: dict[str, Any]) -> None:
     tracker.save_results_aggregated(results=found, samples=samples)
     for task in found["configs"]:
         tracker.save_results_samples(task_name=task, samples=samples[task])
-
-
-@functools.cache
-def _environment() -> str:
-    from torch.utils import collect_env
-
-    return str(collect_env.pretty_str(collect_env.get_env_info()))  # type: ignore[no-untyped-call]

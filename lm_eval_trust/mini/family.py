@@ -21,6 +21,7 @@ from lm_eval_trust.mini.corpus import documents, is_well_spelt
 from lm_eval_trust.mini.dialogues import Turn, chat_turns, safe_turns
 from lm_eval_trust.mini.members import BASE, CHAT, SAFE
 from lm_eval_trust.mini.world import World, build_world, world_seed
+from lm_eval_trust.models.sources import MadeModel
 from lm_eval_trust.training.config import (
     ModelConfig,
     TrainingConfig,
@@ -247,3 +248,7 @@ def mini_model(spec: str) -> Path:
     if checkpoint not in ("", "main"):
         raise InputError(f"{name} has no checkpoints; leave out @{checkpoint}, or use {BASE}.")
     return family.chat() if name == CHAT else family.safe()
+
+
+#: What the names of the family's models stand for.
+MODEL = MadeModel("trained here on the embedded world when first used", mini_model, mini_identity)

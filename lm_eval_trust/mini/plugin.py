@@ -1,11 +1,10 @@
 """What the embedded world adds to the registries, as any other package would.
 
-The entry points stand in ``pyproject.toml``; nothing below this room imports it.
+The entry points stand in ``pyproject.toml``; nothing below this room imports it. The models' entry
+is :data:`lm_eval_trust.mini.family.MODEL`, which loads PyTorch.
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from lm_eval_trust.benchmarks.benchmark import (
     Benchmark,
@@ -20,7 +19,6 @@ from lm_eval_trust.judges.interface import ToxicityJudge, TruthJudge
 from lm_eval_trust.judges.registry import JudgeEntry, JudgeRequest
 from lm_eval_trust.mini.members import BASE
 from lm_eval_trust.mini.world import build_world, world_seed
-from lm_eval_trust.models.sources import MadeModel
 
 
 def _data(name: str, benchmark: Benchmark) -> BenchmarkData | None:
@@ -66,21 +64,6 @@ WORLD = Benchmark(
         "trust_world_text_mini": Workload(300, 1, 36.6, 0.0),
     },
 )
-
-
-def _make(spec: str) -> Path:
-    from lm_eval_trust.mini.family import mini_model
-
-    return mini_model(spec)
-
-
-def _describe(spec: str) -> str:
-    from lm_eval_trust.mini.family import mini_identity
-
-    return mini_identity(spec)
-
-
-MODEL = MadeModel("trained here on the embedded world when first used", _make, _describe)
 
 
 def _checkpoints() -> tuple[Checkpoint, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -113,16 +114,27 @@ class _Passes:
         self._steered_blocks = 0
         self._seen_ends: int | torch.Tensor = -1
         self.offset = 0
+        self._counted: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
     def begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # The argument is called past_key_values, cache or cache_params, by transformers' version.
         values = (*args, *kwargs.values())
         cache = next((value for value in values if hasattr(value, "get_seq_length")), None)
-        self.offset = int(cache.get_seq_length()) if cache is not None else 0
+        tokens = next(v for v in (*args, *(kwargs.get(k) for k in _INPUTS)) if v is not None)
+        self.offset = self._positions_in(cache, tokens.shape[1]) if cache is not None else 0
         self._steered_blocks = 0
         if self._given is None and self.offset == 0:
-            tokens = next(v for v in (*args, *(kwargs.get(k) for k in _INPUTS)) if v is not None)
             self._seen_ends = _last_real_tokens(tokens.shape[1], kwargs.get("attention_mask"))
+
+    def _positions_in(self, cache: Any, new: int) -> int:
+        """Return how many positions a cache has seen before a pass with some new ones."""
+        try:
+            return int(cache.get_seq_length())
+        except ValueError:
+            # The state of a state-space model has no length; its passes are counted.
+            seen = self._counted.get(cache, 0)
+            self._counted[cache] = seen + new
+            return seen
 
     def finish(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self._steered_blocks != self._expected:

@@ -51,6 +51,11 @@ class BatchedCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     _supports_flex_attn = True
     _supports_attention_backend = True
 
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        """The experts are those of the model that reads."""
+        return True
+
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(copy.deepcopy(model.config))
         # Not a sub-module: the weights belong to the model that lends them.

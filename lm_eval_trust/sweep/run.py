@@ -9,7 +9,7 @@ from typing import Any
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
-from lm_eval_trust.core.storage import folder_lock, write_kept
+from lm_eval_trust.core.storage import folder_lock, read_kept, write_kept
 from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.evaluate.evaluator import software
 from lm_eval_trust.evaluate.harness import check_tasks
@@ -20,6 +20,7 @@ from lm_eval_trust.sweep.search import TEST, VALIDATION, Found, Search, SweepEva
 from lm_eval_trust.sweep.sweep_model import load_sweep_model
 
 _ANSWERS, _MARK = "answers.sqlite", "sweep.json"
+_FORMAT = {"format": 1}
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,16 @@ def _claim(folder: Path) -> None:
     """Mark a folder as one of sweeps, unless it is, or refuse it.
 
     Raises:
-        InputError: An earlier release swept there, and kept its answers in another form.
+        InputError: Another release swept there, and kept its answers in another form.
     """
     mark = folder / _MARK
-    if not mark.is_file():
-        if (folder / _ANSWERS).exists():
-            raise InputError(
-                f"{folder} holds a sweep of an earlier release, whose answers cannot be used. "
-                f"Choose another folder, or delete this one to repeat the sweep there."
-            )
-        write_kept(mark, {"format": 1})
+    known = mark.is_file() and read_kept(mark) == _FORMAT
+    if not known and (mark.is_file() or (folder / _ANSWERS).exists()):
+        raise InputError(
+            f"{folder} holds a sweep of another release, whose answers cannot be used. Choose "
+            f"another folder, or delete this one to repeat the sweep there."
+        )
+    write_kept(mark, _FORMAT)
 
 
 def _check_metric(index: TaskIndex, settings: SweepSettings) -> None:
@@ -94,8 +95,8 @@ def _check_metric(index: TaskIndex, settings: SweepSettings) -> None:
     for part in (VALIDATION, TEST):
         for name in settings.tasks:
             loaded = index.load([name], limit=settings.limit, part=part)
-            known = {metric for task in loaded.tasks.values() for metric in task.aggregation()}
-            if name in loaded.tasks and settings.metric not in known:
+            known = set.intersection(*(set(task.aggregation()) for task in loaded.tasks.values()))
+            if settings.metric not in known:
                 raise InputError(
                     f"{name} has no metric {settings.metric!r}; it has "
                     f"{', '.join(sorted(known))}. Name one of them by --metric."

@@ -257,6 +257,12 @@ def load_sweep_model(model: str, arguments: Mapping[str, Any]) -> SweepLM:
         raise unknown_name("model to sweep", model, MODELS)
     kind = type(f"Sweep{MODELS[model].__name__}", (SweepLM, MODELS[model]), {})
     loaded: SweepLM = kind(**arguments)
+    if getattr(loaded.model, "_is_stateful", False):
+        raise InputError(
+            f"{type(loaded.model).__name__} keeps a state instead of keys and values, which the "
+            f"configurations of a sweep cannot share. Evaluate them one by one: lm_eval --model "
+            f"steered_amber with vector, layer and alpha."
+        )
     if loaded.plan.steps:
         raise InputError("The sweep does the steering; leave it out of the model arguments.")
     return loaded

@@ -61,6 +61,7 @@ def test_a_change_of_every_item_is_certain_however_large_the_groups_are() -> Non
     assert (found.mean, found.low, found.high) == pytest.approx((0.3, 0.3, 0.3))
 
 
+@pytest.mark.slow
 def test_many_groups_are_resampled_in_pieces() -> None:
     paired = PairedDifferences.of(np.zeros(30_000), np.arange(30_000) / 30_000)
     assert paired.resampled(resamples=1000).std() == pytest.approx(paired.standard_error, rel=0.1)

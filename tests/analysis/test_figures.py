@@ -64,6 +64,7 @@ def test_information_is_drawn_with_its_null_band(table: pd.DataFrame) -> None:
     assert len(figures.information_plane(table, "nhsic").axes) == 3
 
 
+@pytest.mark.slow
 def test_every_figure_is_written_in_three_formats_and_alike(
     table: pd.DataFrame, tmp_path: Path
 ) -> None:

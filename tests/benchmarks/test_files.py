@@ -207,6 +207,7 @@ def test_a_cached_file_that_was_damaged_later_is_refused(moons: DataFile, server
         locate(PATH)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_fetch_once(data_dir: Path, server) -> None:
     path = "confaide/tier_2_labels.txt"
     address = f"/{find_file(path).address}"
@@ -223,6 +224,7 @@ def test_two_processes_at_once_fetch_once(data_dir: Path, server) -> None:
     assert server.asked == [address]
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_half_written(data_dir: Path, server) -> None:
     path = "confaide/tier_2_labels.txt"
     content = (data_dir / path).read_bytes()

@@ -55,6 +55,7 @@ def hub_without_revisions() -> Iterator[str]:
         yield address
 
 
+@pytest.mark.slow
 def test_a_revision_that_does_not_exist_is_named(
     hub_without_revisions: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def test_balance_only_leaves_out(real_data: Path, dimension: str) -> None:
     assert {item.id for item in part.items} < {item.id for item in whole.items}
 
 
+@pytest.mark.slow
 def test_only_robustness_depends_on_the_rate(real_data: Path) -> None:
     for dimension in ALL:
         sets = [load_statements(dimension, perturbation_rate=rate) for rate in (0.05, 0.2)]

@@ -21,6 +21,7 @@ def test_the_folder_holds_the_model(
     assert AutoModelForCausalLM.from_pretrained(folder).config.num_hidden_layers == 4
 
 
+@pytest.mark.slow
 def test_the_seed_chooses_the_world(
     quick: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,13 @@ def test_a_cell_of_other_arguments_is_not_taken(tmp_path: Path) -> None:
     assert len(list((tmp_path / "evaluations").glob("chat-*.json"))) == 2
 
 
+def test_every_argument_of_a_cell_counts(tmp_path: Path) -> None:
+    for alpha in (0.5, 1.0):
+        arguments = {"pretrained": "mini", "expert": "mini-chat", "proxy_alpha": alpha}
+        evaluator(tmp_path).run(Cell("moved", "proxy_amber", arguments, CELL.tasks))
+    assert len(list((tmp_path / "evaluations").glob("moved-*.json"))) == 2
+
+
 _RUN = """
 import sys
 sys.path.insert(0, sys.argv[1])

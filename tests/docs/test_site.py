@@ -38,6 +38,7 @@ class _Addresses(HTMLParser):
             self.linked.append(values.get("href") or "")
 
 
+@pytest.mark.slow
 def test_the_site_builds_strictly_and_is_whole(tmp_path: Path) -> None:
     # One test, so that parallel workers build it once.
     build(tmp_path)

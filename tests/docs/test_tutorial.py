@@ -54,6 +54,7 @@ def run(words: list[str]) -> int:
     return main(["run", *words[1:], "--limit", "2"])
 
 
+@pytest.mark.slow
 def test_the_tutorial_runs(
     quick: None,
     ours_only: None,

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pytest
 
 from lm_eval_trust.evaluate.measurement import measurement_of
 from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet, _identity
@@ -49,6 +50,7 @@ def test_where_a_function_lies_in_memory_is_no_part_of_a_task() -> None:
     assert _identity(MadeUp(partial(asking("Well,"), mark="!")), ALL) != _identity(first, ALL)
 
 
+@pytest.mark.slow
 def test_another_process_knows_the_tasks_again() -> None:
     names = ("trust_sst2_mini", "trust_stereoset_mini")
     code = (

@@ -30,6 +30,7 @@ def no_evaluation(*arguments: object, **settings: object) -> None:
     raise AssertionError("a measurement that is kept was made again")
 
 
+@pytest.mark.slow
 def test_a_good_vector_passes_and_is_measured_once(
     naming: Path,
     write_check: WriteCheck,

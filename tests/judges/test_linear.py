@@ -34,6 +34,7 @@ def test_tells_hate_from_benign_sentences_it_has_not_seen() -> None:
     assert 0.80 < linear_judge_auroc() < 1.0
 
 
+@pytest.mark.slow
 def test_is_calibrated_on_the_half_that_did_not_train_it() -> None:
     (found,) = calibrate(CalibrationSpec(toxicity="linear")).judges
     evaluated = {row["group_id"] for row in load_rows("toxigen_generation")}

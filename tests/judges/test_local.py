@@ -126,6 +126,7 @@ def test_truth_is_the_probability_of_yes_one_prompt_at_a_time(llama_judge: Path)
     assert len(set(expected)) > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 64])
 def test_truth_does_not_depend_on_the_batch(llama_judge: Path, size: int) -> None:
     whole = scores(truth_engine(llama_judge, batch_size=9), CUES)
@@ -150,6 +151,7 @@ def test_a_tokenizer_without_yes_is_refused(tiny_llama: Callable[..., Path]) -> 
         judge.truth(ANSWERS)
 
 
+@pytest.mark.slow
 def test_two_models_judge_each_its_own(llama_judge: Path, tmp_path: Path) -> None:
     other = tmp_path / "info"
     shutil.copytree(llama_judge, other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -209,9 +210,11 @@ def test_a_served_judges_identity_asks_no_server_and_has_its_address_and_form() 
     assert identity(TRUTH, "openai:m", judge_base_url=here, judge_timeout=3) == found[0]
 
 
-def test_a_local_judges_identity_is_its_content(tiny_llama: Callable[..., Path]) -> None:
+def test_a_local_judges_identity_is_its_content(
+    tiny_llama: Callable[..., Path], tmp_path: Path
+) -> None:
     """No weights are loaded: the file need not even hold any."""
-    folder = tiny_llama()
+    folder = Path(shutil.copytree(tiny_llama(), tmp_path / "judge"))
     truth, toxicity = (identity(choice, f"hf:{folder}") for choice in (TRUTH, TOXICITY))
     assert identity(TRUTH, f"hf:{folder}", judge_dtype="bfloat16") != truth
     assert identity(TOXICITY, f"hf:{folder}", judge_toxic_label="1") != toxicity

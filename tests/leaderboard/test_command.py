@@ -14,7 +14,8 @@ from support.saved_runs import save_run
 
 from lm_eval_trust import cli
 from lm_eval_trust.core.saved_runs import read_run
-from lm_eval_trust.evaluate.harness import quick_calls, task_manager
+from lm_eval_trust.evaluate.harness import task_manager
+from lm_eval_trust.evaluate.lm_eval_internals import quick_calls
 from lm_eval_trust.evaluate.rejudge import Rejudgement, judge_again
 
 VALUES = {"race": [1.0, 0.0, 1.0]}

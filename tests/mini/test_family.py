@@ -56,6 +56,7 @@ def test_a_checkpoint_that_does_not_exist(name: str, message: str) -> None:
         find_source(name)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +107,7 @@ quick_family().safe()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("member", ["mini", "mini-chat"])
 def test_a_killed_training_goes_on_to_the_same_models(
     member: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

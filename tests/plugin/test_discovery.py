@@ -19,6 +19,7 @@ def ask(environment, code: str):
     return json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_first_model_asked_for_may_be_ours_or_the_harness_s_own(installed) -> None:
     """get_model loads the built-ins only while the registry is empty; ours must not hide them."""
     for first, second in (("steered_amber", "hf"), ("hf", "amber")):
@@ -42,6 +43,7 @@ def test_every_declared_model_resolves_to_its_class() -> None:
         assert f"{found.__module__}:{found.__name__}" == target
 
 
+@pytest.mark.slow
 def test_release_that_has_read_our_entry_points_already(installed) -> None:
     """Later releases put EntryPoint objects there first; that is no collision."""
     answer = ask(

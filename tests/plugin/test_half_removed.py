@@ -24,6 +24,7 @@ def starts_clean(environment) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_each_file_may_be_missing_at_start_up(damaged) -> None:
     package = damaged.site_packages / "lm_eval_trust"
     files = [path for path in package.rglob("*") if path.suffix in {".py", ".yaml", ".typed"}]

@@ -43,6 +43,7 @@ def own_task(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_runs_our_model_on_the_caller_s_task(
     installed, dependencies: Path, tiny_llama, own_task: Path, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ def outputs() -> dict[str, subprocess.CompletedProcess[str]]:
     return ended
 
 
+@pytest.mark.slow
 def test_ls_tasks_lists_ours_beside_the_built_in_ones(outputs) -> None:
     listed = set(re.findall(r"^\|(\S+)\s*\|", outputs["ls"].stdout, re.MULTILINE))
     assert outputs["ls"].returncode == 0
@@ -52,6 +53,7 @@ def test_validate_finds_the_groups_and_the_tag(outputs) -> None:
     assert "All tasks found and valid" in outputs["validate"].stdout
 
 
+@pytest.mark.slow
 def test_simple_evaluate_runs_one_of_our_tasks(data_dir: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", SIMPLE_EVALUATE], capture_output=True, text=True, check=False

@@ -79,6 +79,7 @@ def test_a_planted_signal_shows_where_it_was_planted(folder: Path, tmp_path: Pat
     assert {"figures/probing.png", "figures/nhsic.svg", "figures/nhsic-plane.pdf"} <= files
 
 
+@pytest.mark.slow
 def test_finished_cells_are_not_computed_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +126,7 @@ def test_damaged_and_missing_sets_are_named(folder: Path, tmp_path: Path) -> Non
         analyse(tmp_path / "empty", tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_the_commands_store_and_analyse(
     tiny_llama: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,6 +43,7 @@ def amber(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         close_session()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", sorted(STUDIES.glob("amber-*.yaml")), ids=lambda path: path.stem)
 def test_a_dry_run_says_what_the_documentation_says(
     file: Path, amber: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -53,6 +54,7 @@ def test_a_dry_run_says_what_the_documentation_says(
     assert indented in (DOCS / "studies.md").read_text(encoding="utf-8"), printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", sorted(STUDIES.glob("mini-*.yaml")), ids=lambda path: path.stem)
 def test_a_study_of_the_mini_family_runs(
     file: Path, quick: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]

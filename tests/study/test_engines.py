@@ -69,6 +69,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_killed_workers_and_a_killed_driver_change_nothing(
     open_study: Open,
     write: Callable[[str], Path],

@@ -91,6 +91,7 @@ def test_a_missing_revision_is_recorded_skipped_and_tried_again(
     assert folder.skipped() == {}
 
 
+@pytest.mark.slow
 def test_faults_change_no_cell_and_only_two_checkpoints_lie_there(
     hub: Hub, open_study: Open, folder: StudyFolder, tmp_path: Path
 ) -> None:
@@ -110,6 +111,7 @@ def test_faults_change_no_cell_and_only_two_checkpoints_lie_there(
     assert not list((folder.path / "checkpoints").rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_revision_that_moves_while_the_study_runs_is_told(
     hub: Hub, open_study: Open, folder: StudyFolder
 ) -> None:

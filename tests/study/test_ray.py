@@ -33,6 +33,7 @@ def cluster() -> Iterator[Any]:
         cluster.shutdown()
 
 
+@pytest.mark.slow
 def test_a_killed_node_changes_nothing(
     cluster: Any, open_study: Callable[..., Study], text: str, folder: StudyFolder, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ def answers(samples: list[Mapping[str, Any]]) -> list[Any]:
     return list(json.loads(json.dumps(found)))
 
 
+@pytest.mark.slow
 def test_a_steered_cell_is_what_the_harness_gives(
     finished: tuple[Path, StudyFolder], open_study: Open, text: str, family: Path
 ) -> None:
@@ -179,6 +180,7 @@ def test_status_and_dry_run_tell_and_do_nothing(
     assert not new.exists()
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_is_told_and_the_rest_goes_on(
     open_study: Open, text: str, folder: StudyFolder
 ) -> None:

@@ -10,7 +10,7 @@ import lm_eval
 from lm_eval.api.instance import Instance
 from lm_eval.loggers import EvaluationTracker
 
-from lm_eval_trust.evaluate.harness import quick_calls
+from lm_eval_trust.evaluate.lm_eval_internals import quick_calls
 from support.harness import Scripted, manager
 
 

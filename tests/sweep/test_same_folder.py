@@ -99,6 +99,7 @@ def test_another_perturbation_rate(sweep: Sweep) -> None:
     pd.testing.assert_frame_equal(again, sweep("fresh", *tasks, "perturbation_rate=0.9"))
 
 
+@pytest.mark.slow
 def test_another_model(sweep: Sweep) -> None:
     tasks = ("--tasks", "trust_stereoset_mini", "--metric", "unparsed")
     first = sweep("shared", *tasks)
@@ -107,20 +108,22 @@ def test_another_model(sweep: Sweep) -> None:
     pd.testing.assert_frame_equal(again, sweep("fresh", *tasks, seed=1))
 
 
-def test_a_folder_of_an_earlier_release_is_refused(
-    tmp_path: Path, sweep: Sweep, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["answers.sqlite", "sweep.json"])
+def test_a_folder_of_another_release_is_refused(
+    name: str, tmp_path: Path, sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "answers.sqlite").touch()
+    (tmp_path / "old" / name).write_text('{"format": 0}')
     with pytest.raises(AssertionError):
         sweep("old", "--tasks", "trust_stereoset_mini")
-    assert "holds a sweep of an earlier release" in capsys.readouterr().err
+    assert "holds a sweep of another release" in capsys.readouterr().err
 
 
 def test_a_metric_that_is_not_measured_is_refused_before_anything_is_scored(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("lm_eval_trust.sweep.run.load_sweep_model", None)
-    with pytest.raises(AssertionError):
-        sweep("out", "--tasks", "trust_world_choice_mini")
-    assert "has no metric 'trust_score'; it has acc" in capsys.readouterr().err
+    for task in ("trust_world_choice_mini", "trust_general_mini"):
+        with pytest.raises(AssertionError):
+            sweep("out", "--tasks", task)
+        assert f"{task} has no metric 'trust_score'" in capsys.readouterr().err

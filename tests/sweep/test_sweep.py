@@ -66,6 +66,7 @@ def _groups(out: Path, part: str, known: list[str]) -> set[str]:
     return groups & set(known)
 
 
+@pytest.mark.slow
 def test_a_second_run_computes_nothing(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ print(json.dumps(runs))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("data_dir")
 def test_each_run_gets_its_own_prompts(tmp_path: Path) -> None:
     asked: list[tuple[dict[str, Any], dict[str, Any]]] = [

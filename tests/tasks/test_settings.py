@@ -72,6 +72,7 @@ def test_the_task_evaluates_the_rows_that_were_asked_for(given: dict[str, Any]) 
     assert task.config.metadata["data_rows"] == len(task.eval_docs)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("data_dir")
 def test_the_fingerprint_tells_data_apart() -> None:
     asked = [

@@ -34,6 +34,7 @@ def model(tiny_llama: Callable[..., Path]) -> Path:
     return tiny_llama(layers=2, max_length=2048)
 
 
+@pytest.mark.slow
 def test_suite(model: Path) -> None:
     results = run(model, ["trust_suite"], limit=2)
     scores = results["results"]
@@ -48,6 +49,7 @@ def test_suite(model: Path) -> None:
             assert isinstance(sample["resps"][0][0], str)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tasks", [["trust_extra"], ["trust_general_local"]])
 def test_further_tasks(model: Path, tasks: list[str]) -> None:
     _check(run(model, tasks, limit=2))

@@ -1,0 +1,45 @@
+"""What is changed inside lm-eval and torch while the harness is called many times.
+
+Tested with lm_eval 0.4.13 and torch 2.13.0; ``tests/evaluate/test_lm_eval_internals.py`` fails when
+a release moves one of the names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def quick_calls() -> Iterator[None]:
+    """Spare repeated calls what does not change between them.
+
+    The harness describes the machine for every results file, which takes torch seconds; it starts
+    processes to bootstrap in; and it compiles a task's templates anew for each item.
+    """
+    from lm_eval import utils
+    from torch.utils import collect_env
+
+    asked, before = collect_env.get_pretty_env_info, os.environ.get("DISABLE_MULTIPROC")
+    collect_env.get_pretty_env_info = _environment
+    os.environ["DISABLE_MULTIPROC"] = "1"
+    compiled = utils.env.from_string
+    utils.env.from_string = functools.lru_cache(maxsize=256)(compiled)
+    try:
+        yield
+    finally:
+        utils.env.from_string = compiled
+        collect_env.get_pretty_env_info = asked
+        if before is None:
+            del os.environ["DISABLE_MULTIPROC"]
+        else:
+            os.environ["DISABLE_MULTIPROC"] = before
+
+
+@functools.cache
+def _environment() -> str:
+    from torch.utils import collect_env
+
+    return str(collect_env.pretty_str(collect_env.get_env_info()))  # type: ignore[no-untyped-call]

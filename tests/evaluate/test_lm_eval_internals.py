@@ -1,0 +1,33 @@
+"""What is changed inside lm-eval and torch is there, is used, and is put back."""
+
+from __future__ import annotations
+
+import inspect
+import os
+
+import lm_eval.loggers.utils
+from lm_eval import evaluator, utils
+from torch.utils import collect_env
+
+from lm_eval_trust.evaluate.lm_eval_internals import quick_calls
+
+
+def test_the_names_are_where_they_were() -> None:
+    moved = "lm_eval or torch has moved this; adapt evaluate/lm_eval_internals.py"
+    assert callable(getattr(utils.env, "from_string", None)), moved
+    assert callable(getattr(collect_env, "get_pretty_env_info", None)), moved
+    source = inspect.getsource(lm_eval.loggers.utils)
+    assert "get_pretty_env_info" in source, moved
+    assert "from_string" in inspect.getsource(utils.apply_template), moved
+    assert "DISABLE_MULTIPROC" in inspect.getsource(lm_eval.api.metrics), moved
+    assert "samples" in inspect.signature(evaluator.simple_evaluate).parameters, moved
+
+
+def test_templates_are_compiled_once_and_everything_is_put_back() -> None:
+    before = utils.env.from_string, collect_env.get_pretty_env_info
+    with quick_calls():
+        assert os.environ["DISABLE_MULTIPROC"] == "1"
+        assert utils.env.from_string("{{a}}") is utils.env.from_string("{{a}}")
+        assert utils.apply_template("{{a}}!", {"a": "yes"}) == "yes!"
+    assert (utils.env.from_string, collect_env.get_pretty_env_info) == before
+    assert "DISABLE_MULTIPROC" not in os.environ
