@@ -10,7 +10,7 @@ from support.models import build_llama
 from transformers import GenerationConfig, LlamaForCausalLM
 
 from lm_eval_trust.models.transformers_internals import CACHE
-from lm_eval_trust.steering.actions import ACTIONS
+from lm_eval_trust.steering.actions import ACTIONS, Action, Direction
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan as Plan
 from lm_eval_trust.steering.plan import SteeringStep as Step
@@ -79,6 +79,39 @@ def test_logits_are_those_of_each_plan_alone(
     for i, plan in enumerate(PLANS):
         alone = one_by_one(model, plan, tokens, mask)[:, END:]
         torch.testing.assert_close(logits[i::number], alone, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_an_action_of_another_package_gives_what_its_hooks_give(
+    model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch, positions: str
+) -> None:
+    """Its difference depends on the state and on the target, and is no constant."""
+
+    def bent(states: torch.Tensor, direction: Direction) -> torch.Tensor:
+        assert direction.target is not None
+        along = states @ direction.unit
+        return torch.tanh(direction.target - along)[..., None] * direction.vector - states / 4
+
+    entry = Action(bent, "a bent way towards the target", needs_target=True)
+    monkeypatch.setitem(ACTIONS._entries, "bend", entry)  # type: ignore[attr-defined]
+    vector = step(1, 0.0, positions).vector
+    plans = [
+        Plan(),
+        Plan((Step(1, vector, 1.0, "bend", positions, 1.5),)),
+        Plan((Step(1, vector, -0.5, "bend", positions, -3.0),)),
+        Plan((step(0, 1.0, "generated"), Step(2, vector, 1.0, "bend", positions, 1.5))),
+    ]
+    tokens, mask = rows()
+    shared = BatchedForward(model, plans, prompts=3, prompt_end=END)
+    with torch.no_grad():
+        parts = (t.repeat_interleave(len(plans), dim=0) for t in (tokens, mask))
+        output = shared.read(*parts, keep=COLUMNS - END)
+    logits = output.logits[output.row_of]
+    unsteered = one_by_one(model, Plan(), tokens, mask)[:, END:]
+    for i, plan in enumerate(plans):
+        alone = one_by_one(model, plan, tokens, mask)[:, END:]
+        assert i == 0 or not torch.allclose(alone, unsteered, atol=1e-3)
+        torch.testing.assert_close(logits[i :: len(plans)], alone, rtol=1e-9, atol=1e-9)
 
 
 def test_what_configurations_have_in_common_runs_once(model: LlamaForCausalLM) -> None:
