@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from datasets import Dataset, DatasetDict
-from lm_eval.api.filter import Filter, FilterEnsemble
+from lm_eval.api.filter import Filter
 
 from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.core.saved_runs import SAVED_ROWS
@@ -15,8 +15,8 @@ from lm_eval_trust.judges.calibration_store import stored_calibration
 from lm_eval_trust.judges.interface import Described, judge_fingerprint
 from lm_eval_trust.judges.registry import JudgeChoice
 from lm_eval_trust.judges.unjudged import save_unjudged
-from lm_eval_trust.tasks.settings import RowSettings
-from lm_eval_trust.tasks.trust_task import TrustTask
+from lm_eval_trust.tasks.lm_eval_internals import set_filter
+from lm_eval_trust.tasks.trust_task import RowSettings, TrustTask
 
 #: What is logged of one answer: its cleaned text, the verdicts on it, and whose they are.
 Judged = dict[str, Any]
@@ -44,7 +44,7 @@ class JudgedTask(TrustTask):
 
         Raises:
             InputError: The chosen judge is not available.
-            ExternalError: Its files or its server are not to be had.
+            ExternalError: Its files or its server are unavailable.
         """
         self._again = False
         super().__init__(config)
@@ -52,7 +52,7 @@ class JudgedTask(TrustTask):
         self.judge = self.judges.resolve(metadata, split_seed=self.settings.split_seed)
         self.judge_fingerprint = judge_fingerprint(self.judge)
         metadata.update(self._judge_record())
-        self._filters = [FilterEnsemble("none", [lambda: JudgeFilter(self._judge_or_save)])]
+        set_filter(self, lambda: JudgeFilter(self._judge_or_save))
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Load the rows; those of a saved run, where the metadata holds them."""

@@ -9,17 +9,137 @@ arguments of :class:`Breakdown`) and any data setting that the task fixes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from datasets import Dataset, DatasetDict
 from lm_eval.api.task import ConfigurableTask
 
+from lm_eval_trust.benchmarks.benchmark import OFFICIAL
 from lm_eval_trust.benchmarks.load import load_rows
+from lm_eval_trust.benchmarks.registry import DATA_SOURCES
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import content_id, fingerprint
-from lm_eval_trust.tasks.breakdown import Breakdown
+from lm_eval_trust.tasks.lm_eval_internals import add_metric, has_metric
 from lm_eval_trust.tasks.metrics import mean_of_category
-from lm_eval_trust.tasks.settings import RowSettings
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Which metric is broken down, and by what.
+
+    Attributes:
+        metric: The task's metric, e.g. ``acc``.
+        by: The rows' field with the sub-category, or the list of those that a row belongs to.
+    """
+
+    metric: str
+    by: str = "category"
+
+    def metrics(self, docs: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Return the names of the metrics that these rows have, sorted."""
+        return sorted({name for doc in docs for name in self._of(doc)})
+
+    def scores(
+        self, doc: Mapping[str, Any], value: float | None, metrics: Iterable[str]
+    ) -> dict[str, float | None]:
+        """Return ``value`` for the metrics of a row's own sub-categories, ``None`` for others.
+
+        Every row carries all metrics, so that they have as many values as there are rows, on every
+        rank of a distributed run.
+        """
+        own = self._of(doc)
+        return {name: value if name in own else None for name in metrics}
+
+    def _of(self, doc: Mapping[str, Any]) -> set[str]:
+        categories = doc[self.by] if isinstance(doc[self.by], list) else [doc[self.by]]
+        return {f"{self.metric}_{slug(category)}" for category in categories if category}
+
+
+def slug(category: str) -> str:
+    """Return a sub-category as part of a metric's name, e.g. ``native_american``."""
+    return re.sub(r"[^a-z0-9]+", "_", category.casefold()).strip("_")
+
+
+@dataclass(frozen=True)
+class RowSettings:
+    """Everything that decides which rows a task has, as :func:`load_rows` takes it.
+
+    Attributes:
+        form: Form of the rows, e.g. ``truthfulqa_generation``.
+        data_source: ``official`` or ``tracingllm``; ``mini`` only where the task fixes it.
+        split: ``grouped`` or ``random`` for the test half, ``full`` for all rows.
+        split_seed: Seed of the partition.
+        part: ``test``, or ``validation`` for choosing what is then reported on the test half.
+        data_seed: Seed of what is drawn while making rows (candidates, perturbed letters).
+        perturbation_rate: Share of letters whose case is flipped, 0 to 1.
+    """
+
+    form: str
+    data_source: str = "official"
+    split: str = "grouped"
+    split_seed: int = 0
+    part: str = "test"
+    data_seed: int = 0
+    perturbation_rate: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("data_source", "split", "part"):
+            _check_text(name, getattr(self, name))
+        for name in ("split_seed", "data_seed"):
+            _check_seed(name, getattr(self, name))
+        _check_rate(self.perturbation_rate)
+
+    @classmethod
+    def from_task(cls, of_task: Mapping[str, Any], metadata: Mapping[str, Any]) -> RowSettings:
+        """Combine what the task fixes with what the user asked for.
+
+        Args:
+            of_task: The task's ``dataset_kwargs``; what it names cannot be changed from outside.
+            metadata: The task's metadata, into which the harness has merged ``--metadata``.
+
+        Raises:
+            InputError: A value is not allowed.
+        """
+        names = [field.name for field in fields(cls)]
+        source = metadata.get("data_source", OFFICIAL)
+        known = isinstance(source, str) and source in DATA_SOURCES
+        if "data_source" not in of_task and known and DATA_SOURCES[source].tasks_of_its_own:
+            raise InputError(
+                f"data_source={source} is {DATA_SOURCES[source].summary}, which has tasks of its "
+                f"own: run trust_suite_{source} instead."
+            )
+        asked = {**metadata, **of_task}
+        return cls(**{name: asked[name] for name in names if name in asked})
+
+    def load_arguments(self) -> dict[str, Any]:
+        """Return the settings beside ``form``, as ``load_rows`` takes them."""
+        return {name: value for name, value in asdict(self).items() if name != "form"}
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise InputError(
+            f"{name} is {value!r}, but a name is needed; give it as --metadata {name}=NAME."
+        )
+
+
+def _check_seed(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InputError(
+            f"{name} is {value!r}, but a whole number of at least 0 is needed; "
+            f"give it as --metadata {name}=1."
+        )
+
+
+def _check_rate(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InputError(
+            f"perturbation_rate is {value!r}, but a share from 0 to 1 is needed; "
+            f"give it as --metadata perturbation_rate=0.1."
+        )
 
 
 class TrustTask(ConfigurableTask):  # type: ignore[misc]
@@ -89,8 +209,8 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
     def process_results(self, doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """Score one row, its sub-categories included."""
         scores: dict[str, Any] = super().process_results(doc, results)
-        if self.breakdown is None or self.breakdown.metric not in self._metric_fn_list:
-            return scores  # no breakdown, or --predict_only has taken the metrics away
+        if self.breakdown is None or not has_metric(self, self.breakdown.metric):
+            return scores
         value = scores.get(self.breakdown.metric)
         return scores | self.breakdown.scores(doc, value, self._category_metrics)
 
@@ -99,6 +219,5 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
             return []
         metrics = self.breakdown.metrics(self.dataset["test"])
         for name in metrics:
-            self._aggregation_list[name] = mean_of_category
-            self._higher_is_better[name] = self._higher_is_better[self.breakdown.metric]
+            add_metric(self, name, mean_of_category, like=self.breakdown.metric)
         return metrics

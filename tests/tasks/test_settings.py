@@ -9,7 +9,7 @@ from support.harness import manager
 
 from lm_eval_trust.benchmarks.load import load_rows
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.tasks.settings import RowSettings
+from lm_eval_trust.tasks.trust_task import RowSettings
 
 
 def test_the_task_wins_over_the_user_over_defaults() -> None:
