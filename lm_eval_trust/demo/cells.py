@@ -12,8 +12,9 @@ from lm_eval_trust.benchmarks.benchmark import Dimension
 from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL, find_dimension
 from lm_eval_trust.evaluate.evaluator import EvaluationSpec, Evaluator, Outcome, evaluate
 from lm_eval_trust.evaluate.tasks import TaskIndex
-from lm_eval_trust.mini.members import CHAT, MIDDLE_LAYER, SAFE
+from lm_eval_trust.mini.members import BASE, CHAT, MIDDLE_LAYER, SAFE
 from lm_eval_trust.models.adapters import find_adapter
+from lm_eval_trust.models.proxy_parts import find_part
 from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import STEERING_KEYS, SteeringSpec
@@ -100,12 +101,15 @@ class CellEvaluator:
 def _model(cell: Cell) -> dict[str, Any]:
     """Return the identity of a cell's model, without its steering."""
     found: dict[str, Any] = {"wrapper": cell.model}
-    for name, value in cell.arguments.items():
+    experts = {"expert": CHAT, "antiexpert": BASE} if cell.model == "proxy_amber" else {}
+    for name, value in (experts | dict(cell.arguments)).items():
         if name == "adapter":
             found[name] = find_adapter(str(value)).identity
-        elif name in ("pretrained", "expert", "antiexpert"):
+        elif name == "pretrained":
             found[name] = find_source(str(value)).identity.text
-        elif name not in STEERING_KEYS:
+        elif name in ("expert", "antiexpert"):
+            found[name] = find_part(str(value)).identity
+        elif name not in STEERING_KEYS and name != "proxy_record":
             found[name] = value
     return found
 

@@ -1,4 +1,4 @@
-"""What is changed inside lm-eval and torch while the harness is called many times.
+"""What is used or changed inside lm-eval and torch by evaluations and sweeps.
 
 Tested with lm_eval 0.4.13 and torch 2.13.0; ``tests/evaluate/test_lm_eval_internals.py`` fails when
 a release moves one of the names.
@@ -10,6 +10,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -36,6 +37,16 @@ def quick_calls() -> Iterator[None]:
             del os.environ["DISABLE_MULTIPROC"]
         else:
             os.environ["DISABLE_MULTIPROC"] = before
+
+
+def rows_with_stop_sequence(criterion: Any) -> list[bool] | None:
+    """Return which rows hold a stop sequence of the harness; ``None`` for another criterion."""
+    from lm_eval.models.utils_hf import MultiTokenEOSCriteria
+
+    if not isinstance(criterion, MultiTokenEOSCriteria):
+        return None
+    rows: list[bool] = criterion.done_tracker
+    return rows
 
 
 @functools.cache

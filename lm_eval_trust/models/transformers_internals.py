@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
-from transformers import GenerationMixin, PreTrainedModel
-from transformers.cache_utils import Cache
+import torch
+from torch import nn
+from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from lm_eval_trust.core.errors import InputError
@@ -21,6 +25,8 @@ _NAMES = ("cache", "past_key_values")
 #: return. Older ones take ``cache`` in silence and ignore it, newer ones will no longer know
 #: ``past_key_values``.
 CACHE = next(name for name in _NAMES if name in {f.name for f in fields(CausalLMOutputWithPast)})
+#: Columns that keys and values have room for when they are moved to a larger place.
+_SPARE_COLUMNS = 16
 
 
 class JoinedCache(Cache):  # type: ignore[misc]
@@ -80,3 +86,154 @@ class JoiningGeneration(GenerationMixin):  # type: ignore[misc]
                 return
             made.append(of_model[CACHE])
         model_kwargs[CACHE] = JoinedCache(made)
+
+
+class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of one block with room for some more columns, which then cost no copy."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append columns; return all, shape (rows, heads, columns, width)."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._room = (key_states[:, :, :0], value_states[:, :, :0])
+        before, after = self._length(), self._length() + key_states.shape[-2]
+        if after > self._room[0].shape[-2]:
+            self._room = (
+                _enlarged(self._room[0], before, after),
+                _enlarged(self._room[1], before, after),
+            )
+        for room, states in zip(self._room, (key_states, value_states), strict=True):
+            room[:, :, before:after] = states
+        self._show(after)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep these rows, in this order."""
+        length = self._length()
+        self._room = (self._room[0][indices], self._room[1][indices])
+        self._show(length)
+
+    def _length(self) -> int:
+        return int(self.keys.shape[-2]) if self.keys.numel() else 0
+
+    def _show(self, columns: int) -> None:
+        self.keys, self.values = (room[:, :, :columns] for room in self._room)
+
+
+def _enlarged(room: torch.Tensor, filled: int, needed: int) -> torch.Tensor:
+    rows, heads, _, width = room.shape
+    larger = room.new_empty((rows, heads, needed + _SPARE_COLUMNS, width))
+    larger[:, :, :filled] = room[:, :, :filled]
+    return larger
+
+
+class StageCache(DynamicCache):  # type: ignore[misc]
+    """Keys and values of the blocks of one stage; the blocks before it leave their layers empty.
+
+    Args:
+        first: First block of the stage, whose layer tells the length.
+    """
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self.layer_class_to_replicate = PreallocatedLayer
+        self._first = first
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return how many positions the stage has seen."""
+        if self._first >= len(self.layers):
+            return 0
+        length: int = super().get_seq_length(self._first)
+        return length
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        """Return length and offset of the keys; the decoder asks before its first block."""
+        return self.get_seq_length() + query_length, 0
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keep these rows, in this order; a row may occur several times."""
+        for layer in self.layers:
+            if layer.is_initialized:
+                layer.batch_select_indices(rows)
+
+
+class LentModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+    """A model that ``generate`` prepares the decoding of, while another one does the reading.
+
+    Args:
+        model: The model that reads.
+    """
+
+    config_class = None
+    base_model_prefix = "model"
+    # What attention and experts are computed by is up to the model that reads.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        return True
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__(copy.deepcopy(model.config))
+        # Not a sub-module: the weights belong to the model that lends them.
+        self._lent = (model,)
+        self.generation_config = copy.deepcopy(model.generation_config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tokens go."""
+        device: torch.device = self._lent[0].device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the model that reads."""
+        dtype: torch.dtype = self._lent[0].dtype
+        return dtype
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return those of the model that reads."""
+        embeddings: nn.Module = self._lent[0].get_input_embeddings()
+        return embeddings
+
+    def tie_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: there are no weights here."""
+
+
+def padding_token(config: GenerationConfig) -> torch.Tensor | None:
+    """Return the padding token that ``generate`` has prepared, or ``None`` without one."""
+    token: torch.Tensor | None = config._pad_token_tensor
+    return token
+
+
+def keeps_state(model: nn.Module) -> bool:
+    """Tell whether a model keeps a recurrent state, in all or some blocks, beside or without keys.
+
+    Such a state cannot be cut to a length, nor shared by what goes on differently.
+    """
+    return bool(getattr(model, "_is_stateful", False))
+
+
+@contextmanager
+def replaced_forwards(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Let modules compute something else; their hooks are called all the same.
+
+    Args:
+        forwards: Module → what takes the place of its ``forward``.
+    """
+    before = [(module, vars(module).get("forward")) for module in forwards]
+    for module, forward in forwards.items():
+        module.forward = forward
+    try:
+        yield
+    finally:
+        for module, own in before:
+            if own is None:
+                del module.forward
+            else:
+                module.forward = own

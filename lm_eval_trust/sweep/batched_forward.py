@@ -18,10 +18,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from lm_eval_trust.models.decoder_blocks import decoder_blocks, decoder_of, hidden_size
-from lm_eval_trust.models.transformers_internals import CACHE
+from lm_eval_trust.models.transformers_internals import CACHE, StageCache, replaced_forwards
 from lm_eval_trust.steering.actions import Direction
 from lm_eval_trust.steering.hooks import steer
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
@@ -32,79 +31,6 @@ _PADDED = -1
 _COPY_BELOW = 0.75
 #: Stands for all tokens of a row that has ended.
 _ENDED = -2
-#: Columns that keys and values have room for when they are moved to a larger place.
-_SPARE_COLUMNS = 16
-
-
-class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of one block with room for some more columns, which then cost no copy."""
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append columns; return all, shape (rows, heads, columns, width)."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self._room = (key_states[:, :, :0], value_states[:, :, :0])
-        before, after = self._length(), self._length() + key_states.shape[-2]
-        if after > self._room[0].shape[-2]:
-            self._room = (
-                _enlarged(self._room[0], before, after),
-                _enlarged(self._room[1], before, after),
-            )
-        for room, states in zip(self._room, (key_states, value_states), strict=True):
-            room[:, :, before:after] = states
-        self._show(after)
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep these rows, in this order."""
-        length = self._length()
-        self._room = (self._room[0][indices], self._room[1][indices])
-        self._show(length)
-
-    def _length(self) -> int:
-        return int(self.keys.shape[-2]) if self.keys.numel() else 0
-
-    def _show(self, columns: int) -> None:
-        self.keys, self.values = (room[:, :, :columns] for room in self._room)
-
-
-def _enlarged(room: torch.Tensor, filled: int, needed: int) -> torch.Tensor:
-    rows, heads, _, width = room.shape
-    larger = room.new_empty((rows, heads, needed + _SPARE_COLUMNS, width))
-    larger[:, :, :filled] = room[:, :, :filled]
-    return larger
-
-
-class StageCache(DynamicCache):  # type: ignore[misc]
-    """Keys and values of the blocks of one stage; the blocks before it leave their layers empty.
-
-    Args:
-        first: First block of the stage, whose layer tells the length.
-    """
-
-    def __init__(self, first: int) -> None:
-        super().__init__()
-        self.layer_class_to_replicate = PreallocatedLayer
-        self._first = first
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return how many positions the stage has seen."""
-        if self._first >= len(self.layers):
-            return 0
-        length: int = super().get_seq_length(self._first)
-        return length
-
-    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
-        """Return length and offset of the keys; the decoder asks before its first block."""
-        return self.get_seq_length() + query_length, 0
-
-    def select(self, rows: torch.Tensor) -> None:
-        """Keep these rows, in this order; a row may occur several times."""
-        for layer in self.layers:
-            if layer.is_initialized:
-                layer.batch_select_indices(rows)
 
 
 @dataclass
@@ -308,31 +234,22 @@ class BatchedForward:
     def _only(self, stage: _Stage, hidden: torch.Tensor | None) -> Iterator[list[torch.Tensor]]:
         """Let the model run a stage's blocks only, on ``hidden``; yield what the last one gives."""
         captured: list[torch.Tensor] = []
-        replaced: list[tuple[nn.Module, bool, Any]] = []
-
-        def replace(block: nn.Module, forward: Callable[..., Any]) -> None:
-            replaced.append((block, "forward" in vars(block), block.forward))
-            block.forward = forward
-
+        forwards: dict[nn.Module, Callable[..., torch.Tensor]] = {}
         for number, block in enumerate(self._blocks):
             if number == stage.first - 1:
                 assert hidden is not None
-                replace(block, _returning(hidden))
+                forwards[block] = _returning(hidden)
             elif not stage.first <= number <= stage.last:
-                replace(block, _passing)
+                forwards[block] = _passing
         hook = None
         if stage.first <= stage.last < len(self._blocks):
             hook = self._blocks[stage.last].register_forward_hook(_capturing(captured, self._model))
         try:
-            yield captured
+            with replaced_forwards(forwards):
+                yield captured
         finally:
             if hook is not None:
                 hook.remove()
-            for block, own, forward in replaced:
-                if own:
-                    block.forward = forward
-                else:
-                    del block.forward
 
 
 def _passing(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
-from lm_eval.models.utils_hf import MultiTokenEOSCriteria
-from torch import nn
 from transformers import (
     GenerationConfig,
-    GenerationMixin,
     LogitsProcessorList,
-    PreTrainedModel,
     StoppingCriteriaList,
 )
 from transformers.cache_utils import Cache
 
-from lm_eval_trust.models.transformers_internals import CACHE
+from lm_eval_trust.evaluate.lm_eval_internals import rows_with_stop_sequence
+from lm_eval_trust.models.transformers_internals import CACHE, LentModel, padding_token
 from lm_eval_trust.sweep.batched_forward import BatchedForward
 
 
@@ -37,50 +33,12 @@ class BatchedCache(Cache):  # type: ignore[misc]
         return self.shared.length
 
 
-class BatchedCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class BatchedCausalLM(LentModel):
     """A causal model whose rows are prompts times steering configurations.
 
     Args:
         model: The model that reads.
     """
-
-    config_class = None
-    base_model_prefix = "model"
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-
-    @classmethod
-    def _can_set_experts_implementation(cls) -> bool:
-        """The experts are those of the model that reads."""
-        return True
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__(copy.deepcopy(model.config))
-        # Not a sub-module: the weights belong to the model that lends them.
-        self._lent = (model,)
-        self.generation_config = copy.deepcopy(model.generation_config)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tokens go."""
-        device: torch.device = self._lent[0].device
-        return device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the model that reads."""
-        dtype: torch.dtype = self._lent[0].dtype
-        return dtype
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return those of the model that reads."""
-        embeddings: nn.Module = self._lent[0].get_input_embeddings()
-        return embeddings
-
-    def tie_weights(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: there are no weights here."""
 
     def forward(
         self,
@@ -119,7 +77,7 @@ def decode_greedily(
         Prompts and new tokens, shape (rows, columns and new ones).
     """
     shared: BatchedForward = settings[CACHE].shared
-    padding = generation_config._pad_token_tensor
+    padding = padding_token(generation_config)
     ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
     given = settings.get("attention_mask")
     tokens, mask = input_ids, torch.ones_like(input_ids) if given is None else given
@@ -145,6 +103,7 @@ def _stopped(criteria: StoppingCriteriaList, ended: torch.Tensor) -> torch.Tenso
     """Return which rows hold a stop sequence of the harness, which cuts what comes after."""
     found = torch.zeros_like(ended)
     for criterion in criteria:
-        if isinstance(criterion, MultiTokenEOSCriteria):
-            found |= torch.tensor(criterion.done_tracker, device=ended.device)
+        rows = rows_with_stop_sequence(criterion)
+        if rows is not None:
+            found |= torch.tensor(rows, device=ended.device)
     return found

@@ -95,9 +95,12 @@ def _check_metric(index: TaskIndex, settings: SweepSettings) -> None:
     for part in (VALIDATION, TEST):
         for name in settings.tasks:
             loaded = index.load([name], limit=settings.limit, part=part)
-            known = set.intersection(*(set(task.aggregation()) for task in loaded.tasks.values()))
-            if settings.metric not in known:
-                raise InputError(
-                    f"{name} has no metric {settings.metric!r}; it has "
-                    f"{', '.join(sorted(known))}. Name one of them by --metric."
-                )
+            for member, task in loaded.tasks.items():
+                known = task.aggregation()
+                if settings.metric not in known:
+                    whose = "it" if member == name else member
+                    raise InputError(
+                        f"{name} has no metric {settings.metric!r}; {whose} has "
+                        f"{', '.join(sorted(known))}. Name one that all of its tasks have by "
+                        f"--metric."
+                    )

@@ -25,7 +25,7 @@ from lm_eval_trust.model_wrappers.amber import Amber
 from lm_eval_trust.model_wrappers.prompt_ends import TokenRequest, model_input, prompt_ends_of
 from lm_eval_trust.model_wrappers.tuned import FinetunedAmber, LoraAmber
 from lm_eval_trust.models.decoder_blocks import text_config
-from lm_eval_trust.models.transformers_internals import CACHE
+from lm_eval_trust.models.transformers_internals import CACHE, keeps_state
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.sweep.batched_forward import BatchedForward
 from lm_eval_trust.sweep.generation import BatchedCache, BatchedCausalLM, decode_greedily
@@ -257,7 +257,7 @@ def load_sweep_model(model: str, arguments: Mapping[str, Any]) -> SweepLM:
         raise unknown_name("model to sweep", model, MODELS)
     kind = type(f"Sweep{MODELS[model].__name__}", (SweepLM, MODELS[model]), {})
     loaded: SweepLM = kind(**arguments)
-    if getattr(loaded.model, "_is_stateful", False):
+    if keeps_state(loaded.model):
         raise InputError(
             f"{type(loaded.model).__name__} keeps a state instead of keys and values, which the "
             f"configurations of a sweep cannot share. Evaluate them one by one: lm_eval --model "

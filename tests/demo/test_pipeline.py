@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -148,6 +150,19 @@ def test_every_argument_of_a_cell_counts(tmp_path: Path) -> None:
         arguments = {"pretrained": "mini", "expert": "mini-chat", "proxy_alpha": alpha}
         evaluator(tmp_path).run(Cell("moved", "proxy_amber", arguments, CELL.tasks))
     assert len(list((tmp_path / "evaluations").glob("moved-*.json"))) == 2
+
+
+def test_an_adapter_as_an_expert_is_known_by_its_content(
+    tmp_path: Path, random_adapter: Callable[[Path], Path], tiny_llama: Callable[..., Path]
+) -> None:
+    adapter = random_adapter(tiny_llama())
+    arguments = {"pretrained": "mini", "expert": str(adapter)}
+    known = cells._model(Cell("moved", "proxy_amber", arguments, CELL.tasks))
+    copy = shutil.copytree(adapter, tmp_path / "elsewhere")
+    moved = {**arguments, "expert": str(copy), "proxy_record": str(tmp_path / "moved.jsonl")}
+    assert cells._model(Cell("moved", "proxy_amber", moved, CELL.tasks)) == known
+    plain = cells._model(Cell("moved", "proxy_amber", {"pretrained": "mini"}, CELL.tasks))
+    assert plain["expert"] != known["expert"] and plain["antiexpert"] == known["antiexpert"]
 
 
 _RUN = """

@@ -6,10 +6,14 @@ import inspect
 import os
 
 import lm_eval.loggers.utils
+import torch
 from lm_eval import evaluator, utils
+from lm_eval.models.utils_hf import stop_sequences_criteria
+from support.models import build_tokenizer
 from torch.utils import collect_env
+from transformers import StoppingCriteria
 
-from lm_eval_trust.evaluate.lm_eval_internals import quick_calls
+from lm_eval_trust.evaluate.lm_eval_internals import quick_calls, rows_with_stop_sequence
 
 
 def test_the_names_are_where_they_were() -> None:
@@ -31,3 +35,12 @@ def test_templates_are_compiled_once_and_everything_is_put_back() -> None:
         assert utils.apply_template("{{a}}!", {"a": "yes"}) == "yes!"
     assert (utils.env.from_string, collect_env.get_pretty_env_info) == before
     assert "DISABLE_MULTIPROC" not in os.environ
+
+
+def test_the_harness_says_which_rows_hold_a_stop_sequence() -> None:
+    tokenizer = build_tokenizer()
+    (criterion,) = stop_sequences_criteria(tokenizer, ["!?"], 1, 2)
+    assert hasattr(criterion, "done_tracker"), "lm_eval has moved MultiTokenEOSCriteria's rows"
+    criterion(torch.tensor([tokenizer.encode(text) for text in ("say!?", "say!!")]), None)
+    assert rows_with_stop_sequence(criterion) == [True, False]
+    assert rows_with_stop_sequence(StoppingCriteria()) is None

@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import inspect
 from importlib.metadata import version
+from typing import Any
 
 import pytest
 import torch
 from support.models import build_llama
-from transformers import GenerationMixin
-from transformers.cache_utils import Cache, DynamicCache
+from torch import nn
+from transformers import GenerationMixin, MambaForCausalLM, PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.models.transformers_internals import CACHE, JoinedCache
+from lm_eval_trust.models.transformers_internals import (
+    CACHE,
+    JoinedCache,
+    LentModel,
+    PreallocatedLayer,
+    StageCache,
+    keeps_state,
+    padding_token,
+    replaced_forwards,
+)
 
 MOVED = f"transformers {version('transformers')} has moved this; see models/transformers_internals"
 
@@ -49,3 +60,78 @@ def test_another_cache_is_no_joined_one() -> None:
         JoinedCache.require(cache)
     joined = JoinedCache([cache, cache])
     assert JoinedCache.require(joined) is joined
+
+
+def test_a_layer_of_a_cache_has_what_the_preallocated_one_uses() -> None:
+    for name in ("lazy_initialization", "update", "batch_select_indices", "get_seq_length"):
+        assert callable(getattr(DynamicLayer, name, None)), f"{MOVED}: DynamicLayer.{name}"
+    assert hasattr(DynamicCache(), "layer_class_to_replicate"), MOVED
+    assert hasattr(DynamicLayer(), "is_initialized"), MOVED
+
+
+@torch.no_grad()
+def test_the_cache_of_a_stage_is_used_and_keeps_rows() -> None:
+    model, tokens = build_llama(), torch.arange(5, 50).reshape(3, 15)
+    cache = StageCache(0)
+    model(input_ids=tokens[:, :6], use_cache=True, **{CACHE: cache})
+    assert isinstance(cache.layers[0], PreallocatedLayer), MOVED
+    cache.select(torch.tensor([2, 0]))
+    found = model(input_ids=tokens[[2, 0], 6:], use_cache=True, **{CACHE: cache}).logits
+    assert cache.get_seq_length() == tokens.shape[1], MOVED
+    torch.testing.assert_close(found, model(input_ids=tokens[[2, 0]]).logits[:, 6:])
+
+
+def test_generation_hands_its_padding_token_to_decoding() -> None:
+    found: list[torch.Tensor | None] = []
+
+    def decode(model: Any, input_ids: torch.Tensor, **settings: Any) -> torch.Tensor:
+        config = settings["generation_config"]
+        assert hasattr(config, "_pad_token_tensor"), MOVED
+        found.append(padding_token(config))
+        return input_ids
+
+    tokens = torch.tensor([[5, 6]])
+    build_llama().generate(tokens, custom_generate=decode, pad_token_id=7, max_new_tokens=1)
+    assert [int(token) for token in found if token is not None] == [7], MOVED
+
+
+def test_what_a_lent_model_answers_for_is_still_asked() -> None:
+    for name in (
+        "_supports_sdpa",
+        "_supports_flash_attn",
+        "_supports_flex_attn",
+        "_supports_attention_backend",
+        "_can_set_experts_implementation",
+    ):
+        assert hasattr(PreTrainedModel, name), f"{MOVED}: PreTrainedModel.{name}"
+    reader = build_llama()
+    lent = LentModel(reader)
+    assert not list(lent.parameters()) and lent.dtype == reader.dtype
+    assert lent.can_generate(), MOVED
+
+
+def test_recurrent_models_say_that_they_keep_a_state() -> None:
+    assert MambaForCausalLM._is_stateful, MOVED
+    assert not keeps_state(build_llama())
+
+
+@torch.no_grad()
+def test_replaced_blocks_are_called_with_their_hooks_and_put_back() -> None:
+    model, tokens, hooked = build_llama(), torch.tensor([[5, 6, 7]]), []
+    before = model(input_ids=tokens).logits
+    first, second = model.model.layers[0], model.model.layers[1]
+    own = second.forward
+    second.forward = own
+    first.register_forward_hook(lambda module, args, output: hooked.append(output.clone()))
+
+    def passing(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return hidden_states
+
+    replaced: dict[nn.Module, Any] = {first: passing, second: passing}
+    with replaced_forwards(replaced):
+        changed = model(input_ids=tokens).logits
+    # The blocks are called with hidden states first, and give back nothing but these.
+    assert torch.equal(hooked[0], model.get_input_embeddings()(tokens)), MOVED
+    assert not torch.allclose(changed, before)
+    assert "forward" not in vars(first) and vars(second)["forward"] is own
+    assert torch.equal(model(input_ids=tokens).logits, before)

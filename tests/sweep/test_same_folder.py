@@ -123,7 +123,10 @@ def test_a_metric_that_is_not_measured_is_refused_before_anything_is_scored(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("lm_eval_trust.sweep.run.load_sweep_model", None)
-    for task in ("trust_world_choice_mini", "trust_general_mini"):
+    for task, lacking in (
+        ("trust_world_choice_mini", "it has acc"),
+        ("trust_general_mini", "trust_world_text_mini has word_perplexity"),
+    ):
         with pytest.raises(AssertionError):
             sweep("out", "--tasks", task)
-        assert f"{task} has no metric 'trust_score'" in capsys.readouterr().err
+        assert f"{task} has no metric 'trust_score'; {lacking}" in capsys.readouterr().err
