@@ -1,7 +1,8 @@
-"""What is used of transformers beside its public interface; tested with releases 5.15 to 5.24,
-and what only sweeps use (caches of stages, lent models, replaced blocks) with 5.24.0.
+"""What is used of transformers beside its public interface.
 
-``tests/models/test_transformers_internals.py`` fails when a release moves any of it.
+Tested with releases 5.15 to 5.24; what only sweeps use (caches of stages, lent models, replaced
+blocks) with 5.24.0. ``tests/models/test_transformers_internals.py`` fails when a release moves any
+of it.
 """
 
 from __future__ import annotations
