@@ -13,7 +13,7 @@ from lm_eval_trust.core.storage import folder_lock, read_kept, write_kept
 from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.evaluate.evaluator import software
 from lm_eval_trust.evaluate.harness import check_tasks
-from lm_eval_trust.evaluate.tasks import TaskIndex
+from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
 from lm_eval_trust.sweep.grid import Grid, SweepSettings
 from lm_eval_trust.sweep.report import summary, test_rows, write_report
 from lm_eval_trust.sweep.search import TEST, VALIDATION, Found, Search, SweepEvaluator
@@ -90,7 +90,7 @@ def _check_metric(index: TaskIndex, settings: SweepSettings) -> None:
     """Raise before anything is scored if the metric of the choice is not measured.
 
     Raises:
-        InputError: A task has no such metric.
+        InputError: A task has no such metric, or a group does not aggregate it.
     """
     for part in (VALIDATION, TEST):
         for name in settings.tasks:
@@ -104,3 +104,14 @@ def _check_metric(index: TaskIndex, settings: SweepSettings) -> None:
                         f"{', '.join(sorted(known))}. Name one that all of its tasks have by "
                         f"--metric."
                     )
+            if name not in loaded.tasks and settings.metric not in _aggregated(loaded, name):
+                raise InputError(
+                    f"{name} has no {settings.metric!r} of its own, since it does not aggregate "
+                    f"its tasks'. Name the tasks instead: --tasks {','.join(loaded.tasks)}."
+                )
+
+
+def _aggregated(loaded: TaskSet, name: str) -> set[str]:
+    """Return the metrics that a group aggregates; a tag, which is only a name for tasks, none."""
+    group = loaded.manager.load(list(loaded.names))["groups"].get(name)
+    return {found.metric for found in getattr(group, "aggregate_metric_list", None) or ()}

@@ -13,8 +13,10 @@ import pytest
 from support.conformance import random_vector
 
 from lm_eval_trust.cli import main
+from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.judges.interface import Answer, Verdict
 from lm_eval_trust.judges.registry import TRUTH_JUDGES, JudgeEntry
+from lm_eval_trust.sweep.run import _aggregated
 
 Sweep = Callable[..., pd.DataFrame]
 
@@ -130,3 +132,16 @@ def test_a_metric_that_is_not_measured_is_refused_before_anything_is_scored(
         with pytest.raises(AssertionError):
             sweep("out", "--tasks", task)
         assert f"{task} has no metric 'trust_score'; {lacking}" in capsys.readouterr().err
+
+
+def test_a_group_that_does_not_aggregate_the_metric_is_refused_before_anything_is_scored(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lm_eval_trust.sweep.run._aggregated", lambda loaded, name: set())
+    monkeypatch.setattr("lm_eval_trust.sweep.run.load_sweep_model", None)
+    with pytest.raises(AssertionError):
+        sweep("out", "--tasks", "trust_suite_mini")
+    assert "trust_suite_mini has no 'trust_score' of its own" in capsys.readouterr().err
+    index = TaskIndex({})
+    assert _aggregated(index.load(["trust_suite_mini"]), "trust_suite_mini") == {"trust_score"}
+    assert _aggregated(index.load(["trust_general_mini"]), "trust_general_mini") == set()
