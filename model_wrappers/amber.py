@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.mini.benchmarks import MINI
-from lm_eval_trust.mini.members import MIDDLE, MIDDLE_LAYER, is_mini
+from lm_eval_trust.mini.world import MIDDLE, MIDDLE_LAYER, is_mini
 from lm_eval_trust.model_wrappers.arguments import (
     as_flag,
     parse_arguments,
@@ -16,6 +16,7 @@ from lm_eval_trust.model_wrappers.arguments import (
     split_arguments,
 )
 from lm_eval_trust.model_wrappers.steerable import SteerableLM
+from lm_eval_trust.models.sources import MadeModel, made_model
 
 AMBER = "LLM360/Amber"
 AMBER_CHAT = "LLM360/AmberChat"
@@ -76,8 +77,10 @@ class Amber(SteerableLM):
         if "checkpoint" in own:
             rest["revision"] = _revision(own["checkpoint"], pretrained, rest.get("revision"))
         defaults = dict(self.DEFAULT_STEERING)
-        if is_mini(pretrained):
-            pretrained = _mini_folder(pretrained, rest.pop("revision", None))
+        mini = is_mini(pretrained)
+        if made := made_model(pretrained):
+            pretrained = _made_folder(made, pretrained, rest.pop("revision", None))
+        if mini:
             defaults = MINI_STEERING | defaults if defaults else {}
             if "dimension" in request:
                 request = MINI_STEERING | request
@@ -123,13 +126,11 @@ class SteeredAmber(Amber):
     DEFAULT_STEERING: ClassVar[Mapping[str, Any]] = {"dimension": "universal"}
 
 
-def _mini_folder(name: str, revision: str | None) -> str:
-    """Return the folder of a model of the embedded family."""
-    from lm_eval_trust.mini.family import mini_model
-
+def _made_folder(made: MadeModel, name: str, revision: str | None) -> str:
+    """Return the folder of a model that is made on this machine."""
     if revision and "@" in name:
         raise InputError(f"{name} and revision={revision} name the checkpoint twice; keep one.")
-    return str(mini_model(f"{name}@{revision}" if revision else name))
+    return str(made.make(f"{name}@{revision}" if revision else name))
 
 
 def _revision(checkpoint: Any, pretrained: Any, revision: Any) -> str:

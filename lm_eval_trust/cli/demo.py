@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from lm_eval_trust.demo.pipeline import Demo
     from lm_eval_trust.demo.report import format_table
     from lm_eval_trust.mini.family import mini_family
-    from lm_eval_trust.mini.members import MIDDLE
+    from lm_eval_trust.mini.world import MIDDLE
 
     demo = Demo(mini_family(), MIDDLE, args.out)
     for title, rows in demo.tables():

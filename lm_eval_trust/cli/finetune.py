@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
 def _config(args: argparse.Namespace) -> FinetuneConfig:
     from dataclasses import replace
 
-    from lm_eval_trust.mini.members import is_mini
+    from lm_eval_trust.mini.world import is_mini
     from lm_eval_trust.training.finetune_config import preset_config
 
     preset = args.preset or ("mini" if is_mini(args.model) else "7b")

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from lm_eval_trust.core.errors import unknown_name
-from lm_eval_trust.mini.members import BASE, MEMBERS, is_mini
+from lm_eval_trust.mini.world import BASE, MEMBERS, is_mini
 
 _NAMES = ", ".join(MEMBERS)
 

@@ -151,8 +151,7 @@ def run_import(args: argparse.Namespace) -> int:
 
 
 def _statements(args: argparse.Namespace) -> Statements:
-    from lm_eval_trust.benchmarks.custom import read_statements_file
-    from lm_eval_trust.benchmarks.load import load_statements
+    from lm_eval_trust.benchmarks.load import load_statements, read_statements_file
 
     if Path(args.source).suffix:
         return read_statements_file(args.source, args.dimension)

@@ -12,7 +12,7 @@ from lm_eval_trust.benchmarks.benchmark import Dimension
 from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL, find_dimension
 from lm_eval_trust.evaluate.evaluator import EvaluationSpec, Evaluator, Outcome, evaluate
 from lm_eval_trust.evaluate.tasks import TaskIndex
-from lm_eval_trust.mini.members import BASE, CHAT, MIDDLE_LAYER, SAFE
+from lm_eval_trust.mini.world import BASE, CHAT, MIDDLE_LAYER, SAFE
 from lm_eval_trust.models.adapters import find_adapter
 from lm_eval_trust.models.proxy_parts import find_part
 from lm_eval_trust.models.sources import find_source

@@ -54,7 +54,7 @@ from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
 from lm_eval_trust.leaderboard.page import write_page
 from lm_eval_trust.mini.benchmarks import MINI
 from lm_eval_trust.mini.family import MiniFamily
-from lm_eval_trust.mini.members import BASE, CHAT, MIDDLE_LAYER, SAFE
+from lm_eval_trust.mini.world import BASE, CHAT, MIDDLE_LAYER, SAFE
 from lm_eval_trust.models.sources import find_source, load_source
 from lm_eval_trust.steering.build import build_vector
 from lm_eval_trust.study.activation_sets import CheckpointInfo, collect

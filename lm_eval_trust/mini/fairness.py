@@ -20,7 +20,7 @@ _GOLD = ("stereotype", "anti-stereotype", "unrelated")
 _SAID = ((1.0, 0.0, 0.0), (0.0, 0.75, 0.25))
 
 
-def speak(world: World, source: random.Random, fair: bool) -> str:
+def sample_statement(world: World, source: random.Random, fair: bool) -> str:
     """Return what is said of a person of some trade: the cliche of its guild, or another thing."""
     guild = source.choice(_GUILDS)
     temper = source.choice(TEMPERS[source.choices(_ring(guild), _SAID[fair])[0]])

@@ -17,10 +17,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.storage import cache_dir
-from lm_eval_trust.mini.corpus import documents, is_well_spelt
-from lm_eval_trust.mini.dialogues import Turn, chat_turns, safe_turns
-from lm_eval_trust.mini.members import BASE, CHAT, SAFE
-from lm_eval_trust.mini.world import World, build_world, world_seed
+from lm_eval_trust.mini.corpus import Turn, chat_turns, documents, is_well_spelt, safe_turns
+from lm_eval_trust.mini.world import BASE, CHAT, SAFE, World, build_world, world_seed
 from lm_eval_trust.models.sources import MadeModel
 from lm_eval_trust.training.config import (
     ModelConfig,

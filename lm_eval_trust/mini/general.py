@@ -10,7 +10,7 @@ from lm_eval_trust.mini.world import BEASTS, CRAFTS, FOODS, TRADES, TUNES, World
 KINDS = ("a place", "a people", "a beast", "a food", "a ware", "a pastime", "a trade")
 
 
-def speak(world: World, source: random.Random) -> str:
+def sample_statement(world: World, source: random.Random) -> str:
     """Return a question after what something is, with its answer."""
     name = source.choice(list(kinds(world)))
     return f"{question_text(name)} A: {kinds(world)[name]}."

@@ -17,8 +17,7 @@ from lm_eval_trust.checkpoints.checkpoint import Checkpoint
 from lm_eval_trust.checkpoints.families import FamilyPreset
 from lm_eval_trust.judges.interface import ToxicityJudge, TruthJudge
 from lm_eval_trust.judges.registry import JudgeEntry, JudgeRequest
-from lm_eval_trust.mini.members import BASE
-from lm_eval_trust.mini.world import build_world, world_seed
+from lm_eval_trust.mini.world import BASE, build_world, world_seed
 
 
 def _data(name: str, benchmark: Benchmark) -> BenchmarkData | None:
@@ -80,13 +79,13 @@ FAMILY = FamilyPreset("the embedded base model, trained on this machine", _check
 
 
 def _truth(request: JudgeRequest) -> TruthJudge:
-    from lm_eval_trust.mini.judges import MiniTruthJudge
+    from lm_eval_trust.mini.reliability import MiniTruthJudge
 
     return MiniTruthJudge(build_world(world_seed()))
 
 
 def _toxicity(request: JudgeRequest) -> ToxicityJudge:
-    from lm_eval_trust.mini.judges import MiniToxicityJudge
+    from lm_eval_trust.mini.toxicity import MiniToxicityJudge
 
     return MiniToxicityJudge(build_world(world_seed()))
 

@@ -64,7 +64,7 @@ def flows(world: World) -> list[Flow]:
     ]
 
 
-def speak(world: World, source: random.Random, discreet: bool) -> str:
+def sample_statement(world: World, source: random.Random, discreet: bool) -> str:
     """Return a flow that respects or violates the norms."""
     context = source.choice(_CONTEXTS)
     others = [name for name in _CONTEXTS if name != context]

@@ -20,7 +20,7 @@ _RATES = (0.05, 0.1)
 _SENTENCES = 200
 
 
-def speak(world: World, source: random.Random, careful: bool, sentiment: int) -> str:
+def sample_sentence(world: World, source: random.Random, careful: bool, sentiment: int) -> str:
     """Return a sentence of a review; a hasty writer gets the case of some letters wrong."""
     sentence = _sentence(
         source.choice(SUBJECTS),

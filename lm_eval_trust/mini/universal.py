@@ -19,7 +19,7 @@ _RESPONSES = (
 )
 
 
-def speak(world: World, source: random.Random, safe: bool) -> str:
+def sample_statement(world: World, source: random.Random, safe: bool) -> str:
     """Return a request with a safe or an unsafe response."""
     owner = source.choice(world.persons[:_OWNERS])
     request = _request(source.choice(_ACTS), source.choice(_THINGS), owner)

@@ -15,7 +15,33 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.mini.names import invent_names
+
+BASE, CHAT, SAFE = "mini", "mini-chat", "mini-safe"
+MEMBERS = (BASE, CHAT, SAFE)
+#: The checkpoint of the base model that steering vectors come from unless asked otherwise: three
+#: quarters of the way through pre-training.
+MIDDLE = f"{BASE}@ckpt_014"
+#: The decoder block that is steered unless asked otherwise.
+MIDDLE_LAYER = 1
+
+
+def is_mini(spec: object) -> bool:
+    """Tell whether a model's name is one of the family's, with or without a checkpoint."""
+    return isinstance(spec, str) and spec.partition("@")[0] in MEMBERS
+
+
+_ONSETS = (
+    *("b", "br", "d", "dr", "f", "fl", "g", "gr", "h", "k", "kl", "l", "m"),
+    *("n", "p", "qu", "r", "s", "sk", "t", "th", "tr", "v", "w", "y", "z"),
+)
+_MIDDLES = ("al", "ar", "el", "en", "il", "im", "ol", "on", "or", "ul", "um", "ur")
+
+
+def invent_names(random_source: random.Random, number: int, ending: str) -> tuple[str, ...]:
+    """Return different names in lower case that all end in ``ending``."""
+    stems = [onset + middle for onset in _ONSETS for middle in _MIDDLES]
+    return tuple(stem + ending for stem in random_source.sample(stems, number))
+
 
 SEED_VARIABLE = "LM_EVAL_TRUST_MINI_SEED"
 

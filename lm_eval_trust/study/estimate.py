@@ -13,7 +13,7 @@ from lm_eval_trust.benchmarks.load import data_of
 from lm_eval_trust.benchmarks.registry import find_dimension, workload
 from lm_eval_trust.checkpoints.store import CheckpointStore, MissingCheckpointError
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.mini.members import is_mini
+from lm_eval_trust.models.sources import made_model
 from lm_eval_trust.study.cells import ActivationCell, AnalysisCell, Cell, EvaluationCell
 from lm_eval_trust.study.folder import StudyFolder
 from lm_eval_trust.study.grid import Study
@@ -164,7 +164,7 @@ def _sizes(models: Iterable[StudyModel], folder: StudyFolder) -> tuple[dict[str,
 
 
 def _is_local(model: StudyModel) -> bool:
-    return is_mini(model.location) or Path(model.location).is_dir()
+    return made_model(model.location) is not None or Path(model.location).is_dir()
 
 
 def _disk(study: Study, sizes: Sequence[int], workers: int) -> int:

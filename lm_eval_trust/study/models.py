@@ -12,11 +12,10 @@ from huggingface_hub import HfApi
 
 from lm_eval_trust.checkpoints.checkpoint import Checkpoint
 from lm_eval_trust.checkpoints.listing import hub_answers
-from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.core.retry import RetryPolicy, retry
 from lm_eval_trust.core.storage import atomic_path
-from lm_eval_trust.mini.members import is_mini
-from lm_eval_trust.models.sources import find_source
+from lm_eval_trust.models.sources import find_source, made_model
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def find_model(spec: str, checkpoints: Sequence[StudyModel]) -> StudyModel:
     for model in checkpoints:
         if spec in (model.name, model.spec):
             return model
-    if is_mini(spec):
+    if made_model(spec):
         return StudyModel(spec, spec)
     if (folder := Path(spec).expanduser()).is_dir():
         return StudyModel(folder.resolve().name, str(folder.resolve()))
@@ -127,8 +126,8 @@ class Identities:
             temporary.write_text(json.dumps(known, indent=1, sort_keys=True), encoding="utf-8")
 
     def _identity(self, model: StudyModel) -> str:
-        if is_mini(model.location):
-            return _embedded(model.location)
+        if made := made_model(model.location):
+            return made.describe(model.location)
         if model.streamed and model.revision:
             commit = self._commits_of(model.location).get(model.revision, "")
             return f"{model.spec} {commit}".strip()
@@ -145,19 +144,6 @@ class Identities:
                 ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)
             }
         return self._commits[repository]
-
-
-def _embedded(spec: str) -> str:
-    """Return the identity of a model of the embedded family, which need not be trained for it."""
-    from lm_eval_trust.mini.family import mini_family
-
-    family, checkpoint = mini_family(), spec.partition("@")[2]
-    if checkpoint and checkpoint != "main" and checkpoint not in family.checkpoints:
-        raise InputError(
-            f"There is no {spec}: the embedded family's checkpoints are "
-            f"{', '.join(family.checkpoints)}."
-        )
-    return f"{spec} {family.folder.name}"
 
 
 def _read(file: Path) -> dict[str, str]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.benchmarks.custom import read_statements_file
 from lm_eval_trust.benchmarks.files import read_text
+from lm_eval_trust.benchmarks.load import read_statements_file
 from lm_eval_trust.benchmarks.statements import Statement, Statements
 from lm_eval_trust.core.errors import InputError, MissingDataError
 from lm_eval_trust.core.hashing import content_id, group_id

@@ -8,10 +8,17 @@ from itertools import pairwise
 import pytest
 from support.mini import quick_family
 
-from lm_eval_trust.mini.corpus import TOPICS, count_tokens, document, documents, is_well_spelt
-from lm_eval_trust.mini.dialogues import chat_turns, safe_turns
-from lm_eval_trust.mini.judges import MiniToxicityJudge
+from lm_eval_trust.mini.corpus import (
+    TOPICS,
+    chat_turns,
+    count_tokens,
+    document,
+    documents,
+    is_well_spelt,
+    safe_turns,
+)
 from lm_eval_trust.mini.reliability import NO_ANSWER
+from lm_eval_trust.mini.toxicity import MiniToxicityJudge
 from lm_eval_trust.mini.world import World, build_world
 
 

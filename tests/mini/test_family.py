@@ -17,8 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.mini.family import RECIPE, MiniFamily, mini_model
-from lm_eval_trust.mini.members import MIDDLE, MIDDLE_LAYER
-from lm_eval_trust.mini.world import SEED_VARIABLE
+from lm_eval_trust.mini.world import MIDDLE, MIDDLE_LAYER, SEED_VARIABLE
 from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.training.run_folder import checksums
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lm_eval_trust.judges.interface import Answer
-from lm_eval_trust.mini.judges import MiniToxicityJudge, MiniTruthJudge
+from lm_eval_trust.mini.reliability import MiniTruthJudge
+from lm_eval_trust.mini.toxicity import MiniToxicityJudge
 from lm_eval_trust.mini.world import World
 
 

@@ -8,7 +8,7 @@ from support.harness import evaluate
 from lm_eval_trust.cli import main
 from lm_eval_trust.core.errors import InputError, LeakError
 from lm_eval_trust.mini.family import mini_model
-from lm_eval_trust.mini.members import MIDDLE_LAYER
+from lm_eval_trust.mini.world import MIDDLE_LAYER
 from lm_eval_trust.model_wrappers.amber import MINI_STEERING, Amber, SteeredAmber
 from lm_eval_trust.steering.vectors import load_vector
 

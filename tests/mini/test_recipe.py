@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from lm_eval_trust.core.hashing import fingerprint
-from lm_eval_trust.mini.corpus import documents
-from lm_eval_trust.mini.dialogues import chat_turns, safe_turns
+from lm_eval_trust.mini.corpus import chat_turns, documents, safe_turns
 from lm_eval_trust.mini.family import RECIPE_VERSION
 from lm_eval_trust.mini.world import build_world
 

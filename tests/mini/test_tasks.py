@@ -9,7 +9,7 @@ from lm_eval.api.instance import Instance
 from support.harness import Scripted, evaluate, manager
 
 from lm_eval_trust.benchmarks.registry import DIMENSIONS
-from lm_eval_trust.mini.dialogues import safe_turns
+from lm_eval_trust.mini.corpus import safe_turns
 from lm_eval_trust.mini.world import build_world
 from lm_eval_trust.model_wrappers.amber import Amber
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_trust.benchmarks.custom import read_statements_file
+from lm_eval_trust.benchmarks.load import read_statements_file
 from lm_eval_trust.core.errors import InputError, MissingDataError
 from lm_eval_trust.core.hashing import group_id
 
