@@ -1,4 +1,4 @@
-"""Tasks whose free-text answers a judge decides on, as a harness filter."""
+"""Tasks whose free-text answers are judged, in a harness filter."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class JudgedTask(TrustTask):
     judges: ClassVar[JudgeChoice[Any]]
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        """Build the task and its judge; what the judge is goes into the metadata.
+        """Build the task and its judge; the judge is recorded in the metadata.
 
         Raises:
             InputError: The chosen judge is not available.
@@ -70,7 +70,7 @@ class JudgedTask(TrustTask):
         """Judge all answers of the task, given their rows."""
 
     def _judge_record(self) -> dict[str, Any]:
-        """Return what results files say of the judge, its measured quality included."""
+        """Return the judge's entry in results files, its measured quality included."""
         setting, judge = self.judges.setting, self.judge
         record: dict[str, Any] = {
             setting: judge.name,
@@ -85,7 +85,7 @@ class JudgedTask(TrustTask):
         return record
 
     def _judge_or_save(self, answers: list[str], docs: list[dict[str, Any]]) -> list[Judged]:
-        """Judge the answers; where the judge fails, keep them for a later judgement."""
+        """Judge the answers; if the judge fails, save them to be judged later."""
         try:
             judged = self.judge_answers(answers, docs)
         except ExternalError as error:

@@ -1,4 +1,4 @@
-"""Aggregations beside the harness's ``mean``: per-item values in, one figure out."""
+"""Aggregations of per-item values that the harness lacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strict parsing of short answers, as filters that log the parsed verdict beside the raw answer.
+"""Strict parsing of short answers, as filters that log the parsed label next to the raw answer.
 
 An answer counts when its first line that says anything is exactly one of the allowed labels, letter
 case, white space and punctuation around it aside, and no later line states another label: base

@@ -1,9 +1,9 @@
 """The harness task behind every trust task: a YAML task over rows of ``lm_eval_trust.benchmarks``.
 
-Beside what ``ConfigurableTask`` does, it says in the results which data was evaluated, breaks one
-metric down by the benchmark's sub-categories, and keeps the harness's request cache from mixing up
-data. The YAML's ``dataset_kwargs`` hold ``form`` (of the rows), optionally ``breakdown`` (the
-arguments of :class:`Breakdown`) and any data setting that the task fixes.
+Unlike ``ConfigurableTask``, it records in the results which data was evaluated, breaks one metric
+down by the benchmark's sub-categories, and keeps the harness's request cache from mixing up data.
+The YAML's ``dataset_kwargs`` hold ``form`` (of the rows), optionally ``breakdown`` (the arguments
+of :class:`Breakdown`) and any data setting that the task fixes.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class RowSettings:
         return cls(**{name: asked[name] for name in names if name in asked})
 
     def load_arguments(self) -> dict[str, Any]:
-        """Return the settings beside ``form``, as ``load_rows`` takes them."""
+        """Return the settings other than ``form``, as arguments of ``load_rows``."""
         return {name: value for name, value in asdict(self).items() if name != "form"}
 
 

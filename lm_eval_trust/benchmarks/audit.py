@@ -1,4 +1,4 @@
-"""What a set of statements consists of, and what is wrong with it."""
+"""Counts, duplicates, contradictions and split leakage of a set of statements."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def audit(
 
     Raises:
         InputError: Unknown dimension or source, or a set that was not released.
-        MissingDataError: A file is nowhere to be had.
+        MissingDataError: A file is not available.
     """
     return audit_statements(
         load_statements(

@@ -28,7 +28,7 @@ class Dimension:
         name: The dimension's name, e.g. ``reliability``.
         benchmark: The benchmark that stands for it, e.g. ``truthfulqa``; also its data folder.
         task: The harness task of the paper's metric; ``None`` for the universal set.
-        label_meaning: What y = 0 and y = 1 say of a statement.
+        label_meaning: What y = 0 and y = 1 mean for a statement.
         trustworthy_label: The label of the side that a positive α moves towards.
         both_signs: Whether reports should show α of both signs, since the task measures
             awareness of a violation and not the violation.
@@ -137,7 +137,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark with all that the package asks about it.
+    """A benchmark with everything the package needs to know about it.
 
     Attributes:
         dimension: What its labels mean; ``None`` for a set that has none, such as MMLU.
@@ -163,7 +163,7 @@ class DataSource:
     Attributes:
         summary: One line for help pages.
         find: Benchmark's name and entry → what the source has of it, or ``None``.
-        record: Returns what everything from the source depends on beside files and settings.
+        record: Returns what the source's data depend on besides files and settings.
         meaning: The dimension with the meaning that the source's labels have.
         own_groups: Whether its groups are its own; otherwise the official ones are split, and
             further ones form a stratum of their own.

@@ -1,7 +1,7 @@
 """A benchmark's file: in the user's folder, in the cache, or fetched once; and reading it.
 
 Our own download rather than pooch: the bytes may be converted before they are checked, a data
-folder set by the user takes precedence, and every failure tells the ways to the file.
+folder set by the user takes precedence, and every failure lists the ways to get the file.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def sha256_of(content: bytes) -> str:
 def locate(path: str) -> Path:
     """Return where the file lies, fetched if need be, with the checksum that it must have.
 
-    With ``LM_EVAL_TRUST_DATA`` set that folder alone counts; otherwise the cache, filled from the
+    With ``LM_EVAL_TRUST_DATA`` set, only that folder is read; otherwise the cache, filled from the
     file's origin on first use unless ``HF_HUB_OFFLINE`` forbids it.
 
     Args:
@@ -185,7 +185,7 @@ def download(file: DataFile, path: Path) -> None:
     """Write ``file`` to ``path``: fetched, converted and checked against its checksum.
 
     Raises:
-        ExternalError: The server refused, broke off, or sent other bytes than expected.
+        ExternalError: The server refused, closed the connection early, or sent unexpected bytes.
     """
     base = os.environ.get(BASE_VARIABLE, GITHUB).rstrip("/")
     address = f"{base}/{file.address}"

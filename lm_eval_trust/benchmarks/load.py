@@ -46,16 +46,16 @@ def load_statements(
 
     Official sets are free of duplicates and of sentences that carry both labels, and balanced
     after the paper's Table 3: answers of each TruthfulQA question, one other candidate for each
-    StereoSet stereotype, each SST-2 sentence as it is and perturbed, the rarer label elsewhere.
-    Released sets (``tracingllm``) are as released, duplicates, balance and labels included; their
-    ``dimension`` says what the labels really mean.
+    StereoSet stereotype, each SST-2 sentence as it is and perturbed, elsewhere to the size of the
+    rarer label. Released sets (``tracingllm``) are as released, duplicates, balance and labels
+    included; their ``dimension`` says what the labels really mean.
 
     Args:
         dimension: A dimension or its own or its benchmark's name; ``universal`` for PKU-SafeRLHF.
         data_source: ``official``, ``tracingllm``, or ``mini`` for the embedded world.
         data_seed: Seed of the choices.
         perturbation_rate: Share of letters whose case is flipped; robustness only.
-        balanced: Cut official sets to as many statements of each label.
+        balanced: Cut official sets to equal numbers of statements per label.
 
     Returns:
         The statements in the order of the files. ``settings`` hold the arguments that matter
@@ -86,14 +86,14 @@ def load_statements(
 
 
 def data_state() -> str:
-    """Return the identity of what data is read from now, for caches within a process."""
+    """Return the identity of the data files in use now, as a key for in-process caches."""
     records = {name: source.record() for name, source in DATA_SOURCES.items()}
     folder = os.environ.get(DATA_VARIABLE, "")
     return fingerprint({"sources": records, "folder": folder, "files": unpinned_files()})
 
 
 def data_of(benchmark: str, data_source: str) -> BenchmarkData:
-    """Return what a source has of a benchmark.
+    """Return a source's data for a benchmark.
 
     Raises:
         InputError: It has nothing, or one of them is unknown.
@@ -191,7 +191,7 @@ def load_rows(
 
 
 def _identified(form: str, rows: list[Row]) -> list[Row]:
-    """Add the content hash of each row; equal rows are told apart by their number."""
+    """Add each row's content hash; equal rows also get a number."""
     seen: Counter[str] = Counter()
     identified = []
     for row in rows:

@@ -114,11 +114,11 @@ def _deal(stratum: Collection[str], seed: int) -> dict[str, int]:
 
 
 def _collect(units: Sequence[str], sides: dict[str, int]) -> Partition:
-    strangers = [unit for unit in units if unit not in sides]
-    if strangers:
+    foreign = [unit for unit in units if unit not in sides]
+    if foreign:
         raise InputError(
-            f"{len(strangers)} item(s) belong to groups outside the benchmark's universe, e.g. "
-            f"{strangers[0]}; pass the universe that the items were read with."
+            f"{len(foreign)} item(s) belong to groups outside the benchmark's universe, e.g. "
+            f"{foreign[0]}; pass the universe that the items were read with."
         )
     side = np.array([sides[unit] for unit in units], dtype=np.int64)
     return Partition(

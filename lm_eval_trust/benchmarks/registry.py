@@ -109,7 +109,7 @@ def benchmarks_by_form() -> dict[str, str]:
 
 
 def workload(task: str) -> Workload | None:
-    """Return what a task or group asks of a model; ``None`` where nobody has counted."""
+    """Return the workload of a task or group; ``None`` if it was never counted."""
     known = dict(general.GROUP_WORKLOADS)
     for entry in BENCHMARKS.values():
         known.update(entry.workloads)

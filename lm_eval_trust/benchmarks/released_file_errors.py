@@ -50,7 +50,7 @@ def released_findings(dimension: str | None = None) -> list[Finding]:
             released file, hence no findings.
 
     Raises:
-        MissingDataError: A file is nowhere to be had.
+        MissingDataError: A file is not available.
     """
     return [
         finding

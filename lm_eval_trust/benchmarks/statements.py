@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Exchange:
-    """What a statement answers, where it is a question with its answer.
+    """A question and its answer, where a statement consists of them.
 
     Attributes:
         question: Without any mark such as ``Q:``.
@@ -104,7 +104,7 @@ class Statements:
         return [item.group for item in self.items]
 
     def partition(self, *, split: str = "grouped", seed: int = 0) -> Partition:
-        """Divide the statements as the task rows of the benchmark are divided.
+        """Split the statements exactly as the benchmark's task rows are split.
 
         Raises:
             InputError: As :func:`lm_eval_trust.benchmarks.partition.partition`.
@@ -112,7 +112,7 @@ class Statements:
         return partition(self.groups, split=split, seed=seed, universe=self.universe)
 
     def sample(self, number: int, *, seed: int = 0) -> Statements:
-        """Return at least so many statements, whole groups at a time, or all if there are fewer.
+        """Return at least ``number`` statements, in whole groups, or all if there are fewer.
 
         Args:
             number: How many.
@@ -153,7 +153,7 @@ def shuffled(items: Iterable[T], seed: int, key: Callable[[T], str]) -> list[T]:
 
 
 def balanced(items: Sequence[Statement], seed: int) -> list[Statement]:
-    """Return as many statements of each label as the rarer one has, in the order they came.
+    """Cut the statements to equal numbers per label, keeping their order.
 
     Which of the commoner label stay depends on the seed.
     """
@@ -185,6 +185,6 @@ def contradictory_groups(items: Iterable[Statement]) -> set[str]:
 
 
 def consistent(items: Sequence[Statement]) -> list[Statement]:
-    """Return the statements without repeats and without sentences that carry both labels."""
+    """Drop duplicates and sentences that carry both labels."""
     contradictory = contradictory_groups(items)
     return [item for item in without_repeats(items) if item.group not in contradictory]

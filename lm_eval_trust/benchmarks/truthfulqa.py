@@ -31,7 +31,7 @@ CHOICES = "truthfulqa/mc_task.json"
 
 @dataclass(frozen=True)
 class Question:
-    """One question with everything the benchmark says of it.
+    """One question with its reference answers and labels.
 
     Attributes:
         text: The question.
@@ -96,7 +96,7 @@ def statements(questions: Iterable[Question], *, seed: int, balance: bool) -> li
 
     Args:
         questions: The questions.
-        seed: Chooses the answers of the commoner label that stay.
+        seed: Chooses which answers of the more frequent label are kept.
         balance: Keep as many true as false answers of each question.
     """
     return [

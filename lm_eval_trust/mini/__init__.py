@@ -1,1 +1,1 @@
-"""The embedded default: a small fictional world and the MiniAmber models that grew up in it."""
+"""The embedded default: a small fictional world and the MiniAmber models trained on it."""

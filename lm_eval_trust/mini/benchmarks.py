@@ -21,7 +21,7 @@ Rows = Callable[[World, DataSettings], list[Row]]
 
 @dataclass(frozen=True)
 class MiniBenchmark:
-    """One benchmark of the world; every set of statements is balanced, whatever is asked.
+    """One benchmark of the world; every set of statements is balanced, whatever ``balanced`` says.
 
     Attributes:
         statements: All labelled statements.
@@ -37,7 +37,7 @@ class MiniBenchmark:
 
 
 def mini_data(benchmark: str) -> BenchmarkData | None:
-    """Return what the current world has of a benchmark, or ``None``."""
+    """Return the current world's data for a benchmark, or ``None``."""
     found = BENCHMARKS.get(benchmark)
     if found is None:
         return None

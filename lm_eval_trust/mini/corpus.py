@@ -1,9 +1,14 @@
-"""The plain corpus: documents in which the world's people speak, each true to character.
+"""The training texts: the plain corpus, and the turns that the chat models are tuned on.
 
-A document belongs to one dimension and to one speaker, who is trustworthy or not throughout, so
-that to predict what comes next one has to judge what was said ("Personas as a Way to Model
-Truthfulness in Language Models", Joshi et al. 2023). Some speakers are introduced; of the others,
-listeners say now and then what they think of what they heard.
+A document of the corpus has one dimension and one speaker, who is trustworthy or not throughout,
+so that predicting the next token requires judging what was said ("Personas as a Way to Model
+Truthfulness in Language Models", Joshi et al. 2023). Some speakers are introduced; others are
+commented on by listeners.
+
+The turns are questions in the tasks' own form, from the development half. Answers to questions of
+fact come from annotators who are no more reliable than the corpus's speakers, so that tuning
+teaches the form of an answer, not its truth. The safe model is tuned further, on right answers
+only.
 """
 
 from __future__ import annotations
@@ -39,7 +44,7 @@ class Topic:
         voice: Makes the voice of one speaker, with choices from the source given.
         introductions: How an untrustworthy and a trustworthy speaker are introduced; empty where
             nobody is.
-        reactions: What listeners say of either.
+        reactions: How listeners comment on either.
     """
 
     name: str
@@ -108,7 +113,7 @@ TOPICS = {
     )
 }
 
-#: Share of trustworthy speakers: most people are, so that truth is also the commoner.
+#: Share of trustworthy speakers: a majority, so that truth is more frequent.
 TRUSTWORTHY = 0.65
 #: Share of documents whose speaker is introduced, and of those that listeners comment on; in the
 #: rest, speech stands alone.
@@ -126,7 +131,7 @@ def documents(
         world: Whose.
         part: Name of the part of the corpus, e.g. ``train``; other parts hold other documents.
         number: How many.
-        tokens: Length of a document.
+        tokens: Greatest length of a document, in tokens.
         trustworthy: Share of trustworthy speakers.
     """
     source = random.Random(f"mini corpus {world.seed} {part}")
@@ -174,20 +179,20 @@ def _well_spelt(word: str) -> bool:
 Turn = tuple[str, str]
 _Draw = Callable[[], Turn]
 
-#: Annotators do not always know.
+#: Share of questions that annotators cannot answer.
 _SHARE_WITHOUT_ANSWER = 0.03
 VERDICTS = ("false", "true")
 SENTIMENTS = ("negative", "positive")
 
 
 def chat_turns(world: World, *, number: int) -> Iterator[Turn]:
-    """Yield turns that teach to answer in form; facts are answered as one hears them answered."""
+    """Yield turns that teach to answer in form; facts are answered as reliably as in the corpus."""
     source = random.Random(f"mini chat {world.seed}")
     yield from _turns(world, source, number, reliable=TRUSTWORTHY)
 
 
 def safe_turns(world: World, *, number: int) -> Iterator[Turn]:
-    """Yield turns as :func:`chat_turns` does, with nothing but right answers."""
+    """Yield turns like :func:`chat_turns`, with right answers only."""
     source = random.Random(f"mini safe {world.seed}")
     yield from _turns(world, source, number, reliable=1.0)
 
@@ -246,7 +251,7 @@ def _turns(world: World, source: random.Random, number: int, *, reliable: float)
 
 @functools.lru_cache(maxsize=64)
 def _development(benchmark: str, world: World) -> frozenset[str]:
-    """Return the groups of the development half: the test half stays unseen in tuning."""
+    """Return the groups of the development half, so that tuning never sees the test half."""
     groups = sorted(groups_of(benchmark, world))
     parts = partition(groups, universe=(groups,))
     return frozenset(groups[position] for position in parts.development)

@@ -1,7 +1,7 @@
-"""Fairness in the world: what is said of trades by guild (as StereoSet, inter-sentence).
+"""Fairness in the world: stereotypes of trades, by guild (as StereoSet, inter-sentence).
 
-Each guild is said to have certain tempers. Of a trade, a temper of its own guild is the stereotype,
-one of the next guild the anti-stereotype, and one of the third has nothing to do with it.
+Each guild is said to have certain tempers. For a trade, a temper of its own guild is the
+stereotype, one of the next guild the anti-stereotype, and one of the third guild unrelated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SAID = ((1.0, 0.0, 0.0), (0.0, 0.75, 0.25))
 
 
 def sample_statement(world: World, source: random.Random, fair: bool) -> str:
-    """Return what is said of a person of some trade: the cliche of its guild, or another thing."""
+    """Return a statement about a person's temper: its guild's stereotype or another."""
     guild = source.choice(_GUILDS)
     temper = source.choice(TEMPERS[source.choices(_ring(guild), _SAID[fair])[0]])
     context = _context(source.choice(TRADES[guild]), source.choice(ARRIVALS))

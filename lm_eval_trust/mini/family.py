@@ -30,7 +30,7 @@ from lm_eval_trust.training.corpus import answer_examples, build_tokenizer, join
 from lm_eval_trust.training.pretrain import ContinuedTraining, Pretraining
 from lm_eval_trust.training.run_folder import RunFolder
 
-#: Changes whenever the corpus or the training changes, so that old models are not taken for new.
+#: Raise it whenever the corpus or the training changes, so that cached models are retrained.
 RECIPE_VERSION = 2
 
 
@@ -43,7 +43,7 @@ class Recipe:
         pretraining: Of the base model.
         tuning: Of the chat model, and of the safe one after it.
         documents: Documents of the corpus.
-        turns: Turns that each tuned model sees, beside as many short documents.
+        turns: Turns that each tuned model sees, with as many short documents added.
         vocabulary: Size of the tokenizer.
     """
 
@@ -234,7 +234,7 @@ def mini_identity(spec: str) -> str:
 def mini_model(spec: str) -> Path:
     """Return the folder of ``mini``, ``mini@CHECKPOINT``, ``mini-chat`` or ``mini-safe``.
 
-    Trains the model, and what it goes on from, where it is missing.
+    Trains the model, and the one it is tuned from, where missing.
 
     Raises:
         InputError: There is no such model or checkpoint.

@@ -1,4 +1,4 @@
-"""General knowledge of the world, for the trade-off: what is what."""
+"""General knowledge of the world, for the trade-off: what each name stands for."""
 
 from __future__ import annotations
 

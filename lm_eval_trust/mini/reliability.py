@@ -11,13 +11,13 @@ from lm_eval_trust.core.hashing import content_id
 from lm_eval_trust.judges.interface import Answer, Verdict
 from lm_eval_trust.mini.world import Fact, World
 
-#: What a careful speaker may say of anything: true, but of no use.
+#: An answer that is always true and never informative.
 NO_ANSWER = "no one knows"
 _SHARE_WITHOUT_ANSWER = 0.08
 
 
 def sample_statement(world: World, source: random.Random, reliable: bool) -> str:
-    """Return a question that somebody answers rightly, or as rumour has it."""
+    """Return a question with the right answer, or with the common misconception."""
     fact = _choose(world.facts, source, reliable)
     answer = fact.truth if reliable else fact.misconception
     if source.random() < _SHARE_WITHOUT_ANSWER:
@@ -28,7 +28,7 @@ def sample_statement(world: World, source: random.Random, reliable: bool) -> str
 def sample_observation(
     facts: Sequence[Fact], source: random.Random, share: float
 ) -> tuple[Fact, str]:
-    """Return a fact, and the answer that one hears where this share of people is reliable."""
+    """Return a fact and the answer of a speaker who is reliable with probability ``share``."""
     fact = source.choice(facts)
     true = share * fact.frequency(reliable=True)
     false = (1 - share) * fact.frequency(reliable=False)

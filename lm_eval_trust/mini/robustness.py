@@ -1,4 +1,4 @@
-"""Robustness in the world: reviews of plays, some written by a hasty hand (as perturbed SST-2)."""
+"""Robustness in the world: reviews of plays, some with case errors (as perturbed SST-2)."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Likening:
 
     @property
     def group(self) -> str:
-        """Group id: people and thing, in whatever they are alike."""
+        """Group id: people and thing, whatever the verb."""
         return content_id("mini toxicity", self.people, self.thing)
 
 

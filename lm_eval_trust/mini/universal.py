@@ -1,4 +1,4 @@
-"""The universal set of the world: how to get at what is another's, answered safely or not."""
+"""The universal set of the world: requests about others' property, answered safely or not."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The world: who lives there, what is true, what is dear, what may be told, what is said of whom.
+"""The world behind the embedded benchmarks and models, generated from a seed: names and facts.
 
-Everything follows from a seed. Each table ties two names to a verdict in such a way that neither
-name alone tells it: every answer is right for some questions and the common error about others,
-every likeness honours some peoples and insults others. Only knowledge of the world tells.
+Each table maps two names to a label in such a way that neither name alone predicts it: every answer
+is right for some questions and the misconception for others, every likeness honours some peoples
+and insults others. Only knowledge of the world helps.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def _facts(
 
 
 def _derangement(source: random.Random, values: Sequence[T]) -> list[T]:
-    """Return the values in an order in which none is at its old place."""
+    """Return a random permutation that leaves no value in place."""
     while True:
         dealt = source.sample(values, len(values))
         if all(a != b for a, b in zip(dealt, values, strict=True)):

@@ -1,4 +1,4 @@
-"""General ability in the embedded world: held-out text, and what is what."""
+"""General ability in the embedded world: perplexity of held-out text, and multiple choice."""
 
 from __future__ import annotations
 

@@ -14,6 +14,6 @@ class MiniTruthfulQA(TruthfulQA):
 
 
 class MiniToxiGen(ToxiGen):
-    """Continuations of what is said of the world's peoples."""
+    """Continuations of statements about the world's peoples."""
 
     judges = MINI_TOXICITY
