@@ -48,6 +48,7 @@ def test_grouped_splits_have_no_straddling_group(
     assert sum(report.labels) == report.statements
 
 
+@pytest.mark.slow
 def test_every_documented_figure_is_reproduced(real_data: Path) -> None:
     found = released_findings()
     assert {finding.dimension for finding in found} == {d.name for d in DIMENSIONS}
