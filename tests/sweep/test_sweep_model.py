@@ -274,16 +274,16 @@ def test_a_score_belongs_to_its_prompt_end(
     """The same tokens are steered from another place on where another part is the prompt."""
     model, answers = load()
     tokens = model.tok_encode("Who rules the island of Brindle?")
-    request = (("", ""), tokens[:1], tokens[1:])
+    request = (("", ""), tokens[:5], tokens[5:])
     model.sweep([PLANS[2]], answers)
     model.steer_by(PLANS[2])
     scores = []
-    for end in (0, -1):
+    for end in (0, 4):
         model._rolling_ends = iter([end])
         scores.append(model._loglikelihood_tokens([request])[0][0])
         model._rolling_ends = None
     model.sweep([], answers)
-    for end, found in zip((0, -1), scores, strict=True):
+    for end, found in zip((0, 4), scores, strict=True):
         model._rolling_ends = iter([end])
         assert found == pytest.approx(model._loglikelihood_tokens([request])[0][0], abs=1e-4)
         model._rolling_ends = None
