@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lm_eval_trust.core.errors import unknown_name
@@ -45,29 +45,83 @@ def task_manager(metadata: Mapping[str, Any] | None = None, *, with_defaults: bo
 
 
 @functools.cache
-def own_tasks() -> frozenset[str]:
-    """Return the names of our tasks, groups and tags."""
-    return frozenset(task_manager().all_tasks)
+def task_index(*, with_defaults: bool = False) -> Mapping[str, Any]:
+    """Return the harness's index of tasks, groups and tags, as their files have it.
+
+    No task is loaded, so neither data nor models are.
+
+    Args:
+        with_defaults: Whether the harness's own tasks are in it; indexing them takes seconds.
+    """
+    from lm_eval.tasks import TaskManager
+
+    from lm_eval_trust.plugin import task_paths
+
+    paths = [str(path) for path in task_paths()]
+    manager = TaskManager(include_path=paths, include_defaults=with_defaults)
+    index: Mapping[str, Any] = manager.task_index
+    return index
 
 
 def needs_defaults(name: str) -> bool:
     """Tell whether a task, group or tag is the harness's own, or a group of such."""
-    return name in _OF_HARNESS or name not in own_tasks()
+    return name in _OF_HARNESS or name not in task_index()
 
 
 def check_tasks(names: Iterable[str]) -> None:
     """Raise unless the harness knows all of these tasks, groups or tags.
 
     Raises:
-        InputError: One is unknown; the nearest names are told.
+        InputError: One is unknown; the message names the nearest ones.
     """
     for name in names:
-        if name not in own_tasks() and name.startswith(_OUR_PREFIX):
-            raise unknown_name("task", name, own_tasks())
-        if name not in own_tasks():
-            known = task_manager(with_defaults=True).all_tasks
-            if name not in known:
-                raise unknown_name("task", name, known)
+        _entry(name)
+
+
+def check_metric(name: str, metric: str) -> None:
+    """Raise unless there is such a task with such a metric, as far as its file declares it.
+
+    Args:
+        name: A task, group or tag.
+        metric: Metric of its tasks, with or without a filter.
+
+    Raises:
+        InputError: One is unknown; the message names the nearest ones.
+    """
+    wanted = metric.partition(",")[0]
+    for task, config in _members(name):
+        declared = [str(e["metric"]) for e in config.get("metric_list") or () if "metric" in e]
+        breakdown = (config.get("dataset_kwargs") or {}).get("breakdown")
+        of_category = breakdown is not None and wanted.startswith(f"{breakdown['metric']}_")
+        # A task without declared metrics has those of its output type.
+        if declared and wanted not in declared and not of_category:
+            raise unknown_name(f"metric of {task}", wanted, declared)
+
+
+def _members(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each task that a name stands for, with the content of its file."""
+    entry = _entry(name)
+    if entry.kind.name == "TAG":
+        members = sorted(entry.tags)
+    elif entry.kind.name == "GROUP":
+        members = [each for each in entry.cfg.get("task") or () if isinstance(each, str)]
+    else:
+        yield name, entry.cfg or {}
+        return
+    for member in members:
+        yield from _members(member)
+
+
+def _entry(name: str) -> Any:
+    ours = task_index()
+    if name in ours:
+        return ours[name]
+    if name.startswith(_OUR_PREFIX):
+        raise unknown_name("task", name, ours)
+    known = task_index(with_defaults=True)
+    if name not in known:
+        raise unknown_name("task", name, known)
+    return known[name]
 
 
 def save_results(tracker: Any, found: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ from lm_eval_trust.core.saved_runs import (
     read_run,
     write_run,
 )
-from lm_eval_trust.evaluate.harness import own_tasks, task_manager
+from lm_eval_trust.evaluate.harness import task_index, task_manager
 from lm_eval_trust.judges.calibration_store import in_words
 from lm_eval_trust.judges.registry import CHOICES, MINI_TOXICITY, MINI_TRUTH, TOXICITY, TRUTH
 
@@ -133,7 +133,7 @@ class SavedAnswers(LM):  # type: ignore[misc]
 
 def _told(run: SavedRun, task: str, request: Rejudgement) -> dict[str, Any] | None:
     saved = run.results["configs"][task].get("metadata") or {}
-    return request.metadata_for(saved) if task in own_tasks() else None
+    return request.metadata_for(saved) if task in task_index() else None
 
 
 def _scored(
@@ -177,7 +177,7 @@ def _put(results: dict[str, Any], run: SavedRun, task: str, found: Mapping[str, 
 
 def _aggregate_groups(results: dict[str, Any], judged: set[str]) -> None:
     """Aggregate our groups again; drop other groups that contain a judged task."""
-    index = task_manager().task_index
+    index = task_index()
     groups = dict(results.get("groups") or {})
     for name, members in (results.get("group_subtasks") or {}).items():
         if not judged & set(members) or name not in groups:

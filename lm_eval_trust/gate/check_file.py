@@ -20,8 +20,8 @@ from pydantic import (
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.yaml_file import Document, Place, read_document
+from lm_eval_trust.evaluate.harness import check_metric
 from lm_eval_trust.gate.baseline import baseline_path, read_baseline
-from lm_eval_trust.gate.task_index import Catalogue
 from lm_eval_trust.plugin import MODELS
 
 if TYPE_CHECKING:  # Torch takes seconds to load, and a check without steering needs none of it.
@@ -292,10 +292,9 @@ def validate(check: Check) -> None:
     Raises:
         InputError: With file, line and key of what is wrong.
     """
-    catalogue = Catalogue()
     for rule in check.rules:
         with check.document.at("rules", rule.task, rule.metric):
-            catalogue.check(rule.task, rule.metric)
+            check_metric(rule.task, rule.metric)
     _validate_steering(check)
     if check.needs("baseline"):
         with check.document.at("rules"):
