@@ -1,7 +1,7 @@
-"""Is one model better than another on the same items? Paired differences, tests and power.
+"""Two models compared on the same items: paired differences, tests and power.
 
 Items of one group (the answers to one question, the sentences of one context) stand or fall
-together, so groups are what is drawn, never single items.
+together, so groups are resampled, never single items.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class PairedDifferences:
-    """Second minus first on each item, summed up by group.
+    """Second minus first on each item, summed by group.
 
     Attributes:
         sums: Sum of each group's differences, float64, shape (groups,).
@@ -153,11 +153,11 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def bootstrap_p(drawn: npt.NDArray[np.float64], mean: float, groups: int) -> float:
-    """Return how often means drawn around zero lie as far from it as the observed one.
+    """Return the share of resampled means that deviate as much as the observed one does from zero.
 
-    (Efron and Tibshirani 1993, chapter 16.) No p is below 2 / 2^groups, that of as many fair coins
-    that fall alike: a few groups that change by the same have no spread to draw from, and would
-    seem certain.
+    (Efron and Tibshirani 1993, chapter 16.) No p is below 2 / 2^groups, the chance that as many
+    fair coins fall alike: a few groups that all change by the same amount have no spread to
+    resample, and would seem certain.
 
     Args:
         drawn: Means of resampled groups, shape (resamples,).
@@ -179,7 +179,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def detectable_difference(standard_error: float, *, confidence: float, power: float) -> float:
-    """Return the smallest true difference that a one-sided test would show so often.
+    """Return the smallest true difference that a one-sided test shows with the given power.
 
     (z_confidence + z_power) times the standard error of the paired mean: the normal approximation.
 
@@ -192,7 +192,7 @@ def detectable_difference(standard_error: float, *, confidence: float, power: fl
 
 
 def power_to_show(difference: float, standard_error: float, *, confidence: float) -> float:
-    """Return how often a one-sided test would show a true difference of this size, 0 to 1."""
+    """Return the power of a one-sided test to show a true difference of this size, 0 to 1."""
     if standard_error == 0:
         return 1.0 if difference > 0 else 0.0
     return float(stats.norm.cdf(difference / standard_error - stats.norm.ppf(confidence)))

@@ -30,7 +30,6 @@ def no_evaluation(*arguments: object, **settings: object) -> None:
     raise AssertionError("a measurement that is kept was made again")
 
 
-@pytest.mark.slow
 def test_a_good_vector_passes_and_is_measured_once(
     naming: Path,
     write_check: WriteCheck,
@@ -53,7 +52,6 @@ def test_a_good_vector_passes_and_is_measured_once(
     assert "| passed | trust_truthfulqa_mini | info | min_gain 0.05 |" in summary.read_text()
 
 
-@pytest.mark.slow
 def test_a_vector_of_the_wrong_sign_fails_with_metric_difference_and_interval(
     naming: Path, write_check: WriteCheck, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,7 +76,6 @@ def test_a_vector_of_the_wrong_sign_fails_with_metric_difference_and_interval(
     assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("5", "0", "1")
 
 
-@pytest.mark.slow
 def test_a_baseline_is_kept_and_compared_with(
     naming: Path, write_check: WriteCheck, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,7 +102,6 @@ def test_a_baseline_is_kept_and_compared_with(
     assert "has other items: 10 of 40 are gone" in told and "--update-baseline" in told
 
 
-@pytest.mark.slow
 def test_a_damaged_baseline_is_written_anew(naming: Path, write_check: WriteCheck) -> None:
     check = write_check(f"{{{TRUTH}: {{info: {{max_drop: 0.2, against: baseline}}}}}}")
     file = check.with_suffix(".baseline.json")
@@ -115,7 +111,6 @@ def test_a_damaged_baseline_is_written_anew(naming: Path, write_check: WriteChec
         assert main(["check", str(check)]) == 0
 
 
-@pytest.mark.slow
 def test_an_error_that_nobody_foresaw_keeps_no_other_check_from_being_run(
     naming: Path,
     write_check: WriteCheck,
@@ -142,7 +137,6 @@ def test_an_error_that_nobody_foresaw_keeps_no_other_check_from_being_run(
     assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("2", "0", "1")
 
 
-@pytest.mark.slow
 def test_the_worst_code_counts_where_a_check_is_named_twice(
     naming: Path, write_check: WriteCheck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,7 +152,6 @@ def test_the_worst_code_counts_where_a_check_is_named_twice(
     assert main(["check", check, check]) == 3
 
 
-@pytest.mark.slow
 def test_an_interrupted_check_goes_on_where_it_stopped(
     naming: Path, write_check: WriteCheck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
