@@ -1,8 +1,8 @@
-"""The place on this disk: which checkpoints lie there, who uses them, and what goes for what.
+"""The checkpoints cached on this disk: who uses each, and which is evicted to make room.
 
 A checkpoint's full size is reserved before its first byte is fetched, so that the budget holds
-at every moment. What is used, or awaited by someone, never goes; what was fetched in advance goes
-only for what is asked for.
+at every moment. A checkpoint that is in use or awaited is never evicted; one fetched in advance
+is evicted only to make room for one that was asked for.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class CheckpointCache:
             self._remove(next(iter(self._places)))
 
     def acquire(self, listing: Listing, fetch: Fetch) -> Path:
-        """Return a checkpoint's folder, fetched if need be; it stays until :meth:`put_back`.
+        """Return a checkpoint's folder, fetched if need be; it stays until :meth:`release`.
 
         Raises:
             InputError: It is larger than the budget, or the budget is taken up by others that

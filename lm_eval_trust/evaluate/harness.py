@@ -68,6 +68,16 @@ def needs_defaults(name: str) -> bool:
     return name in _OF_HARNESS or name not in task_index()
 
 
+def brought_by_package(name: str) -> bool:
+    """Tell whether a task comes with another package's benchmark, or a group or tag holds such."""
+    from lm_eval_trust.plugin import task_path
+
+    if needs_defaults(name):
+        return False
+    files = [task_index()[member].yaml_path for member, _ in _members(name)]
+    return not all(file.is_relative_to(task_path()) for file in files)
+
+
 def check_tasks(names: Iterable[str]) -> None:
     """Raise unless the harness knows all of these tasks, groups or tags.
 

@@ -289,6 +289,8 @@ class EvaluationCell(Cell):
         proxy: By which models it is moved, if it is.
         adapter: Which adapter it carries, if any.
         context: What else answers and scores depend on: see :func:`evaluation_context`.
+        content: Identity of the items and settings of another package's task; empty for other
+            tasks, and where it could not be loaded in advance.
     """
 
     kind: ClassVar[str] = "evaluations"
@@ -302,6 +304,7 @@ class EvaluationCell(Cell):
     proxy: ProxyPoint | None = None
     adapter: AdapterPoint | None = None
     context: str = ""
+    content: str = ""
 
     @property
     def needs_others(self) -> bool:  # noqa: D102
@@ -328,6 +331,7 @@ class EvaluationCell(Cell):
             "limit": self.limit,
             "settings": self.task_settings,
             "context": self.context,
+            "content": self.content,
             "steering": self.steering.recipe() if self.steering else None,
             "proxy": self.proxy.recipe() if self.proxy else None,
             "adapter": self.adapter.identity if self.adapter else None,
@@ -357,7 +361,8 @@ def evaluation_context(metadata: Mapping[str, Any], split_seed: int) -> str:
 
     These are the judges with their settings, the files that users may bring in their own form, the
     sources of data, and the versions of the libraries. No task is loaded for it, since that may
-    take judges and data sets from the Hub.
+    take judges and data sets from the Hub; what comes with other packages, whose versions are not
+    known to change with it, is in a cell's ``content``.
     """
     judges = {}
     for setting, choice in CHOICES.items():

@@ -171,7 +171,7 @@ class StudyFolder:
         return self.path / "failed" / f"{cell.name}.json"
 
     def skipped(self) -> dict[str, str]:
-        """Return the models that were not to be had: name → why."""
+        """Return the models that could not be fetched: name → why."""
         try:
             found: dict[str, str] = json.loads(self._skips.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -179,7 +179,7 @@ class StudyFolder:
         return found
 
     def skip(self, models: Mapping[str, str]) -> None:
-        """Record which models are not to be had."""
+        """Record which models could not be fetched."""
         with atomic_path(self._skips) as temporary:
             temporary.write_text(json.dumps(models, indent=1, sort_keys=True), encoding="utf-8")
 
@@ -261,9 +261,9 @@ class StudyFolder:
         for cell in cells.values():
             place = self.cell(cell)
             if place.exists() and self.record(cell) is None:
-                grave = self.path / f"{_UNFINISHED}-{uuid.uuid4().hex[:8]}"
-                os.rename(place, grave)
-                shutil.rmtree(grave, ignore_errors=True)
+                discarded = self.path / f"{_UNFINISHED}-{uuid.uuid4().hex[:8]}"
+                os.rename(place, discarded)
+                shutil.rmtree(discarded, ignore_errors=True)
 
 
 def _files_below(folder: Path) -> list[Path]:

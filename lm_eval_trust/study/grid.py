@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lm_eval_trust.analysis.information import InformationSettings
@@ -15,7 +16,8 @@ from lm_eval_trust.checkpoints.families import FamilySettings, open_family
 from lm_eval_trust.core.errors import TrustError
 from lm_eval_trust.core.hashing import content_id
 from lm_eval_trust.core.yaml_file import Document
-from lm_eval_trust.evaluate.harness import check_tasks
+from lm_eval_trust.evaluate.harness import brought_by_package, check_tasks
+from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.models.adapters import find_adapter
 from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.study.analyse import AnalysisSettings
@@ -92,7 +94,7 @@ class Study:
         """Return the cells.
 
         Args:
-            skipped: Names of models that are not to be had; no cell needs them.
+            skipped: Names of models that cannot be fetched; no cell needs them.
 
         Raises:
             InputError: As the constructor.
@@ -104,7 +106,7 @@ class Study:
         return self._identities.pin(find_model(spec, self._known))
 
     def at(self, *place: str | int) -> Any:
-        """Say of errors inside where in the file they come from."""
+        """Add the place in the file to errors raised inside."""
         return self._document.at(*place)
 
     def remember(self) -> None:
@@ -218,7 +220,7 @@ class _GridBuilder:
             for model in self._models(entry.models, *place, "models"):
                 for task in entry.tasks:
                     for point in points:
-                        yield EvaluationCell(
+                        cell = EvaluationCell(
                             model=model,
                             task=task,
                             limit=entry.limit,
@@ -229,6 +231,7 @@ class _GridBuilder:
                             context=context,
                             **dict(changes),
                         )
+                        yield replace(cell, content=_content_of_task(cell))
 
     def _changes(
         self, entry: EvaluationSpec, place: tuple[str | int, ...]
@@ -284,3 +287,20 @@ def _content(choice: StatementChoice, dimension: str, state: str) -> str:
         # A dry run needs no data; a worker that does will say what is missing.
         return ""
     return content_id(*(f"{item.id} {item.group}" for item in found.items))
+
+
+def _content_of_task(cell: EvaluationCell) -> str:
+    """Return the identity of another package's task, items included; empty for other tasks."""
+    if not brought_by_package(cell.task):
+        return ""
+    settings = json.dumps(cell.task_settings, sort_keys=True, default=str)
+    return _loaded_identity(cell.task, cell.limit, settings, data_state() + cell.context)
+
+
+@functools.lru_cache(maxsize=64)
+def _loaded_identity(task: str, limit: int | None, settings: str, state: str) -> str:
+    try:
+        return TaskIndex(json.loads(settings)).load([task], limit=limit).identity
+    except (TrustError, OSError):
+        # As above: a dry run needs no data.
+        return ""

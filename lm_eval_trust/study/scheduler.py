@@ -38,7 +38,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A model is not to be had, so that none of its cells can be computed."""
+    """A model cannot be fetched, so none of its cells can be computed."""
 
     model: str
     reason: str

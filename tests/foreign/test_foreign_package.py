@@ -146,6 +146,36 @@ def test_a_study(command: Command, tmp_path: Path) -> None:
     assert any("distance_covariance" in name for name in measured["estimator"])
 
 
+SMALL_STUDY = """
+study: lanterns
+family: {name: lantern-keepers}
+dimensions: [lamplight]
+evaluations: [{name: plain, models: checkpoints, tasks: [trust_lanterns], limit: 9}]
+engine: {name: inline, threads: 1}
+"""
+
+
+@pytest.mark.slow
+def test_a_study_evaluates_a_changed_task_again(
+    command: Command, site: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "study.yaml").write_text(SMALL_STUDY, encoding="utf-8")
+
+    def accuracies(out: str) -> list[float]:
+        command("study", "study.yaml", "--out", out)
+        return list(pd.read_csv(tmp_path / out / "export" / "evaluations.csv")["value"])
+
+    module = site / "lantern.py"
+    code = module.read_text(encoding="utf-8")
+    before = accuracies("shared")
+    try:
+        module.write_text(code.replace("int(number < 3)", "int(number >= 3)"), encoding="utf-8")
+        after = accuracies("shared")
+        assert after == accuracies("fresh") != before
+    finally:
+        module.write_text(code, encoding="utf-8")
+
+
 CHECK = """
 model: amber
 model_args: {{pretrained: {model}, dtype: float32, device: cpu}}

@@ -8,6 +8,7 @@ import pytest
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.mini.world import SEED_VARIABLE
+from lm_eval_trust.study import cells
 from lm_eval_trust.study.cells import EvaluationCell
 from lm_eval_trust.study.grid import Study
 
@@ -55,6 +56,7 @@ def test_two_entries_share_a_cell(open_study: Open, text: str) -> None:
         ("limit: 2}", "limit: 3}", {"evaluations"}),
         ("engine:", "metadata: {perturbation_rate: 0.1}\nengine:", {"evaluations"}),
         ("layers: 0+2", "layers: 0+1+2", {"analysis"}),
+        ("engine:", "method: logistic\nengine:", {"vectors", "evaluations"}),
         ("statements: 40", "statements: 41", ALL),
         (
             "engine:",
@@ -107,6 +109,15 @@ def test_a_setting_of_judges_in_the_environment_is_part_of_evaluations(
     monkeypatch.setenv("LM_EVAL_TRUST_JUDGE_QUANTIZATION", "8bit")
     assert not before & evaluations(open_study(text))
     assert others - before == names(open_study(text)) - evaluations(open_study(text))
+
+
+def test_another_release_of_a_library_evaluates_again(
+    open_study: Open, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = names(open_study(text))
+    monkeypatch.setattr(cells, "software", lambda: {"transformers": "0.0.0"})
+    new = names(open_study(text)) - before
+    assert {name.split("/")[0] for name in new} == {"evaluations"}
 
 
 def test_what_a_skipped_checkpoint_is_needed_for_is_left_out(open_study: Open, text: str) -> None:
