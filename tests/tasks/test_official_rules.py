@@ -53,7 +53,11 @@ def test_candidates_are_compared_per_byte() -> None:
 
 @pytest.mark.parametrize(
     ("sentiment", "answers"),
-    itertools.product((0, 1), itertools.product(("negative", "positive", "unparsed"), repeat=2)),
+    [
+        (sentiment, answers)
+        for sentiment in (0, 1)
+        for answers in itertools.product(("negative", "positive", "unparsed"), repeat=2)
+    ],
 )
 def test_a_pair_of_answers_is_scored_by_both(sentiment: int, answers: tuple[str, str]) -> None:
     """The drop may be a gain, and an answer may change from one wrong one to another."""
