@@ -180,13 +180,13 @@ class CheckpointCache:
         self._changed = threading.Condition()
         self._asked: Counter[str] = Counter()
         self._closed = False
-        self._places = {
+        self._entries = {
             path.name: _Entry(path, bytes_of(path))
             for path in sorted(folder.iterdir())
             if path.is_dir() and is_own(path)
         }
-        while not budget.holds(place.size for place in self._places.values()):
-            self._remove(next(iter(self._places)))
+        while not budget.holds(entry.size for entry in self._entries.values()):
+            self._remove(next(iter(self._entries)))
 
     def acquire(self, listing: Listing, fetch: Fetch) -> Path:
         """Return a checkpoint's folder, fetched if need be; it stays until :meth:`release`.
@@ -202,21 +202,21 @@ class CheckpointCache:
         with self._changed:
             self._asked[name] += 1
         try:
-            place = self._obtain(listing, fetch, self._make_room_now, lambda: not self._closed)
+            entry = self._obtain(listing, fetch, self._make_room_now, lambda: not self._closed)
             with self._changed:
-                place.users.append(threading.get_ident())
-                place.in_advance = False
-                self._places[name] = self._places.pop(name)
+                entry.users.append(threading.get_ident())
+                entry.in_advance = False
+                self._entries[name] = self._entries.pop(name)
         finally:
             with self._changed:
                 self._asked[name] -= 1
                 self._changed.notify_all()
-        return place.folder
+        return entry.folder
 
     def release(self, listing: Listing) -> None:
         """End one use of a checkpoint by this thread."""
         with self._changed:
-            self._places[listing.folder_name].users.remove(threading.get_ident())
+            self._entries[listing.folder_name].users.remove(threading.get_ident())
             self._changed.notify_all()
 
     def prefetch(self, listing: Listing, fetch: Fetch, wanted: Callable[[], bool]) -> None:
@@ -233,11 +233,11 @@ class CheckpointCache:
             Exception: Whatever ``fetch`` raises.
         """
         self._check_size(listing)
-        place = self._obtain(
+        entry = self._obtain(
             listing, fetch, self._make_room_politely, lambda: wanted() and not self._closed
         )
         with self._changed:
-            place.in_advance = wanted() and not place.users
+            entry.in_advance = wanted() and not entry.users
 
     def notify(self) -> None:
         """Let those who wait look again."""
@@ -248,15 +248,15 @@ class CheckpointCache:
         """Stop downloads; afterwards the cache fetches nothing more."""
         with self._changed:
             self._closed = True
-            for place in self._places.values():
-                if place.stop is not None:
-                    place.stop.set()
+            for entry in self._entries.values():
+                if entry.stop is not None:
+                    entry.stop.set()
             self._changed.notify_all()
 
     def evict_all(self) -> None:
         """Delete all that nobody uses."""
         with self._changed:
-            for name in [name for name, place in self._places.items() if place.idle]:
+            for name in [name for name, entry in self._entries.items() if entry.idle]:
                 try:
                     self._remove(name)
                 except InputError as error:
@@ -273,21 +273,21 @@ class CheckpointCache:
         make_room: Callable[[Listing], bool],
         wanted: Callable[[], bool],
     ) -> _Entry:
-        """Return a checkpoint's place once all of it has come."""
+        """Return a checkpoint's entry once all of it has come."""
         while True:
             with self._changed:
-                place = self._reserved(listing, make_room, wanted)
-                if place.whole:
-                    return place
+                entry = self._reserved(listing, make_room, wanted)
+                if entry.whole:
+                    return entry
             try:
-                fetch(listing, place.folder, _running(place))
-                place.whole = True
+                fetch(listing, entry.folder, _running(entry))
+                entry.whole = True
             except Cancelled:
                 # For the sake of another that was asked for: wait until there is room again.
                 logger.info("The download of %s gave way", listing.folder_name)
             finally:
                 with self._changed:
-                    place.stop = None
+                    entry.stop = None
                     self._changed.notify_all()
 
     def _reserved(
@@ -296,42 +296,42 @@ class CheckpointCache:
         make_room: Callable[[Listing], bool],
         wanted: Callable[[], bool],
     ) -> _Entry:
-        """Return the whole checkpoint, or its place with room for it; waits for either."""
+        """Return the whole checkpoint, or its entry with room for it; waits for either."""
         name = listing.folder_name
         while True:
             if not wanted():
                 raise Cancelled
-            place = self._places.get(name)
-            if place is not None and place.whole:
-                return place
-            if (place is None or place.stop is None) and make_room(listing):
+            entry = self._entries.get(name)
+            if entry is not None and entry.whole:
+                return entry
+            if (entry is None or entry.stop is None) and make_room(listing):
                 break
             self._changed.wait()
-        place = self._places.setdefault(name, _Entry(self._folder / name, 0))
-        place.size, place.stop = listing.size, threading.Event()
-        place.in_advance = not self._asked[name]
-        return place
+        entry = self._entries.setdefault(name, _Entry(self._folder / name, 0))
+        entry.size, entry.stop = listing.size, threading.Event()
+        entry.in_advance = not self._asked[name]
+        return entry
 
     def _make_room_politely(self, listing: Listing) -> bool:
         """Delete what was used; tell whether there is room that nobody else waits for."""
         if any(self._waits(name) for name, asking in self._asked.items() if asking):
             return False
-        return self._make_room(listing, lambda place: not place.in_advance)
+        return self._make_room(listing, lambda entry: not entry.in_advance)
 
     def _waits(self, name: str) -> bool:
         """Tell whether a checkpoint that is asked for is neither there nor on its way."""
-        place = self._places.get(name)
-        return place is None or (not place.whole and place.stop is None)
+        entry = self._entries.get(name)
+        return entry is None or (not entry.whole and entry.stop is None)
 
     def _make_room_now(self, listing: Listing) -> bool:
         """Delete what nobody uses, stop what comes in advance; tell whether there is room now."""
-        if self._make_room(listing, lambda place: True):
+        if self._make_room(listing, lambda entry: True):
             return True
-        for name, place in self._places.items():
-            if place.stop is not None and not self._asked[name]:
-                place.stop.set()
+        for name, entry in self._entries.items():
+            if entry.stop is not None and not self._asked[name]:
+                entry.stop.set()
         me = threading.get_ident()
-        mine = [place.size for place in self._places.values() if me in place.users]
+        mine = [entry.size for entry in self._entries.values() if me in entry.users]
         if not self._budget.holds([*mine, listing.size]):
             raise InputError(
                 f"{listing.folder_name} is asked for while {len(mine)} other checkpoints are in "
@@ -344,14 +344,14 @@ class CheckpointCache:
 
         Deletes nothing where that is not enough.
         """
-        others = {n: p for n, p in self._places.items() if n != listing.folder_name}
+        others = {n: p for n, p in self._entries.items() if n != listing.folder_name}
         candidates = sorted(
             (n for n, p in others.items() if p.idle and not self._asked[n] and may_go(p)),
             key=lambda name: others[name].in_advance,
         )
         for number in range(len(candidates) + 1):
             going = candidates[:number]
-            stay = [place.size for name, place in others.items() if name not in going]
+            stay = [entry.size for name, entry in others.items() if name not in going]
             if self._budget.holds([*stay, listing.size]):
                 for name in going:
                     self._remove(name)
@@ -359,8 +359,8 @@ class CheckpointCache:
         return False
 
     def _remove(self, name: str) -> None:
-        remove(self._places[name].folder)
-        del self._places[name]
+        remove(self._entries[name].folder)
+        del self._entries[name]
 
     def _check_size(self, listing: Listing) -> None:
         if not self._budget.holds([listing.size]):
@@ -370,10 +370,10 @@ class CheckpointCache:
             )
 
 
-def _running(place: _Entry) -> threading.Event:
-    if place.stop is None:
-        raise RuntimeError(f"{place.folder} is not being fetched")
-    return place.stop
+def _running(entry: _Entry) -> threading.Event:
+    if entry.stop is None:
+        raise RuntimeError(f"{entry.folder} is not being fetched")
+    return entry.stop
 
 
 def _locked(folder: Path) -> FileLock:

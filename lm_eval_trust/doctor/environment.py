@@ -20,7 +20,7 @@ from lm_eval_trust import __version__
 from lm_eval_trust.benchmarks.files import is_offline
 from lm_eval_trust.core.errors import reason_of
 from lm_eval_trust.core.storage import CACHE_VARIABLE, atomic_path, cache_dir
-from lm_eval_trust.plugin import MODELS, task_path
+from lm_eval_trust.plugin import MODELS, task_paths
 
 State = Literal["ok", "note", "failed"]
 
@@ -124,10 +124,11 @@ def _tasks() -> Check:
     from lm_eval.tasks import TaskManager
 
     # Without the built-in tasks, whose indexing takes seconds.
-    manager = TaskManager(include_path=str(task_path()), include_defaults=False)
+    folders = task_paths()
+    manager = TaskManager(include_path=folders, include_defaults=False)
     if not manager.all_tasks:
         advice = "reinstall lm-eval-trust"
-        return Check("harness", "tasks", "failed", f"no tasks in {task_path()}", advice)
+        return Check("harness", "tasks", "failed", f"no tasks in {folders[0]}", advice)
     groups = ", ".join(sorted(manager.all_groups))
     return Check("harness", "tasks", "ok", f"{len(manager.all_subtasks)} tasks; groups {groups}")
 

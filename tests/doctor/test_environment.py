@@ -35,6 +35,17 @@ def test_harness_sees_us() -> None:
     assert set(states(environment.check_harness()).values()) == {"ok"}
 
 
+def test_tasks_of_other_packages_are_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ours = environment.task_paths()
+    (tmp_path / "lantern.yaml").write_text("task: lantern\n")
+    before = environment._tasks().detail
+    monkeypatch.setattr(environment, "task_paths", lambda: [*ours, tmp_path])
+    after = environment._tasks().detail
+    assert int(after.split()[0]) == int(before.split()[0]) + 1
+
+
 def test_switched_off_hook_is_a_note_with_the_other_route(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment.sys, "meta_path", [])
     hook = environment._start_up_hook()
