@@ -15,6 +15,7 @@ from torch import nn
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.nonfinite import NONFINITE, has_nonfinite
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.model_wrappers.leak_guard import refuse_leaks
 from lm_eval_trust.model_wrappers.lm_eval_internals import keep_responses_apart
@@ -74,6 +75,7 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         self._arguments = {"model": _identity(pretrained, self._source), **(identities or {})} | {
             name: str(value) for name, value in kwargs.items() if name not in _EXECUTION_ARGUMENTS
         }
+        self._nonfinite = 0
         self._prompt_ends: PromptEnds | None = None
         self._rolling_ends: Iterator[int] | None = None
         super().__init__(pretrained, **kwargs)
@@ -121,13 +123,17 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         )
 
     def get_model_info(self) -> dict[str, Any]:
-        """Return what the harness puts under ``config`` of a results file, and the steering."""
+        """Return what the harness puts under ``config`` of a results file, and the steering.
+
+        ``nonfinite`` is the number of requests whose log-likelihood was NaN or infinite.
+        """
         info: dict[str, Any] = super().get_model_info()
         return info | {
             "trust_fingerprint": self.trust_fingerprint,
             "steering": self.plan.summary(),
             "trained_on": [provenance.summary() for provenance in self._trained_on],
             "allow_leak": self._allow_leak,
+            NONFINITE: self._nonfinite,
         }
 
     def set_cache_hook(self, cache_hook: Any) -> None:
@@ -141,6 +147,7 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         """Score continuations; see ``HFLM``."""
         self._guard(requests)
         result: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm)
+        self._nonfinite += sum(map(has_nonfinite, result))
         return result
 
     def loglikelihood_rolling(
@@ -158,6 +165,7 @@ class SteerableLM(HFLM):  # type: ignore[misc]
             result: list[float] = super().loglikelihood_rolling(requests, disable_tqdm)
         finally:
             self._rolling_ends = None
+        self._nonfinite += sum(map(has_nonfinite, result))
         return result
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:

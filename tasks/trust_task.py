@@ -9,6 +9,7 @@ of :class:`Breakdown`) and any data setting that the task fixes.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -22,8 +23,11 @@ from lm_eval_trust.benchmarks.load import load_rows
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import content_id, fingerprint
+from lm_eval_trust.core.nonfinite import NONFINITE, SCORED_TYPES, has_nonfinite
 from lm_eval_trust.tasks.lm_eval_internals import add_metric, has_metric
 from lm_eval_trust.tasks.metrics import mean_of_category
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -191,6 +195,7 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         The harness names its cache entries by task and tokenizer, so what else decides a request
         travels in the tokenizer's name.
         """
+        self.config.metadata.pop(NONFINITE, None)
         if self.breakdown:
             docs = self.dataset["test"]
             evaluated = range(len(docs))[:limit] if samples is None else samples
@@ -207,12 +212,28 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         )
 
     def process_results(self, doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, Any]:
-        """Score one row, its sub-categories included."""
+        """Score one row, its sub-categories included.
+
+        Rows with a log-likelihood that is not finite are counted in the metadata, which is in the
+        results file.
+        """
+        if self.config.output_type in SCORED_TYPES and has_nonfinite(list(results)):
+            self._count_nonfinite()
         scores: dict[str, Any] = super().process_results(doc, results)
         if self.breakdown is None or not has_metric(self, self.breakdown.metric):
             return scores
         value = scores.get(self.breakdown.metric)
         return scores | self.breakdown.scores(doc, value, self._category_metrics)
+
+    def _count_nonfinite(self) -> None:
+        metadata = self.config.metadata
+        if NONFINITE not in metadata:
+            logger.warning(
+                "The model gives log-likelihoods that are not finite in %s, whose scores mean "
+                "nothing; the number of such items is in the results, under configs.",
+                self.config.task,
+            )
+        metadata[NONFINITE] = metadata.get(NONFINITE, 0) + 1
 
     def _declare_categories(self) -> list[str]:
         if self.breakdown is None:

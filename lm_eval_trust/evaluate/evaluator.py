@@ -25,6 +25,8 @@ from lm_eval_trust.evaluate.paired_items import Item
 from lm_eval_trust.evaluate.tasks import TaskSet
 
 Scores = dict[str, dict[str, Any]]
+#: Of kept outcomes; it rises when earlier ones lack something. 2: the count of non-finite items.
+_FORMAT = 2
 #: Libraries whose releases may change what a model answers.
 _LIBRARIES = ("lm_eval", "torch", "transformers", "peft")
 #: Resamples of the standard errors that have no closed form; the harness takes its own for others.
@@ -59,7 +61,13 @@ class EvaluationSpec:
 def evaluation_key(model: Mapping[str, Any], steering: str, tasks: str) -> str:
     """Return the key of an outcome; see :class:`EvaluationSpec` for the arguments."""
     return fingerprint(
-        {"model": dict(model), "steering": steering, "tasks": tasks, "software": software()}
+        {
+            "format": _FORMAT,
+            "model": dict(model),
+            "steering": steering,
+            "tasks": tasks,
+            "software": software(),
+        }
     )
 
 
@@ -95,6 +103,11 @@ class Outcome:
     def divergence(self) -> float:
         """Mean KL(unsteered ‖ steered) per scored token, in nats; NaN where it was not measured."""
         return float(self.details.get("divergence", math.nan))
+
+    @property
+    def nonfinite(self) -> int:
+        """Number of items with a log-likelihood or a score that is NaN or infinite."""
+        return sum(found.nonfinite for found in self.measurements.values())
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Outcome:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.nonfinite import has_nonfinite, nonfinite_items
 from lm_eval_trust.evaluate.paired_items import Item
 
 #: A number, a log-likelihood with the number of words that it is of, or nothing.
@@ -35,6 +36,7 @@ class Measurement:
         groups: Group of each item.
         values: Metric → value of each item.
         positions: Of the items among the task's documents.
+        nonfinite: Number of items with a log-likelihood or a score that is NaN or infinite.
     """
 
     task: str
@@ -47,6 +49,7 @@ class Measurement:
     groups: list[str]
     values: dict[str, list[Value]]
     positions: list[int] = field(default_factory=list)
+    nonfinite: int = 0
 
     @property
     def items(self) -> list[Item]:
@@ -56,6 +59,17 @@ class Measurement:
             | {m: v[i] for m, v in self.values.items() if isinstance(v[i], float)}
             for i, position in enumerate(self.positions)
         ]
+
+    def broken(self, metric: str) -> int:
+        """Return the number of items that make a metric meaningless, since they are not finite.
+
+        A NaN counts as a missing value where the metric's aggregation leaves it out.
+        """
+        values = self.values.get(metric, [])
+        if self.aggregations.get(metric) == "nanmean":
+            values = [value for value in values if value == value]
+        found = sum(map(has_nonfinite, values))
+        return max(self.nonfinite, found, int(has_nonfinite(self.scores[metric])))
 
     def _group(self, i: int, position: int) -> str:
         """Return an item's group; an item without one is a group of its own."""
@@ -117,6 +131,7 @@ def measurement_of(
             key: [_value(row.get(metric)) for row in by_filter[name]]
             for key, (metric, name) in metrics.items()
         },
+        nonfinite=nonfinite_items(samples, found["configs"][task]),
     )
 
 

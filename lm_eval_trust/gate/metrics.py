@@ -136,5 +136,6 @@ def items_of(measurement: Measurement, metric: str) -> MetricItems | None:
 
 
 def _has_value(value: Value) -> bool:
+    """Tell whether an item takes part; a NaN here is a gap, others fail the rule beforehand."""
     parts = value if isinstance(value, list) else [value]
     return all(part is not None and math.isfinite(part) for part in parts)

@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 from lm_eval_trust.analysis.statistics import Interval
+from lm_eval_trust.core.nonfinite import in_words
 from lm_eval_trust.core.plain import plain
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.gate.check_file import Rule
@@ -72,6 +73,8 @@ def amount(verdict: RuleVerdict) -> str:
 def power(verdict: RuleVerdict) -> str:
     """Return what the items could have shown; empty for bounds on the metric itself."""
     found = verdict.power
+    if verdict.nonfinite:
+        return in_words(verdict.nonfinite, verdict.items, verdict.task)
     if found is None:
         return ""
     counted = f"these {items_in_groups(verdict.items, verdict.groups)}"
@@ -106,7 +109,9 @@ def items_in_groups(items: int, groups: int) -> str:
 def sentence(verdict: RuleVerdict) -> str:
     """Return the whole verdict on one line."""
     parts = [f"{verdict.rule.metric} is {value(verdict)}"]
-    if verdict.reference is not None:
+    if verdict.nonfinite:
+        parts.append(in_words(verdict.nonfinite, verdict.items, verdict.task).rstrip("."))
+    elif verdict.reference is not None:
         compared = _COMPARED[verdict.rule.against]
         parts[0] += f", {number(verdict.reference)} {compared}"
         parts.append(f"{change(verdict)} at {verdict.rule.confidence:.4g} confidence")

@@ -51,6 +51,8 @@ class RuleVerdict:
         power: What the items can show; ``None`` for bounds on the metric itself.
         items: Number of items that decide.
         groups: Number of groups that they are in.
+        nonfinite: Number of items whose log-likelihoods or scores are not finite, under either
+            model. Such items fail every rule.
     """
 
     rule: Rule
@@ -64,6 +66,7 @@ class RuleVerdict:
     power: Power | None = None
     items: int = 0
     groups: int = 0
+    nonfinite: int = 0
 
     @property
     def fails_check(self) -> bool:
@@ -102,6 +105,18 @@ def decide(rule: Rule, after: Measurement, before: Measurement | None) -> RuleVe
             measurements hold different items.
     """
     metric = after.metric(rule.metric)
+    broken = max(found.broken(metric) for found in (after, before) if found is not None)
+    if broken:
+        return RuleVerdict(
+            rule,
+            after.task,
+            FAILED,
+            after.scores[metric],
+            reference=None if before is None else before.scores[metric],
+            items=len(after.ids),
+            groups=len(set(after.groups)),
+            nonfinite=broken,
+        )
     if rule.compares:
         assert before is not None
         return _decide_change(rule, paired_test(rule, metric, before, after), after, before, metric)

@@ -169,7 +169,8 @@ class Board:
         categories: Column's key → its categories.
         tradeoffs: Changes from the reference by dimension.
         kept_apart: Why rows of other boards are not on this one.
-        notes: Judges and their calibration; what could not be tested, and why.
+        notes: Scores that mean nothing; judges and their calibration; what could not be tested,
+            and why.
         confidence: Level of all intervals.
     """
 

@@ -19,6 +19,7 @@ from lm_eval_trust.leaderboard.comparability import (
     exclusion_reasons,
     split_comparable,
 )
+from lm_eval_trust.leaderboard.consistency import group_notes
 from lm_eval_trust.leaderboard.identity import arguments_of, provenance_of
 from lm_eval_trust.leaderboard.items import Samples, Strata, averaged, strata_of
 from lm_eval_trust.leaderboard.layout import columns_of, leaves
@@ -149,6 +150,7 @@ def _board(
             if column.dimension != SUITE and (found := categories_of(items[column.key]))
         },
         notes=(
+            *doubtful_notes(rows, samples),
             *judge_notes(rows),
             *untested_notes(columns, rows, items),
             *(note for notes in shared for note in notes),
@@ -258,6 +260,18 @@ def _score(values: list[float]) -> Score:
     n = len(values)
     stderr = statistics.stdev(values) / math.sqrt(n) if n > 1 else None
     return Score(statistics.fmean(values), stderr, n)
+
+
+def doubtful_notes(rows: Iterable[Row], samples: Samples) -> list[str]:
+    """Return which scores mean nothing, or are not those of their tasks, a row at a time."""
+    return list(
+        dict.fromkeys(
+            f"{row.name}: {note}"
+            for row in rows
+            for run in row.runs
+            for note in (*samples.notes(run), *group_notes(run))
+        )
+    )
 
 
 def judge_notes(rows: Iterable[Row]) -> list[str]:

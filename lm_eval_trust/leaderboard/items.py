@@ -13,6 +13,7 @@ from lm_eval_trust.core.plain import is_finite
 from lm_eval_trust.core.saved_runs import Sample, SavedRun
 from lm_eval_trust.evaluate.paired_items import items_of
 from lm_eval_trust.leaderboard.board import Column
+from lm_eval_trust.leaderboard.consistency import SAME, check_scores, nonfinite_note
 from lm_eval_trust.leaderboard.identity import DATA_SEEDS, settings_of
 from lm_eval_trust.leaderboard.layout import leaves, numbers
 
@@ -54,6 +55,7 @@ class Samples:
     """Reads runs' samples, each file once."""
 
     _read: dict[tuple[str, str, str], list[_Item]] = field(default_factory=dict)
+    _nonfinite: dict[tuple[str, str], str | None] = field(default_factory=dict)
 
     def read(self, run: SavedRun) -> None:
         """Read all samples of a run.
@@ -61,6 +63,8 @@ class Samples:
         Raises:
             InputError: Samples are damaged, or not those that were evaluated.
         """
+        for task in run.results["configs"]:
+            self._nonfinite.setdefault((str(run.path), task), nonfinite_note(run, task, ()))
         for task in run.tasks:
             if not any(path == str(run.path) and of == task for path, of, _ in self._read):
                 self._read.update(self._load(run, task))
@@ -78,6 +82,11 @@ class Samples:
             for item in self._items(run, task, column.filter)
             if is_finite(item.values.get(column.metric))
         }
+
+    def notes(self, run: SavedRun) -> list[str]:
+        """Return which tasks of a run have items that are not finite."""
+        found = (self._nonfinite.get((str(run.path), task)) for task in run.results["configs"])
+        return [note for note in found if note is not None]
 
     def _items(self, run: SavedRun, task: str, filter_name: str) -> list[_Item]:
         place = (str(run.path), task, filter_name)
@@ -101,6 +110,9 @@ class Samples:
                     f"{file} holds {len(of_filter)} samples, but the results are of {expected}; "
                     f"it is damaged or belongs to another run."
                 )
+        check_scores(run, task, by_filter)
+        if note := nonfinite_note(run, task, samples):
+            self._nonfinite[str(run.path), task] = note
         try:
             return {
                 (str(run.path), task, name): _items(of_filter, f"{task}/{seeds}")
@@ -138,9 +150,6 @@ def _categories(document: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
             return kind, told
     return "", ()
 
-
-#: The harness does not round; sums may differ in their order only.
-_SAME = 1e-6
 
 ByTask = Sequence[Mapping[str, Value]]
 
@@ -231,7 +240,7 @@ def _by_run(
 def _fits(scheme: Scheme, runs: Sequence[tuple[float, ByTask]]) -> bool:
     same_tasks = len({len(by_task) for _, by_task in runs}) == 1
     return same_tasks and all(
-        math.isclose(mean(scheme(by_task)), figure, rel_tol=_SAME, abs_tol=_SAME)
+        math.isclose(mean(scheme(by_task)), figure, rel_tol=SAME, abs_tol=SAME)
         for figure, by_task in runs
     )
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import SavedRun, read_run, results_files
+from lm_eval_trust.leaderboard.consistency import nonfinite_note
 from lm_eval_trust.leaderboard.identity import provenance_of
 from lm_eval_trust.leaderboard.items import Samples
 from lm_eval_trust.leaderboard.layout import columns_of, numbers
@@ -76,7 +77,11 @@ def _usable(run: SavedRun) -> SavedRun:
         default_name(run)
         columns_of((run,))
         provenance_of((run,))
-        unscored = [task for task in run.results["configs"] if not numbers(run, task)]
+        unscored = [
+            task
+            for task in run.results["configs"]
+            if not numbers(run, task) and nonfinite_note(run, task, ()) is None
+        ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{run.path} is damaged: {type(error).__name__}: {error}.") from error
     if not run.results["configs"]:

@@ -346,7 +346,7 @@ def _entry(
         if record is None:
             continue
         described = {"evaluation": name, **_described(cell)}
-        items = record["result"]["items"]
+        items, broken = record["result"]["items"], record["result"].get("nonfinite", {})
         for task, scores in record["result"]["scores"].items():
             for metric, value, error in _metrics(scores):
                 yield {
@@ -356,6 +356,7 @@ def _entry(
                     "value": value,
                     "stderr": error,
                     "n": items.get(task),
+                    "nonfinite": broken.get(task),
                 }
 
 

@@ -258,7 +258,8 @@ def _evaluation(
         batch_size=model.batch_size,
         device=str(model.device),
     )
-    return {"scores": _finite(outcome.scores), "items": outcome.counts}
+    broken = {task: found.nonfinite for task, found in outcome.measurements.items()}
+    return {"scores": _finite(outcome.scores), "items": outcome.counts, "nonfinite": broken}
 
 
 def _plan(point: SteeringPoint, folder: StudyFolder) -> SteeringPlan:

@@ -76,6 +76,7 @@ def _rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]:
             "times": trial.perplexity / found.unsteered.perplexity,
             "kl": trial.divergence,
             "allowed": trial.allowed,
+            "nonfinite": trial.nonfinite,
             "score": trial.score,
             "change": None if trial.score is None else trial.score - (found.unsteered.score or 0.0),
             "ability": trial.ability,

@@ -7,6 +7,7 @@ test half.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,10 +42,12 @@ class Trial:
         configuration: Which; ``None`` for the unsteered model.
         perplexity: Of the perplexity task.
         divergence: Mean KL(unsteered ‖ steered) there, in nats a token.
-        allowed: Whether perplexity and divergence keep the limits.
+        allowed: Whether perplexity and divergence keep the limits, and all that was measured is
+            finite.
         outcome: Of the tasks, where it was scored.
         score: Mean of their metric.
         ability: Mean accuracy on the ability tasks, where that was measured.
+        nonfinite: Number of items with a log-likelihood or score that is not finite.
     """
 
     configuration: SteeringSpec | None
@@ -54,6 +57,19 @@ class Trial:
     outcome: Outcome | None = None
     score: float | None = None
     ability: float | None = None
+    nonfinite: int = 0
+
+    def scored(self, outcome: Outcome, score: float) -> Trial:
+        """Return the trial with what the tasks gave."""
+        broken = self.nonfinite + outcome.nonfinite
+        finite = not broken and math.isfinite(score)
+        return replace(
+            self,
+            outcome=outcome,
+            score=score if finite else None,
+            allowed=self.allowed and finite,
+            nonfinite=broken,
+        )
 
 
 @dataclass(frozen=True)
@@ -147,7 +163,13 @@ class Search:
             InputError: A vector, a task or a metric does not fit.
         """
         configurations = self._grid.configurations
-        unsteered = self._scored([self._narrow([None])[0]])[0]
+        unsteered = self._scored(self._narrow([None]))[0]
+        if unsteered.score is None or not math.isfinite(unsteered.perplexity):
+            raise InputError(
+                f"The unsteered model gives log-likelihoods that are not finite "
+                f"({unsteered.nonfinite} items), so that nothing can be compared with it; try "
+                f"dtype=float32, or another model."
+            )
         trials = self._narrow(configurations, unsteered)
         if self._settings.search == "grid":
             trials = self._scored(trials)
@@ -174,10 +196,19 @@ class Search:
         for configuration, outcome in self._evaluate(configurations, (task,), "Perplexity"):
             perplexity = perplexity_of(outcome, task)
             allowed = unsteered is None or (
-                perplexity <= limits.highest_perplexity(unsteered.perplexity)
+                not outcome.nonfinite
+                and perplexity <= limits.highest_perplexity(unsteered.perplexity)
                 and (limits.divergence is None or outcome.divergence <= limits.divergence)
             )
-            trials.append(Trial(configuration, perplexity, outcome.divergence, allowed))
+            trials.append(
+                Trial(
+                    configuration,
+                    perplexity,
+                    outcome.divergence,
+                    allowed,
+                    nonfinite=outcome.nonfinite,
+                )
+            )
         return trials
 
     def _scored(self, trials: Sequence[Trial]) -> list[Trial]:
@@ -185,7 +216,7 @@ class Search:
         tasks = self._settings.tasks
         outcomes = self._evaluate([t.configuration for t in trials], tasks, "Scoring")
         return [
-            replace(trial, outcome=outcome, score=score_of(outcome, tasks, self._settings.metric))
+            trial.scored(outcome, score_of(outcome, tasks, self._settings.metric))
             for trial, (_, outcome) in zip(trials, outcomes, strict=True)
         ]
 

@@ -11,6 +11,7 @@ from support.measured import measurement, rule
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.measurement import Measurement
+from lm_eval_trust.gate.reports import sentence
 from lm_eval_trust.gate.verdicts import (
     FAILED,
     INCONCLUSIVE,
@@ -251,3 +252,34 @@ def test_measurements_of_other_things_are_not_compared(
 ) -> None:
     with pytest.raises(InputError, match=message):
         check_comparable(shares(1, 2), shares(1, 2, **changed))
+
+
+NAN, INF = math.nan, math.inf
+
+
+@pytest.mark.parametrize("kind", ["min", "max", "max_drop", "min_gain", "non_inferiority"])
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+@pytest.mark.parametrize("side", ["after", "before"])
+def test_an_item_that_is_not_finite_fails_every_rule(kind: str, bad: float, side: str) -> None:
+    good = shares(20, 20)
+    broken = measurement([1.0] * 19 + [bad], score=1.0)
+    after, before = (broken, good) if side == "after" else (good, broken)
+    found = decide(rule(kind, 0.0 if kind != "max" else 1.0), after, before)
+    assert (found.outcome, found.nonfinite, found.fails_check) == (FAILED, 1, True)
+    assert "1 of 20 items of made_up have a log-likelihood or score that is not" in sentence(found)
+
+
+def test_log_likelihoods_that_are_not_finite_fail_though_all_scores_are() -> None:
+    found = decide(rule("min", 0.5), shares(20, 20, nonfinite=3), None)
+    assert (found.outcome, found.nonfinite) == (FAILED, 3)
+
+
+def test_a_score_that_is_not_finite_fails() -> None:
+    assert decide(rule("max", 9.0), measurement([1.0], score=NAN), None).outcome == FAILED
+
+
+def test_a_gap_is_no_broken_item() -> None:
+    gaps = measurement([1.0, None, 1.0], score=1.0)
+    assert decide(rule("min", 0.5), gaps, None).outcome == PASSED
+    unread = measurement([1.0, NAN, 1.0], score=1.0, aggregation="nanmean")
+    assert decide(rule("min", 0.5), unread, None).outcome == PASSED

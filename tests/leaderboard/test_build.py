@@ -166,7 +166,8 @@ def test_a_suite_of_unequal_tasks_is_tested_over_its_strata(tmp_path: Path) -> N
 
 def test_figures_that_are_no_mean_over_items_are_not_tested(tmp_path: Path) -> None:
     figures = {"trust_confaide": {"acc,none": 0.123}}
-    runs = [run(tmp_path, n, "1100", results=figures) for n in "ab"]
+    f1 = {"trust_confaide": {"metric_list": [{"metric": "acc", "aggregation": "def f1(pairs):"}]}}
+    runs = [run(tmp_path, n, "1100", results=figures, configs=f1) for n in "ab"]
     (board,) = build_boards(runs)
     assert board.pairs == ()
     assert "ConfAIde is not tested: the score is not a mean over items." in board.notes

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import pytest
+from support.measured import measurement
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.evaluator import Outcome
@@ -77,3 +79,13 @@ def test_a_trial_that_ties_with_the_unsteered_model_is_not_chosen() -> None:
     assert search._choose([trial(1, 0.5, 5.0)], unsteered)[1] is None
     better = trial(1, 0.5000001, 5.0)
     assert search._choose([better], unsteered)[1] == better
+
+
+def test_a_trial_with_items_that_are_not_finite_is_neither_scored_nor_allowed() -> None:
+    whole, broken = measurement([1.0]), measurement([1.0], nonfinite=1)
+    for measured, score, allowed in ((whole, 0.9, True), (broken, None, False)):
+        found = Outcome({}, {}, {"made_up": measured}, {}, {})
+        scored = trial(1.0, None, 3.0).scored(found, 0.9)
+        assert (scored.score, scored.allowed) == (score, allowed)
+        assert scored.nonfinite == measured.nonfinite
+    assert trial(1.0, None, 3.0).scored(Outcome({}, {}, {}, {}, {}), math.nan).score is None

@@ -12,6 +12,7 @@ from lm_eval.api.instance import Instance
 from support.harness import Scripted, evaluate, manager
 
 from lm_eval_trust.core.errors import ExternalError
+from lm_eval_trust.evaluate.measurement import measurement_of
 from lm_eval_trust.tasks.stereoset.utils import OPTIONS
 
 pytestmark = pytest.mark.usefixtures("planted")
@@ -305,3 +306,17 @@ def test_predictions_only() -> None:
 
 def _request(task: str, doc: dict[str, Any]) -> Instance:
     return Instance("generate_until", doc, ("", {}), 0, metadata=(task, 0, 1))
+
+
+@pytest.mark.parametrize("bad", [math.nan, -math.inf])
+def test_log_likelihoods_that_are_not_finite_are_counted_in_the_results(
+    bad: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = Scripted(likelihood=lambda request: bad if request.doc_id == 1 else -1.0)
+    found = evaluate(broken, ["trust_truthfulqa_mc1"])
+    assert found["configs"]["trust_truthfulqa_mc1"]["metadata"]["nonfinite"] == 1
+    assert "not finite in trust_truthfulqa_mc1" in caplog.text
+    measured = measurement_of("trust_truthfulqa_mc1", {**found, "n-shot": {}}, {"acc": "mean"})
+    assert measured.nonfinite == 1
+    whole = evaluate(Scripted(likelihood=lambda request: -1.0), ["trust_truthfulqa_mc1"])
+    assert "nonfinite" not in whole["configs"]["trust_truthfulqa_mc1"]["metadata"]
