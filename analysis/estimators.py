@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from lm_eval_trust.analysis.information import InformationSettings
-    from lm_eval_trust.analysis.nulls import Null
+    from lm_eval_trust.analysis.nulls import Exchangeability, Null
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,6 @@ class RankOne:
 
     weight: float
     unit: torch.Tensor
-
-    def dense(self) -> torch.Tensor:
-        """Return the matrix, shape (n, n)."""
-        import torch
-
-        return self.weight * torch.outer(self.unit, self.unit)
 
 
 class Estimator(ABC):
@@ -72,7 +66,7 @@ class Estimator(ABC):
         """
 
     def label_factor(self, labels: torch.Tensor, settings: InformationSettings) -> Any:
-        """Return the same of standardised binary labels, float64, shape (n, 1).
+        """Return the same of two labels, 0 and 1 or standardised, float64, shape (n, 1).
 
         Overridden where there is a closed form, as a :class:`RankOne`.
         """
@@ -96,29 +90,32 @@ class Estimator(ABC):
             return self.median_sigma(samples, settings)
         return float(settings.sigma)
 
-    def dependence(self, layer: Any, other: Any, settings: InformationSettings) -> Null:
+    def dependence(
+        self, layer: Any, other: Any, settings: InformationSettings, exchange: Exchangeability
+    ) -> Null:
         """Return the measure of two factors beside its permutation null.
 
         Args:
             layer: Of the layer.
             other: Of the input or the labels.
             settings: With ``permutations: 0``, the null is NaN.
+            exchange: Which permutations of the input's rows or of the labels are allowed.
         """
         import torch
 
-        from lm_eval_trust.analysis.nulls import permutation_null, without_null
+        from lm_eval_trust.analysis.nulls import permutation_null, rank_one_null, without_null
 
-        scale = self.scale(len(layer))
-        if settings.permutations:
-            dense = other.dense() if isinstance(other, RankOne) else other
-            return permutation_null(
-                layer, dense, permutations=settings.permutations, seed=settings.seed
-            ).scaled(scale)
-        if isinstance(other, RankOne):
-            trace = float(other.unit @ (layer @ other.unit)) * other.weight
+        scale, rank_one = self.scale(len(layer)), isinstance(other, RankOne)
+        draws: dict[str, Any] = {"permutations": settings.permutations, "seed": settings.seed}
+        if settings.permutations and rank_one:
+            null = rank_one_null(layer, other.unit, other.weight, exchange, **draws)
+        elif settings.permutations:
+            null = permutation_null(layer, other, exchange, **draws)
+        elif rank_one:
+            null = without_null(float(other.unit @ (layer @ other.unit)) * other.weight)
         else:
-            trace = float((layer * other).sum(dtype=torch.float64))
-        return without_null(scale * trace)
+            null = without_null(float((layer * other).sum(dtype=torch.float64)))
+        return null.scaled(scale)
 
 
 class Hsic(Estimator):
@@ -144,7 +141,7 @@ class Hsic(Estimator):
         # H K H = (1 − k)/2 s sᵀ with the centred signs s.
         sigma = self.sigma(labels, settings)
         strength = -0.5 * torch.expm1(-((high - low) ** 2) / (2.0 * sigma**2))
-        signs = torch.where(labels[:, 0] > 0, 1.0, -1.0).to(torch.float64)
+        signs = torch.where(labels[:, 0] == high, 1.0, -1.0).to(torch.float64)
         signs = signs - signs.mean()
         weight = strength * signs.square().sum()
         unit = signs / signs.norm()

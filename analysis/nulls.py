@@ -1,22 +1,34 @@
-"""The permutation null of a dependence measure, for all shifts of the samples at once.
+"""Permutation nulls of dependence measures, under the exchangeability that groups allow.
 
-For symmetric centred matrices A and B, the null of tr(A B) under permutations of the samples needs
-Σ A_ij B_π(i)π(j) for many π. The permutations used here are the shifts along one random order of
-the samples. They form a group, so the test has exactly its level; and all their sums together are a
-correlation along the matrices' diagonals, which the Fourier transform computes in O(n² log n).
+Rows of one group (the candidates of a context, a sentence and its perturbed twin, the answers to a
+question) depend on each other, so a null may only use permutations that leave such dependence as
+it is: rows change places within their group, or whole groups change places with others of the same
+size (Winkler, Webster, Vidaurre, Nichols and Smith 2015, *NeuroImage* 123, 253–268).
+
+- **Labels** change places within a group that holds both labels. A group that holds one label
+  changes it with another such group of its size. A set of both kinds has both parts.
+- **The rows of one side** (I(T, X)) change places in whole groups. Both sides may depend on the
+  group in any way, and near-duplicates stay together.
+
+Without groups every row is a group of one, and both are plain permutations.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from lm_eval_trust.core.errors import InputError
 
 PERMUTATIONS = 200
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,9 @@ class Null:
         quantile95: Of the null.
         p: Share of permutations, including the identity, that reach the value.
         permutations: Number used, without the identity.
+        smallest_p: The smallest p that the design and the number of permutations can give.
+        drawn: The null's values, float64, shape (permutations,); statistics measured with the same
+            design and seed have the same permutations in the same order.
     """
 
     value: float
@@ -36,6 +51,8 @@ class Null:
     quantile95: float
     p: float
     permutations: int
+    smallest_p: float = math.nan
+    drawn: Floats = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
     def scaled(self, factor: float) -> Null:
         """Return the statistic and its null times a positive number; p stays."""
@@ -44,6 +61,7 @@ class Null:
             value=self.value * factor,
             mean=self.mean * factor,
             quantile95=self.quantile95 * factor,
+            drawn=self.drawn * factor,
         )
 
 
@@ -52,16 +70,137 @@ def without_null(value: float) -> Null:
     return Null(value, math.nan, math.nan, math.nan, 0)
 
 
+@dataclass(frozen=True)
+class Exchangeability:
+    """Which permutations leave a set of rows as likely as it was, if there is no dependence.
+
+    Attributes:
+        rows: How many rows there are.
+        within: Positions of rows that change places inside their group, shape (groups, size) for
+            each size of group.
+        whole: Positions of groups that change places as a whole, likewise.
+        arrangements: How many different ones the permutations can give, the observed one included.
+    """
+
+    rows: int
+    within: tuple[Integers, ...]
+    whole: tuple[Integers, ...]
+    arrangements: int
+
+    @classmethod
+    def of_rows(cls, rows: int, groups: Sequence[Hashable] | None = None) -> Exchangeability:
+        """Return that of one side's rows against the other side's: whole groups of equal size.
+
+        Args:
+            rows: How many there are.
+            groups: Group of each row, shape (rows,); by default every row is independent.
+
+        Raises:
+            InputError: Another number of groups than rows.
+        """
+        whole = _by_size(members(rows, groups))
+        return cls(rows, (), whole, math.prod(math.factorial(len(each)) for each in whole))
+
+    @classmethod
+    def of_labels(
+        cls, labels: npt.ArrayLike, groups: Sequence[Hashable] | None = None
+    ) -> Exchangeability:
+        """Return that of binary labels: within groups of both labels, and between the others.
+
+        Args:
+            labels: Two different values, shape (n,).
+            groups: Group of each row, shape (n,); by default every row is independent.
+
+        Raises:
+            InputError: Another number of groups than labels.
+        """
+        values = np.asarray(labels).ravel()
+        found = members(len(values), groups)
+        mixed = [np.ptp(values[rows]) > 0 for rows in found]
+        within = _by_size([rows for rows, both in zip(found, mixed, strict=True) if both])
+        whole = _by_size([rows for rows, both in zip(found, mixed, strict=True) if not both])
+        high = values == values.max()
+        inside = (math.comb(len(rows), int(high[rows].sum())) for each in within for rows in each)
+        between = (math.comb(len(each), int(high[each[:, 0]].sum())) for each in whole)
+        return cls(len(values), within, whole, math.prod(inside) * math.prod(between))
+
+    def permutations(self, number: int, random: np.random.Generator) -> Integers:
+        """Return random permutations of the positions, shape (number, rows)."""
+        found = np.tile(np.arange(self.rows), (number, 1))
+        for blocks in self.within:
+            drawn = np.broadcast_to(blocks, (number, *blocks.shape))
+            found[:, blocks] = random.permuted(drawn, axis=2)
+        for blocks in self.whole:
+            order = random.permuted(np.tile(np.arange(len(blocks)), (number, 1)), axis=1)
+            found[:, blocks] = blocks[order]
+        return found
+
+    def smallest_p(self, permutations: int) -> float:
+        """Return the smallest p that so many random permutations can give."""
+        return max(1 / (1 + permutations), 1 / self.arrangements)
+
+
+def members(rows: int, groups: Sequence[Hashable] | None) -> list[Integers]:
+    """Return the positions of each group's rows, in the order of the groups' first rows.
+
+    Args:
+        rows: How many there are.
+        groups: Group of each; by default every row is one of its own.
+
+    Raises:
+        InputError: Another number of groups than rows.
+    """
+    if groups is None:
+        return list(np.arange(rows)[:, None])
+    if len(groups) != rows:
+        raise InputError(f"{len(groups)} groups were given for {rows} rows; expected one for each.")
+    found: dict[Hashable, list[int]] = {}
+    for position, group in enumerate(groups):
+        found.setdefault(group, []).append(position)
+    return [np.array(positions) for positions in found.values()]
+
+
+def permuted_labels(
+    labels: npt.ArrayLike, groups: Sequence[Hashable] | None, random: np.random.Generator
+) -> npt.NDArray[np.generic]:
+    """Return binary labels, permuted once as :meth:`Exchangeability.of_labels` allows.
+
+    Args:
+        labels: Two different values, shape (n,).
+        groups: Group of each row, shape (n,); ``None`` for independent rows.
+        random: Source of the permutation.
+
+    Raises:
+        InputError: Another number of groups than labels.
+    """
+    values: npt.NDArray[np.generic] = np.asarray(labels)
+    exchange = Exchangeability.of_labels(values, groups)
+    permuted: npt.NDArray[np.generic] = values[exchange.permutations(1, random)[0]]
+    return permuted
+
+
 def permutation_null(
-    a: torch.Tensor, b: torch.Tensor, *, permutations: int = PERMUTATIONS, seed: int = 0
+    a: torch.Tensor,
+    b: torch.Tensor,
+    exchange: Exchangeability | None = None,
+    *,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
 ) -> Null:
     """Return tr(A B) and its null under permutations of one side's samples.
 
+    Where whole groups of one size change places (independent samples are such groups), the
+    permutations are the shifts along one random order of the groups. They form a group themselves,
+    so that the test has exactly its level (Hemerik and Goeman 2018), and all their traces are a
+    correlation along the matrices' diagonals, which the Fourier transform computes in O(n² log n).
+    Other designs take random permutations, O(n²) each.
+
     Args:
         a: Symmetric, shape (n, n).
-        b: Likewise.
-        permutations: How many of the n − 1 shifts to use.
-        seed: Of the order of the samples and the choice of shifts.
+        b: Likewise; its samples are permuted.
+        exchange: Which permutations are allowed; by default all.
+        permutations: How many random ones, or how many of the shifts at most.
+        seed: Of the order of the groups and the choice of permutations.
 
     Raises:
         InputError: The shapes differ from these, or there are fewer than three samples.
@@ -71,35 +210,116 @@ def permutation_null(
         raise InputError(f"Expected two square matrices of one size: {a.shape}, {b.shape}.")
     if n < 3:
         raise InputError(f"A null needs at least 3 samples, not {n}.")
+    exchange = exchange or Exchangeability.of_rows(n)
+    random, value = np.random.default_rng(seed), float((a * b).sum(dtype=torch.float64))
+    if not exchange.within and len(exchange.whole) == 1:
+        blocks = exchange.whole[0]
+        order = torch.from_numpy(blocks[random.permutation(len(blocks))].ravel()).to(a.device)
+        size = blocks.shape[1]
+        sums = _shifted_traces(a[order][:, order], b[order][:, order], size).cpu().numpy()
+        shifts = 1 + random.permutation(len(blocks) - 1)[:permutations]
+        return _null(value, sums[shifts], 1 / (1 + len(shifts)))
+    drawn = [
+        float((a * b[rows][:, rows]).sum(dtype=torch.float64))
+        for rows in torch.from_numpy(exchange.permutations(permutations, random)).to(a.device)
+    ]
+    return _null(value, np.array(drawn), exchange.smallest_p(permutations))
+
+
+def rank_one_null(
+    a: torch.Tensor,
+    unit: torch.Tensor,
+    weight: float,
+    exchange: Exchangeability,
+    *,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> Null:
+    """Return weight · uᵀ A u and its null under random permutations of u.
+
+    Args:
+        a: Symmetric, shape (n, n).
+        unit: u, shape (n,).
+        weight: At least 0.
+        exchange: Which permutations are allowed.
+        permutations: How many.
+        seed: Of the permutations.
+    """
     random = np.random.default_rng(seed)
-    order = torch.from_numpy(random.permutation(n)).to(a.device)
-    sums = _shifted_traces(a[order][:, order], b[order][:, order]).cpu().numpy()
-    shifts = 1 + random.permutation(n - 1)[:permutations]
-    null, value = sums[shifts], float((a * b).sum(dtype=torch.float64))
-    # Equal up to the transform's rounding counts as reached.
-    reached = null >= value - 1e-9 * max(abs(value), float(np.abs(null).max()))
+    rows = torch.from_numpy(exchange.permutations(permutations, random)).to(a.device)
+    units = torch.cat([unit[None], unit[rows]])
+    forms = weight * ((units @ a) * units).sum(dim=1, dtype=torch.float64).cpu().numpy()
+    return _null(float(forms[0]), forms[1:], exchange.smallest_p(permutations))
+
+
+def _null(value: float, drawn: Floats, smallest: float) -> Null:
+    if not len(drawn):
+        # One group: nothing can change places.
+        return replace(without_null(value), p=1.0, smallest_p=1.0)
+    # Equal up to rounding counts as reached.
+    reached = drawn >= value - 1e-9 * max(abs(value), float(np.abs(drawn).max()))
     return Null(
         value=value,
-        mean=float(null.mean()),
-        quantile95=float(np.quantile(null, 0.95)),
-        p=float((1 + reached.sum()) / (1 + len(null))),
-        permutations=len(null),
+        mean=float(drawn.mean()),
+        quantile95=float(np.quantile(drawn, 0.95)),
+        p=max(smallest, float((1 + reached.sum()) / (1 + len(drawn)))),
+        permutations=len(drawn),
+        smallest_p=smallest,
+        drawn=drawn,
     )
 
 
-def _shifted_traces(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Return Σ_ij A_ij B_{i+s, j+s} for every shift s, float64, shape (n,)."""
-    n = len(a)
+def _shifted_traces(a: torch.Tensor, b: torch.Tensor, size: int = 1) -> torch.Tensor:
+    """Return Σ_ij A_ij B_{i+s, j+s} for every shift s by whole blocks, float64, shape (blocks,)."""
+    blocks = len(a) // size
     # In a symmetric matrix, the diagonals k and n − k hold the same pairs.
-    half = torch.arange(n // 2 + 1, device=a.device)
+    half = torch.arange(blocks // 2 + 1, device=a.device)
     weights = torch.full((len(half),), 2.0, dtype=torch.float64, device=a.device)
     weights[0] = 1.0
-    if n % 2 == 0:
+    if blocks % 2 == 0:
         weights[-1] = 1.0
-    places = torch.arange(n, device=a.device)
-    columns = (places[None, :] + half[:, None]) % n
-    first = torch.fft.rfft(a[places, columns])
-    second = torch.fft.rfft(b[places, columns])
-    spectrum = (first.conj() * second * weights[:, None].to(first.dtype)).sum(dim=0)
-    sums: torch.Tensor = torch.fft.irfft(spectrum.to(torch.complex128), n=n)
+    places = torch.arange(blocks, device=a.device)
+    columns = (places[None, :] + half[:, None]) % blocks
+    spectra = []
+    for matrix in (a, b):
+        tiles = matrix.reshape(blocks, size, blocks, size).transpose(1, 2)
+        spectra.append(torch.fft.rfft(tiles[places, columns], dim=1))
+    first, second = spectra
+    scale = weights[:, None, None, None].to(first.dtype)
+    spectrum = (first.conj() * second * scale).sum(dim=(0, 2, 3))
+    sums: torch.Tensor = torch.fft.irfft(spectrum.to(torch.complex128), n=blocks)
     return sums
+
+
+def max_statistic(nulls: Sequence[Null]) -> list[float]:
+    """Return p corrected for several statistics with the same permutations, one for each.
+
+    The single-step maximum of Westfall and Young (1993, section 2.5): each null is brought to mean
+    0 and variance 1, and each value is held against the largest of all statistics in each
+    permutation. It controls the chance of any false finding, and takes their correlation (nearby
+    layers are nearly one) into account.
+
+    Args:
+        nulls: Measured with one design, seed and number of permutations; NaN without a null.
+
+    Raises:
+        InputError: Their permutations differ in number.
+    """
+    numbers = {null.permutations for null in nulls}
+    if len(numbers) > 1:
+        raise InputError(f"Nulls of {sorted(numbers)} permutations do not share them.")
+    if not numbers or numbers == {0}:
+        return [null.p for null in nulls]
+    # The observed arrangement is one of those that the null consists of, and is scaled with them.
+    values = np.array([[null.value, *null.drawn] for null in nulls])
+    spread = values.std(axis=1, keepdims=True)
+    scaled = values - values.mean(axis=1, keepdims=True)
+    scaled = np.divide(scaled, spread, out=np.zeros_like(scaled), where=spread > 0)
+    reached = (scaled.max(axis=0) >= scaled[:, :1] - 1e-9).mean(axis=1)
+    return [max(null.smallest_p, float(p)) for null, p in zip(nulls, reached, strict=True)]
+
+
+def _by_size(groups: Sequence[Integers]) -> tuple[Integers, ...]:
+    """Return groups of the same size together, shape (groups, size) for each size."""
+    sizes = sorted({len(rows) for rows in groups})
+    return tuple(np.stack([rows for rows in groups if len(rows) == size]) for size in sizes)

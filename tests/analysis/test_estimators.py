@@ -51,7 +51,8 @@ def test_an_estimator_needs_one_method_and_has_a_null(permutations: int) -> None
     t = x**2 + 0.1 * random.normal(size=(80, 3))
     settings = InformationSettings(estimator="dcov", permutations=permutations)
     found = InformationPlane(x, y, settings).measure(t)
-    sides = [centred((v - v.mean(axis=0)) / v.std(axis=0)) for v in (t, x, y.reshape(-1, 1))]
+    sides = [centred((v - v.mean(axis=0)) / v.std(axis=0)) for v in (t, x)]
+    sides.append(centred(y.reshape(-1, 1)))
     assert found.input.value == pytest.approx((sides[0] * sides[1]).mean(), rel=1e-9)
     assert found.label.value == pytest.approx((sides[0] * sides[2]).mean(), rel=1e-9)
     if permutations:

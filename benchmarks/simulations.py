@@ -1,0 +1,164 @@
+"""Rates of false and true findings by simulation: what docs/statistics.md states.
+
+Each subcommand simulates designs in which the truth is known, and prints a table of the rates
+before (an inline statement of the former method) and now.
+
+    python benchmarks/simulations.py nulls --runs 300
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lm_eval_trust.analysis.hsic import smoother
+from lm_eval_trust.analysis.information import InformationPlane, InformationSettings
+from lm_eval_trust.analysis.kernels import gaussian_gram, standardise
+from lm_eval_trust.analysis.nulls import permutation_null
+
+Floats = npt.NDArray[np.float64]
+LEVEL = 0.05
+
+
+def print_table(header: Sequence[str], rows: Iterator[Sequence[object]]) -> None:
+    """Print rows in Markdown as they come; rates with three digits."""
+    print("| " + " | ".join(header) + " |\n|" + "---|" * len(header), flush=True)
+    for row in rows:
+        cells = (f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row)
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+# Nulls -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One data set: input, layer, labels and groups, each of n rows."""
+
+    inputs: Floats
+    layer: Floats
+    labels: Floats
+    groups: npt.NDArray[np.int64]
+
+
+def drawn(
+    random: np.random.Generator, *, sizes: Sequence[int], spread: float, mixed: bool, signal: float
+) -> Draw:
+    """Draw groups whose rows lie ``spread`` around their group's mean, on either side by itself.
+
+    Args:
+        random: Source of the draw.
+        sizes: Rows of each group.
+        spread: Standard deviation inside a group; that between groups is 1.
+        mixed: Whether labels alternate inside a group, or one is drawn for each group.
+        signal: How far apart the labels lie along the layer's first axis, in units of ``spread``.
+    """
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+
+    def side() -> Floats:
+        means, noise = random.normal(size=(len(sizes), 4)), random.normal(size=(len(groups), 4))
+        found: Floats = means[groups] + spread * noise
+        return found
+
+    if mixed:
+        labels = np.concatenate([random.permutation(np.arange(size) % 2) for size in sizes])
+    else:
+        labels = random.permutation(np.arange(len(sizes)) % 2)[groups]
+    layer = side()
+    layer[:, 0] += signal * spread * (labels - 0.5)
+    return Draw(side(), layer, labels.astype(np.float64), groups)
+
+
+SETTINGS = InformationSettings(sigma=2.0)
+#: Distance of the labels where there is dependence, in standard deviations inside a group.
+SIGNAL = 1.4
+
+
+def p_now(data: Draw) -> tuple[float, float]:
+    """Return p of I(T, X) and of I(T, Y)."""
+    plane = InformationPlane(data.inputs, data.labels, SETTINGS, groups=data.groups)
+    found = plane.measure(data.layer)
+    return found.input.p, found.label.p
+
+
+def p_before(data: Draw) -> tuple[float, float]:
+    """The same by shifts of all rows along one random order, whatever their groups."""
+    sides = [torch.from_numpy(v) for v in (data.layer, data.inputs, data.labels[:, None])]
+    layer, *others = (
+        smoother(gaussian_gram(standardise(side), 2.0, by_dimension=True)) for side in sides
+    )
+    of_input, of_label = (permutation_null(layer, other).p for other in others)
+    return of_input, of_label
+
+
+def p_within(data: Draw) -> float:
+    """Return p of I(T, Y) by a loop over permutations inside each pair."""
+    random = np.random.default_rng(1)
+    layer = standardise(torch.from_numpy(data.layer))
+    matrix = smoother(gaussian_gram(layer, 2.0, by_dimension=True)).numpy()
+    signs = data.labels - data.labels.mean()
+    flips = random.choice((-1.0, 1.0), size=(199, len(signs) // 2)).repeat(2, axis=1)
+    drawn_forms = [(signs * flip) @ matrix @ (signs * flip) for flip in flips]
+    return float((1 + (np.array(drawn_forms) >= signs @ matrix @ signs - 1e-9).sum()) / 200)
+
+
+DESIGNS: dict[str, dict[str, object]] = {
+    "independent, n = 200": {"sizes": [1] * 200, "spread": 1.0, "mixed": False},
+    "100 pairs of both labels, sd .1": {"sizes": [2] * 100, "spread": 0.1, "mixed": True},
+    "100 pairs of both labels, sd .3": {"sizes": [2] * 100, "spread": 0.3, "mixed": True},
+    "100 pairs of both labels, sd 1": {"sizes": [2] * 100, "spread": 1.0, "mixed": True},
+    "40 groups of one label, sd .1": {"sizes": [5] * 40, "spread": 0.1, "mixed": False},
+    "60 groups of 2 to 4, one label": {"sizes": [2, 3, 4] * 20, "spread": 0.1, "mixed": False},
+    "60 groups of 2 to 4, both labels": {"sizes": [2, 3, 4] * 20, "spread": 0.3, "mixed": True},
+}
+
+
+def nulls(runs: int) -> None:
+    """Print how often p ≤ .05 where there is no dependence, and where labels lie apart."""
+
+    def rates(design: dict[str, object], signal: float, call: Callable[[Draw], object]) -> Floats:
+        random = np.random.default_rng(0)
+        found = [call(drawn(random, signal=signal, **design)) for _ in range(runs)]  # type: ignore[arg-type]
+        rate: Floats = (np.array(found) <= LEVEL).mean(axis=0)
+        return rate
+
+    def levels() -> Iterator[Sequence[object]]:
+        for name, design in DESIGNS.items():
+            before, now = (rates(design, 0.0, call) for call in (p_before, p_now))
+            yield name, *before, *now
+
+    def powers() -> Iterator[Sequence[object]]:
+        for name, design in list(DESIGNS.items())[1:4]:
+            before, now = (rates(design, SIGNAL, call)[1] for call in (p_before, p_now))
+            yield name, before, now, float(rates(design, SIGNAL, p_within))
+
+    print(f"\nP(p ≤ .05) without dependence, {runs} runs\n")
+    sides = ["I(T,X) before", "I(T,Y) before", "I(T,X)", "I(T,Y)"]
+    print_table(["design", *sides], levels())
+    print(f"\nP(p ≤ .05) of I(T,Y) where labels lie {SIGNAL} sd apart, {runs} runs\n")
+    print_table(["design", "before", "now", "within pairs, by a loop"], powers())
+
+
+# -------------------------------------------------------------------------------------------------
+
+COMMANDS: dict[str, Callable[[int], None]] = {"nulls": nulls}
+
+
+def main() -> None:
+    """Run one simulation, or all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, call in COMMANDS.items():
+        command = commands.add_parser(name, help=(call.__doc__ or "").splitlines()[0])
+        command.add_argument("--runs", type=int, default=300, help="simulations of each design")
+    options = parser.parse_args()
+    COMMANDS[options.command](options.runs)
+
+
+if __name__ == "__main__":
+    main()
