@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -110,6 +110,10 @@ class ProxyAmber(Amber):
     def _steered_model(self) -> nn.Module:
         base: nn.Module = self.model.base
         return base
+
+    @property
+    def _reading_models(self) -> Sequence[nn.Module]:
+        return tuple(self.model.cached_models)
 
     def _steering(self, prompt_ends: int | torch.Tensor | None) -> AbstractContextManager[None]:
         # The base model may lend its weights to the experts, which are not to be steered: hooks

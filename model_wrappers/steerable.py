@@ -26,6 +26,8 @@ from lm_eval_trust.model_wrappers.prompt_ends import (
     rolling_prompt_ends,
     unambiguous_batches,
 )
+from lm_eval_trust.models.families import model_class
+from lm_eval_trust.models.reading import check_steering, reading_of
 from lm_eval_trust.models.sources import Source, find_source, provenance_of_model
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan
@@ -81,13 +83,24 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         super().__init__(pretrained, **kwargs)
         if self.plan.steps and self.backend != "causal":
             raise InputError(f"{pretrained} is not a decoder-only model and cannot be steered.")
+        causal = self._reading_models if self.backend == "causal" else ()
+        readings = [reading_of(model) for model in causal]
+        self._cached = all(reading.cached for reading in readings)
+        self._masks_padding = all(reading.masks_padding for reading in readings)
         self._steerer = Steerer(self._steered_model, self.plan)
+        if self.plan.active_steps:
+            check_steering(self.model, self._steering)
 
     @property
     def _steered_model(self) -> nn.Module:
         """The model whose blocks a plan counts."""
         model: nn.Module = self.model
         return model
+
+    @property
+    def _reading_models(self) -> Sequence[nn.Module]:
+        """The models that read prompts."""
+        return (self.model,)
 
     def _steering(self, prompt_ends: int | torch.Tensor | None) -> AbstractContextManager[None]:
         """Return the context of one call of the model."""
@@ -99,7 +112,13 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         Raises:
             InputError: The plan does not fit the model; the old plan stays.
         """
-        self._steerer = Steerer(self._steered_model, plan)
+        steerer, self._steerer = self._steerer, Steerer(self._steered_model, plan)
+        if plan.active_steps and not self.plan.active_steps:
+            try:
+                check_steering(self.model, self._steering)
+            except InputError:
+                self._steerer = steerer
+                raise
         self.plan = plan
         keep_responses_apart(self.cache_hook, self.trust_fingerprint)
 
@@ -110,6 +129,11 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         self.plan.check(
             blocks=text_config.num_hidden_layers, width=text_config.hidden_size, model=pretrained
         )
+
+    def _get_backend(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        super()._get_backend(config, *args, **kwargs)
+        if self.backend == "causal":
+            self.AUTO_MODEL_CLASS = model_class(config)
 
     @property
     def trust_fingerprint(self) -> str:
@@ -170,6 +194,11 @@ class SteerableLM(HFLM):  # type: ignore[misc]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Generate continuations; see ``HFLM``."""
+        if not self._cached:
+            raise InputError(
+                f"{type(self.model).__name__} generates other tokens with its cache than without "
+                f"one, so that its answers would be wrong. Evaluate it on tasks by log-likelihood."
+            )
         self._guard(requests)
         result: list[str] = super().generate_until(requests, disable_tqdm)
         return result
@@ -260,12 +289,34 @@ class SteerableLM(HFLM):  # type: ignore[misc]
     def _model_generate(
         self, context: torch.Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
     ) -> torch.Tensor:
+        mask = generation_kwargs.get("attention_mask")
+        if not self._masks_padding and mask is not None and not mask.all():
+            return self._generate_unpadded(context, max_length, stop, generation_kwargs)
         # Contexts are padded on the left, so that every row's prompt ends at the last column.
         with self._steering(context.shape[1] - 1):
             tokens: torch.Tensor = super()._model_generate(
                 context, max_length, stop, **generation_kwargs
             )
         return tokens
+
+    def _generate_unpadded(
+        self, context: torch.Tensor, max_length: int, stop: list[str], settings: dict[str, Any]
+    ) -> torch.Tensor:
+        """Generate for prompts of one length at a time, as padding would change the answers."""
+        width, lengths = context.shape[1], settings["attention_mask"].sum(dim=1)
+        new: dict[int, torch.Tensor] = {}
+        for length in lengths.unique().tolist():
+            rows = (lengths == length).nonzero()[:, 0]
+            part = context[rows, width - length :]
+            alone = settings | {"attention_mask": torch.ones_like(part)}
+            tokens = self._model_generate(part, max_length - width + length, stop, **alone)
+            new |= dict(zip(rows.tolist(), tokens[:, length:], strict=True))
+        answers = torch.nn.utils.rnn.pad_sequence(
+            [new[row] for row in range(len(context))],
+            batch_first=True,
+            padding_value=self.tokenizer.pad_token_id,
+        )
+        return torch.cat([context, answers.to(context)], dim=1)
 
 
 def _refuse_overlong(tokens: int, limit: int) -> None:

@@ -28,6 +28,7 @@ from lm_eval_trust.models.decoder_blocks import (
     hidden_size,
     number_of_blocks,
 )
+from lm_eval_trust.models.reading import reading_of
 from lm_eval_trust.models.tokens import encode
 
 #: Tokens per batch: few enough on CPUs for a block's intermediate values to stay in the cache,
@@ -93,6 +94,7 @@ def extract_from_ids(
     ``advance`` is called with the number of texts of each finished batch.
     """
     refuse_virtual_tokens(model)
+    reading_of(model)  # Padding behind a text would change a model that looks ahead.
     found = np.empty((len(ids), len(layers), hidden_size(model)), dtype=np.float32)
     rows = tree_rows(ids) if _reads_trees(model) else sequence_rows(ids)
     for batch in batches(rows, tokens=batch_tokens or _default_tokens(_device(model))):

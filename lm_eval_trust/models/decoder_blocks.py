@@ -31,18 +31,30 @@ def decoder_of(model: nn.Module) -> nn.Module:
         InputError: No module, or more than one, holds a list of as many blocks as configured.
     """
     expected = number_of_blocks(model)
-    owners = [
-        module
-        for module in model.modules()
-        for child in module.children()
-        if isinstance(child, nn.ModuleList) and len(child) == expected
-    ]
-    if len(owners) != 1:
+    owners = [module for module in _language_part(model).modules() if _lists_of(module, expected)]
+    # Experts within the blocks may be as many as the blocks.
+    inner = {id(part) for owner in owners for part in owner.modules() if part is not owner}
+    owners = [owner for owner in owners if id(owner) not in inner]
+    if len(owners) != 1 or len(_lists_of(owners[0], expected)) != 1:
         raise InputError(
-            f"Found {len(owners)} lists of {expected} decoder blocks in {type(model).__name__}, "
-            f"expected one; decoder-only models such as Llama are supported."
+            f"{type(model).__name__} ({model.config.model_type}) has no single list of {expected} "
+            f"decoder blocks, as its configuration declares; it can be evaluated unsteered, and "
+            f"decoder-only models such as Llama can be steered."
         )
     return owners[0]
+
+
+def _language_part(model: Any) -> nn.Module:
+    """Return the language model of a multimodal one, which has blocks for images beside it."""
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if text_config(plain) is plain.config:
+        return model
+    part: nn.Module = plain.get_decoder()
+    return part
+
+
+def _lists_of(module: nn.Module, length: int) -> list[nn.ModuleList]:
+    return [c for c in module.children() if isinstance(c, nn.ModuleList) and len(c) == length]
 
 
 def decoder_blocks(model: nn.Module) -> list[nn.Module]:
@@ -51,12 +63,7 @@ def decoder_blocks(model: nn.Module) -> list[nn.Module]:
     Raises:
         InputError: As :func:`decoder_of`.
     """
-    expected = number_of_blocks(model)
-    (blocks,) = (
-        child
-        for child in decoder_of(model).children()
-        if isinstance(child, nn.ModuleList) and len(child) == expected
-    )
+    (blocks,) = _lists_of(decoder_of(model), number_of_blocks(model))
     return list(blocks)
 
 

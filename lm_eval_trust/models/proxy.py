@@ -18,6 +18,7 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.models.decoder_blocks import text_config
 from lm_eval_trust.models.tokens import padded_batch
 from lm_eval_trust.models.transformers_internals import CACHE, JoinedCache, JoiningGeneration
 
@@ -118,6 +119,10 @@ class ProxyTunedModel(PreTrainedModel, JoiningGeneration):  # type: ignore[misc]
     _supports_flex_attn = True
     _supports_attention_backend = True
 
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        return True
+
     def __init__(
         self,
         base: Part,
@@ -128,8 +133,10 @@ class ProxyTunedModel(PreTrainedModel, JoiningGeneration):  # type: ignore[misc]
         candidates: Candidates | None = None,
     ) -> None:
         config = copy.deepcopy(base.model.config)
-        config.vocab_size = min(p.model.config.vocab_size for p in (base, expert, antiexpert))
         super().__init__(config)
+        self.vocabulary = min(
+            text_config(part.model).vocab_size for part in (base, expert, antiexpert)
+        )
         self.parts = {"base": base, "expert": expert, "antiexpert": antiexpert}
         self.base, self.expert, self.antiexpert = base.model, expert.model, antiexpert.model
         self.alpha = alpha
@@ -182,7 +189,7 @@ class ProxyTunedModel(PreTrainedModel, JoiningGeneration):  # type: ignore[misc]
                 logits_to_keep=logits_to_keep,
                 **{CACHE: of_part},
                 **settings,
-            ).logits[..., : self.config.vocab_size]
+            ).logits[..., : self.vocabulary]
             for part, of_part in zip(self.parts.values(), caches, strict=True)
         )
         base = base.float()

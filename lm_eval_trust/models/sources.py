@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from lm_eval_trust.core.errors import ExternalError, InputError, TrustError, reason_of, unknown_name
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
 from lm_eval_trust.core.registry import Registry
+from lm_eval_trust.models.families import model_class
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -158,15 +159,14 @@ def load_source(
 
 def load_pinned(source: Source, *, dtype: str | None, device: str | None) -> tuple[Any, Any]:
     """Load the result of :func:`find_source`; see :func:`load_source` for the arguments."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     placement = device if device == "auto" else {"": existing_device(device)}
     settings = {"dtype": resolve_dtype(dtype, device), "device_map": placement}
     with loading_errors(f"a causal model from {source.location}"):
-        model = AutoModelForCausalLM.from_pretrained(
-            source.location, **settings, **source.arguments
-        )
+        config = AutoConfig.from_pretrained(source.location, **source.arguments)
+        model = model_class(config).from_pretrained(source.location, **settings, **source.arguments)
     return model.eval(), load_tokenizer(source)
 
 

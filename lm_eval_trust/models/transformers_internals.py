@@ -27,8 +27,24 @@ _NAMES = ("cache", "past_key_values")
 #: return. Older ones take ``cache`` in silence and ignore it, newer ones will no longer know
 #: ``past_key_values``.
 CACHE = next(name for name in _NAMES if name in {f.name for f in fields(CausalLMOutputWithPast)})
+#: All that models of transformers call what they keep of earlier passes.
+STATES = (*_NAMES, "cache_params", "state")
 #: Columns that keys and values have room for when they are moved to a larger place.
 _SPARE_COLUMNS = 16
+
+
+def loads(kind: Any, config: Any) -> bool:
+    """Tell whether an automatic class knows a configuration, or its folder brings code for it."""
+    return type(config) in kind._model_mapping or kind.__name__ in (
+        getattr(config, "auto_map", None) or {}
+    )
+
+
+def keys_seen(cache: Cache) -> int:
+    """Return how many positions the blocks that keep keys have seen; 0 if none does."""
+    keys = (getattr(layer, "keys", None) for layer in getattr(cache, "layers", ()))
+    lengths = [k.shape[-2] for k in keys if isinstance(k, torch.Tensor) and k.ndim == 4]
+    return max(lengths, default=0)
 
 
 class JoinedCache(Cache):  # type: ignore[misc]

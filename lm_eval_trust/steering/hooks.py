@@ -23,6 +23,7 @@ from lm_eval_trust.models.decoder_blocks import (
     hidden_size,
     number_of_blocks,
 )
+from lm_eval_trust.models.transformers_internals import STATES, keys_seen
 from lm_eval_trust.steering.actions import ACTIONS, Direction
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
@@ -120,6 +121,12 @@ class _Passes:
         # The argument is called past_key_values, cache or cache_params, by transformers' version.
         values = (*args, *kwargs.values())
         cache = next((value for value in values if hasattr(value, "get_seq_length")), None)
+        if cache is None and (given := [name for name in STATES if kwargs.get(name) is not None]):
+            raise InputError(
+                f"{type(module).__name__} keeps what it has read in {given[0]!r}, which does not "
+                f"tell how many tokens that were, so that a steering does not know where it is. "
+                f"Evaluate it on tasks by log-likelihood, which need no such state."
+            )
         tokens = next(v for v in (*args, *(kwargs.get(k) for k in _INPUTS)) if v is not None)
         self.offset = self._positions_in(cache, tokens.shape[1]) if cache is not None else 0
         self._steered_blocks = 0
@@ -129,7 +136,8 @@ class _Passes:
     def _positions_in(self, cache: Any, new: int) -> int:
         """Return how many positions a cache has seen before a pass with some new ones."""
         try:
-            return int(cache.get_seq_length())
+            # A first block that keeps a state instead of keys tells no length; another one does.
+            return int(cache.get_seq_length()) or keys_seen(cache)
         except ValueError:
             # The state of a state-space model has no length; its passes are counted.
             seen = self._counted.get(cache, 0)

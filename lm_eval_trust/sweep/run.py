@@ -67,7 +67,8 @@ def run_sweep(sweep: Sweep, folder: Path) -> tuple[Found, list[str]]:
             evaluator = SweepEvaluator(model, folder, index)
             found = Search(model, answers, evaluator, sweep.grid, settings).run()
         write_report(found, settings, folder)
-    return found, summary(found, list(test_rows(found, settings)))
+    notes = [model.note] if model.note else []
+    return found, [*notes, *summary(found, list(test_rows(found, settings)))]
 
 
 def _claim(folder: Path) -> None:

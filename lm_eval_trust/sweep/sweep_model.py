@@ -2,20 +2,19 @@
 
 The harness evaluates one configuration after the other, as ever. The first of them to need an
 answer has it computed for all, in shared passes; the others find theirs. Tokenizing, batching,
-stop sequences and post-processing stay the harness's own.
+stop sequences and post-processing stay the harness's own. A model whose passes cannot be shared
+answers for one configuration after the other, as in single runs.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import torch
 from lm_eval.models.huggingface import HFLM
-from torch import nn
 from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError, unknown_name
@@ -24,21 +23,32 @@ from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.model_wrappers.amber import Amber
 from lm_eval_trust.model_wrappers.prompt_ends import TokenRequest, model_input, prompt_ends_of
 from lm_eval_trust.model_wrappers.tuned import FinetunedAmber, LoraAmber
-from lm_eval_trust.models.decoder_blocks import text_config
-from lm_eval_trust.models.transformers_internals import CACHE, keeps_state
+from lm_eval_trust.models.transformers_internals import CACHE
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.sweep.batched_forward import BatchedForward
 from lm_eval_trust.sweep.generation import BatchedCache, BatchedCausalLM, decode_greedily
+from lm_eval_trust.sweep.scoring import (
+    Scored,
+    aligned_prompts,
+    may_pad_within,
+    rows_at_once,
+    score,
+    score_apart,
+    scoring_batches,
+)
+from lm_eval_trust.sweep.sharing import why_apart
 
 #: Harness models that can be swept: those with one decoder.
 MODELS = {"amber": Amber, "lora_amber": LoraAmber, "finetuned_amber": FinetunedAmber}
 _UNSTEERED = SteeringPlan()
 #: Rows, prompts times configurations, that fill a pass; more of them gain little.
 _FULL_PASS = 384
-#: Share of the free memory that keys and values of one pass may take.
-_CACHE_SHARE = 0.4
-#: Values of the vocabulary at once, in a pass that scores.
-_LOGITS = 1 << 27
+#: Rows of a pass of configurations that run one after the other, where the harness's batch size is
+#: to be found out.
+_ROWS_APART = 8
+#: A request to score: its key, the request, the index of its last prompt token.
+_Found = tuple[str, TokenRequest, int]
+logger = logging.getLogger(__name__)
 
 
 class SweepLM(Amber):
@@ -46,8 +56,17 @@ class SweepLM(Amber):
 
     _plans: Sequence[SteeringPlan] = ()
     _answers: KeyedStore
+    #: Why configurations run one after the other; empty where they share passes.
+    apart: str = ""
     #: Sum over scored tokens, and their number.
     _divergence: tuple[float, int] = (0.0, 0)
+
+    @property
+    def note(self) -> str:
+        """What there is to say about how the sweep runs; empty if it is the usual way."""
+        if not self.apart:
+            return ""
+        return f"Configurations run one after the other, without shared passes: {self.apart}."
 
     def sweep(self, plans: Sequence[SteeringPlan], answers: KeyedStore) -> None:
         """Answer for these plans at once from now on.
@@ -62,7 +81,7 @@ class SweepLM(Amber):
     def batch_size(self) -> Any:
         """Prompts at once; in a sweep as many as fill a pass, if that is more."""
         own = super().batch_size
-        if not self._plans or not isinstance(own, int):
+        if not self._plans or self.apart or not isinstance(own, int):
             return own
         return max(own, _FULL_PASS // len(self._plans))
 
@@ -94,13 +113,21 @@ class SweepLM(Amber):
             fingerprint({"prompt": row[real != 0].tolist(), **settings})
             for row, real in zip(context, mask, strict=True)
         ]
-        wanted = self._lacking(keys)
-        if wanted:
+        if self.apart:
+            if self.plan in self._lacking(keys, [self.plan]):
+                tokens = super()._model_generate(
+                    context, max_length, stop, attention_mask=mask, **generation_kwargs
+                )
+                new = tokens[:, context.shape[1] :].tolist()
+                self._answers.put_many(
+                    (_key(key, self.plan), answer) for key, answer in zip(keys, new, strict=True)
+                )
+        elif wanted := self._lacking(keys):
             self._generate(context, mask, keys, list(wanted), max_length, stop, generation_kwargs)
         rows = [torch.tensor(answer) for answer in self._own_answers(keys)]
         padding = self.tokenizer.pad_token_id
-        new = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
-        return torch.cat([context, new.to(context)], dim=1)
+        answers = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
+        return torch.cat([context, answers.to(context)], dim=1)
 
     def _generate(
         self,
@@ -112,7 +139,7 @@ class SweepLM(Amber):
         stop: list[str],
         settings: Mapping[str, Any],
     ) -> None:
-        prompts = aligned_prompts(context, mask)
+        prompts = aligned_prompts(context, mask, padded_within=may_pad_within(self.model))
         at_once = max(1, rows_at_once(self.model, max_length, kept=1) // len(context))
         for start in range(0, len(plans), at_once):
             part = plans[start : start + at_once]
@@ -153,7 +180,7 @@ class SweepLM(Amber):
         self._refuse_overlong(requests)
         ends = self._known_ends(requests)
         keys = [self._score_key(r, e) for r, e in zip(requests, ends, strict=True)]
-        wanted = self._lacking(keys)
+        wanted = self._lacking(keys, [self.plan] if self.apart else self._plans)
         if wanted:
             lacking = set().union(*wanted.values())
             missing = {
@@ -184,34 +211,49 @@ class SweepLM(Amber):
 
     def _score_alike(
         self,
-        found: list[tuple[str, TokenRequest, int]],
+        found: list[_Found],
         plans: Sequence[SteeringPlan],
         bar: tqdm[Any],
     ) -> None:
         found.sort(key=lambda entry: (-len(entry[1][1]) - len(entry[1][2]), entry[1][1]))
         inputs = {key: model_input(request, self.max_length) for key, request, _ in found}
-        lengths = [len(inputs[key]) for key, _, _ in found]
-        kept = [len(inputs[key]) - max(end, 0) for key, _, end in found]
-        if not found:
-            return
-        at_once = max(1, rows_at_once(self.model, max(lengths), kept=max(kept)) - 1)
-        for start in range(0, len(plans), at_once):
-            part = [_UNSTEERED, *plans[start : start + at_once]]
-            for batch in scoring_batches(found, lengths, kept, plans=len(part), model=self.model):
-                scores = score(
-                    self.model,
-                    part,
-                    [inputs[key] for key, _, _ in batch],
-                    [request[2] for _, request, _ in batch],
-                    [end for _, _, end in batch],
-                    dtype=self.softmax_dtype,
-                )
-                self._answers.put_many(self._scored(batch, part, scores))
-                bar.update(len(batch) * (len(part) - 1))
+        compute = score_apart if self.apart else score
+        for part, batch in self._passes(found, plans, inputs):
+            scores = compute(
+                self.model,
+                [_UNSTEERED, *part],
+                [inputs[key] for key, _, _ in batch],
+                [request[2] for _, request, _ in batch],
+                [end for _, _, end in batch],
+                dtype=self.softmax_dtype,
+            )
+            self._answers.put_many(self._scored(batch, [_UNSTEERED, *part], scores))
+            bar.update(len(batch) * len(part))
+
+    def _passes(
+        self,
+        found: Sequence[_Found],
+        plans: Sequence[SteeringPlan],
+        inputs: Mapping[str, Sequence[int]],
+    ) -> Iterator[tuple[Sequence[SteeringPlan], Sequence[_Found]]]:
+        """Yield which plans and which of the sorted requests are scored together."""
+        if self.apart:
+            rows = self.batch_size if isinstance(self.batch_size, int) else _ROWS_APART
+            yield from ((plans, found[i : i + rows]) for i in range(0, len(found), rows))
+        elif found:
+            lengths = [len(inputs[key]) for key, _, _ in found]
+            kept = [len(inputs[key]) - max(end, 0) for key, _, end in found]
+            at_once = max(1, rows_at_once(self.model, max(lengths), kept=max(kept)) - 1)
+            for start in range(0, len(plans), at_once):
+                part = plans[start : start + at_once]
+                for batch in scoring_batches(
+                    found, lengths, kept, plans=len(part) + 1, model=self.model
+                ):
+                    yield part, batch
 
     def _scored(
         self,
-        batch: Sequence[tuple[str, TokenRequest, int]],
+        batch: Sequence[_Found],
         plans: Sequence[SteeringPlan],
         scores: Sequence[Sequence[Scored]],
     ) -> Iterator[tuple[str, Any]]:
@@ -219,9 +261,11 @@ class SweepLM(Amber):
             for plan, found in zip(plans, of_row, strict=True):
                 yield _key(key, plan), [found.logprob, found.greedy, found.divergence]
 
-    def _lacking(self, keys: Sequence[str]) -> dict[SteeringPlan, set[str]]:
+    def _lacking(
+        self, keys: Sequence[str], among: Sequence[SteeringPlan] | None = None
+    ) -> dict[SteeringPlan, set[str]]:
         """Return the plans that have not answered all of these, each once, with what they lack."""
-        plans = {plan.fingerprint: plan for plan in self._plans}
+        plans = {plan.fingerprint: plan for plan in (self._plans if among is None else among)}
         distinct = list(dict.fromkeys(keys))
         kept = self._answers.get_many([_key(k, p) for p in plans.values() for k in distinct])
         lacking = {
@@ -257,14 +301,11 @@ def load_sweep_model(model: str, arguments: Mapping[str, Any]) -> SweepLM:
         raise unknown_name("model to sweep", model, MODELS)
     kind = type(f"Sweep{MODELS[model].__name__}", (SweepLM, MODELS[model]), {})
     loaded: SweepLM = kind(**arguments)
-    if keeps_state(loaded.model):
-        raise InputError(
-            f"{type(loaded.model).__name__} keeps a state instead of keys and values, which the "
-            f"configurations of a sweep cannot share. Evaluate them one by one: lm_eval --model "
-            f"steered_amber with vector, layer and alpha."
-        )
     if loaded.plan.steps:
         raise InputError("The sweep does the steering; leave it out of the model arguments.")
+    loaded.apart = why_apart(loaded.model)
+    if loaded.apart:
+        logger.warning("%s", loaded.note)
     return loaded
 
 
@@ -276,187 +317,3 @@ def _is_greedy(settings: Mapping[str, Any]) -> bool:
         and not settings.get("temperature")
         and (settings.get("num_return_sequences", 1) == 1)
     )
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What one configuration says to one continuation.
-
-    Attributes:
-        logprob: Sum of the log-probabilities of its tokens, in nats.
-        greedy: Whether greedy decoding would give it.
-        divergence: Sum over its positions of KL(unsteered ‖ steered), in nats.
-    """
-
-    logprob: float
-    greedy: bool
-    divergence: float
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """Token rows whose prompts end at one column.
-
-    Attributes:
-        tokens: int64, shape (rows, columns).
-        mask: 1 for real tokens, of the same shape.
-        prompt_end: The column.
-    """
-
-    tokens: torch.Tensor
-    mask: torch.Tensor
-    prompt_end: int
-
-
-def rows_at_once(model: nn.Module, columns: int, *, kept: int) -> int:
-    """Return how many rows a pass may have by the memory of their keys and logits.
-
-    Args:
-        model: Whose rows they are.
-        columns: Of each row.
-        kept: Columns of each row whose logits are needed.
-    """
-    config = text_config(model)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    parameter = next(model.parameters())
-    a_column = 2 * config.num_hidden_layers * heads * width * parameter.element_size()
-    budget = _CACHE_SHARE * _free_memory(parameter.device)
-    vocabulary = int(config.vocab_size)
-    return max(1, min(int(budget / a_column / columns), _LOGITS // (vocabulary * kept)))
-
-
-def _free_memory(device: torch.device) -> float:
-    """Return bytes that can be had on a device."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    return float(psutil.virtual_memory().available)
-
-
-def aligned_prompts(tokens: torch.Tensor, mask: torch.Tensor) -> Sequences:
-    """Lay out prompts padded on the left so that what all begin with stands in the same columns.
-
-    The padding goes behind the common beginning; the width stays.
-
-    Args:
-        tokens: int64, shape (prompts, columns).
-        mask: 1 for real tokens, of the same shape.
-    """
-    rows = [row[real != 0] for row, real in zip(tokens, mask, strict=True)]
-    common = _common_beginning([row.tolist() for row in rows])
-    laid, real = torch.zeros_like(tokens), torch.zeros_like(mask)
-    for i, row in enumerate(rows):
-        laid[i, :common], real[i, :common] = row[:common], 1
-        rest = row[common:]
-        laid[i, -len(rest) :], real[i, -len(rest) :] = rest, 1
-    return Sequences(laid, real, tokens.shape[1] - 1)
-
-
-def aligned_continuations(inputs: Sequence[Sequence[int]], prompt_ends: Sequence[int]) -> Sequences:
-    """Lay out whole inputs so that all prompts end at the same column.
-
-    Args:
-        inputs: Token ids of each row.
-        prompt_ends: Index of the last prompt token in each; −1 for none, in all or in none.
-    """
-    before = max(prompt_ends)
-    after = max(len(row) - end for row, end in zip(inputs, prompt_ends, strict=True))
-    tokens = torch.zeros((len(inputs), before + after), dtype=torch.int64)
-    mask = torch.zeros_like(tokens)
-    prompts = [list(row[:end]) for row, end in zip(inputs, prompt_ends, strict=True) if end > 0]
-    common = _common_beginning(prompts) if len(prompts) == len(inputs) else 0
-    for i, (row, end) in enumerate(zip(inputs, prompt_ends, strict=True)):
-        places = [*range(common), *range(before - end + common, before - end + len(row))]
-        tokens[i, places], mask[i, places] = torch.tensor(row), 1
-    return Sequences(tokens, mask, before)
-
-
-def score(
-    model: nn.Module,
-    plans: Sequence[SteeringPlan],
-    inputs: Sequence[Sequence[int]],
-    continuations: Sequence[Sequence[int]],
-    prompt_ends: Sequence[int],
-    *,
-    dtype: torch.dtype | None = None,
-) -> list[list[Scored]]:
-    """Score continuations by every plan, in one pass.
-
-    Args:
-        model: A causal model of transformers.
-        plans: The first one is what the others' divergence is measured from.
-        inputs: Tokens that each row is fed, the continuation's last one left out.
-        continuations: Tokens whose log-probabilities are summed: what the last positions predict.
-        prompt_ends: See :func:`aligned_continuations`.
-        dtype: Of the log-probabilities; by default that of the logits, as in the harness.
-
-    Returns:
-        A list for each row, of an entry for each plan.
-    """
-    rows = aligned_continuations(inputs, prompt_ends)
-    shared = BatchedForward(model, plans, prompts=len(inputs), prompt_end=rows.prompt_end)
-    device = next(model.parameters()).device
-    tokens, mask = (
-        part.to(device).repeat_interleave(len(plans), dim=0) for part in (rows.tokens, rows.mask)
-    )
-    after = tokens.shape[1] - max(rows.prompt_end, 0)
-    with torch.inference_mode():
-        output = shared.read(tokens, mask, keep=after)
-    first = tokens.shape[1] - output.logits.shape[1]
-    found = []
-    for i, wanted in enumerate(continuations):
-        # The row's last token stands as far after its prompt's end as it does in its input.
-        last = rows.prompt_end + len(inputs[i]) - prompt_ends[i] - first
-        mine = output.row_of[i * len(plans) : (i + 1) * len(plans)]
-        logits = output.logits[mine, last - len(wanted) : last]
-        found.append(_scored(logits, torch.tensor(wanted, device=logits.device), dtype))
-    return found
-
-
-def scoring_batches(
-    requests: Sequence[Any], lengths: Sequence[int], kept: Sequence[int], *, plans: int, model: Any
-) -> Iterator[list[Any]]:
-    """Divide requests, which are sorted, into passes that fit into memory.
-
-    Args:
-        requests: Anything.
-        lengths: Columns of each.
-        kept: Columns of each whose logits are needed.
-        plans: Configurations of a pass.
-        model: Whose keys and logits they are.
-    """
-    batch: list[Any] = []
-    longest = widest = 0
-    for request, length, keep in zip(requests, lengths, kept, strict=True):
-        longest, widest = max(longest, length), max(widest, keep)
-        if batch and (len(batch) + 1) * plans > rows_at_once(model, longest, kept=widest):
-            yield batch
-            batch, longest, widest = [], length, keep
-        batch.append(request)
-    if batch:
-        yield batch
-
-
-def _scored(logits: torch.Tensor, wanted: torch.Tensor, dtype: torch.dtype | None) -> list[Scored]:
-    """Return an entry for each plan from logits (plans, continuation, vocabulary)."""
-    logprobs = logits.log_softmax(dim=-1, dtype=dtype)
-    of_wanted = logprobs.gather(2, wanted.expand(len(logits), -1)[..., None])[..., 0].sum(dim=1)
-    greedy = (logits.argmax(dim=-1) == wanted).all(dim=1)
-    reference = logprobs[:1]
-    divergence = (reference.exp() * (reference - logprobs)).sum(dim=(1, 2))
-    return [
-        Scored(*values)
-        for values in zip(
-            of_wanted.tolist(), greedy.tolist(), divergence.clamp(min=0).tolist(), strict=True
-        )
-    ]
-
-
-def _common_beginning(rows: Sequence[Sequence[int]]) -> int:
-    """Return how many tokens all rows begin with, less than the shortest has."""
-    shortest = min(map(len, rows))
-    first = rows[0]
-    for place in range(shortest - 1):
-        if any(row[place] != first[place] for row in rows):
-            return place
-    return max(shortest - 1, 0)

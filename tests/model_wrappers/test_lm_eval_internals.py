@@ -22,6 +22,7 @@ MOVED = f"lm_eval {version('lm_eval')} has moved this"
 #: Methods that are overridden or called → their first parameters in lm_eval 0.4.13.
 USED = {
     "_create_model": ["self", "pretrained"],
+    "_get_backend": ["self", "config"],
     "_get_config": ["self", "pretrained"],
     "_detect_batch_size": ["self", "requests", "pos"],
     "_encode_pair": ["self", "context", "continuation"],

@@ -12,12 +12,23 @@ from typing import Any
 
 import pytest
 import torch
+from support.families import FAMILIES
 from support.models import build_llama
 from torch import nn
-from transformers import GenerationMixin, MambaForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    GenerationMixin,
+    LlamaConfig,
+    LlavaConfig,
+    MambaForCausalLM,
+    PreTrainedModel,
+    T5Config,
+)
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.models.families import model_class
 from lm_eval_trust.models.transformers_internals import (
     CACHE,
     JoinedCache,
@@ -25,6 +36,8 @@ from lm_eval_trust.models.transformers_internals import (
     PreallocatedLayer,
     StageCache,
     keeps_state,
+    keys_seen,
+    loads,
     padding_token,
     replaced_forwards,
 )
@@ -113,6 +126,24 @@ def test_what_a_lent_model_answers_for_is_still_asked() -> None:
 def test_recurrent_models_say_that_they_keep_a_state() -> None:
     assert MambaForCausalLM._is_stateful, MOVED
     assert not keeps_state(build_llama())
+
+
+def test_automatic_classes_tell_what_they_load() -> None:
+    llama, llava, t5 = LlamaConfig(), LlavaConfig(), T5Config()
+    assert loads(AutoModelForCausalLM, llama) and not loads(AutoModelForCausalLM, llava), MOVED
+    assert loads(AutoModelForImageTextToText, llava), MOVED
+    with pytest.raises(InputError, match="A t5 is no language model that reads from left to right"):
+        model_class(t5)
+    t5.auto_map = {"AutoModelForCausalLM": "modeling.Own"}
+    assert model_class(t5) is AutoModelForCausalLM
+
+
+@torch.no_grad()
+def test_a_cache_whose_first_block_keeps_no_keys_still_tells_its_length() -> None:
+    model = FAMILIES["minimax"].build()
+    cache = model(input_ids=torch.arange(5, 16)[None], use_cache=True)[CACHE]
+    assert keys_seen(cache) == 11, MOVED
+    assert keys_seen(DynamicCache()) == 0
 
 
 @torch.no_grad()
