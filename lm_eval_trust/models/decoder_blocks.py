@@ -24,7 +24,7 @@ def hidden_size(model: nn.Module) -> int:
     return int(text_config(model).hidden_size)
 
 
-def decoder_of(model: nn.Module) -> nn.Module:
+def decoder_of(model: Any) -> nn.Module:
     """Return the module that holds the blocks: the decoder without its language-model head.
 
     Raises:
@@ -47,9 +47,8 @@ def decoder_of(model: nn.Module) -> nn.Module:
 def _language_part(model: Any) -> nn.Module:
     """Return the language model of a multimodal one, which has blocks for images beside it."""
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if text_config(plain) is plain.config:
-        return model
-    part: nn.Module = plain.get_decoder()
+    multimodal = text_config(plain) is not plain.config
+    part: nn.Module = plain.get_decoder() if multimodal else model
     return part
 
 
