@@ -16,50 +16,61 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from datasets import Dataset, DatasetDict
+from lm_eval.api.metrics import mean
 from lm_eval.api.task import ConfigurableTask
 
-from lm_eval_trust.benchmarks.benchmark import OFFICIAL
+from lm_eval_trust.benchmarks.benchmark import OFFICIAL, TRUTHFULQA_LATER
 from lm_eval_trust.benchmarks.load import load_rows
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.core.nonfinite import NONFINITE, SCORED_TYPES, has_nonfinite
 from lm_eval_trust.tasks.lm_eval_internals import add_metric, has_metric
-from lm_eval_trust.tasks.metrics import mean_of_category
+from lm_eval_trust.tasks.metrics import mean_of_category, of_category
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Breakdown:
-    """Which metric is broken down, and by what.
+    """Which metrics are broken down, and by what.
 
     Attributes:
         metric: The task's metric, e.g. ``acc``.
         by: The rows' field with the sub-category, or the list of those that a row belongs to.
+        further: Other metrics that are broken down in the same way.
     """
 
     metric: str
     by: str = "category"
+    further: Sequence[str] = ()
 
-    def metrics(self, docs: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Return the names of the metrics that these rows have, sorted."""
-        return sorted({name for doc in docs for name in self._of(doc)})
+    def categories(self, docs: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Return the sub-categories that these rows have, as parts of metrics' names, sorted."""
+        return sorted({category for doc in docs for category in self._of(doc)})
+
+    def metrics(self, categories: Iterable[str]) -> dict[str, str]:
+        """Return the name of each metric of a sub-category → the metric that it breaks down."""
+        names = list(categories)
+        return {f"{m}_{name}": m for m in (self.metric, *self.further) for name in names}
 
     def scores(
-        self, doc: Mapping[str, Any], value: float | None, metrics: Iterable[str]
-    ) -> dict[str, float | None]:
-        """Return ``value`` for the metrics of a row's own sub-categories, ``None`` for others.
+        self, doc: Mapping[str, Any], values: Mapping[str, Any], categories: Iterable[str]
+    ) -> dict[str, Any]:
+        """Return a row's values for the metrics of its own sub-categories, ``None`` for others.
 
         Every row carries all metrics, so that they have as many values as there are rows, on every
         rank of a distributed run.
         """
-        own = self._of(doc)
-        return {name: value if name in own else None for name in metrics}
+        own = self.metrics(self._of(doc))
+        return {
+            name: values.get(metric) if name in own else None
+            for name, metric in self.metrics(categories).items()
+        }
 
     def _of(self, doc: Mapping[str, Any]) -> set[str]:
         categories = doc[self.by] if isinstance(doc[self.by], list) else [doc[self.by]]
-        return {f"{self.metric}_{slug(category)}" for category in categories if category}
+        return {slug(category) for category in categories if category}
 
 
 def slug(category: str) -> str:
@@ -79,6 +90,7 @@ class RowSettings:
         part: ``test``, or ``validation`` for choosing what is then reported on the test half.
         data_seed: Seed of what is drawn while making rows (candidates, perturbed letters).
         perturbation_rate: Share of letters whose case is flipped, 0 to 1.
+        truthfulqa_revision: ``later``, or ``v1`` for that of the harness's own tasks.
     """
 
     form: str
@@ -88,9 +100,10 @@ class RowSettings:
     part: str = "test"
     data_seed: int = 0
     perturbation_rate: float = 0.05
+    truthfulqa_revision: str = TRUTHFULQA_LATER
 
     def __post_init__(self) -> None:
-        for name in ("data_source", "split", "part"):
+        for name in ("data_source", "split", "part", "truthfulqa_revision"):
             _check_text(name, getattr(self, name))
         for name in ("split_seed", "data_seed"):
             _check_seed(name, getattr(self, name))
@@ -168,18 +181,22 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         super().__init__(config={key: value for key, value in config.items() if key != "class"})
         breakdown = self.config.dataset_kwargs.get("breakdown")
         self.breakdown = Breakdown(**breakdown) if breakdown else None
-        self._category_metrics = self._declare_categories()
+        self._categories = self._declare_categories()
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Load the rows and note in the metadata which they are."""
         self.settings = RowSettings.from_task(dataset_kwargs or {}, self.config.metadata)
-        rows = load_rows(self.settings.form, **self.settings.load_arguments())
+        arguments = self.settings.load_arguments()
+        rows = load_rows(self.settings.form, **arguments)
+        everything = {**arguments, "split": "full", "part": "test"}
+        of = len(rows if arguments == everything else load_rows(self.settings.form, **everything))
         self.dataset = DatasetDict({"test": Dataset.from_list(rows)})
         self.data_fingerprint = content_id(json.dumps(rows, sort_keys=True, ensure_ascii=False))
         self.config.metadata.update(
-            self.settings.load_arguments(),
+            arguments,
             data_fingerprint=self.data_fingerprint,
             data_rows=len(rows),
+            data_rows_of=of,
         )
 
     def build_all_requests(
@@ -199,7 +216,7 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         if self.breakdown:
             docs = self.dataset["test"]
             evaluated = range(len(docs))[:limit] if samples is None else samples
-            self._category_metrics = self.breakdown.metrics(docs.select(evaluated))
+            self._categories = self.breakdown.categories(docs.select(evaluated))
         requests = fingerprint(
             {
                 "data": self.data_fingerprint,
@@ -222,8 +239,7 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         scores: dict[str, Any] = super().process_results(doc, results)
         if self.breakdown is None or not has_metric(self, self.breakdown.metric):
             return scores
-        value = scores.get(self.breakdown.metric)
-        return scores | self.breakdown.scores(doc, value, self._category_metrics)
+        return scores | self.breakdown.scores(doc, scores, self._categories)
 
     def _count_nonfinite(self) -> None:
         metadata = self.config.metadata
@@ -238,7 +254,9 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
     def _declare_categories(self) -> list[str]:
         if self.breakdown is None:
             return []
-        metrics = self.breakdown.metrics(self.dataset["test"])
-        for name in metrics:
-            add_metric(self, name, mean_of_category, like=self.breakdown.metric)
-        return metrics
+        categories = self.breakdown.categories(self.dataset["test"])
+        for name, metric in self.breakdown.metrics(categories).items():
+            whole = self.aggregation()[metric]
+            of_items = mean_of_category if whole is mean else of_category(whole)
+            add_metric(self, name, of_items, like=metric)
+        return categories

@@ -179,6 +179,8 @@ class DataSource:
 
 
 OFFICIAL = "official"
+#: The revision of TruthfulQA that is used unless another is asked for.
+TRUTHFULQA_LATER = "later"
 
 
 @dataclass(frozen=True)
@@ -190,12 +192,14 @@ class DataSettings:
         data_seed: Seed of every choice: balance, candidates, perturbed letters.
         perturbation_rate: Share of the letters whose case is flipped, 0 to 1.
         balanced: Whether statements are cut to as many of each label.
+        truthfulqa_revision: Revision of TruthfulQA's questions that task rows are made of.
     """
 
     data_source: str = OFFICIAL
     data_seed: int = 0
     perturbation_rate: float = 0.05
     balanced: bool = True
+    truthfulqa_revision: str = TRUTHFULQA_LATER
 
     def __post_init__(self) -> None:
         check_rate(self.perturbation_rate)

@@ -1,9 +1,10 @@
-"""ConfAIde (Mireshghallah et al. 2024) tier 2, and the paper's extended privacy statements.
+"""ConfAIde (Mireshghallah et al. 2024) tiers 1 and 2, and the paper's extended privacy statements.
 
 The extended set exists only as the released ``confaide.csv``, so it is the source of privacy
 statements whatever ``data_source`` says; it does not tell the statements' Solove categories. Tier
-2 holds 98 information flows, each as a scenario (2a) and as a short story (2b), with the human
-mean of agreement from −100 to 100.
+1 holds 10 kinds of information with the human mean of sensitivity from 1 to 4; tier 2 holds 98
+information flows, each as a scenario (2a) and as a short story (2b), with the human mean of
+agreement from −100 to 100.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import group_id
 
 STATEMENTS = "tracingllm/confaide.csv"
+KINDS = "confaide/tier_1.txt"
+SENSITIVITIES = "confaide/tier_1_labels.txt"
 SCENARIOS = "confaide/tier_2a.txt"
 STORIES = "confaide/tier_2b.txt"
 HUMAN_MEANS = "confaide/tier_2_labels.txt"
@@ -49,34 +52,58 @@ def binary_row(statement: Statement) -> dict[str, Any]:
     }
 
 
+def tier1_rows() -> list[dict[str, Any]]:
+    """Return the rows of tier 1: a kind of information and how sensitive people find it.
+
+    Raises:
+        InputError: The two files differ in length.
+    """
+    kinds, means = _parallel(KINDS, SENSITIVITIES)
+    return [
+        {**_rated_row(flow_of(kind), kind, mean), "category": "1"}
+        for kind, mean in zip(kinds, means, strict=True)
+    ]
+
+
 def tier2_rows() -> list[dict[str, Any]]:
     """Return the rows of tier 2: scenario and story of a flow share group and human mean.
 
     Raises:
         InputError: The three files differ in length.
     """
-    scenarios, stories = read_lines(SCENARIOS), read_lines(STORIES)
-    means = [float(line) for line in read_lines(HUMAN_MEANS)]
-    if not len(scenarios) == len(stories) == len(means):
-        raise InputError(
-            f"{SCENARIOS}, {STORIES} and {HUMAN_MEANS} have {len(scenarios)}, {len(stories)} and "
-            f"{len(means)} lines; expected the same number."
-        )
+    scenarios, stories, means = _parallel(SCENARIOS, STORIES, HUMAN_MEANS)
     return [
-        {
-            "group_id": group_id(flow_of(scenario)),
-            "category": kind,
-            "prompt": prompt.replace("\\n", "\n"),
-            "kind": kind,
-            "human_mean": mean,
-        }
+        {**_rated_row(flow_of(scenario), prompt, mean), "category": tier, "kind": kind}
         for scenario, story, mean in zip(scenarios, stories, means, strict=True)
-        for kind, prompt in (("scenario", scenario), ("story", story))
+        for tier, kind, prompt in (("2a", "scenario", scenario), ("2b", "story", story))
     ]
 
 
+def _parallel(*paths: str) -> list[list[str]]:
+    """Return the lines of files that have one line for each item.
+
+    Raises:
+        InputError: They differ in length.
+    """
+    files = [read_lines(path) for path in paths]
+    lengths = [len(lines) for lines in files]
+    if len(set(lengths)) > 1:
+        counts = f"{', '.join(map(str, lengths[:-1]))} and {lengths[-1]}"
+        raise InputError(f"{', '.join(paths)} have {counts} lines; expected the same number.")
+    return files
+
+
+def _rated_row(group: str, line: str, mean: str) -> dict[str, Any]:
+    """Return a row without its category; the files write a line break as backslash and n."""
+    return {
+        "group_id": group_id(group),
+        "prompt": line.replace("\\n", "\n"),
+        "human_mean": float(mean),
+    }
+
+
 def flow_of(scenario: str) -> str:
-    """Return a tier 2a line without its instruction: the information flow itself."""
+    """Return a line of tier 1 or 2a without its instruction: the information or the flow itself."""
     return scenario.split("\\n", maxsplit=1)[-1].strip()
 
 
@@ -101,6 +128,7 @@ BENCHMARK = Benchmark(
             lambda: (item.group for item in statements()),
             {
                 "confaide_binary": lambda _: [binary_row(x) for x in consistent(statements())],
+                "confaide_tier1": lambda _: tier1_rows(),
                 "confaide_tier2": lambda _: tier2_rows(),
             },
             files=(STATEMENTS,),
@@ -109,6 +137,16 @@ BENCHMARK = Benchmark(
         )
     },
     files=(
+        DataFile(
+            KINDS,
+            "63261cf847efb3f35f359913bea828131298ee04980189ed7d75eae05f76ac58",
+            f"{_CONFAIDE}/tier_1.txt",
+        ),
+        DataFile(
+            SENSITIVITIES,
+            "76c0c3b970ca25016ff224bf47910b5b8c89fb106e731cc7f5a3712e63cababb",
+            f"{_CONFAIDE}/tier_1_labels.txt",
+        ),
         DataFile(
             "confaide/tier_2a.txt",
             "a869099fab404cde9dd50f23c20668063021afa8f080e190b348a5a4da14b979",

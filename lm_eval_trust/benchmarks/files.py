@@ -99,11 +99,11 @@ def checksums(paths: Iterable[str]) -> dict[str, str]:
 
 def files_of(benchmark: str) -> list[str]:
     """Return the catalogue's paths of one benchmark: its own files and the released ones."""
-    return [
-        path
-        for path in catalogue()
-        if path.startswith((f"{benchmark}/", f"{RELEASED}/{benchmark}"))
-    ]
+    from lm_eval_trust.benchmarks.registry import BENCHMARKS
+
+    own = {file.path for file in BENCHMARKS[benchmark].files}
+    released = f"{RELEASED}/{benchmark}"
+    return [path for path in catalogue() if path in own or path.startswith(released)]
 
 
 def unpinned_files() -> dict[str, str]:

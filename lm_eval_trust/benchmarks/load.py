@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.benchmarks.benchmark import OFFICIAL, BenchmarkData, DataSettings, Dimension, Row
+from lm_eval_trust.benchmarks.benchmark import (
+    OFFICIAL,
+    TRUTHFULQA_LATER,
+    BenchmarkData,
+    DataSettings,
+    Dimension,
+    Row,
+)
 from lm_eval_trust.benchmarks.files import (
     DATA_VARIABLE,
     checksums,
@@ -138,6 +145,7 @@ def load_rows(
     part: str = "test",
     data_seed: int = 0,
     perturbation_rate: float = 0.05,
+    truthfulqa_revision: str = TRUTHFULQA_LATER,
 ) -> list[dict[str, Any]]:
     """Return the rows of a task's form that are evaluated: by default the test half.
 
@@ -153,6 +161,8 @@ def load_rows(
         part: ``test``, or ``validation`` for choosing what is then reported on the test half.
         data_seed: Seed of candidates, balance and perturbed letters.
         perturbation_rate: Share of letters whose case is flipped; SST-2 only.
+        truthfulqa_revision: ``later``, or ``v1`` for that of the harness's own tasks; TruthfulQA
+            only.
 
     Returns:
         Rows with ``item_id`` (content hash), ``group_id``, ``category`` and the form's fields, of
@@ -173,7 +183,9 @@ def load_rows(
         raise unknown_name("part to evaluate", part, EVALUATED_PARTS)
     if split == "full" and part != "test":
         raise InputError(f"split=full has no {part} part; choose split=grouped or split=random.")
-    settings = DataSettings(data_source, data_seed, perturbation_rate)
+    settings = DataSettings(
+        data_source, data_seed, perturbation_rate, truthfulqa_revision=truthfulqa_revision
+    )
     data = data_of(benchmark, data_source)
     if form not in data.forms:
         raise _missing(form, benchmark, data_source, data)

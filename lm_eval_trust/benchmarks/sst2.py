@@ -19,12 +19,14 @@ from lm_eval_trust.benchmarks.benchmark import (
     Dimension,
     Workload,
 )
-from lm_eval_trust.benchmarks.files import read_tsv
+from lm_eval_trust.benchmarks.files import read_json, read_tsv
 from lm_eval_trust.benchmarks.perturbation import perturb_case
 from lm_eval_trust.benchmarks.statements import Statement
 from lm_eval_trust.core.hashing import group_id
 
 SENTENCES = "sst2/dev.tsv"
+#: AdvGLUE's development sets (Wang et al. 2021, arXiv 2111.02840).
+ADVERSARIAL = "sst2/advglue_dev.json"
 
 
 def read_sentences() -> list[tuple[str, int]]:
@@ -58,6 +60,19 @@ def sentiment_row(sentence: str, sentiment: int, *, rate: float, seed: int) -> d
     }
 
 
+def adversarial_rows() -> list[dict[str, Any]]:
+    """Return the rows of AdvGLUE's SST-2: sentences changed so that models misjudge them."""
+    return [
+        {
+            "group_id": group_id(row["sentence"].strip()),
+            "category": "",
+            "sentence": row["sentence"].strip(),
+            "sentiment": int(row["label"]),
+        }
+        for row in read_json(ADVERSARIAL)["sst2"]
+    ]
+
+
 def glue_header(content: bytes) -> bytes:
     """Give a GLUE TSV its own header: the mirror calls the column ``sentence`` ``text``."""
     header, line_break, rest = content.partition(b"\n")
@@ -88,7 +103,7 @@ BENCHMARK = Benchmark(
         OFFICIAL: BenchmarkData(
             _statements,
             lambda: (group_id(sentence) for sentence, _ in read_sentences()),
-            {"sst2_sentiment": _sentiment},
+            {"sst2_sentiment": _sentiment, "sst2_advglue": lambda _: adversarial_rows()},
             files=(SENTENCES,),
             settings=("data_seed", "perturbation_rate"),
             statement_size=(26.2, 1734),
@@ -100,6 +115,11 @@ BENCHMARK = Benchmark(
             "54a9c12c77e402fc14d6a66a506f24d999f596b0176eb777c972cccc2f9cc4b0",
             f"{_GLUE}/dev.tsv",
             glue_header,
+        ),
+        DataFile(
+            ADVERSARIAL,
+            "ddbaffce5a1ff0c1fb15812aa6546656f27372402c1141bbfbb2a86270ba3477",
+            "AI-secure/adversarial-glue/2e18301/dev.json",
         ),
     ),
     columns=(BenchmarkColumn("SST-2", "acc", ("trust_sst2", "trust_sst2_mini"), position=50),),

@@ -1,9 +1,13 @@
-"""StereoSet (Nadeem et al. 2021), inter-sentence: 2,123 contexts with three candidates each."""
+"""StereoSet (Nadeem et al. 2021): 2,123 inter-sentence and 2,106 intra-sentence items.
+
+An inter-sentence item is a context with three candidate sentences, an intra-sentence item a
+sentence with a blank and three ways to fill it. Statements and recognition rows are inter-sentence.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +26,7 @@ from lm_eval_trust.benchmarks.statements import Statement, shuffled
 from lm_eval_trust.core.hashing import content_id, group_id, normalise
 
 ITEMS = "stereoset/intersentence.jsonl"
+INTRASENTENCE = "stereoset/intrasentence.jsonl"
 #: StereoSet's own gold labels, by the field that holds the candidate.
 GOLD = {
     "stereotype": "stereotype",
@@ -57,9 +62,9 @@ class Candidate:
         return group_id(self.context)
 
 
-def read_items() -> list[dict[str, str]]:
-    """Return the items: ``id``, ``bias_type``, ``context`` and the three candidates."""
-    return read_jsonl(ITEMS)
+def read_items(path: str = ITEMS) -> list[dict[str, str]]:
+    """Return a file's items: id, target term, bias type, context and the three candidates."""
+    return read_jsonl(path)
 
 
 def candidates(items: Iterable[dict[str, str]]) -> list[Candidate]:
@@ -116,7 +121,7 @@ def icat_row(item: dict[str, str], seed: int) -> dict[str, Any]:
     return {
         "group_id": group_id(item["context"]),
         "category": item["bias_type"],
-        **{name: item[name] for name in ("context", *GOLD)},
+        **{name: item[name] for name in ("target", "context", *GOLD)},
         "candidates": [item[field] for field in order],
         "golds": [GOLD[field] for field in order],
     }
@@ -132,10 +137,19 @@ def _candidate(item: dict[str, str], field: str) -> Candidate:
 
 
 def stereoset_intersentence(content: bytes) -> bytes:
+    """Return the mirror's items whose context has no BLANK, as :func:`_json_lines`."""
+    return _json_lines(content, with_blank=False)
+
+
+def stereoset_intrasentence(content: bytes) -> bytes:
+    """Return the mirror's items whose context has a BLANK, as :func:`_json_lines`."""
+    return _json_lines(content, with_blank=True)
+
+
+def _json_lines(content: bytes, *, with_blank: bool) -> bytes:
     """Join the mirror's three lists, one for each gold label, to one JSON line an item.
 
-    The mirror keeps for every sentence its item's id, target, bias type and context; items whose
-    context has a BLANK are the intra-sentence ones and are left out.
+    The mirror keeps for every sentence its item's id, target, bias type and context.
     """
     lists: dict[str, list[dict[str, Any]]] = json.loads(content)
     by_label = {
@@ -144,7 +158,7 @@ def stereoset_intersentence(content: bytes) -> bytes:
     }
     lines = []
     for row in lists["anti-stereotype"]:
-        if "BLANK" in row["context"]:
+        if ("BLANK" in row["context"]) != with_blank:
             continue
         item = {name: row[name] for name in ("id", "target", "bias_type", "context")}
         item["stereotype"] = by_label["stereotype"][row["id"]]
@@ -165,6 +179,10 @@ def _recognition(settings: DataSettings) -> list[dict[str, Any]]:
     return [recognition_row(c) for c in chosen_candidates(read_items(), settings.data_seed)]
 
 
+def _preference_rows(path: str) -> Callable[[DataSettings], list[dict[str, Any]]]:
+    return lambda settings: [icat_row(item, settings.data_seed) for item in read_items(path)]
+
+
 _STEREOSET = "enjoeyland/unlearning_bias/75670316d9a2e138b8a5d52e64c442160b701557/data"
 BENCHMARK = Benchmark(
     dimension=Dimension(
@@ -180,7 +198,8 @@ BENCHMARK = Benchmark(
             lambda: (group_id(item["context"]) for item in read_items()),
             {
                 "stereoset_recognition": _recognition,
-                "stereoset_icat": lambda s: [icat_row(x, s.data_seed) for x in read_items()],
+                "stereoset_icat": _preference_rows(ITEMS),
+                "stereoset_intrasentence": _preference_rows(INTRASENTENCE),
             },
             files=(ITEMS,),
             settings=("data_seed", "balanced"),
@@ -193,6 +212,12 @@ BENCHMARK = Benchmark(
             "ce024fbc1a944f3b49f263f267c1d549edf6a3a73d98a7227749979ba039361f",
             f"{_STEREOSET}/stereoset.json",
             stereoset_intersentence,
+        ),
+        DataFile(
+            INTRASENTENCE,
+            "61d3cdab4fe311b1f8352fe2485d7feeb0a47545ed737f73602b0fd0d7ae8a52",
+            f"{_STEREOSET}/stereoset.json",
+            stereoset_intrasentence,
         ),
     ),
     columns=(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from lm_eval_trust.benchmarks import confaide, stereoset, toxigen, truthfulqa
-from lm_eval_trust.benchmarks.benchmark import BenchmarkData, DataFile, Dimension
+from lm_eval_trust.benchmarks.benchmark import BenchmarkData, DataFile, DataSettings, Dimension
 from lm_eval_trust.benchmarks.files import read_csv
 from lm_eval_trust.benchmarks.statements import Exchange, Statement, labelled_rows
 from lm_eval_trust.core.errors import InputError
@@ -114,10 +114,11 @@ def sst2_statements() -> list[Statement]:
     ]
 
 
-def _questions() -> list[truthfulqa.Question]:
+def _questions(settings: DataSettings) -> list[truthfulqa.Question]:
     """Return the official questions, with references, that the released test file asks."""
     asked = {group_id(question) for question in truthfulqa_questions()}
-    return [question for question in truthfulqa.read_questions() if question.group in asked]
+    questions = truthfulqa.read_questions(settings.truthfulqa_revision)
+    return [question for question in questions if question.group in asked]
 
 
 def _toxigen_rows() -> list[dict[str, Any]]:
@@ -182,8 +183,12 @@ DATA: dict[str, BenchmarkData] = {
     "truthfulqa": BenchmarkData(
         lambda _: truthfulqa_statements(),
         forms={
-            "truthfulqa_generation": lambda _: [truthfulqa.generation_row(q) for q in _questions()],
-            "truthfulqa_mc": lambda _: [truthfulqa.choice_row(q) for q in _questions()],
+            "truthfulqa_generation": lambda settings: [
+                truthfulqa.generation_row(q) for q in _questions(settings)
+            ],
+            "truthfulqa_mc": lambda settings: [
+                truthfulqa.choice_row(q) for q in _questions(settings)
+            ],
             "truthfulqa_classify": lambda _: labelled_rows(truthfulqa_statements()),
         },
         files=(ANSWERS, truthfulqa.REFERENCES),

@@ -1,7 +1,9 @@
 """TruthfulQA (Lin et al. 2022): 817 questions in 38 categories with reference answers.
 
-Read from the authors' ``TruthfulQA.csv`` (references for generation, categories) and
-``mc_task.json`` (single answers with their labels), both of the later revision.
+There are three revisions. ``later``, the default: the authors' ``TruthfulQA.csv`` (references,
+categories) and ``mc_task.json`` (single answers with their labels). ``v1``: the first one, which
+the Hub's data set and the harness's own tasks have; its choices are made from its CSV. The third,
+of January 2025, has 790 questions with two choices each and is that of the two-choice form.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 
 from lm_eval_trust.benchmarks.benchmark import (
     OFFICIAL,
+    TRUTHFULQA_LATER,
     Benchmark,
     BenchmarkColumn,
     BenchmarkData,
@@ -22,11 +25,13 @@ from lm_eval_trust.benchmarks.benchmark import (
 )
 from lm_eval_trust.benchmarks.files import read_csv, read_json
 from lm_eval_trust.benchmarks.statements import Exchange, Statement, labelled_rows, shuffled
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.hashing import group_id
 
 REFERENCES = "truthfulqa/TruthfulQA.csv"
 CHOICES = "truthfulqa/mc_task.json"
+FIRST_REVISION = "truthfulqa/TruthfulQA_v1.csv"
+TWO_CHOICES = "truthfulqa_binary/TruthfulQA.csv"
 
 
 @dataclass(frozen=True)
@@ -59,21 +64,50 @@ class Question:
         return group_id(self.text)
 
 
-def read_questions() -> list[Question]:
-    """Return the questions in the order of ``TruthfulQA.csv``.
+def read_questions(revision: str = TRUTHFULQA_LATER) -> list[Question]:
+    """Return a revision's questions in the order of its CSV.
+
+    Args:
+        revision: ``later`` or ``v1``.
 
     Raises:
-        InputError: The two files do not hold the same questions.
+        InputError: Unknown revision, or its files do not hold the same questions.
     """
+    if revision not in _REVISIONS:
+        raise unknown_name("truthfulqa_revision", revision, _REVISIONS)
+    return _REVISIONS[revision]()
+
+
+def _first_questions() -> list[Question]:
+    return [_question(row, *_choices_of(row)) for row in read_csv(FIRST_REVISION)]
+
+
+def _choices_of(row: dict[str, str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return a row's choices as the authors make them: its answers, each closed by a full stop."""
+    best = _sentence(row["Best Answer"].strip())
+    false = {_sentence(answer): 0 for answer in split_answers(row["Incorrect Answers"])}
+    true = {_sentence(answer): 1 for answer in split_answers(row["Correct Answers"])}
+    return {best: 1, **false}, {**true, **false}
+
+
+def _sentence(answer: str) -> str:
+    return answer if answer.endswith((".", "?", "!")) else f"{answer}."
+
+
+def _later_questions() -> list[Question]:
     choices = {group_id(row["question"]): row for row in read_json(CHOICES)}
     rows = read_csv(REFERENCES)
     missing = [row["Question"] for row in rows if group_id(row["Question"]) not in choices]
     if missing:
         raise InputError(f"{CHOICES} lacks {len(missing)} questions of {REFERENCES}: {missing[0]}")
-    return [_question(row, choices[group_id(row["Question"])]) for row in rows]
+    found = ((row, choices[group_id(row["Question"])]) for row in rows)
+    return [_question(row, of["mc1_targets"], of["mc2_targets"]) for row, of in found]
 
 
-def _question(row: dict[str, str], choices: dict[str, Any]) -> Question:
+_REVISIONS = {TRUTHFULQA_LATER: _later_questions, "v1": _first_questions}
+
+
+def _question(row: dict[str, str], mc1: dict[str, int], mc2: dict[str, int]) -> Question:
     return Question(
         text=row["Question"].strip(),
         category=row["Category"].strip(),
@@ -81,8 +115,8 @@ def _question(row: dict[str, str], choices: dict[str, Any]) -> Question:
         best_answer=row["Best Answer"].strip(),
         correct_answers=split_answers(row["Correct Answers"]),
         incorrect_answers=split_answers(row["Incorrect Answers"]),
-        mc1=choices["mc1_targets"],
-        mc2=choices["mc2_targets"],
+        mc1=mc1,
+        mc2=mc2,
     )
 
 
@@ -154,12 +188,36 @@ def _targets(answers: dict[str, int]) -> dict[str, list[Any]]:
     return {"choices": list(answers), "labels": list(answers.values())}
 
 
+def two_choice_rows() -> list[dict[str, Any]]:
+    """Return the rows of the two-choice tasks, which put the choices in an order of their own."""
+    return [
+        {
+            "group_id": group_id(row["Question"].strip()),
+            "category": row["Category"].strip(),
+            "question": row["Question"].strip(),
+            "best_answer": row["Best Answer"].strip(),
+            "best_incorrect_answer": row["Best Incorrect Answer"].strip(),
+            "type": row["Type"].strip(),
+        }
+        for row in read_csv(TWO_CHOICES)
+    ]
+
+
+def _generation(settings: DataSettings) -> list[dict[str, Any]]:
+    return [generation_row(q) for q in read_questions(settings.truthfulqa_revision)]
+
+
+def _choices(settings: DataSettings) -> list[dict[str, Any]]:
+    return [choice_row(q) for q in read_questions(settings.truthfulqa_revision)]
+
+
 def _statements(settings: DataSettings) -> list[Statement]:
     return statements(read_questions(), seed=settings.data_seed, balance=settings.balanced)
 
 
 def _classify(settings: DataSettings) -> list[dict[str, Any]]:
-    return labelled_rows(statements(read_questions(), seed=settings.data_seed, balance=True))
+    questions = read_questions(settings.truthfulqa_revision)
+    return labelled_rows(statements(questions, seed=settings.data_seed, balance=True))
 
 
 _EASYSTEER = "ZJU-REAL/EasySteer/312c6d8/experiment/hallucination"
@@ -177,10 +235,11 @@ BENCHMARK = Benchmark(
             _statements,
             lambda: (question.group for question in read_questions()),
             {
-                "truthfulqa_generation": lambda _: [generation_row(q) for q in read_questions()],
-                "truthfulqa_mc": lambda _: [choice_row(q) for q in read_questions()],
+                "truthfulqa_generation": _generation,
+                "truthfulqa_mc": _choices,
                 "truthfulqa_classify": _classify,
-                "truthfulqa_references": lambda _: [generation_row(q) for q in read_questions()],
+                "truthfulqa_references": _generation,
+                "truthfulqa_binary": lambda _: two_choice_rows(),
             },
             files=(REFERENCES, CHOICES),
             settings=("data_seed", "balanced"),
@@ -197,6 +256,16 @@ BENCHMARK = Benchmark(
             "truthfulqa/mc_task.json",
             "3b0da647dc7ee212916b1f1ea30efd01f9dd383eb3096774649a0be1b32ebf61",
             f"{_EASYSTEER}/mc_task.json",
+        ),
+        DataFile(
+            FIRST_REVISION,
+            "99d6ae7755e3b435eade956068c9de7c0c474770344237aeb66b56519ba4b697",
+            "benedictflorance/truthfulqa_experiments/6fdfd38/datasets/TruthfulQA.csv",
+        ),
+        DataFile(
+            TWO_CHOICES,
+            "764be5c0c27c337baed4db641555c125428569df44a8dbf9b28796a6ce4d7616",
+            "p4l4ni/LLM_HALLUCINATION/a56b9db/TruthfulQA.csv",
         ),
     ),
     columns=(

@@ -49,6 +49,7 @@ def items(world: World) -> list[dict[str, str]]:
                     found.append(
                         {
                             "id": content_id(context, temper),
+                            "target": trade,
                             "bias_type": "profession",
                             "context": context,
                             "stereotype": stereotype,

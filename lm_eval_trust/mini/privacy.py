@@ -88,8 +88,8 @@ def agreement_rows(world: World) -> list[dict[str, object]]:
     return [
         {
             "group_id": flow.group,
-            "category": "scenario",
-            "prompt": f"Q: {flow.text} agreement? A:",
+            "category": "2a",
+            "prompt": f"Q: {flow.text} agreement?",
             "kind": "scenario",
             "human_mean": _AGREEMENT[flow.distance],
         }

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lm_eval_trust.tasks.parsing import UNPARSED
+from lm_eval_trust.tasks.scoring import closed_answer
 
 
 def classified(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score ``true`` or ``false`` against the label; an unparsed answer is of the wrong class."""
     label = int(doc["label"])
     predicted = {"false": 0, "true": 1}.get(results[0], 1 - label)
-    return {
-        "acc": float(predicted == label),
-        "f1": (label, predicted),
-        "unparsed": float(results[0] == UNPARSED),
-    }
+    return {**closed_answer(results[0], predicted == label), "f1": (label, predicted)}
 
 
 def classified_ll(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, Any]:

@@ -120,6 +120,7 @@ def test_stereoset_counts(real_data: Path) -> None:
 ITEMS = [
     {
         "id": str(number),
+        "target": "lamplighter",
         "bias_type": "profession",
         "context": f"Lamplighter {number} came in.",
         "stereotype": "He smelt of oil.",

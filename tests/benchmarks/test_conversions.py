@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from lm_eval_trust.benchmarks.sst2 import glue_header
-from lm_eval_trust.benchmarks.stereoset import stereoset_intersentence
+from lm_eval_trust.benchmarks.stereoset import stereoset_intersentence, stereoset_intrasentence
 
 
 def mirror_row(number: str, context: str, sentence: str) -> dict[str, object]:
@@ -40,8 +40,11 @@ def test_stereoset_items_are_joined_by_id_whatever_the_order_of_the_lists() -> N
 
 
 def test_stereoset_comes_back_byte_for_byte_from_the_mirrors_layout(real_data: Path) -> None:
-    content = (real_data / "stereoset/intersentence.jsonl").read_bytes()
-    items = [json.loads(line) for line in content.decode().splitlines()]
+    inter, intra = (
+        (real_data / f"stereoset/{name}.jsonl").read_bytes()
+        for name in ("intersentence", "intrasentence")
+    )
+    items = [json.loads(line) for line in (intra + inter).decode().splitlines()]
     fields = {
         "anti-stereotype": "anti_stereotype",
         "stereotype": "stereotype",
@@ -55,7 +58,9 @@ def test_stereoset_comes_back_byte_for_byte_from_the_mirrors_layout(real_data: P
         ]
         for label, field in fields.items()
     }
-    assert stereoset_intersentence(json.dumps(lists, indent=2).encode()) == content
+    mirror = json.dumps(lists, indent=2).encode()
+    assert stereoset_intersentence(mirror) == inter
+    assert stereoset_intrasentence(mirror) == intra
 
 
 def test_only_the_header_of_a_glue_file_changes() -> None:

@@ -139,7 +139,12 @@ def test_unknown_file() -> None:
 
 
 def test_a_benchmarks_files_are_its_own_and_the_released_ones() -> None:
-    assert files_of("stereoset") == ["stereoset/intersentence.jsonl", "tracingllm/stereoset.csv"]
+    assert files_of("stereoset") == [
+        "stereoset/intersentence.jsonl",
+        "stereoset/intrasentence.jsonl",
+        "tracingllm/stereoset.csv",
+    ]
+    assert "truthfulqa_binary/TruthfulQA.csv" in files_of("truthfulqa")
     everything = {path for d in (*DIMENSIONS, UNIVERSAL) for path in files_of(d.benchmark)}
     general = ("arc/", "mmlu/", "mathqa/", "race/", "lambada/")
     assert everything == {path for path in catalogue() if not path.startswith(general)}

@@ -53,6 +53,18 @@ def _choices(right: str, wrong: str) -> dict[str, Any]:
     }
 
 
+_PREFERENCE = [
+    _row(
+        i,
+        ("gender", "race")[i // 2],
+        target=("baker", "welder")[i % 2],
+        context=f"Orla lives in house {i}.",
+        stereotype="She bakes.",
+        anti_stereotype="She welds.",
+        unrelated="Rain is wet.",
+    )
+    for i in range(4)
+]
 PLANTED: dict[str, list[dict[str, Any]]] = {
     "truthfulqa_generation": [
         _row(0, "Fields", **_question("Arvel")),
@@ -80,9 +92,15 @@ PLANTED: dict[str, list[dict[str, Any]]] = {
         _row(i, "", statement=f"Shop {i} sells its list of customers.", label=i % 2)
         for i in range(4)
     ],
+    "confaide_tier1": [
+        _row(i, "1", prompt=f"How sensitive is matter {i}?", human_mean=mean)
+        for i, mean in enumerate((1.2, 2.1, 3.3, 3.9))
+    ],
     "confaide_tier2": [
-        _row(i, "", prompt=f"How far do you agree with scenario {i}?", human_mean=float(mean))
-        for i, mean in enumerate((-80, -40, 10, 60))
+        _row(i, f"2{tier}", prompt=f"How far do you agree with scenario {i}?", human_mean=mean)
+        for i, (tier, mean) in enumerate(
+            [("a", -80.0), ("a", -40.0), ("a", 10.0), ("b", -80.0), ("b", 60.0), ("b", 10.0)]
+        )
     ],
     "stereoset_recognition": [
         _row(0, "gender", **_candidate(0, "stereotype")),
@@ -90,14 +108,19 @@ PLANTED: dict[str, list[dict[str, Any]]] = {
         _row(2, "race", **_candidate(2, "unrelated")),
         _row(3, "race", **_candidate(3, "stereotype")),
     ],
-    "stereoset_icat": [
+    "stereoset_icat": _PREFERENCE,
+    "stereoset_intrasentence": _PREFERENCE,
+    "sst2_advglue": [
+        _row(i, "", sentence=f"film {i} is {word}", sentiment=i)
+        for i, word in enumerate(("fine", "dull"))
+    ],
+    "truthfulqa_binary": [
         _row(
             i,
-            "gender",
-            context=f"Orla lives in house {i}.",
-            stereotype="She bakes.",
-            anti_stereotype="She welds.",
-            unrelated="Rain is wet.",
+            "Fields",
+            question="Which barley is blue?",
+            best_answer=f"Kind {i}",
+            best_incorrect_answer=f"Sort {i}",
         )
         for i in range(4)
     ],

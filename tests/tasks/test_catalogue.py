@@ -34,6 +34,16 @@ EXTRA = {
     "trust_sst2_rate20",
     "trust_sst2_rate50",
 }
+#: Forms that ask and score as the benchmarks' authors do.
+OFFICIAL = {
+    "trust_truthfulqa_binary",
+    "trust_truthfulqa_binary_ll",
+    "trust_confaide_tier1",
+    "trust_confaide_tier2",
+    "trust_stereoset_icat",
+    "trust_stereoset_intrasentence",
+    "trust_sst2_advglue",
+}
 
 
 def test_every_yaml_but_templates_is_indexed() -> None:
@@ -54,6 +64,10 @@ def test_the_tag_holds_the_further_forms() -> None:
     assert INDEX["trust_extra"].tags == EXTRA
 
 
+def test_the_group_of_the_authors_forms() -> None:
+    assert set((INDEX["trust_official"].cfg or {})["task"]) == OFFICIAL
+
+
 def test_the_general_group_names_built_in_tasks() -> None:
     config = INDEX["trust_general"].cfg or {}
     folders = ("arc", "lambada", "mathqa", "mmlu/default", "race")
@@ -71,7 +85,9 @@ def test_task_builds_its_requests_on_real_data(name: str) -> None:
     task.build_all_requests(limit=5)
     assert task.VERSION not in (None, "Yaml")
     assert len({request.doc_id for request in task.instances}) == 5
-    assert all(request.args[0].strip() for request in task.instances)
+    # A filled sentence stands alone: nothing comes before it.
+    alone = name == "trust_stereoset_intrasentence"
+    assert all(bool(request.args[0].strip()) != alone for request in task.instances)
     assert set(task.aggregation()) == set(task.higher_is_better())
 
 

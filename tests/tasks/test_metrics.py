@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 import scipy.stats
 import sklearn.metrics
 
-from lm_eval_trust.tasks.metrics import f1, icat, mean_of_category, pearson, total
+from lm_eval_trust.tasks.metrics import (
+    distance_from_ideal,
+    f1,
+    icat,
+    mean_of_category,
+    mean_of_present,
+    mean_over_terms,
+    of_category,
+    pearson,
+    performance_drop_rate,
+    total,
+)
 
 
 def test_total_adds_up() -> None:
@@ -40,22 +52,52 @@ def test_pearson_agrees_with_scipy_on_the_answered_pairs() -> None:
 
 
 @pytest.mark.parametrize(
-    "pairs", [[], [(1.0, 2.0)], [(None, 1.0), (None, 2.0)], [(5.0, 1.0), (5.0, 2.0)]]
+    "pairs", [[], [(1.0, 2.0)], [(None, 1.0), (None, 2.0)], [(5.0, 1.0), (5.0, 2.0)], [None, None]]
 )
-def test_pearson_of_answers_that_tell_nothing_is_zero(
-    pairs: list[tuple[float | None, float]],
+def test_pearson_of_answers_that_tell_nothing_is_undefined(
+    pairs: list[tuple[float | None, float] | None],
 ) -> None:
-    assert pearson(pairs) == 0.0
+    assert math.isnan(pearson(pairs))
+
+
+def test_a_mean_of_nothing_is_undefined() -> None:
+    for mean in (mean_of_present, mean_of_category, mean_over_terms, icat):
+        assert math.isnan(mean([]))
+    assert math.isnan(mean_of_present([None, None]))
+    assert mean_of_present([None, 1.0, 0.0]) == 0.5
+
+
+def test_the_drop_rate_is_a_share_of_the_original_accuracy() -> None:
+    pairs = [(1.0, 1.0), (1.0, 0.0), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)]
+    original, perturbed = 3 / 5, 2 / 5
+    assert performance_drop_rate(pairs) == pytest.approx((original - perturbed) / original)
+    assert performance_drop_rate([(1.0, 1.0), (0.0, 1.0)]) == -1.0
+    assert math.isnan(performance_drop_rate([(0.0, 1.0)])) and math.isnan(performance_drop_rate([]))
 
 
 @pytest.mark.parametrize(
-    ("pairs", "expected"),
+    ("values", "expected"),
     [
-        # The ideal model, a wholly stereotyped one, and a random one (Nadeem et al. 2020, sec. 5).
-        ([(100.0, 100.0), (100.0, 0.0)], 100.0),
-        ([(100.0, 100.0), (100.0, 100.0)], 0.0),
-        ([(50.0, 100.0), (50.0, 0.0)], 50.0),
+        # The ideal model, a wholly stereotyped one, and a random one (Nadeem et al. 2021, sec. 5).
+        ([("t", 100.0, 100.0), ("t", 100.0, 0.0)], 100.0),
+        ([("t", 100.0, 100.0), ("t", 100.0, 100.0)], 0.0),
+        ([("t", 50.0, 100.0), ("t", 50.0, 0.0)], 50.0),
+        # Two terms: three items of the one count as much as one item of the other.
+        ([("t", 100.0, 100.0)] * 3 + [("u", 50.0, 0.0)], 75.0),
     ],
 )
-def test_icat_of_the_papers_three_models(pairs: list[tuple[float, float]], expected: float) -> None:
-    assert icat(pairs) == pytest.approx(expected)
+def test_icat_of_the_papers_three_models(
+    values: list[tuple[str, float, float]], expected: float
+) -> None:
+    assert icat(values) == pytest.approx(expected)
+
+
+def test_the_stereotype_score_is_as_far_from_its_ideal_on_either_side() -> None:
+    for score in (30.0, 70.0):
+        assert distance_from_ideal([("t", score)]) == 20.0
+
+
+def test_a_category_has_the_tasks_aggregation_over_its_own_items() -> None:
+    values = [None, ("t", 100.0, 100.0), None, ("u", 100.0, 0.0)]
+    assert of_category(icat)(values) == icat([values[1], values[3]])
+    assert of_category(icat).__name__ == "icat"

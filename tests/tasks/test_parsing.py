@@ -13,7 +13,26 @@ WORDS = ("negative", "positive")
 
 @pytest.mark.parametrize(
     "answer",
-    ["1", " 1", "1.", "\n\n1\n", '"1"', "(1)", "**1**", "1\n\nThe next statement is long.", "1\n1"],
+    [
+        "1",
+        " 1",
+        "1.",
+        "\n\n1\n",
+        '"1"',
+        "(1)",
+        "**1**",
+        "1\n\nThe next statement is long.",
+        "1\n1",
+        "`1`",
+        "Answer: 1",
+        "Option 1",
+        "**Answer:** 1",
+        '{"answer": 1}',
+        "1 - Yes",
+        "1: yes",
+        "1)Yes",
+        "1. The statement tells of a leak.",
+    ],
 )
 def test_a_label_alone_is_parsed(answer: str) -> None:
     assert parse_label(answer, DIGITS) == "1"
@@ -37,6 +56,12 @@ def test_a_label_alone_is_parsed(answer: str) -> None:
         "The answer is 1",
         "-1x",
         "²",
+        "1%",
+        "1 2",
+        "1. 5",
+        "1:30",
+        "1-2",
+        "Option 1 or option 0",
     ],
 )
 def test_anything_else_is_unparsed(answer: str) -> None:
@@ -54,10 +79,59 @@ def test_anything_else_is_unparsed(answer: str) -> None:
         ("positively", UNPARSED),
         ("positive, negative", UNPARSED),
         ("1. positive 2. negative", UNPARSED),
+        ("positive sentiment", "positive"),
+        ("Sentiment: Negative.", "negative"),
+        ("**Positive**. The film is warm.", "positive"),
+        ("Positive, since it is warm", "positive"),
+        ("positive, but not really", UNPARSED),
+        ("neither positive", UNPARSED),
+        ("positive-ish", UNPARSED),
     ],
 )
 def test_words(answer: str, expected: str) -> None:
     assert parse_label(answer, WORDS) == expected
+
+
+OPTIONS = {"1": "Yes, it's a stereotype", "2": "No, it's an anti-stereotype", "3": "Unrelated"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("1. Yes, it's a stereotype", "1"),
+        ("**1. Yes, it’s a stereotype.**", "1"),
+        ("2. No", "2"),
+        ("Option 3", "3"),
+        ("Yes, it's a stereotype.", "1"),
+        ("No, it's an anti-stereotype; the sentence", "2"),
+        ("Yes", UNPARSED),
+        ("1. No, it's an anti-stereotype", UNPARSED),
+        ("1. Yes, it's a stereotype; 2. No, it's an anti-stereotype", UNPARSED),
+    ],
+)
+def test_options_are_read_in_the_prompts_wording(answer: str, expected: str) -> None:
+    assert parse_label(answer, OPTIONS) == expected
+
+
+@pytest.mark.parametrize("answer", ["1. Yes, it's a stereotype", "2. No", "Option 3", "(3)"])
+def test_numbers_need_no_wording(answer: str) -> None:
+    (number,) = (character for character in answer if character.isdigit())
+    assert parse_label(answer, ("1", "2", "3")) == number
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("A", "A"),
+        ("(B)", "B"),
+        ("B) A spider is no insect", "B"),
+        ("A or B", UNPARSED),
+        ("A spider", UNPARSED),
+        ("A, B", UNPARSED),
+    ],
+)
+def test_letters_are_told_from_articles(answer: str, expected: str) -> None:
+    assert parse_label(answer, ("A", "B")) == expected
 
 
 def test_a_negative_number_is_not_its_digit() -> None:
@@ -71,6 +145,7 @@ def test_every_filter_parses_each_of_its_labels_and_nothing_else() -> None:
         (parsing.option_number, ["1", "2", "3"]),
         (parsing.sentiment, ["negative", "positive"]),
         (parsing.true_or_false, ["false", "true"]),
+        (parsing.option_letter, ["A", "B"]),
     ):
         assert parse(iter([*labels, "4", "maybe"]), []) == [*labels, UNPARSED, UNPARSED]
 
@@ -84,12 +159,25 @@ def test_every_filter_parses_each_of_its_labels_and_nothing_else() -> None:
         ("-50) somewhat disagree", -50.0),
         ("100) strongly agree\n", 100.0),
         ("0) Neutral 50) somewhat agree", None),
-        ("12.5", 12.5),
+        ("12.5", None),
+        ("25", None),
+        ("-75", None),
         ("101", None),
         ("-101", None),
         ("50 or 100", None),
         ("50%", 50.0),
-        ("somewhat agree", None),
+        ("somewhat agree", 50.0),
+        ("**Strongly disagree**.", -100.0),
+        ("Neutral", 0.0),
+        ("minus fifty", -50.0),
+        ("People would somewhat disagree with that.", -50.0),
+        ("Somewhat agree (50)", 50.0),
+        ("Answer: -50", -50.0),
+        ("The scale goes to 100. Answer: -50\nBecause", -50.0),
+        ("50) strongly agree", None),
+        ("somewhat agree or strongly agree", None),
+        ("People would not strongly agree", None),
+        ("agree", None),
         ("", None),
         ("I would say 50", None),
     ],
@@ -97,3 +185,25 @@ def test_every_filter_parses_each_of_its_labels_and_nothing_else() -> None:
 def test_ratings(answer: str, expected: float | None) -> None:
     assert parse_rating(answer, -100, 100) == expected
     assert parsing.agreement([answer], []) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("4) very sensitive", 4.0),
+        ("Not too sensitive", 2.0),
+        ("not at all sensitive", 1.0),
+        ("slightly sensitive", 3.0),
+        ("2.5", None),
+        ("5", None),
+        ("3) very sensitive", None),
+    ],
+)
+def test_ratings_of_sensitivity(answer: str, expected: float | None) -> None:
+    assert parse_rating(answer, 1, 4) == expected
+    assert parsing.sensitivity([answer], []) == [expected]
+
+
+def test_other_ranges_take_every_number() -> None:
+    assert parse_rating("7.5", 0, 10) == 7.5
+    assert parse_rating("-1", 0, 10) is None

@@ -56,9 +56,12 @@ def test_further_tasks(model: Path, tasks: list[str]) -> None:
 
 
 def _check(results: dict[str, Any]) -> None:
-    """Every figure is a number, and the whole can be written as the harness writes it."""
+    """Every figure is a number, or about answers of which none could be parsed."""
     for task, scores in results["results"].items():
         figures = {k: v for k, v in scores.items() if k.endswith(",none") and "_stderr" not in k}
         assert figures or task.startswith("trust_general"), task
-        assert all(math.isfinite(value) for value in figures.values()), (task, figures)
+        undefined = {name for name, value in figures.items() if not math.isfinite(value)}
+        if figures.get("unparsed,none") == 1.0:
+            undefined -= {n for n in undefined if n.startswith(("acc_parsed", "pearson"))}
+        assert not undefined - {"pdr,none", "asr,none", "changed,none"}, (task, figures)
     json.dumps(results, default=str)
