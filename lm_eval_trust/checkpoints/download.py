@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,10 @@ from lm_eval_trust.core.retry import Cancelled, RetryPolicy, TruncatedResponseEr
 PARTIAL = ".part"
 _TRIES_OF_WRONG_BYTES = 3
 _BLOCK = 1 << 20
+#: Bytes per second below which a connection counts as lost, and bytes of a failed attempt that
+#: count as progress: a server that drips is not waited for without end.
+_SLOWEST = 1 << 10
+_PROGRESS = 1 << 14
 
 
 class WrongBytesError(Exception):
@@ -114,7 +119,7 @@ def download(
                     lambda: _go_on(url, file, partial, policy.timeout, stop),
                     policy,
                     stop,
-                    progress=lambda: partial.size,
+                    progress=lambda: partial.size // _PROGRESS,
                 )
                 partial.check()
             except WrongBytesError:
@@ -142,10 +147,17 @@ def _go_on(
         hf_raise_for_status(response)
         if partial.size and response.status_code != 206:
             partial.restart()
+        began, before = time.monotonic(), partial.size
         for block in response.iter_bytes():
             if stop.is_set():
                 raise Cancelled
             partial.write(block)
+            if (seconds := time.monotonic() - began) > timeout:
+                if partial.size - before < _SLOWEST * seconds:
+                    raise TruncatedResponseError(
+                        f"{url} sent {partial.size - before} bytes in {seconds:.0f} seconds"
+                    )
+                began, before = time.monotonic(), partial.size
     if partial.size < file.size:
         raise TruncatedResponseError(f"{url} ended after {partial.size} of {file.size} bytes")
 

@@ -92,12 +92,13 @@ def test_the_server_says_how_long_to_wait(
         (Fault(FILE, status=500), ExternalError, "did not answer for velmi/tides at step1"),
         (Fault(FILE, cut_at=0), ExternalError, "cannot be reached.*What has come is kept"),
         (Fault(FILE, silence=0.5), ExternalError, "cannot be reached.*timed out"),
+        (Fault(FILE, bytes_per_second=300), ExternalError, "sent .* bytes in 0 seconds"),
         (Fault(FILE, wrong=True), ExternalError, "other bytes than its checksum .* 3 times"),
         (Fault("/api/*velmi*", status=401), InputError, "HF_TOKEN"),
         (Fault(FILE, status=404), ExternalError, "did not answer"),
         (Fault("/api/*velmi*", status=200), ExternalError, "is no Hub; check HF_ENDPOINT"),
     ],
-    ids=["500", "cut", "silence", "wrong", "401", "404 of another server", "no Hub"],
+    ids=["500", "cut", "silence", "drip", "wrong", "401", "404 of another server", "no Hub"],
 )
 def test_a_fault_that_stays(
     fault: Fault,
@@ -109,7 +110,7 @@ def test_a_fault_that_stays(
 ) -> None:
     fault.times = ALWAYS
     hub.faults.append(fault)
-    hurried = store(timeout=0.3 if fault.silence else 5)
+    hurried = store(timeout=0.3 if fault.silence or fault.bytes_per_second else 5)
     with pytest.raises(error, match=message), hurried, hurried.local(checkpoints[1]):
         pass
 

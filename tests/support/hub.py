@@ -291,7 +291,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.cut_at is not None:
             part = part[: fault.cut_at]
             self.close_connection = True
-        block = _BLOCK if fault.bytes_per_second else max(1, len(part))
+        rate = fault.bytes_per_second
+        block = min(_BLOCK, int(rate / 20)) if rate else max(1, len(part))
         for start in range(0, len(part), block):
             try:
                 self.wfile.write(part[start : start + block])
@@ -299,8 +300,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             self.hub.sent += len(part[start : start + block])
-            if fault.bytes_per_second:
-                time.sleep(block / fault.bytes_per_second)
+            if rate:
+                time.sleep(block / rate)
 
     def _range(self, size: int) -> tuple[int, int]:
         found = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
