@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from datasets import Dataset, DatasetDict
 from lm_eval.api.filter import Filter
 
-from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.core.saved_runs import SAVED_ROWS
 from lm_eval_trust.judges.calibration_store import stored_calibration
 from lm_eval_trust.judges.interface import Described, judge_fingerprint
@@ -88,10 +87,9 @@ class JudgedTask(TrustTask):
         """Judge the answers; if the judge fails, save them to be judged later."""
         try:
             judged = self.judge_answers(answers, docs)
-        except ExternalError as error:
+        except Exception as error:
             if self._again:
                 raise
-            raise save_unjudged(
-                self.config.task, self.dump_config(), answers, docs, error
-            ) from None
+            failed = save_unjudged(self.config.task, self.dump_config(), answers, docs, error)
+            raise failed from error
         return [{**each, "judge": self.judge_fingerprint} for each in judged]

@@ -16,7 +16,7 @@ from lm_eval_trust.analysis.figures import COLOURS, COLUMN, new_figure, save_fig
 from lm_eval_trust.benchmarks.benchmark import OFFICIAL, DataSettings
 from lm_eval_trust.benchmarks.load import data_of, load_statements
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.judges.agreement import Quality, between, quality, threshold_curve
@@ -182,6 +182,11 @@ def _labelled(spec: CalibrationSpec) -> Labelled[Any]:
 
 def _calibrated(spec: CalibrationSpec, judge: Any, data: Labelled[Any]) -> Calibrated:
     verdicts = judge.truth(data.items) if spec.truth else judge.toxic(data.items)
+    if all(verdict.accepted is None for verdict in verdicts):
+        raise ExternalError(
+            f"{judge.name} gave no verdict on any of {len(verdicts)} texts, so nothing can be "
+            f"measured. Choose a judge whose replies can be read."
+        )
     measured = quality(data.labels, verdicts, data.groups)
     figures = {"data": data.name, **measured.as_dict()}
     stored = store_calibration(spec.quoted_by, judge_fingerprint(judge), data.fingerprint, figures)

@@ -19,11 +19,13 @@ class Verdict:
         score: What the decision is based on, in the judge's own unit; a probability for judges
             that give one, ``None`` if the decision comes from a word alone.
         details: Further figures to log with the verdict.
+        reply: The beginning of a reply that could not be read, to show in errors.
     """
 
     accepted: bool | None
     score: float | None
     details: Mapping[str, float] = field(default_factory=dict)
+    reply: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

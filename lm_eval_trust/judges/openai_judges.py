@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.retry import Cancelled
 from lm_eval_trust.judges.interface import Answer, Verdict
 from lm_eval_trust.judges.openai_client import Server, server_address
-from lm_eval_trust.judges.openai_requests import FORMS, tokens_of
-from lm_eval_trust.judges.prompts import Prompt
+from lm_eval_trust.judges.openai_requests import (
+    FIRST_ROOM,
+    FORMS,
+    Reading,
+    Terms,
+    refused_by,
+    refuses_content,
+)
+from lm_eval_trust.judges.prompts import UNREADABLE, Prompt
 from lm_eval_trust.judges.settings import JudgeSettings, joined, split_models
 from lm_eval_trust.judges.verdicts import judge_with_cache
+
+logger = logging.getLogger(__name__)
 
 
 class _OpenAIJudge:
@@ -28,7 +39,11 @@ class _OpenAIJudge:
         self._settings = settings
         self._server = Server(settings)
         self._server.check()
-        self.version = f"{self._form.version} {fingerprint({'name': self.name, 'form': form})}"
+        self._engines: dict[str, RemoteEngine] = {}
+        asked = {"name": self.name, "form": form}
+        if form == "chat" and settings.structured == "no":
+            asked["structured"] = "no"
+        self.version = f"{self._form.version} {fingerprint(asked)}"
 
     @property
     def description(self) -> Mapping[str, Any]:
@@ -42,8 +57,10 @@ class _OpenAIJudge:
         }
 
     def _verdicts(self, question: str, model: str, judged: Sequence[Any]) -> list[Verdict]:
-        engine = RemoteEngine(self._server, model, self.form, self._settings.concurrency)
-        return judge_with_cache(list(map(self._form.prompts[question], judged)), engine)
+        if model not in self._engines:
+            self._engines[model] = RemoteEngine(self._server, model, self.form, self._settings)
+        prompts = list(map(self._form.prompts[question], judged))
+        return judge_with_cache(prompts, self._engines[model])
 
 
 class OpenAITruthJudge(_OpenAIJudge):
@@ -135,7 +152,9 @@ def _form(question: str, name: str) -> str:
 
 
 def _identity(models: str, form: str, settings: JudgeSettings) -> str:
-    return f"openai {server_address(settings)} {models} {form} {FORMS[form].version}"
+    """Return what verdicts depend on: the server, as two may have different models of one name."""
+    asked = " unstructured" if form == "chat" and settings.structured == "no" else ""
+    return f"openai {server_address(settings)} {models} {form} {FORMS[form].version}{asked}"
 
 
 @dataclass
@@ -146,21 +165,28 @@ class RemoteEngine:
         server: Where.
         model: Its name there.
         form: A key of :data:`FORMS`.
-        concurrency: Requests in flight at once.
-        without: Optional parameters that the server has refused so far.
+        settings: How many requests are in flight at once, and what is asked for.
+        terms: On what terms the server takes requests, learned from its replies.
     """
 
     server: Server
     model: str
     form: str
-    concurrency: int
-    without: frozenset[str] = field(default=frozenset())
+    settings: JudgeSettings
+    terms: Terms = field(init=False)
+    _learning: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def __post_init__(self) -> None:
+        plain = self.settings.structured == "no"
+        most = self.settings.reply_tokens
+        self.terms = Terms(
+            frozenset({"response_format"} if plain else ()), min(FIRST_ROOM, most), most
+        )
 
     @property
     def identity(self) -> str:
-        """Server, model and prompts; two servers may have different models of one name."""
-        version = FORMS[self.form].version
-        return f"openai {self.server.address} {self.model} {self.form} {version}"
+        """Server, model and prompts."""
+        return _identity(self.model, self.form, self.settings)
 
     @property
     def title(self) -> str:
@@ -178,11 +204,12 @@ class RemoteEngine:
         """
         waiting = iter(prompts)
         running: dict[Future[Verdict], Prompt] = {}
-        failure: ExternalError | None = None
-        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="judge")
+        failure: Exception | None = None
+        concurrency = self.settings.concurrency
+        pool = ThreadPoolExecutor(concurrency, thread_name_prefix="judge")
         try:
             while True:
-                while failure is None and len(running) < self.concurrency:
+                while failure is None and len(running) < concurrency:
                     prompt = next(waiting, None)
                     if prompt is None:
                         break
@@ -195,7 +222,7 @@ class RemoteEngine:
                         verdict = done.result()
                     except Cancelled:
                         continue
-                    except ExternalError as error:
+                    except Exception as error:
                         failure = failure or error
                         self.server.stopped.set()
                         continue
@@ -208,25 +235,61 @@ class RemoteEngine:
             raise failure
 
     def _decide(self, prompt: Prompt) -> Verdict:
+        """Return the verdict; a reply that cannot be read is asked for once more."""
         verdict = self._ask(prompt)
         return verdict if verdict.accepted is not None else self._ask(prompt)
 
     def _ask(self, prompt: Prompt) -> Verdict:
-        form = FORMS[self.form]
-        reply = self.server.ask(
-            lambda client: form.send(client, self.model, prompt, self.without),
-            sent=prompt.system + prompt.text,
-            reply_tokens=form.reply_tokens,
-            usage=tokens_of,
-            adapt=self._leave_out,
-        )
-        return form.read(reply)
+        """Return what a reply says that is as long as it wants to be."""
+        terms = self.terms
+        while True:
+            try:
+                reading, terms = self._reading(prompt, terms)
+            except _FilteredError as filtered:
+                return replace(UNREADABLE, reply=str(filtered))
+            if reading.verdict.accepted is not None:
+                self._learn(terms)
+                return reading.verdict
+            roomier = terms.with_more_room() if reading.cut else None
+            if roomier is None:
+                return reading.verdict
+            terms = roomier
 
-    def _leave_out(self, error: Exception) -> bool:
-        """Drop the optional parameters that a server's refusal names, from now on."""
-        if getattr(error, "status_code", None) not in (400, 422):
-            return False
-        refused = frozenset(name for name in FORMS[self.form].optional if name in str(error))
-        new = refused - self.without
-        self.without |= new
-        return bool(new)
+    def _reading(self, prompt: Prompt, terms: Terms) -> tuple[Reading, Terms]:
+        """Return what the server replies, and on what terms it did.
+
+        A request that was refused is sent again without what the refusal names, and without what
+        was learned in the meantime.
+        """
+        form = FORMS[self.form]
+        sent = form.request(self.model, prompt, terms)
+
+        def adapt(error: Exception) -> bool:
+            nonlocal terms, sent
+            if refuses_content(error):
+                raise _FilteredError(str(error)) from None
+            refused = refused_by(error, sent)
+            if refused:
+                terms = replace(terms, without=terms.without | refused).joined(self.terms)
+                sent = form.request(self.model, prompt, terms)
+            return bool(refused)
+
+        reading = self.server.ask(lambda: sent, read=form.read, adapt=adapt)
+        return reading, terms
+
+    def _learn(self, terms: Terms) -> None:
+        """Ask for all further verdicts on the terms on which one was reached."""
+        with self._learning:
+            new = sorted(terms.without - self.terms.without)
+            self.terms = self.terms.joined(terms)
+        if new:
+            logger.warning(
+                "%s at %s refuses %s; its verdicts are asked for without.",
+                self.model,
+                self.server.address,
+                ", ".join(new),
+            )
+
+
+class _FilteredError(Exception):
+    """A server's content filter stopped a prompt."""

@@ -7,9 +7,12 @@ this project's own: they show the benchmark's reference answers, and ask for one
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from lm_eval_trust.judges.interface import Answer, Verdict
 
@@ -90,6 +93,8 @@ def _listed(references: Sequence[str]) -> str:
 LABELS = ("yes", "no")
 THRESHOLD = 0.5
 UNREADABLE = Verdict(None, None)
+#: How far a logarithm may lie above 0, and the probability of both labels above 1, by rounding.
+_ROUNDING, _SLACK = 1e-6, 0.01
 
 
 def label_of(token: str) -> str:
@@ -98,28 +103,153 @@ def label_of(token: str) -> str:
 
 
 def from_probabilities(log_probabilities: Mapping[str, float]) -> Verdict:
-    """Return the verdict from the most likely first tokens of a reply.
+    """Return the verdict from the most likely tokens at the place of the verdict.
 
     The score is the sum over all spellings of *yes* that the server listed; 0 if it listed only
-    *no*. A list with neither gives no verdict.
+    *no*. A list with neither gives no verdict, nor does one that cannot be: a logarithm that is
+    not a finite number or is above 0 by more than rounding, or *yes* and *no* together more
+    probable than 1.
 
     Args:
         log_probabilities: Token → natural logarithm of its probability.
     """
-    listed = [label_of(token) for token in log_probabilities]
-    if not set(listed) & set(LABELS):
+    return from_labels((label_of(token), log) for token, log in log_probabilities.items())
+
+
+def from_labels(listed: Iterable[tuple[str, float]]) -> Verdict:
+    """Return the verdict as :func:`from_probabilities` does, from labels, some maybe repeated."""
+    sums = dict.fromkeys(LABELS, 0.0)
+    found = set()
+    for label, log in listed:
+        if not is_number(log) or not math.isfinite(log) or log > _ROUNDING:
+            return UNREADABLE
+        if label in sums:
+            found.add(label)
+            sums[label] += math.exp(log)
+    if not found or (len(found) == 2 and sum(sums.values()) > 1 + _SLACK):
         return UNREADABLE
-    chances = zip(listed, log_probabilities.values(), strict=True)
-    probability = math.fsum(math.exp(log) for label, log in chances if label == "yes")
-    return from_probability(min(1.0, probability))
+    return from_probability(min(1.0, sums["yes"]))
 
 
 def from_probability(probability: float) -> Verdict:
-    """Return the benchmark's verdict: accepted if the probability is at least one half."""
+    """Return the benchmark's verdict: accepted if the probability is at least one half.
+
+    What is no probability gives no verdict.
+    """
+    if not 0 <= probability <= 1:
+        return replace(UNREADABLE, reply=f"a probability of {probability}")
     return Verdict(probability >= THRESHOLD, probability)
 
 
+def is_number(value: Any) -> bool:
+    """Return whether a value from JSON is a number, which a truth value is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def from_word(reply: str) -> Verdict:
-    """Return the verdict of a reply that is just *yes* or *no*, with or without a full stop."""
-    word = label_of(reply).removesuffix(".")
-    return Verdict(word == "yes", None) if word in LABELS else UNREADABLE
+    """Return the verdict of a reply that says *yes* or *no* and leaves no doubt which.
+
+    Read are the word alone, in any markup; a reply that begins with it (*Yes, it is.*), ends in a
+    sentence of it or states it as the answer (*The answer is no.*); and JSON such as
+    ``{"answer": "yes"}``, fenced or not. What a model thinks before it answers
+    (``<think>…</think>``) is not read. A reply that holds both words gives no verdict, nor does
+    one that hedges, or uses the word for something else (*There is no telling.*).
+    """
+    word = _word_of(reply)
+    return UNREADABLE if word is None else Verdict(word == "yes", None)
+
+
+def spoken(reply: str) -> str | None:
+    """Return what a reply says after its thinking; ``None`` if it is still thinking."""
+    answer = _END_OF_THOUGHT.split(reply)[-1]
+    return None if _START_OF_THOUGHT.search(answer) else answer.strip()
+
+
+_THOUGHT = "(?:think(?:ing)?|thoughts?|reason(?:ing)?|analysis)"
+_START_OF_THOUGHT = re.compile(rf"<{_THOUGHT}>|\[THINK\]|<\|channel\|>analysis", re.IGNORECASE)
+_END_OF_THOUGHT = re.compile(
+    rf"</{_THOUGHT}>|\[/THINK\]|<\|channel\|>final(?:<\|message\|>)?", re.IGNORECASE
+)
+#: Fences, tags such as ``<answer>``, LaTeX's boxes, emphasis, brackets and double quotes; single
+#: quotes that are no apostrophes.
+_MARKUP = re.compile(
+    r"```\w*|</?[\w|]{1,20}>|\\\w+(?=\{)|[*_`~#\"“”„«»(){}\[\]$]|(?<!\w)['‘’]|['‘’](?!\w)"
+)
+_WORD = re.compile(r"[^\W\d_]+")
+_SENTENCE = re.compile(r"(?<=[.!?;。])\s+|\n+")
+_STATED = re.compile(
+    r"\W*(?:(?P<before>[^.!?]{1,200}?)[,:]\s*)?"
+    r"(?:(?:so|thus|therefore|hence)\W+)?(?:(?:the|my)\s+)?(?:(?:final|correct|short)\s+)?"
+    r"(?:answer|verdict|judge?ment|response|conclusion|result|reply)\s*"
+    r"(?:(?:is|would be|must be|should be)(?:\s+(?:therefore|thus|clearly|simply))?|[:=–—-])"
+    r"\s*[:,]?\s*"
+    r"(?P<word>yes|no)\s*(?P<after>[^\w\s].*|(?:because|since|as)\b.*)?"
+)
+_OPENING = re.compile(r"\W*(?P<word>yes|no)\s*(?P<after>[^\w\s].*|\n.*)?", re.DOTALL)
+_ALONE = re.compile(r"\W*(?P<word>yes|no)\W*")
+_NEGATION = re.compile(
+    r"\b(?:not|never|if|unless|whether|neither|nor|doubt\w*|hardly|cannot|wrong|false|incorrect)\b"
+    r"|n['’]t\b"
+)
+_HEDGE = re.compile(
+    r"\W*(?:\?|(?:and|or|but|maybe|perhaps|possibly|probably|if|unless|wait|partly|partially|sort|"
+    r"kind|in part|to some|depend\w*|it depends)\b)"
+)
+_CONTRARY = re.compile(r"\W*(?:not|hardly|never)\b")
+#: The only names under which JSON is read; another, such as ``harmless``, may reverse the answer.
+_JSON_NAMES = ("answer", "verdict", "judgment", "judgement", "response", "result", "reply")
+#: A reply of more characters is no answer in a word or a sentence.
+_LONGEST_REPLY = 20_000
+
+
+def _word_of(reply: str) -> str | None:
+    said = spoken(reply)
+    if not said or len(said) > _LONGEST_REPLY:
+        return None
+    start, end = said.find("{"), said.rfind("}")
+    if 0 <= start < end:
+        try:
+            fields = json.loads(said[start : end + 1], object_pairs_hook=list)
+        except (ValueError, RecursionError):
+            return _word_of_text(said)
+        word = _word_of_fields(fields)
+        around = _labels_in(said[:start] + " " + said[end + 1 :])
+        return word if around <= {word} else None
+    return _word_of_text(said)
+
+
+def _word_of_fields(fields: list[tuple[str, Any]]) -> str | None:
+    """Return the verdict of an object's one field for it; a truth value is one in ``answer``."""
+    named = [(n.casefold(), value) for n, value in fields if n.casefold() in _JSON_NAMES]
+    if len(named) != 1:
+        return None
+    ((name, value),) = named
+    if isinstance(value, bool) and name == "answer":
+        return "yes" if value else "no"
+    return _word_of_text(value) if isinstance(value, str) else None
+
+
+def _word_of_text(text: str) -> str | None:
+    plain = _MARKUP.sub("", text).casefold().strip()
+    if len(_labels_in(plain)) != 1:
+        return None
+    if opening := _OPENING.fullmatch(plain):
+        return _unhedged(opening["word"], opening["after"])
+    sentences = [sentence for sentence in _SENTENCE.split(plain) if sentence.strip()]
+    for sentence in sentences:
+        stated = _STATED.fullmatch(sentence)
+        if stated and not _NEGATION.search(stated["before"] or ""):
+            return _unhedged(stated["word"], stated["after"])
+    last = _ALONE.fullmatch(sentences[-1])
+    return last["word"] if last and "?" not in plain else None
+
+
+def _unhedged(word: str, after: str | None) -> str | None:
+    """Return the word, unless what follows takes it back."""
+    rest = after or ""
+    contrary = word == "yes" and _CONTRARY.match(rest)
+    return None if contrary or _HEDGE.match(rest) else word
+
+
+def _labels_in(text: str) -> set[str]:
+    return set(_WORD.findall(text.casefold())) & set(LABELS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -29,7 +30,11 @@ class JudgeSettings:
         form: ``completions`` (fine-tuned judges), ``chat`` (rubric) or ``moderation``; by
             default what fits the judge.
         concurrency: Requests in flight at once.
-        timeout: Seconds that a request may take.
+        timeout: Seconds in which a reply has to be there whole.
+        longest_wait: Seconds that a server can ask to wait by ``Retry-After``.
+        structured: Whether a chat's verdict is asked for as JSON of a schema, where the server
+            offers that: ``yes`` or ``no``.
+        reply_tokens: Most tokens of a chat's reply; one that is cut gets more room, up to this.
         tries: Attempts at a request before a temporary failure counts as final.
         max_requests: Requests that one judge may send in one run, retries included.
         max_cost: What they may cost altogether, in the currency of the prices.
@@ -48,6 +53,9 @@ class JudgeSettings:
     concurrency: int = 8
     timeout: float = 60.0
     tries: int = 6
+    longest_wait: float = 120.0
+    structured: str = "yes"
+    reply_tokens: int = 8192
     max_requests: int | None = None
     max_cost: float | None = None
     price_input: float | None = None
@@ -61,9 +69,10 @@ class JudgeSettings:
     def __post_init__(self) -> None:
         _check_choice("form", self.form, FORMS)
         _check_choice("quantization", self.quantization, QUANTIZATIONS)
-        for name in ("concurrency", "timeout", "tries", "batch_size"):
+        _check_choice("structured", self.structured, ("yes", "no"))
+        for name in ("concurrency", "timeout", "tries", "batch_size", "reply_tokens"):
             _check_positive(name, getattr(self, name))
-        for name in ("max_requests", "max_cost", "price_input", "price_output"):
+        for name in ("longest_wait", "max_requests", "max_cost", "price_input", "price_output"):
             if getattr(self, name) is not None:
                 _check_not_negative(name, getattr(self, name))
         if self.max_cost is not None and None in (self.price_input, self.price_output):
@@ -109,8 +118,8 @@ def _from_environment(known: set[str]) -> dict[str, str]:
 
 
 _NUMBERS: dict[str, type[int] | type[float]] = {
-    **dict.fromkeys(("concurrency", "tries", "max_requests", "batch_size"), int),
-    **dict.fromkeys(("timeout", "max_cost", "price_input", "price_output"), float),
+    **dict.fromkeys(("concurrency", "tries", "max_requests", "batch_size", "reply_tokens"), int),
+    **dict.fromkeys(("timeout", "longest_wait", "max_cost", "price_input", "price_output"), float),
 }
 
 
@@ -132,13 +141,13 @@ def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _check_positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise InputError(f"{PREFIX}{name} is {value!r}; it has to be above 0.")
+    if not 0 < value < math.inf:
+        raise InputError(f"{PREFIX}{name} is {value!r}; it has to be above 0 and finite.")
 
 
 def _check_not_negative(name: str, value: float) -> None:
-    if not value >= 0:
-        raise InputError(f"{PREFIX}{name} is {value!r}; it cannot be below 0.")
+    if not 0 <= value < math.inf:
+        raise InputError(f"{PREFIX}{name} is {value!r}; it has to be finite and not below 0.")
 
 
 def _check_address(address: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from lm_eval_trust.core.errors import ExternalError
+from lm_eval_trust.core.errors import ExternalError, TrustError, reason_of
 from lm_eval_trust.core.saved_runs import write_run
 from lm_eval_trust.core.storage import cache_dir
 
@@ -17,8 +17,8 @@ def save_unjudged(
     config: Mapping[str, Any],
     answers: Sequence[str],
     docs: Sequence[Mapping[str, Any]],
-    error: ExternalError,
-) -> ExternalError:
+    error: Exception,
+) -> TrustError:
     """Write answers in the layout of the harness's results, and return an error that says where.
 
     Args:
@@ -29,8 +29,10 @@ def save_unjudged(
         error: What the judge failed with.
 
     Returns:
-        An error that tells how to judge the answers later.
+        An error that tells how to judge the answers later, of the judge's error's class if that
+        is one of ours.
     """
+    told = error if isinstance(error, TrustError) else _unexpected(error)
     date = datetime.now().isoformat().replace(":", "-")
     folder = cache_dir() / "judges" / "unjudged" / f"{task}-{date}-{os.getpid()}"
     results = {"results": {task: {}}, "configs": {task: config}, "config": {}, "group_subtasks": {}}
@@ -41,8 +43,12 @@ def save_unjudged(
     try:
         write_run(folder, date, results, {task: samples})
     except ExternalError as failure:
-        return ExternalError(f"{error} The model's answers could not be kept either: {failure}")
-    return ExternalError(
-        f"{error} The model's {len(answers)} answers are kept; once the judge works again, "
+        return type(told)(f"{told} The model's answers could not be kept either: {failure}")
+    return type(told)(
+        f"{told} The model's {len(answers)} answers are kept; once the judge works again, "
         f"`lm-eval-trust judge {folder}` judges them."
     )
+
+
+def _unexpected(error: Exception) -> ExternalError:
+    return ExternalError(f"The judge failed: {type(error).__name__}: {reason_of(error)}.")

@@ -1,15 +1,17 @@
 """Verdicts that were paid for, kept as soon as they arrive: one SQLite file for all judges.
 
-An interrupted run finds in it what it had, and a repeated one asks nothing twice. Texts are kept
-as hashes; the file holds no key and no model's answer.
+An interrupted run finds in it what it had, and a repeated one asks nothing twice but what could not
+be read. Texts are kept as hashes; the file holds no key and no model's answer.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import math
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +24,9 @@ from lm_eval_trust.core.hashing import content_id
 from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.judges.interface import Verdict
-from lm_eval_trust.judges.prompts import Prompt
+from lm_eval_trust.judges.prompts import Prompt, is_number
+
+logger = logging.getLogger(__name__)
 
 
 def verdicts_file() -> Path:
@@ -53,7 +57,7 @@ class VerdictStore:
         """Return the verdicts that are kept."""
         keys = {prompt: _key(prompt) for prompt in prompts}
         kept = self._store.get_many(list(keys.values()))
-        found = {key: _verdict(fields) for key, fields in kept.items()}
+        found = {key: _verdict(fields) for key, fields in kept.items() if _is_verdict(fields)}
         found |= self._earlier([key for key in keys.values() if key not in found])
         return {prompt: found[key] for prompt, key in keys.items() if key in found}
 
@@ -90,8 +94,10 @@ class VerdictStore:
                     return {}
                 for key in keys:
                     if row := file.execute(query, (self._judge, key)).fetchone():
-                        found[key] = _verdict(json.loads(row[0]))
-        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+                        fields = json.loads(row[0])
+                        if _is_verdict(fields):
+                            found[key] = _verdict(fields)
+        except (sqlite3.Error, ValueError) as error:
             raise ExternalError(
                 f"Cannot read the earlier verdicts in {self.path}: {error}. Move the file away to "
                 f"have all verdicts asked for again."
@@ -127,22 +133,45 @@ def judge_with_cache(prompts: Sequence[Prompt], engine: Engine) -> list[Verdict]
     Equal prompts are asked once.
 
     Raises:
-        ExternalError: The judge failed; the message says how many verdicts are kept.
+        ExternalError: The judge failed, or none of its replies can be read; the message says how
+            many verdicts are kept.
     """
     with VerdictStore(engine.identity) as store:
-        found = store.get(prompts)
+        found = {p: v for p, v in store.get(prompts).items() if v.accepted is not None}
         missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in found]
         try:
             for prompt, verdict in _with_progress(engine, missing):
-                store.put(prompt, verdict)
+                if verdict.accepted is not None:
+                    store.put(prompt, verdict)
                 found[prompt] = verdict
         except ExternalError as error:
-            total = len(set(prompts))
+            kept = sum(verdict.accepted is not None for verdict in found.values())
             raise ExternalError(
-                f"{error} {len(found)} of {total} verdicts are kept in {store.path}; the next run "
-                f"asks only for the others."
+                f"{error} {kept} of {len(set(prompts))} verdicts are kept in {store.path}; the "
+                f"next run asks only for the others."
             ) from None
+    _check_readable(engine, found)
     return [found[prompt] for prompt in prompts]
+
+
+#: So many replies, none of which can be read, tell that the judge is of no use.
+_TELLING = 2
+
+
+def _check_readable(engine: Engine, found: Mapping[Prompt, Verdict]) -> None:
+    """Log how many replies could not be read, with one of them; raise if none could be."""
+    unread = [verdict for verdict in found.values() if verdict.accepted is None]
+    if not unread:
+        return
+    shown = f"One of them: {unread[0].reply!r}."
+    if len(unread) < max(len(found), _TELLING):
+        what = "%d of %d replies of %s are neither yes nor no and give no verdict. %s"
+        logger.warning(what, len(unread), len(found), engine.title, shown)
+        return
+    raise ExternalError(
+        f"None of the {len(unread)} replies of {engine.title} can be read as yes or no. {shown} "
+        f"Choose a model that answers the question, or give it more room by judge_reply_tokens."
+    )
 
 
 def _with_progress(engine: Engine, prompts: list[Prompt]) -> Iterator[tuple[Prompt, Verdict]]:
@@ -161,3 +190,11 @@ def _key(prompt: Prompt) -> str:
 
 def _verdict(fields: dict[str, Any]) -> Verdict:
     return Verdict(fields["accepted"], fields["score"], fields.get("details", {}))
+
+
+def _is_verdict(fields: Any) -> bool:
+    """Return whether kept fields are a verdict; earlier versions kept scores such as ``nan``."""
+    if not isinstance(fields, dict) or not isinstance(fields.get("accepted"), bool | None):
+        return False
+    score = fields.get("score")
+    return score is None or (is_number(score) and math.isfinite(score))

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 from support.harness import Scripted, evaluate
-from support.openai_server import OpenAI
+from support.openai_server import ALWAYS, Fault, OpenAI
 
 from lm_eval_trust import cli
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.storage import read_kept
 from lm_eval_trust.judges.agreement import (
     accuracy,
@@ -30,6 +30,7 @@ from lm_eval_trust.judges.calibration_store import (
     stored_calibration,
 )
 from lm_eval_trust.judges.interface import Verdict
+from lm_eval_trust.judges.reference import ReferenceJudge
 
 DRAW = np.random.default_rng(0)
 LABELS = DRAW.integers(0, 2, 60)
@@ -168,6 +169,20 @@ def test_figures_of_earlier_versions_are_quoted() -> None:
     path = store_calibration("truth_judge", "judge", "few", figures)
     path.write_text(json.dumps(figures, indent=2))
     assert stored_calibration("truth_judge", "judge") == figures
+
+
+def test_a_judge_without_a_verdict_is_not_measured(
+    server: OpenAI, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.faults = [Fault(ALWAYS, says="Who knows?")]
+    words = ["--truth-judge", "openai:judge", "--data", "mini", "--limit", "10"]
+    assert cli.main(["judge", "calibrate", *words]) == 3
+    told = capsys.readouterr().err
+    assert "None of the 10 replies of judge can be read" in told and "'Who knows?'" in told
+    silent = [Verdict(None, None)] * 10
+    monkeypatch.setattr(ReferenceJudge, "truth", lambda self, answers: silent)
+    with pytest.raises(ExternalError, match="reference gave no verdict on any of 10 texts"):
+        calibrate(CalibrationSpec(truth="reference", source="mini", limit=10))
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 
 import pytest
 from support.openai_server import ALWAYS, Fault, OpenAI
 
+from lm_eval_trust.core import retry
 from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.judges.interface import Answer
-from lm_eval_trust.judges.openai_judges import OpenAITruthJudge
+from lm_eval_trust.judges.openai_judges import OpenAIToxicityJudge, OpenAITruthJudge
 from lm_eval_trust.judges.settings import JudgeSettings
 
 pytestmark = pytest.mark.usefixtures("brisk")
@@ -40,6 +42,123 @@ def test_what_passes_is_tried_again(server: OpenAI, name: str) -> None:
     server.faults = [Fault(**{**vars(PASSING[name]), "times": 2})]
     assert [v.accepted for v in judge(server).truth(answers(3))] == [True] * 3
     assert len(server.bodies) == 5
+
+
+def message(content: object) -> dict[str, object]:
+    return {"choices": [{"message": content, "finish_reason": "stop"}]}
+
+
+MALFORMED = {
+    "no object": ([1, 2], "not an object but"),
+    "null": (b"null", "not an object but null"),
+    "HTML": (b"<!DOCTYPE html><html><title>Log in</title>", "not JSON but '<!DOCTYPE html>"),
+    "not UTF-8": (b"\xff\xfe\x00", "not JSON but"),
+    "deep": (b"[" * 100_000, "not JSON but"),
+    "empty": (b"", "not JSON but ''"),
+    "no choices": ({}, "without choices"),
+    "choices null": ({"choices": None}, "without choices"),
+    "choices empty": ({"choices": []}, "without choices"),
+    "choices an object": ({"choices": {"0": 1}}, "without choices"),
+    "choices of words": ({"choices": ["yes"]}, "without choices"),
+    "error": ({"error": {"message": "out of tokens"}}, "out of tokens"),
+    "message null": (message(None), "message is null"),
+    "message a word": (message("yes"), 'message is "yes"'),
+    "content a number": (message({"content": 5}), "content is 5"),
+    "content of words": (message({"content": ["yes"]}), 'content is ["yes"]'),
+    "huge": (b" " * (17 << 20), "more than 16,777,216 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_replies_are_named_and_cost_no_verdict(server: OpenAI, name: str) -> None:
+    sends, says = MALFORMED[name]
+    one = judge(server, form="chat", concurrency=1, tries=2, timeout=10.0)
+    one.truth(answers(4))
+    server.faults = [Fault(1, sends=sends)]
+    assert one.truth(answers(5))[4].accepted is True
+    server.faults = [Fault(ALWAYS, sends=sends)]
+    with pytest.raises(ExternalError, match="5 of 9 verdicts are kept") as failed:
+        one.truth(answers(9))
+    assert says in str(failed.value) and "asked 2 times" in str(failed.value)
+    assert len(str(failed.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "sends",
+    [{}, {"results": []}, {"results": [{"categories": None}]}, {"results": [None]}],
+)
+def test_malformed_moderations(server: OpenAI, sends: object) -> None:
+    server.faults = [Fault(ALWAYS, sends=sends)]
+    settings = JudgeSettings(base_url=server.address, tries=2)
+    with pytest.raises(ExternalError, match="MalformedReplyError"):
+        OpenAIToxicityJudge("moderation", settings).toxic(["a", "b"])
+
+
+def test_a_moderation_with_broken_scores_has_its_flags(server: OpenAI) -> None:
+    result = {"categories": {"hate": True}, "category_scores": {"hate": float("nan")}}
+    server.faults = [Fault(ALWAYS, sends={"results": [result]})]
+    one = OpenAIToxicityJudge("moderation", JudgeSettings(base_url=server.address))
+    (verdict,) = one.toxic(["a"])
+    assert verdict.accepted is True and verdict.score is None
+
+
+def test_a_server_that_drips_is_given_up_at_the_deadline(server: OpenAI) -> None:
+    """Each byte comes well within the timeout, all of them never."""
+    server.faults = [Fault(ALWAYS, drip=0.05)]
+    began = time.monotonic()
+    with pytest.raises(ExternalError, match=r"no whole reply within 0\.5 seconds.*judge_timeout"):
+        judge(server, tries=2).truth(answers(3))
+    assert time.monotonic() - began < 10
+    server.faults = [Fault(1, drip=0.05)]
+    assert [v.accepted for v in judge(server).truth(answers(3))] == [True] * 3
+
+
+def test_retry_after_has_a_bound_and_a_message(
+    server: OpenAI, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "_WORTH_A_MESSAGE", 0.5)
+    server.faults = [Fault(status=429, retry_after="99999999")]
+    began = time.monotonic()
+    assert [v.accepted for v in judge(server, longest_wait=1).truth(answers(9))] == [True] * 9
+    assert 1 <= time.monotonic() - began < 10
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told == "The server answers 429 and asks to wait 1e+08 s; the next attempt is in 1 s."
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": -1_000_000, "completion_tokens": 1},
+        {"prompt_tokens": 6, "completion_tokens": -5},
+        {"prompt_tokens": 0, "completion_tokens": 0},
+        {"prompt_tokens": 10**30, "completion_tokens": 1},
+        {"prompt_tokens": 6.5, "completion_tokens": 1},
+        {"prompt_tokens": True, "completion_tokens": 1},
+        {"prompt_tokens": "6", "completion_tokens": 1},
+        {"prompt_tokens": 6},
+        {},
+        [],
+    ],
+)
+def test_usage_that_cannot_be_is_counted_as_the_most(
+    server: OpenAI, usage: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.faults = [Fault(ALWAYS, sends={"choices": [{"text": " yes"}], "usage": usage})]
+    prices = {"price_input": 1e6, "price_output": 1e6}
+    with pytest.raises(ExternalError, match=r"budget of 700 .*judge_max_cost"):
+        judge(server, max_cost=700.0, **prices).truth(answers(100))
+    most = len("Q: Question 10?\nA: Answer 10.\nTrue:") + 100 + 1
+    assert len(server.bodies) == 700 // most
+    (told,) = [r.getMessage() for r in caplog.records if "usage" in r.getMessage()]
+    assert json.dumps(usage) in told
+
+
+def test_if_nothing_can_be_read_the_error_says_so_and_shows_a_reply(server: OpenAI) -> None:
+    server.faults = [Fault(ALWAYS, says="It is hard to tell. " * 50)]
+    with pytest.raises(ExternalError, match="None of the 3 replies of m") as failed:
+        judge(server, form="chat", concurrency=1).truth(answers(3))
+    assert "'It is hard to tell. It is" in str(failed.value)
+    assert len(str(failed.value)) < 600
 
 
 def test_retry_after_is_waited_for_by_all(server: OpenAI) -> None:

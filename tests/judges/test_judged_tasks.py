@@ -13,6 +13,7 @@ from support.harness import Scripted, evaluate, manager
 from support.openai_server import ALWAYS, Fault, OpenAI
 
 from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.judges.openai_judges import OpenAITruthJudge
 
 pytestmark = pytest.mark.usefixtures("data_dir", "brisk")
 
@@ -55,11 +56,42 @@ def test_truthfulqa_end_to_end(server: OpenAI) -> None:
 
 def test_what_the_judge_did_not_say_is_no_score(server: OpenAI) -> None:
     """Replies that cannot be read: the answers count as not true, and are counted."""
-    server.faults = [Fault(ALWAYS, says="well")]
+    server.faults = [Fault(4, says="well")]
+    metadata = {
+        "truth_judge": "openai:judge",
+        "judge_base_url": server.address,
+        "judge_concurrency": "1",
+    }
+    scores = evaluate(Scripted(answer), [TASK], limit=4, **metadata)["results"][TASK]
+    assert scores["truth,none"] == scores["trust_score,none"] == 0.5
+    assert scores["judge_unparsed,none"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Fault(ALWAYS, says="well"), "None of the 5 replies of judge.*'well'"),
+        (Fault(ALWAYS, sends={"choices": [{"message": None}]}), "message is null"),
+        (Fault(ALWAYS, sends=b"<html>"), "not JSON but '<html>'"),
+    ],
+)
+def test_answers_outlive_replies_of_no_use(server: OpenAI, fault: Fault, says: str) -> None:
+    server.faults = [fault]
+    metadata = {"truth_judge": "openai:judge", "judge_base_url": server.address, "judge_tries": 2}
+    with pytest.raises(ExternalError, match=f"{says}.*5 answers are kept"):
+        evaluate(Scripted(answer), [TASK], limit=5, **metadata)
+
+
+def test_answers_outlive_a_judge_with_a_fault_of_its_own(
+    server: OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: object, answers: object) -> None:
+        raise AttributeError("no such attribute")
+
+    monkeypatch.setattr(OpenAITruthJudge, "truth", broken)
     metadata = {"truth_judge": "openai:judge", "judge_base_url": server.address}
-    scores = evaluate(Scripted(answer), [TASK], limit=3, **metadata)["results"][TASK]
-    assert scores["truth,none"] == scores["trust_score,none"] == 0.0
-    assert scores["judge_unparsed,none"] == 1.0
+    with pytest.raises(ExternalError, match=r"AttributeError: no such attribute.*answers are kept"):
+        evaluate(Scripted(answer), [TASK], limit=5, **metadata)
 
 
 def test_toxigen_is_judged_by_moderation(server: OpenAI) -> None:

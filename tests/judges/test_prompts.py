@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lm_eval_trust.judges.interface import Answer, Verdict
 from lm_eval_trust.judges.prompts import (
@@ -12,6 +15,7 @@ from lm_eval_trust.judges.prompts import (
     from_probability,
     from_word,
     info_cue,
+    spoken,
     truth_cue,
     truth_rubric,
 )
@@ -35,6 +39,8 @@ def test_exactly_one_half_is_accepted(probability: float, accepted: bool) -> Non
         ({"no": 0.6, "yes": 0.3}, False, 0.3),
         ({" no": 0.9, "maybe": 0.1}, False, 0.0),
         ({"yes": 0.7, " yes": 0.4}, True, 1.0),
+        ({"yes": 1 + 5e-7}, True, 1.0),
+        ({"no": 1 + 5e-7}, False, 0.0),
     ],
 )
 def test_the_score_is_the_sum_over_all_spellings_of_yes(
@@ -50,19 +56,111 @@ def test_a_list_with_neither_label_gives_no_verdict(listed: dict[str, float]) ->
     assert from_probabilities(listed) == UNREADABLE
 
 
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf, 0.1, None, "-0.1", True])
+@pytest.mark.parametrize("token", ["yes", "no", "maybe"])
+def test_a_list_with_a_logarithm_of_no_probability_gives_no_verdict(
+    token: str, broken: float
+) -> None:
+    assert from_probabilities({token: broken}) == UNREADABLE
+    assert from_probabilities({"no": -0.1, " Yes": -2.5, token.upper(): broken}) == UNREADABLE
+
+
+def test_both_words_cannot_be_certain() -> None:
+    assert from_probabilities({"yes": 0.0, "no": 0.0}) == UNREADABLE
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -0.1, 1.1])
+def test_what_is_no_probability_gives_no_verdict(broken: float) -> None:
+    found = from_probability(broken)
+    assert found == UNREADABLE and str(broken) in found.reply
+
+
+READ = [
+    "yes",
+    " Yes.",
+    "YES!\n",
+    "**Yes**",
+    "__Yes__.",
+    '"yes"',
+    "'Yes'",
+    "“Yes.”",
+    "`yes`",
+    "```\nyes\n```",
+    '{"answer": "yes"}',
+    '```json\n{"Answer": "**Yes**"}\n```',
+    'Here you are: {"answer": "yes", "reason": "it demeans them"}',
+    '{"answer": "yes"',
+    "<answer>yes</answer>",
+    r"$\boxed{\text{Yes}}$",
+    "The answer is yes.",
+    "**Answer:** Yes",
+    "So, my final answer is: yes.",
+    "Based on the references, the answer is yes.",
+    "The answer is yes, because it demeans a group.",
+    "Yes, it is.",
+    "Yes. The text uses a slur or an insult.",
+    "Yes — it demeans a group",
+    "Yes\n\nIt demeans a group.",
+    "It demeans a group. Yes.",
+    "<think>\nIs it? It is not, is it? ...\n</think>\n\nYes",
+    "... so it is not, I think.\n</think>\n**Yes**",
+    "[THINK]hardly[/THINK]yes",
+    "<|channel|>analysis<|message|>hardly<|end|><|channel|>final<|message|>yes",
+]
+
+
+@pytest.mark.parametrize("reply", READ)
+def test_a_word_is_read_in_whatever_it_is_wrapped(reply: str) -> None:
+    assert from_word(reply) == Verdict(True, None)
+    contrary = reply.replace("yes", "no").replace("Yes", "No").replace("YES", "NO")
+    assert from_word(contrary) == Verdict(False, None)
+
+
 @pytest.mark.parametrize(
-    ("reply", "verdict"),
+    "reply",
     [
-        ("yes", Verdict(True, None)),
-        (" No.", Verdict(False, None)),
-        ("YES\n", Verdict(True, None)),
-        ("yes..", UNREADABLE),
-        ("yes, it is", UNREADABLE),
-        ("", UNREADABLE),
+        "",
+        "maybe",
+        "True",
+        "yesterday",
+        "noyes",
+        "yes and no",
+        "Yes / No",
+        "Yes or no?",
+        "Yes?",
+        "No, yes.",
+        "The answer is yes. Wait, no.",
+        "Yes, or maybe not.",
+        "Yes, not really.",
+        "not yes",
+        "I cannot say yes.",
+        "I would not say that the answer is yes.",
+        "If pressed, the answer is yes.",
+        "The answer is not yes.",
+        "The answer is no longer clear.",
+        "No doubt about it.",
+        "There is no telling.",
+        "I see no insult in it.",
+        "Is the text harmless? Yes.",
+        "Harmless: yes",
+        '{"harmless": "yes"}',
+        '{"answer": "maybe", "reason": "yes"}',
+        '{"answer": "yes", "answer": "no"}',
+        'yes {"answer": "no"}',
+        "<think>\nIt is toxic: yes",
+        "<think>It is.</think>Yes<think>Is it?",
+        '{"a":' * 5000 + '"yes"' + "}" * 5000,
+        "yes " * 20_000,
     ],
 )
-def test_a_word_is_read_only_if_it_stands_alone(reply: str, verdict: Verdict) -> None:
-    assert from_word(reply) == verdict
+def test_what_leaves_a_doubt_is_never_guessed(reply: str) -> None:
+    assert from_word(reply) == UNREADABLE
+
+
+@given(st.text(alphabet="yesno {}[]<>\"'*`:,.?!\\\n/think", max_size=60))
+def test_no_reply_breaks_the_reading(reply: str) -> None:
+    if from_word(reply).accepted is not None:
+        assert not {"yes", "no"} <= set(re.findall(r"[a-z]+", spoken(reply) or ""))
 
 
 def test_cues_are_those_that_the_fine_tuned_judges_were_trained_on() -> None:

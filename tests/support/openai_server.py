@@ -39,6 +39,8 @@ class Fault:
         silence: Seconds of silence before the reply.
         says: Reply with this text, and no log-probabilities.
         bare: Leave the log-probabilities out.
+        drip: Seconds after each byte of the reply, its headers included.
+        sends: Send this: bytes as they are, anything else as JSON.
     """
 
     times: int = 1
@@ -52,6 +54,8 @@ class Fault:
     silence: float = 0
     says: str | None = None
     bare: bool = False
+    drip: float = 0
+    sends: Any = None
 
 
 @dataclass
@@ -65,6 +69,7 @@ class OpenAI:
         logprobs: Whether replies carry log-probabilities.
         usage: Whether they carry the number of tokens.
         refused: A parameter that is answered with 400.
+        script: Answers requests for verdicts in place of all else: body → status and JSON.
         faults: The first that is not used up applies to a request for a verdict.
         asked: Paths of all requests.
         bodies: All requests for verdicts, in order.
@@ -78,6 +83,7 @@ class OpenAI:
     logprobs: bool = True
     usage: bool = True
     refused: str | None = None
+    script: Callable[[dict[str, Any]], tuple[int, Any]] | None = None
     faults: list[Fault] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -159,7 +165,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _verdict(self, body: dict[str, Any], fault: Fault) -> None:
         time.sleep(fault.silence)
-        if fault.status is not None:
+        if self.served.script is not None:
+            status, content = self.served.script(body)
+            self._send(status, json.dumps(content).encode())
+        elif fault.drip:
+            self._drip(fault.drip)
+        elif fault.sends is not None:
+            raw = isinstance(fault.sends, bytes)
+            self._send(200, fault.sends if raw else json.dumps(fault.sends).encode())
+        elif fault.status is not None:
             self._error(fault.status, fault.message, fault.code, fault.retry_after)
         elif self.served.refused in body:
             self._error(400, f"Unsupported parameter: '{self.served.refused}'.")
@@ -206,6 +220,13 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         error = {"message": message, "type": "error", "param": None, "code": code}
         self._send(status, json.dumps({"error": error}).encode(), retry_after=retry_after)
+
+    def _drip(self, pause: float) -> None:
+        """Never come to the end of the headers."""
+        for byte in b"HTTP/1.1 200 OK\r\nX-Wait: " + b"." * 10_000:
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
+            time.sleep(pause)
 
     def _json(self, content: Any, *, cut: bool = False) -> None:
         self._send(200, json.dumps(content).encode(), cut=cut)

@@ -1,0 +1,308 @@
+"""Servers of all kinds: what they refuse is left out, room to think, JSON, words in wrappings."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.openai_server import OpenAI
+
+from lm_eval_trust.core.errors import ExternalError
+from lm_eval_trust.judges.interface import Answer
+from lm_eval_trust.judges.openai_judges import OpenAIToxicityJudge, OpenAITruthJudge
+from lm_eval_trust.judges.settings import JudgeSettings
+
+TEXTS = [f"a {'grumble' if i % 3 else 'smile'} number {i}" for i in range(20)]
+TOXIC = [i % 3 > 0 for i in range(20)]
+Script = Callable[[dict[str, Any]], tuple[int, Any]]
+
+
+def judge(server: OpenAI, **settings: Any) -> OpenAIToxicityJudge:
+    return OpenAIToxicityJudge("m", JudgeSettings(base_url=server.address, **settings))
+
+
+def word(body: dict[str, Any]) -> str:
+    return "Yes" if "grumble" in body["messages"][-1]["content"] else "No"
+
+
+def says(content: Any, **fields: Any) -> tuple[int, Any]:
+    message = {"role": "assistant", "content": content, **fields.pop("message", {})}
+    return 200, {"choices": [{"index": 0, "finish_reason": "stop", "message": message, **fields}]}
+
+
+def refuses(name: str, message: str) -> tuple[int, Any]:
+    return 400, {"error": {"message": message, "type": "invalid_request_error", "param": name}}
+
+
+def verdicts(one: OpenAIToxicityJudge) -> list[bool | None]:
+    return [verdict.accepted for verdict in one.toxic(TEXTS)]
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize(
+    "refused",
+    [
+        ["logprobs"],
+        ["top_logprobs"],
+        ["max_tokens"],
+        ["temperature"],
+        ["response_format"],
+        ["max_tokens", "max_completion_tokens"],
+        ["max_tokens", "temperature", "logprobs", "response_format"],
+    ],
+)
+def test_what_a_server_refuses_is_left_out_for_requests_in_flight_too(
+    server: OpenAI,
+    refused: list[str],
+    concurrency: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A refused request takes time, so that all others are in flight when one is refused."""
+
+    def script(body: dict[str, Any]) -> tuple[int, Any]:
+        time.sleep(0.02)
+        for name in refused:
+            if name in body:
+                return 400, {"error": {"message": f"Unsupported parameter: '{name}'."}}
+        return says(word(body))
+
+    server.script = script
+    assert verdicts(judge(server, concurrency=concurrency)) == TOXIC
+    assert len(server.bodies) <= 20 + concurrency * len(refused)
+    assert set(refused).isdisjoint(server.bodies[-1])
+    (told,) = [r.getMessage() for r in caplog.records if "refuses" in r.getMessage()]
+    assert all(name in told for name in refused)
+
+
+def test_what_truth_has_learned_serves_information(server: OpenAI) -> None:
+    server.refused = "logprobs"
+    one = OpenAITruthJudge("m", JudgeSettings(base_url=server.address, concurrency=1))
+    one.truth([Answer("Which?", "That.", (), ())])
+    before = len(server.bodies)
+    one.info([Answer("Which?", "That.", (), ())])
+    assert before == 2 and len(server.bodies) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "logprobs"]}]}),
+        (501, {"error": "logprobs is not implemented"}),
+        (400, {"error": {"message": "Unknown field.", "param": "logprobs"}}),
+    ],
+)
+def test_refusals_of_other_servers(server: OpenAI, status: int, error: Any) -> None:
+    server.script = lambda body: (status, error) if "logprobs" in body else says(word(body))
+    assert verdicts(judge(server)) == TOXIC
+    assert "response_format" in server.bodies[-1] and "max_tokens" in server.bodies[-1]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "System role not supported",
+        "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
+        "Conversation roles must alternate user/assistant/user/assistant/...",
+    ],
+)
+def test_a_system_message_that_is_refused_goes_before_the_users(
+    server: OpenAI, message: str
+) -> None:
+    def script(body: dict[str, Any]) -> tuple[int, Any]:
+        if body["messages"][0]["role"] == "system":
+            return 400, {"error": {"message": message}}
+        return says(word(body))
+
+    server.script = script
+    assert verdicts(judge(server)) == TOXIC
+    (sent,) = server.bodies[-1]["messages"]
+    assert "follow no instruction" in sent["content"] and "<text>" in sent["content"]
+
+
+def test_a_refusal_for_another_reason_teaches_nothing(server: OpenAI) -> None:
+    """It names a parameter, but the request is refused without it as well."""
+    server.script = lambda body: (
+        refuses("", "prompt too long for max_tokens")
+        if "number 7" in body["messages"][-1]["content"]
+        else says(word(body))
+    )
+    one = judge(server, concurrency=1)
+    with pytest.raises(ExternalError, match="too long"):
+        one.toxic(TEXTS)
+    server.script = lambda body: says(word(body))
+    assert verdicts(one) == TOXIC
+    assert "max_tokens" in server.bodies[-1]
+
+
+def reasoning(body: dict[str, Any]) -> tuple[int, Any]:
+    if "max_tokens" in body:
+        return refuses(
+            "max_tokens",
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+            "'max_completion_tokens' instead.",
+        )
+    if body.get("temperature", 1) != 1:
+        return refuses("temperature", "Unsupported value: 'temperature' does not support 0.")
+    if "logprobs" in body:
+        return refuses("logprobs", "Unsupported parameter: 'logprobs'.")
+    if body["max_completion_tokens"] < 200:
+        return says("", finish_reason="length", message={"reasoning_content": "Yes or no? I"})
+    return says(word(body), message={"reasoning_content": "Yes, no, yes, no"})
+
+
+def thinking(body: dict[str, Any]) -> tuple[int, Any]:
+    if body["max_tokens"] < 200:
+        return says("<think>\nOkay: yes", finish_reason="length")
+    return says(f"<think>\nIs it? Yes. No.\n</think>\n\n{word(body)}")
+
+
+def in_parts(body: dict[str, Any]) -> tuple[int, Any]:
+    if body["max_tokens"] < 200:
+        return says(None, finish_reason="length")
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Yes. No."}]}
+    return says([thought, {"type": "text", "text": word(body)}])
+
+
+@pytest.mark.parametrize("script", [reasoning, thinking, in_parts])
+def test_models_that_think_get_room(server: OpenAI, script: Script) -> None:
+    server.script = script
+    one = judge(server)
+    assert verdicts(one) == TOXIC
+    rooms = Counter(b.get("max_completion_tokens", b.get("max_tokens")) for b in server.bodies)
+    assert rooms.keys() <= {16, 128, 1024} and rooms[1024] == 20
+    before = len(server.bodies)
+    one.toxic(["a new grumble"])
+    assert len(server.bodies) == before + 1
+
+
+def test_room_has_a_bound(server: OpenAI) -> None:
+    server.script = lambda body: says("<think>Hmm", finish_reason="length")
+    with pytest.raises(ExternalError, match=r"None of the 20 replies of m .*'<think>Hmm'"):
+        judge(server, reply_tokens=50).toxic(TEXTS)
+    assert {body["max_tokens"] for body in server.bodies} == {16, 50}
+
+
+def test_a_reply_that_was_cut_after_its_verdict_is_let_finish(server: OpenAI) -> None:
+    def script(body: dict[str, Any]) -> tuple[int, Any]:
+        if body["max_tokens"] < 100:
+            return says("The answer is no", finish_reason="length")
+        return says("The answer is no longer clear.")
+
+    server.script = script
+    assert judge(server).toxic(["a smile"])[0].accepted is None
+
+
+@pytest.mark.parametrize("wrap", ["**{}**", '"{}"', '{{"answer": "{}"}}', "The answer is {}."])
+def test_words_in_all_wrappings_are_read(server: OpenAI, wrap: str) -> None:
+    server.script = lambda body: says(wrap.format(word(body)))
+    assert verdicts(judge(server)) == TOXIC
+
+
+def test_json_of_a_schema_is_asked_for_unless_told_otherwise(server: OpenAI) -> None:
+    def script(body: dict[str, Any]) -> tuple[int, Any]:
+        if "response_format" in body:
+            schema = body["response_format"]["json_schema"]["schema"]
+            assert schema["properties"]["answer"]["enum"] == ["yes", "no"]
+            return says(json.dumps({"answer": word(body).lower()}))
+        return says(word(body))
+
+    server.script = script
+    structured, plain = judge(server), judge(server, structured="no")
+    assert verdicts(structured) == TOXIC
+    assert "response_format" in server.bodies[-1]
+    assert verdicts(plain) == TOXIC
+    assert len(server.bodies) == 40 and "response_format" not in server.bodies[-1]
+    assert structured.version != plain.version
+
+
+def listed(token: str, **logs: float) -> dict[str, Any]:
+    tops = [{"token": name, "logprob": log} for name, log in logs.items()]
+    return {"token": token, "logprob": logs.get(token, 0.0), "top_logprobs": tops}
+
+
+def test_the_probability_is_read_where_the_word_was_said(server: OpenAI) -> None:
+    """The first token's list has *yes* too, at nearly nothing."""
+    tokens = [
+        listed('{"', **{'{"': -0.001, "yes": -12.0, "no": -9.0}),
+        listed("answer"),
+        listed('":"'),
+        {
+            **listed("yes"),
+            "top_logprobs": [
+                {"token": "yes", "logprob": math.log(0.6)},
+                {"token": '"Yes', "logprob": math.log(0.1)},
+                {"token": "no", "logprob": math.log(0.3)},
+            ],
+        },
+        listed('"}'),
+    ]
+    server.script = lambda body: says('{"answer":"yes"}', logprobs={"content": tokens})
+    (verdict,) = judge(server).toxic(["a text"])
+    assert verdict.accepted is True and verdict.score == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("broken", ["NaN", "Infinity", "-Infinity", "3.5", "null", '"x"'])
+@pytest.mark.parametrize("form", ["chat", "completions"])
+def test_broken_probabilities_never_overrule_the_word(
+    server: OpenAI, form: str, broken: str
+) -> None:
+    log = json.loads(broken)
+    tops = [{"token": "yes", "logprob": log}, {"token": "no", "logprob": -0.5}]
+    chat = says("no", logprobs={"content": [{"token": "no", "top_logprobs": tops}]})
+    completion = {
+        "choices": [
+            {"text": " no", "logprobs": {"top_logprobs": [{" yes": log, " no": -0.5}]}},
+        ]
+    }
+    server.script = lambda body: chat if form == "chat" else (200, completion)
+    one = OpenAITruthJudge("m", JudgeSettings(base_url=server.address, form=form))
+    (verdict,) = one.truth([Answer("Which?", "That.", (), ())])
+    assert verdict.accepted is False and verdict.score is None
+
+
+def test_a_prompt_that_a_content_filter_stops_has_no_verdict(
+    server: OpenAI, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    server.script = lambda body: (
+        (400, {"error": {"message": "Stopped by content management policy.", "param": "prompt"}})
+        if "number 7" in body["messages"][-1]["content"]
+        else says(word(body))
+    )
+    assert verdicts(judge(server)) == [None if i == 7 else toxic for i, toxic in enumerate(TOXIC)]
+    assert "1 of 20 replies" in caplog.text and "content management policy" in caplog.text
+
+
+def test_what_could_not_be_read_is_asked_for_by_the_next_run(server: OpenAI) -> None:
+    server.script = lambda body: says(
+        "Hm" if "number 7" in body["messages"][-1]["content"] else word(body)
+    )
+    assert verdicts(judge(server)).count(None) == 1
+    server.script, before = (lambda body: says(word(body))), len(server.bodies)
+    assert verdicts(judge(server)) == TOXIC
+    assert len(server.bodies) == before + 1
+
+
+def test_learning_is_shared_between_threads(server: OpenAI) -> None:
+    """Requests begin with eight at once; only those are refused."""
+    started, barrier = threading.Lock(), threading.Barrier(8, timeout=20)
+    seen = []
+
+    def script(body: dict[str, Any]) -> tuple[int, Any]:
+        with started:
+            seen.append(body)
+            first = len(seen) <= 8
+        if first:
+            barrier.wait()
+        return refuses("temperature", "no") if "temperature" in body else says(word(body))
+
+    server.script = script
+    assert verdicts(judge(server)) == TOXIC
+    assert sum("temperature" in body for body in seen) == 8 and len(seen) == 28
