@@ -25,6 +25,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 #: Width of a column of a two-column paper, in inches.
 COLUMN = 3.35
 FORMATS = ("png", "svg", "pdf")
+#: Of the tests that figures mark.
+_LEVEL = 0.05
 _FONT = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7}
 _STYLE: dict[str, Any] = {
     **_FONT,
@@ -79,13 +81,25 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def curves_by_layer(table: pd.DataFrame, estimator: str, *, label: str) -> Figure:
+#: Control of a probe → its name in a legend, and the style of its line.
+_CONTROLS = {
+    "words": ("n-grams", "--"),
+    "untrained": ("untrained", ":"),
+    "matched": ("capitals matched", "-."),
+}
+
+
+def curves_by_layer(
+    table: pd.DataFrame, estimator: str, *, label: str, controls: pd.DataFrame | None = None
+) -> Figure:
     """Return values over checkpoints: a line per layer, a panel per dimension (Figures 2, 8–12).
 
     Args:
         table: Rows of :data:`lm_eval_trust.analysis.tables.COLUMNS`.
         estimator: The estimator shown.
         label: Of the vertical axis.
+        controls: Black lines: what a probe has to exceed, as
+            :func:`lm_eval_trust.analysis.probe_summary.probe_summary` gives it.
     """
     chosen = _rows(table, estimator)
     with _panels(sorted(chosen["dimension"].unique())) as (figure, panels):
@@ -101,11 +115,23 @@ def curves_by_layer(table: pd.DataFrame, estimator: str, *, label: str) -> Figur
                     axes.fill_between(
                         places, ordered["low"], ordered["high"], color=colour, alpha=0.12, lw=0
                     )
+            if controls is not None:
+                _draw_controls(axes, controls[controls["dimension"] == dimension])
             _checkpoint_axis(axes, of_dimension)
             axes.set_title(dimension)
             axes.set_ylabel(label)
         _share_legend(figure, panels, "block")
     return figure
+
+
+def _draw_controls(axes: Axes, rows: pd.DataFrame) -> None:
+    ordered = rows.sort_values("step")
+    for name, (label, style) in _CONTROLS.items():
+        if ordered[name].notna().any():
+            # A line needs two ends; with one checkpoint they stand on either side of it.
+            places = np.arange(len(ordered)) if len(ordered) > 1 else np.array([-0.4, 0.4])
+            values = np.broadcast_to(ordered[name].to_numpy(dtype=float), places.shape)
+            axes.plot(places, values, color="black", ls=style, lw=0.9, label=label)
 
 
 def layer_heatmap(table: pd.DataFrame, estimator: str, *, label: str) -> Figure:
@@ -125,6 +151,8 @@ def layer_heatmap(table: pd.DataFrame, estimator: str, *, label: str) -> Figure:
 
 def information_curves(table: pd.DataFrame, estimator: str) -> Figure:
     """Return I(T, X) and I(T, Y) over checkpoints by layer, null bands grey (Figures 7, 13–17).
+
+    Markers stand where p, corrected for layers, checkpoints and dimensions, is at most 0.05.
 
     Args:
         table: With the estimators ``<estimator>_tx`` and ``<estimator>_ty``, whose ``low`` and
@@ -146,13 +174,26 @@ def information_curves(table: pd.DataFrame, estimator: str) -> Figure:
                     axes.fill_between(
                         places, ordered["low"], ordered["high"], color="#999999", alpha=0.25, lw=0
                     )
-                    axes.plot(places, ordered["value"], color=colour, marker=marker, label=layer)
+                    axes.plot(
+                        places,
+                        ordered["value"],
+                        color=colour,
+                        marker=marker,
+                        markevery=list(np.flatnonzero(ordered["p_corrected"] <= _LEVEL)),
+                        label=layer,
+                    )
                 _checkpoint_axis(axes, chosen)
                 axes.set_ylabel(f"{name} ({estimator})")
-                axes.set_title(dimension)
+                axes.set_title(_with_smallest_p(dimension, chosen))
         handles, names = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, names, title="block", loc="outside right center")
+        figure.supxlabel(f"marked: p ≤ {_LEVEL:g}, corrected", size=7)
     return figure
+
+
+def _with_smallest_p(title: str, rows: pd.DataFrame) -> str:
+    smallest = rows["p_smallest"].max()
+    return title if np.isnan(smallest) else f"{title} (p ≥ {smallest:.2g})"
 
 
 def information_plane(table: pd.DataFrame, estimator: str) -> Figure:
@@ -340,5 +381,8 @@ def _checkpoint_axis(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _share_legend(figure: Figure, panels: Mapping[str, Axes], title: str) -> None:
-    handles, names = next(iter(panels.values())).get_legend_handles_labels()
-    figure.legend(handles, names, title=title, loc="outside right upper")
+    shown: dict[str, Any] = {}
+    for axes in panels.values():
+        handles, names = axes.get_legend_handles_labels()
+        shown = dict(zip(names, handles, strict=True)) | shown
+    figure.legend(list(shown.values()), list(shown), title=title, loc="outside right upper")

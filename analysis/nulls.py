@@ -291,34 +291,6 @@ def _shifted_traces(a: torch.Tensor, b: torch.Tensor, size: int = 1) -> torch.Te
     return sums
 
 
-def max_statistic(nulls: Sequence[Null]) -> list[float]:
-    """Return p corrected for several statistics with the same permutations, one for each.
-
-    The single-step maximum of Westfall and Young (1993, section 2.5): each null is brought to mean
-    0 and variance 1, and each value is held against the largest of all statistics in each
-    permutation. It controls the chance of any false finding, and takes their correlation (nearby
-    layers are nearly one) into account.
-
-    Args:
-        nulls: Measured with one design, seed and number of permutations; NaN without a null.
-
-    Raises:
-        InputError: Their permutations differ in number.
-    """
-    numbers = {null.permutations for null in nulls}
-    if len(numbers) > 1:
-        raise InputError(f"Nulls of {sorted(numbers)} permutations do not share them.")
-    if not numbers or numbers == {0}:
-        return [null.p for null in nulls]
-    # The observed arrangement is one of those that the null consists of, and is scaled with them.
-    values = np.array([[null.value, *null.drawn] for null in nulls])
-    spread = values.std(axis=1, keepdims=True)
-    scaled = values - values.mean(axis=1, keepdims=True)
-    scaled = np.divide(scaled, spread, out=np.zeros_like(scaled), where=spread > 0)
-    reached = (scaled.max(axis=0) >= scaled[:, :1] - 1e-9).mean(axis=1)
-    return [max(null.smallest_p, float(p)) for null, p in zip(nulls, reached, strict=True)]
-
-
 def _by_size(groups: Sequence[Integers]) -> tuple[Integers, ...]:
     """Return groups of the same size together, shape (groups, size) for each size."""
     sizes = sorted({len(rows) for rows in groups})

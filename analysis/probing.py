@@ -3,13 +3,15 @@
 After the paper (arXiv 2402.19465, section 2): logistic regression with an L2 penalty (C = 1) on
 last-token activations, standardised with the training part's statistics. Beside it, a mass-mean
 probe (Marks and Tegmark 2023), and control labelings (after Hewitt and Liang 2019): the accuracy of
-the same probe on random labels.
+the same probe on labels that are permuted as the groups allow. What words alone tell is in
+:mod:`lm_eval_trust.analysis.words`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from lm_eval_trust.analysis.logistic import FeatureSpace
-from lm_eval_trust.analysis.statistics import percentile_ends, resampled_means
+from lm_eval_trust.analysis.nulls import Exchangeability
+from lm_eval_trust.analysis.statistics import mean_interval
 from lm_eval_trust.core.errors import InputError
 
 Floats = npt.NDArray[np.floating]
@@ -31,15 +34,14 @@ class ProbeSettings:
     Attributes:
         regularisations: Values of scikit-learn's C; of several, the first with the best accuracy on
             the validation part is used.
-        controls: Number of random labelings, each a permutation of the labels of all statements.
-        resamples: Of the bootstrap over groups.
-        seed: Of controls and bootstrap.
+        controls: Number of random labelings, each a permutation of the labels within or between
+            groups; see :class:`lm_eval_trust.analysis.nulls.Exchangeability`.
+        seed: Of the controls.
         device: On which the fits are computed.
     """
 
     regularisations: tuple[float, ...] = (1.0,)
     controls: int = 0
-    resamples: int = 1000
     seed: int = 0
     device: str = "cpu"
 
@@ -50,15 +52,21 @@ class ProbeResult:
 
     Attributes:
         accuracy: Share of correct labels.
-        low: Lower end of the accuracy's 95 % interval, by bootstrap over groups.
+        low: Lower end of the accuracy's 95 % interval over groups
+            (:func:`lm_eval_trust.analysis.statistics.mean_interval`).
         high: Upper end.
         auroc: Area under the ROC curve.
         majority: Accuracy of always answering the training part's more frequent label.
         mass_mean: Accuracy of the hyperplane halfway between the two labels' training means.
-        control: Mean accuracy on the control labelings; ``None`` without any.
+        validation: Share of correct labels in the validation part; NaN without one. It chooses
+            among layers, so that the test part has no say in which is reported.
+        validation_auroc: Area under the ROC curve there; NaN without both labels.
+        control: Mean accuracy on the control labelings; ``None`` if none was asked for, and NaN if
+            the groups allow no other labeling.
         regularisation: The C used.
         n_train: Number of statements it was fitted on.
         n_test: Number of statements it was tested on.
+        correct: Whether each statement of the test part was told correctly, shape (n_test,).
     """
 
     accuracy: float
@@ -67,10 +75,13 @@ class ProbeResult:
     auroc: float
     majority: float
     mass_mean: float
+    validation: float
+    validation_auroc: float
     control: float | None
     regularisation: float
     n_train: int
     n_test: int
+    correct: npt.NDArray[np.bool_] = field(repr=False, compare=False)
 
     @property
     def selectivity(self) -> float | None:
@@ -99,7 +110,8 @@ def probe(
         train: Positions of the training part.
         test: Positions of the test part.
         validation: Positions of the validation part, for choosing among values of C.
-        groups: Group of each statement for the bootstrap; without them, each is its own group.
+        groups: Group of each statement, for the interval and the control labelings; without them,
+            each is its own group.
         settings: How probes are fitted and evaluated.
 
     Raises:
@@ -109,16 +121,17 @@ def probe(
     settings = settings or ProbeSettings()
     _check(activations, labels, train, test, validation, settings)
     scaled = _standardised(activations, train, settings.device)
-    labelings = _labelings(labels, train, settings)
+    labelings = _labelings(labels, groups, train, settings)
     fits = _fit_all(scaled[train], labelings[train], settings)
     right = _Accuracies(scaled, labelings, fits, settings)
     chosen = right.best(train if validation is None else validation)
     decisions = right.decisions(test, chosen)
     real = decisions[:, 0]
     correct = (real > 0) == (labels[test] == 1)
-    low, high = _interval(correct, test, groups, settings)
+    low, high = mean_interval(correct, None if groups is None else [groups[i] for i in test])
     accuracies = ((decisions > 0) == (labelings[test] == 1)).mean(axis=0)
     common = int(2 * labels[train].sum() > len(train))
+    validated = _validated(right, chosen, labels, validation)
     return ProbeResult(
         accuracy=float(correct.mean()),
         low=low,
@@ -126,10 +139,13 @@ def probe(
         auroc=float(roc_auc_score(labels[test], real)),
         majority=float((labels[test] == common).mean()),
         mass_mean=_mass_mean(scaled, labels, train, test),
-        control=float(accuracies[1:].mean()) if settings.controls else None,
+        validation=validated[0],
+        validation_auroc=validated[1],
+        control=_mean(accuracies[1:]) if settings.controls else None,
         regularisation=settings.regularisations[int(chosen[0])],
         n_train=len(train),
         n_test=len(test),
+        correct=correct,
     )
 
 
@@ -180,15 +196,34 @@ def _standardised(activations: Floats, train: Integers, device: str) -> torch.Te
     return (values - mean) / torch.where(deviation > 0, deviation, torch.inf)
 
 
-def _labelings(labels: Integers, train: Integers, settings: ProbeSettings) -> Integers:
+def _labelings(
+    labels: Integers, groups: Sequence[str] | None, train: Integers, settings: ProbeSettings
+) -> Integers:
     """Return the labels and their random permutations, shape (n, 1 + controls)."""
     random = np.random.default_rng(settings.seed)
+    exchange = Exchangeability.of_labels(labels, groups)
     columns = [labels]
-    while len(columns) < 1 + settings.controls:
-        permuted = random.permutation(labels)
+    while len(columns) < 1 + settings.controls and exchange.arrangements > 1:
+        permuted = labels[exchange.permutations(1, random)[0]]
         if len(np.unique(permuted[train])) == 2:
             columns.append(permuted)
     return np.stack(columns, axis=1)
+
+
+def _validated(
+    right: _Accuracies, chosen: Integers, labels: Integers, validation: Integers | None
+) -> tuple[float, float]:
+    """Return accuracy and AUROC on the validation part; NaN where they are not defined."""
+    if validation is None or not len(validation):
+        return math.nan, math.nan
+    decisions, wanted = right.decisions(validation, chosen)[:, 0], labels[validation]
+    both = len(np.unique(wanted)) == 2
+    auroc = float(roc_auc_score(wanted, decisions)) if both else math.nan
+    return float(((decisions > 0) == (wanted == 1)).mean()), auroc
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else math.nan
 
 
 def _mass_mean(scaled: torch.Tensor, labels: Integers, train: Integers, test: Integers) -> float:
@@ -198,19 +233,6 @@ def _mass_mean(scaled: torch.Tensor, labels: Integers, train: Integers, test: In
     tested = scaled[torch.from_numpy(test).to(scaled.device)]
     above = ((tested - (one + zero) / 2) @ (one - zero) > 0).cpu().numpy()
     return float((above == (labels[test] == 1)).mean())
-
-
-def _interval(
-    correct: npt.NDArray[np.bool_],
-    test: Integers,
-    groups: Sequence[str] | None,
-    settings: ProbeSettings,
-) -> tuple[float, float]:
-    names = np.arange(len(test)) if groups is None else np.array([groups[i] for i in test])
-    _, group = np.unique(names, return_inverse=True)
-    sums, sizes = np.bincount(group, weights=correct), np.bincount(group)
-    random = np.random.default_rng(settings.seed)
-    return percentile_ends(resampled_means(sums, sizes, settings.resamples, random), 0.95)
 
 
 def _check(

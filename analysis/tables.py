@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,13 +22,17 @@ class Measurement:
         step: Its training step.
         tokens: Tokens it was trained on.
         dimension: Dimension of the statements.
-        layer: 0-based decoder block.
+        layer: 0-based decoder block; −1 where none is read, as for a baseline of words.
         estimator: What was measured, e.g. ``probe_accuracy`` or ``nhsic_tx``.
         value: The measurement.
         low: Lower end of its 95 % interval, or of its null band; NaN without one.
         high: Upper end.
         n: Number of samples.
         settings: What else it depends on, as JSON.
+        p: Of the permutation test; NaN without one.
+        p_smallest: The smallest p that its design and number of permutations can give.
+        p_layers: p corrected for the layers of its checkpoint and dimension.
+        p_corrected: That corrected for the table's checkpoints and dimensions too.
     """
 
     checkpoint: str
@@ -41,6 +46,10 @@ class Measurement:
     high: float
     n: int
     settings: str = "{}"
+    p: float = math.nan
+    p_smallest: float = math.nan
+    p_layers: float = math.nan
+    p_corrected: float = math.nan
 
 
 #: Name of each column → its dtype.

@@ -22,7 +22,8 @@ from lm_eval_trust.analysis.information import InformationSettings
 from lm_eval_trust.analysis.probing import ProbeSettings
 from lm_eval_trust.benchmarks.partition import partition
 from lm_eval_trust.study.activation_sets import SetInfo, save_set
-from lm_eval_trust.study.analyse import AnalysisSettings, analyse
+from lm_eval_trust.study.analyse import analyse
+from lm_eval_trust.study.measure import AnalysisSettings
 
 CELLS = 360 * 32 * 5
 SAMPLES, WIDTH = 2000, 4096

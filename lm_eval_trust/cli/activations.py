@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.steering.spec import choices_for
 
 
@@ -32,6 +33,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--checkpoint", help="name in the tables; default the revision")
     parser.add_argument("--step", type=int, default=0, help="training step, for the tables (0)")
     parser.add_argument("--tokens", type=int, default=0, help="tokens seen, for the tables (0)")
+    parser.add_argument(
+        "--untrained",
+        action="store_true",
+        help="store the same of a model of this configuration with random weights, as a control, "
+        "under the checkpoint `untrained`",
+    )
     parser.add_argument("--split", default="grouped", help=choices_for("split"))
     parser.add_argument("--split-seed", type=int, default=0, help="seed of the split (0)")
     parser.add_argument(
@@ -49,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from lm_eval_trust.models.decoder_blocks import number_of_blocks
     from lm_eval_trust.models.layers import parse_layers
     from lm_eval_trust.models.sources import find_source, load_pinned
+    from lm_eval_trust.models.untrained import UNTRAINED, untrained
     from lm_eval_trust.study.activation_sets import CheckpointInfo, collect
 
     names = [d.name for d in DIMENSIONS] if args.dimensions == "all" else args.dimensions.split(",")
@@ -62,12 +70,18 @@ def run(args: argparse.Namespace) -> int:
     model, tokenizer = load_pinned(source, dtype=args.dtype, device=args.device)
     layers = parse_layers(args.layers) if args.layers else range(number_of_blocks(model))
     name = args.checkpoint or args.model.partition("@")[2] or "main"
+    if name == UNTRAINED:
+        raise InputError(f"--checkpoint {name} is the name of the control; choose another.")
+    checkpoint, identity = CheckpointInfo(name, args.step, args.tokens), source.identity
+    if args.untrained:
+        checkpoint = CheckpointInfo(UNTRAINED, 0, 0)
+        model, identity = untrained(model, identity)
     paths = collect(
         args.out,
-        CheckpointInfo(name, args.step, args.tokens),
+        checkpoint,
         model,
         tokenizer,
-        source.identity,
+        identity,
         statements,
         layers=layers,
         split=args.split,

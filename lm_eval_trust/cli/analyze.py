@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lm_eval_trust.analysis.estimators import ESTIMATORS
+from lm_eval_trust.analysis.estimators import ESTIMATORS, columns
 from lm_eval_trust.core.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Of the tests that are counted.
+LEVEL = 0.05
 
 
 def add_parser(subparsers: Any) -> None:
@@ -41,6 +49,11 @@ def add_parser(subparsers: Any) -> None:
         "--permutations", type=int, default=200, help="permutations of the null (200)"
     )
     information.add_argument("--samples", type=int, default=2000, help="statements at most (2000)")
+    information.add_argument(
+        "--standardised-labels",
+        action="store_true",
+        help="labels of variance 1 instead of 0 and 1, which the paper's figures have",
+    )
     information.add_argument("--precision", default="float64", help="float64 (default) or mixed")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random draws (0)")
     parser.add_argument("--device", default="cpu", help="device of the probes' fits (cpu)")
@@ -48,11 +61,12 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Analyse, and print the best layer of each dimension at the last checkpoint."""
+    """Analyse; print each dimension's probe at the last checkpoint, and what it has to exceed."""
     from lm_eval_trust.analysis.information import InformationSettings
     from lm_eval_trust.analysis.probing import ProbeSettings
     from lm_eval_trust.models.layers import parse_layers
-    from lm_eval_trust.study.analyse import AnalysisSettings, analyse
+    from lm_eval_trust.study.analyse import analyse
+    from lm_eval_trust.study.measure import AnalysisSettings
 
     first, *further = args.sigma.split(",")
     sigma = "median" if first == "median" else _number("--sigma", first)
@@ -69,22 +83,57 @@ def run(args: argparse.Namespace) -> int:
             permutations=args.permutations,
             seed=args.seed,
             precision=args.precision,
+            standardised_labels=args.standardised_labels,
         ),
         further_sigmas=tuple(_number("--sigma", text) for text in further),
         samples=args.samples,
         layers=tuple(parse_layers(args.layers)) if args.layers else None,
     )
     analysis = analyse(args.folder, args.out, settings)
-    probes = analysis.table[analysis.table["estimator"] == "probe_accuracy"]
-    last = probes[probes["step"] == probes["step"].max()]
-    for dimension, rows in last.groupby("dimension"):
-        best = rows.loc[rows["value"].idxmax()]
-        print(
-            f"{dimension}: probe accuracy {best['value']:.3f} ({best['low']:.3f} to "
-            f"{best['high']:.3f}) at layer {best['layer']} of {best['checkpoint']}"
-        )
+    last = analysis.probes[analysis.probes["step"] == analysis.probes["step"].max()]
+    for row in last.to_dict("records"):
+        print(_probe_line(row))
+    for line in _information_lines(analysis.table, args.estimator):
+        print(line)
     print(f"{args.out}: {len(analysis.table)} measurements, {len(analysis.phases)} rows of phases")
     return 0
+
+
+def _probe_line(row: Mapping[str, Any]) -> str:
+    """Say a probe's accuracy, and that of each control that there is."""
+    parts = [
+        "{dimension}: probe accuracy {accuracy:.3f} ({low:.3f} to {high:.3f}) at layer {layer} of "
+        "{checkpoint}, chosen on the validation part".format(**row)
+    ]
+    for name, text in (
+        ("words", "n-grams {words:.3f}"),
+        (
+            "over_words",
+            "above them {over_words:+.3f} ({over_words_low:+.3f} to {over_words_high:+.3f})",
+        ),
+        ("untrained", "{untrained_model} {untrained:.3f}"),
+        ("matched", "capitals matched {matched:.3f}"),
+        ("selectivity", "above permuted labels {selectivity:+.3f}"),
+    ):
+        if not math.isnan(row[name]):
+            parts.append(text.format(**row))
+    return "; ".join(parts)
+
+
+def _information_lines(table: pd.DataFrame, estimator: str) -> Iterator[str]:
+    """Say how much of a dependence is beyond its null, and which p could not be reached."""
+    for name, title in columns(estimator).items():
+        rows = table[(table["estimator"] == name) & table["p"].notna()]
+        if rows.empty:
+            continue
+        beyond, smallest = int((rows["p_corrected"] <= LEVEL).sum()), rows["p_smallest"].max()
+        yield (
+            f"{title}: {beyond} of {len(rows)} beyond the null (p ≤ {LEVEL:g}, corrected for "
+            f"layers, checkpoints and dimensions); the smallest p that can be reached is "
+            f"{smallest:.3g}"
+        )
+        if smallest > LEVEL:
+            yield f"  So few permutations are possible that no p ≤ {LEVEL:g} can come of some sets."
 
 
 def _number(name: str, text: str) -> float:

@@ -58,7 +58,8 @@ from lm_eval_trust.mini.world import BASE, CHAT, MIDDLE_LAYER, SAFE
 from lm_eval_trust.models.sources import find_source, load_source
 from lm_eval_trust.steering.build import build_vector
 from lm_eval_trust.study.activation_sets import CheckpointInfo, collect
-from lm_eval_trust.study.analyse import Analysis, AnalysisSettings, analyse
+from lm_eval_trust.study.analyse import Analysis, analyse
+from lm_eval_trust.study.measure import AnalysisSettings
 from lm_eval_trust.training.conversations import trustworthy_conversations
 from lm_eval_trust.training.finetune import Finetuning
 from lm_eval_trust.training.finetune_config import preset_config

@@ -1,14 +1,15 @@
 """Activation sets: labelled activations of one checkpoint and dimension, in one file to analyse.
 
 A folder holds ``<checkpoint>/<dimension>.safetensors``, each with a tensor for every layer, so
-that an analysis reads one layer at a time, whatever the size of the whole.
+that an analysis reads one layer at a time, whatever the size of the whole. The statements and the
+activations of their controls (:mod:`lm_eval_trust.benchmarks.surface`) lie in the same file.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import nn
 
 from lm_eval_trust.benchmarks.partition import Partition
 from lm_eval_trust.benchmarks.statements import Statements
+from lm_eval_trust.benchmarks.surface import surface_controls
 from lm_eval_trust.core.errors import InputError, MissingDataError
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.models.activation_store import load_or_extract
@@ -61,6 +63,8 @@ class ActivationSet:
         labels: 0 or 1, shape (n,).
         groups: What belongs together, shape (n,).
         parts: The partition that it was made with.
+        texts: The statements; empty in sets of a version that did not store them.
+        controls: Names of the controls whose activations it holds beside.
     """
 
     path: Path
@@ -69,12 +73,18 @@ class ActivationSet:
     labels: npt.NDArray[np.int64]
     groups: npt.NDArray[np.int64]
     parts: Partition
+    texts: tuple[str, ...] = field(default=(), repr=False)
+    controls: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def layer(self, index: int) -> npt.NDArray[np.float32]:
+    def layer(self, index: int, control: str = "") -> npt.NDArray[np.float32]:
         """Return a layer's activations, float32, shape (n, hidden).
+
+        Args:
+            index: 0-based decoder block.
+            control: Of the statements as this control has them; by default as they are.
 
         Raises:
             InputError: The set lacks the layer.
@@ -82,7 +92,7 @@ class ActivationSet:
         if index not in self.layers:
             raise InputError(f"{self.path} has no layer {index}; it holds {self.layers}.")
         with safe_open(self.path, framework="np") as file:
-            values: npt.NDArray[np.float32] = file.get_tensor(_layer_name(index))
+            values: npt.NDArray[np.float32] = file.get_tensor(_layer_name(index, control))
         return values
 
 
@@ -100,6 +110,8 @@ def save_set(
     labels: npt.NDArray[np.int64],
     groups: Sequence[str],
     parts: Partition,
+    texts: Sequence[str] = (),
+    controls: Mapping[str, npt.NDArray[np.float32]] | None = None,
 ) -> Path:
     """Write a set; the file is whole or as it was.
 
@@ -111,6 +123,8 @@ def save_set(
         labels: 0 or 1, shape (n,).
         groups: Id of each statement's group.
         parts: The partition.
+        texts: The statements.
+        controls: Name of a control → activations of its texts, as ``activations``.
 
     Raises:
         ExternalError: The disk refused to write.
@@ -118,11 +132,19 @@ def save_set(
     _, group = np.unique(np.array(groups), return_inverse=True)
     side = np.empty(len(labels), dtype=np.int64)
     side[parts.train], side[parts.validation], side[parts.test] = _TRAIN, _VALIDATION, _TEST
-    tensors = {"labels": labels.astype(np.int64), "groups": group.astype(np.int64), "parts": side}
-    for at, layer in enumerate(layers):
-        tensors[_layer_name(layer)] = np.ascontiguousarray(activations[:, at], dtype=np.float32)
+    tensors: dict[str, npt.NDArray[Any]] = {
+        "labels": labels.astype(np.int64),
+        "groups": group.astype(np.int64),
+        "parts": side,
+    }
+    for control, values in {"": activations, **(controls or {})}.items():
+        for at, layer in enumerate(layers):
+            tensor = np.ascontiguousarray(values[:, at], dtype=np.float32)
+            tensors[_layer_name(layer, control)] = tensor
+    tensors["texts"] = np.frombuffer(json.dumps(list(texts)).encode(), dtype=np.uint8)
     path = set_path(folder, info.checkpoint, info.dimension)
-    metadata = {_META: json.dumps({**asdict(info), "layers": list(layers)})}
+    held = {"layers": list(layers), "controls": list(controls or {})}
+    metadata = {_META: json.dumps({**asdict(info), **held})}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata)
     return path
@@ -138,11 +160,13 @@ def read_set(path: Path) -> ActivationSet:
         with safe_open(path, framework="np") as file:
             meta = json.loads((file.metadata() or {})[_META])
             labels, groups, side = (file.get_tensor(n) for n in ("labels", "groups", "parts"))
+            stored = file.get_tensor("texts").tobytes() if "texts" in set(file.keys()) else b"[]"
+            texts = tuple(json.loads(stored))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} is no whole activation set ({error}); make it anew.") from error
-    layers = tuple(meta.pop("layers"))
+    layers, controls = tuple(meta.pop("layers")), tuple(meta.pop("controls", ()))
     parts = Partition(*(np.flatnonzero(side == part) for part in (_TRAIN, _VALIDATION, _TEST)))
-    return ActivationSet(path, SetInfo(**meta), layers, labels, groups, parts)
+    return ActivationSet(path, SetInfo(**meta), layers, labels, groups, parts, texts, controls)
 
 
 def find_sets(folder: Path) -> list[ActivationSet]:
@@ -162,8 +186,8 @@ def find_sets(folder: Path) -> list[ActivationSet]:
     return sorted(found, key=lambda s: (s.info.step, s.info.checkpoint, s.info.dimension))
 
 
-def _layer_name(index: int) -> str:
-    return f"layer.{index}"
+def _layer_name(index: int, control: str) -> str:
+    return f"layer.{index}.{control}" if control else f"layer.{index}"
 
 
 @dataclass(frozen=True)
@@ -196,7 +220,9 @@ def collect(
 ) -> list[Path]:
     """Store one set for each dimension's statements; return their paths.
 
-    A set that is there already is left as it is if it is of the same model and data.
+    Where capitals give the labels away, the statements with matched capitals are read as well
+    (:func:`lm_eval_trust.benchmarks.surface.surface_controls`). A set that is there already is left
+    as it is if it is of the same model and data, and whole.
 
     Raises:
         InputError: A set of another model or data lies there, or layers out of range.
@@ -213,36 +239,43 @@ def collect(
             model=identity.text,
         )
         path = set_path(folder, info.checkpoint, info.dimension)
-        if not _there(path, info, len(statements), layers):
-            activations = load_or_extract(
-                model,
-                tokenizer,
-                statements.texts,
-                layers=layers,
-                identity=identity,
-                progress=progress,
-            )
+        if not _there(path, info, statements, layers):
+
+            def read(texts: list[str]) -> npt.NDArray[np.float32]:
+                return load_or_extract(
+                    model, tokenizer, texts, layers=layers, identity=identity, progress=progress
+                )
+
             save_set(
                 folder,
                 info,
-                activations,
+                read(statements.texts),
                 layers=layers,
                 labels=statements.labels,
                 groups=statements.groups,
                 parts=statements.partition(split=split, seed=split_seed),
+                texts=statements.texts,
+                controls={n: read(texts) for n, texts in surface_controls(statements).items()},
             )
         paths.append(path)
     return paths
 
 
-def _there(path: Path, info: SetInfo, number: int, layers: Sequence[int]) -> bool:
+def _there(path: Path, info: SetInfo, statements: Statements, layers: Sequence[int]) -> bool:
+    """Return whether the set is there; one of a version that stored no statements is not."""
     if not path.exists():
         return False
     found = read_set(path)
-    if found.info != info or len(found) != number or found.layers != tuple(layers):
+    if (
+        found.info != info
+        or len(found) != len(statements)
+        or found.layers != tuple(layers)
+        or found.texts not in ((), tuple(statements.texts))
+    ):
         raise InputError(
             f"{path} is a set of {found.info.model}, {found.info.data_source}, step "
             f"{found.info.step}, with {len(found)} statements; asked for was {info.model}, "
-            f"{info.data_source}, step {info.step}, with {number}. Choose another folder."
+            f"{info.data_source}, step {info.step}, with {len(statements)}"
+            f"{'' if found.info != info else ' (others, or other layers)'}. Choose another folder."
         )
-    return True
+    return bool(found.texts)

@@ -7,13 +7,12 @@ stopped, and a set that changed is analysed anew.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from tqdm import tqdm
 
@@ -25,47 +24,24 @@ from lm_eval_trust.analysis.figures import (
     layer_heatmap,
     save_figure,
 )
-from lm_eval_trust.analysis.hsic import linear_cka
-from lm_eval_trust.analysis.information import (
-    InformationPlane,
-    InformationSettings,
-    LayerInformation,
-)
+from lm_eval_trust.analysis.multiplicity import corrected_by_families
 from lm_eval_trust.analysis.phases import find_phases
-from lm_eval_trust.analysis.probing import ProbeSettings, probe
+from lm_eval_trust.analysis.probe_summary import probe_summary
 from lm_eval_trust.analysis.tables import Measurement, as_table, write_table
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import InputError, MissingDataError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.models.untrained import UNTRAINED
 from lm_eval_trust.study.activation_sets import ActivationSet, find_sets
+from lm_eval_trust.study.measure import (
+    VERSION,
+    AnalysisSettings,
+    information_record,
+    measure_set,
+)
 
-#: What can be measured: ``cka`` is the alignment to the final checkpoint.
-MEASURES = ("probes", "information", "cka")
+_LOG = logging.getLogger(__name__)
 _LEAST_CHECKPOINTS = 6
-#: Samples of the alignment to the final checkpoint, which is for orientation.
-_CKA_SAMPLES = 500
-
-
-@dataclass(frozen=True)
-class AnalysisSettings:
-    """What is computed.
-
-    Attributes:
-        probes: How probes are fitted and judged.
-        information: Which dependence is measured; figures and phases show this one.
-        further_sigmas: Other kernel widths, for the table.
-        samples: Statements of each set that dependence is measured on, at most: drawn once a
-            dimension, so that n is the same at all checkpoints.
-        layers: Decoder blocks, or ``None`` for all that the sets hold.
-        measures: Which of :data:`MEASURES`.
-    """
-
-    probes: ProbeSettings = field(default_factory=ProbeSettings)
-    information: InformationSettings = field(default_factory=InformationSettings)
-    further_sigmas: tuple[float, ...] = ()
-    samples: int = 2000
-    layers: tuple[int, ...] | None = None
-    measures: tuple[str, ...] = MEASURES
 
 
 @dataclass(frozen=True)
@@ -75,14 +51,17 @@ class Analysis:
     Attributes:
         table: All measurements.
         phases: A row a dimension and layer; empty with too few checkpoints.
+        probes: A row a dimension and checkpoint: the probe at the layer chosen on the validation
+            part, beside its controls; empty without probes.
     """
 
     table: pd.DataFrame
     phases: pd.DataFrame
+    probes: pd.DataFrame
 
 
 def analyse(folder: Path, out: Path, settings: AnalysisSettings | None = None) -> Analysis:
-    """Analyse a folder and write ``measurements``, ``phases`` and ``figures/`` to another.
+    """Analyse a folder; write ``measurements``, ``probes``, ``phases`` and ``figures/`` to another.
 
     Raises:
         MissingDataError: There is nothing to analyse.
@@ -91,7 +70,16 @@ def analyse(folder: Path, out: Path, settings: AnalysisSettings | None = None) -
     settings = settings or AnalysisSettings()
     sets = find_sets(folder)
     _require_equal_n(sets)
-    last = {found.info.dimension: found for found in sets}
+    trained = [found for found in sets if found.info.checkpoint != UNTRAINED]
+    if not trained:
+        raise MissingDataError(f"{folder} holds untrained sets only, which are controls of others.")
+    if any(not found.texts for found in trained):
+        _LOG.warning(
+            "Sets of an earlier version hold no statements, so their probes stand without the "
+            "baseline of words; `lm-eval-trust activations` makes them anew."
+        )
+    last = {found.info.dimension: found for found in trained}
+    sets = [found for found in sets if found.info.dimension in last]
     measurements: list[Measurement] = []
     for found in tqdm(sets, "Analysing", unit="set"):
         measurements += _cell(found, last[found.info.dimension], out / "cells", settings)
@@ -108,18 +96,32 @@ def write_analysis(
         out: Folder.
         settings: With which they were measured.
     """
-    table = as_table(measurements)
-    estimator, shown = settings.information.estimator, _record(settings.information)
-    names = [f"{name}{ending}" for name in columns(estimator) for ending in ("", "_p")]
-    others = table["estimator"].isin(names) & (table["settings"] != shown)
-    drawn = table[~others]
-    phases = pd.DataFrame(list(_phases(drawn, estimator)))
+    table, estimator = as_table(measurements), settings.information.estimator
+    of_dependence = table["estimator"].isin(columns(estimator))
+    table["p_corrected"] = _corrected(table[of_dependence]).reindex(table.index)
+    others = of_dependence & (table["settings"] != information_record(settings.information))
+    drawn = table[~others & (table["checkpoint"] != UNTRAINED)]
+    phases, probes = pd.DataFrame(list(_phases(drawn, estimator))), probe_summary(table)
     write_table(table, out / "measurements")
-    if not phases.empty:
-        with atomic_path(out / "phases.csv") as temporary:
-            phases.to_csv(temporary, index=False)
-    _draw(drawn, out / "figures", estimator, settings.measures)
-    return Analysis(table, phases)
+    for name, summary in (("phases", phases), ("probes", probes)):
+        if not summary.empty:
+            with atomic_path(out / f"{name}.csv") as temporary:
+                summary.to_csv(temporary, index=False)
+    _draw(drawn, probes, out / "figures", estimator, settings.measures)
+    return Analysis(table, phases, probes)
+
+
+def _corrected(table: pd.DataFrame) -> pd.Series:
+    """Return p corrected for layers, and then for the checkpoints and dimensions of the table."""
+    found = [pd.Series(dtype="float64")]
+    for _, measured in table.groupby(["estimator", "settings"]):
+        families = [rows for _, rows in measured.groupby(["checkpoint", "dimension"])]
+        corrected = corrected_by_families([list(rows["p_layers"]) for rows in families])
+        found += [
+            pd.Series(values, index=rows.index)
+            for rows, values in zip(families, corrected, strict=True)
+        ]
+    return pd.concat(found)
 
 
 def _require_equal_n(sets: Sequence[ActivationSet]) -> None:
@@ -139,7 +141,7 @@ def _cell(
     """Return a set's measurements, computed now unless they were before."""
     file = folder / found.info.checkpoint / f"{found.info.dimension}.json"
     stamps = [(s.path.stat().st_size, s.path.stat().st_mtime_ns) for s in (found, last)]
-    key = fingerprint({"settings": _plain(settings), "files": stamps})
+    key = fingerprint({"version": VERSION, "settings": _plain(settings), "files": stamps})
     kept = _kept(file, key)
     if kept is not None:
         return kept
@@ -157,123 +159,6 @@ def _kept(file: Path, key: str) -> list[Measurement] | None:
         return [Measurement(**row) for row in record["rows"]] if record["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def measure_set(
-    found: ActivationSet, last: ActivationSet, settings: AnalysisSettings
-) -> list[Measurement]:
-    """Return a set's measurements.
-
-    Args:
-        found: The set.
-        last: The same dimension's set of the final checkpoint.
-        settings: What is computed.
-
-    Raises:
-        InputError: A set lacks a layer.
-    """
-    layers = found.layers if settings.layers is None else settings.layers
-    rows = np.random.default_rng(settings.information.seed).permutation(len(found))
-    rows = np.sort(rows[: settings.samples])
-    planes = _planes(found, rows, settings) if "information" in settings.measures else {}
-    measured: list[Measurement] = []
-    for layer in layers:
-        values = found.layer(layer)
-        if "probes" in settings.measures:
-            measured += _probe_rows(found, layer, values, settings.probes)
-        for record, plane in planes.items():
-            result = plane.measure(values[rows])
-            estimator = settings.information.estimator
-            measured += _information_rows(found, layer, result, len(rows), estimator, record)
-        if "cka" in settings.measures:
-            few = rows[:_CKA_SAMPLES]
-            cka = linear_cka(values[few], last.layer(layer)[few])
-            measured.append(_row(found, layer, "cka_final", cka, n=len(few)))
-    return measured
-
-
-def _planes(
-    found: ActivationSet, rows: npt.NDArray[np.int64], settings: AnalysisSettings
-) -> dict[str, InformationPlane]:
-    """Return a plane for each kernel width, by its record."""
-    inputs, chosen = found.layer(min(found.layers)), settings.information
-    return {
-        _record(measured): InformationPlane(inputs[rows], found.labels[rows], measured)
-        for measured in (chosen, *(replace(chosen, sigma=s) for s in settings.further_sigmas))
-    }
-
-
-def _probe_rows(
-    found: ActivationSet, layer: int, values: Any, settings: ProbeSettings
-) -> Iterator[Measurement]:
-    groups = [str(group) for group in found.groups]
-    parts = found.parts
-    result = probe(
-        values,
-        found.labels,
-        train=parts.train,
-        test=parts.test,
-        validation=parts.validation,
-        groups=groups,
-        settings=settings,
-    )
-    record = json.dumps({"C": result.regularisation, "controls": settings.controls})
-    n = result.n_test
-    yield _row(found, layer, "probe_accuracy", result.accuracy, result.low, result.high, n, record)
-    for name, value in (
-        ("probe_auroc", result.auroc),
-        ("probe_mass_mean", result.mass_mean),
-        ("probe_majority", result.majority),
-        ("probe_control", result.control),
-        ("probe_selectivity", result.selectivity),
-    ):
-        if value is not None:
-            yield _row(found, layer, name, value, n=n, settings=record)
-
-
-def _record(settings: InformationSettings) -> str:
-    return json.dumps({"sigma": settings.sigma, "epsilon": settings.epsilon})
-
-
-def _information_rows(
-    found: ActivationSet,
-    layer: int,
-    result: LayerInformation,
-    n: int,
-    estimator: str,
-    record: str,
-) -> Iterator[Measurement]:
-    for side, null in (("tx", result.input), ("ty", result.label)):
-        name = f"{estimator}_{side}"
-        yield _row(found, layer, name, null.value, null.mean, null.quantile95, n, record)
-        if null.permutations:
-            yield _row(found, layer, f"{name}_p", null.p, n=n, settings=record)
-
-
-def _row(
-    found: ActivationSet,
-    layer: int,
-    estimator: str,
-    value: float,
-    low: float = float("nan"),
-    high: float = float("nan"),
-    n: int = 0,
-    settings: str = "{}",
-) -> Measurement:
-    info = found.info
-    return Measurement(
-        info.checkpoint,
-        info.step,
-        info.tokens,
-        info.dimension,
-        layer,
-        estimator,
-        float(value),
-        float(low),
-        float(high),
-        n,
-        settings,
-    )
 
 
 def _phases(table: pd.DataFrame, estimator: str) -> Iterator[Mapping[str, Any]]:
@@ -298,11 +183,19 @@ def _phases(table: pd.DataFrame, estimator: str) -> Iterator[Mapping[str, Any]]:
         }
 
 
-def _draw(table: pd.DataFrame, folder: Path, estimator: str, measures: Sequence[str]) -> None:
+def _draw(
+    table: pd.DataFrame,
+    probes: pd.DataFrame,
+    folder: Path,
+    estimator: str,
+    measures: Sequence[str],
+) -> None:
     figures = {}
     if "probes" in measures:
         figures = {
-            "probing": curves_by_layer(table, "probe_accuracy", label="probe accuracy"),
+            "probing": curves_by_layer(
+                table, "probe_accuracy", label="probe accuracy", controls=probes
+            ),
             "probing-heatmap": layer_heatmap(table, "probe_accuracy", label="probe accuracy"),
         }
     if "information" in measures:

@@ -23,11 +23,9 @@ from lm_eval_trust.evaluate.evaluator import software
 from lm_eval_trust.judges.registry import CHOICES
 from lm_eval_trust.judges.settings import JudgeSettings
 from lm_eval_trust.steering.spec import SteeringSpec
-from lm_eval_trust.study.analyse import AnalysisSettings
+from lm_eval_trust.study.measure import VERSION, AnalysisSettings
 from lm_eval_trust.study.models import StudyModel
 
-#: Changes when a kind of cell is computed in another way, so that old ones are not taken for new.
-FORMAT = 2
 _LONGEST_TITLE = 100
 
 
@@ -71,6 +69,8 @@ class Cell(ABC):
 
     #: Name of the kind, and of its folder.
     kind: ClassVar[str]
+    #: Changes when the kind is computed in another way, so that old cells are not taken for new.
+    format: ClassVar[int] = 2
     model: StudyModel
 
     @abstractmethod
@@ -95,7 +95,7 @@ class Cell(ABC):
     @cached_property
     def fingerprint(self) -> str:
         """Identity of the recipe."""
-        return fingerprint({"kind": self.kind, "format": FORMAT, **self.recipe()})
+        return fingerprint({"kind": self.kind, "format": self.format, **self.recipe()})
 
     @cached_property
     def name(self) -> str:
@@ -118,6 +118,7 @@ class ActivationCell(Cell):
     """
 
     kind: ClassVar[str] = "activations"
+    format: ClassVar[int] = 3
     model: StudyModel
     dimension: str
     statements: StatementChoice
@@ -181,6 +182,7 @@ class AnalysisCell(Cell):
     """
 
     kind: ClassVar[str] = "analysis"
+    format: ClassVar[int] = VERSION
     activations: ActivationCell
     last: ActivationCell
     settings: AnalysisSettings

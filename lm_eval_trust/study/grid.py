@@ -20,7 +20,6 @@ from lm_eval_trust.evaluate.harness import brought_by_package, check_tasks
 from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.models.adapters import find_adapter
 from lm_eval_trust.steering.spec import SteeringSpec
-from lm_eval_trust.study.analyse import AnalysisSettings
 from lm_eval_trust.study.cells import (
     ActivationCell,
     AdapterPoint,
@@ -33,6 +32,7 @@ from lm_eval_trust.study.cells import (
     VectorCell,
     evaluation_context,
 )
+from lm_eval_trust.study.measure import AnalysisSettings
 from lm_eval_trust.study.models import Identities, StudyModel, find_model, model_of_checkpoint
 from lm_eval_trust.study.spec import EvaluationSpec, Models, SteeringGridSpec, StudySpec
 

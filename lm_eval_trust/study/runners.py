@@ -16,6 +16,7 @@ import torch
 
 from lm_eval_trust.benchmarks.load import data_state
 from lm_eval_trust.benchmarks.statements import Statements
+from lm_eval_trust.benchmarks.surface import surface_controls
 from lm_eval_trust.evaluate.evaluator import evaluate
 from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.models.activations import compute_dtype, extract_activations
@@ -25,7 +26,6 @@ from lm_eval_trust.steering.build import layer_vector, provenance_of
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.vectors import SteeringVector, load_vector
 from lm_eval_trust.study.activation_sets import ActivationSet, SetInfo, read_set, save_set, set_path
-from lm_eval_trust.study.analyse import measure_set
 from lm_eval_trust.study.cells import (
     ActivationCell,
     AnalysisCell,
@@ -36,6 +36,7 @@ from lm_eval_trust.study.cells import (
     VectorCell,
 )
 from lm_eval_trust.study.folder import StudyFolder
+from lm_eval_trust.study.measure import measure_set
 
 _AS_IT_IS: tuple[str, dict[str, Any]] = ("amber", {})
 
@@ -182,9 +183,12 @@ def _loaded(choice: StatementChoice, dimension: str, state: str) -> Statements:
 def _activations(cell: ActivationCell, out: Path, loaded: LoadedModel) -> Mapping[str, Any]:
     statements = _statements(cell.statements, cell.dimension)
     layers = range(number_of_blocks(loaded.model)) if cell.layers is None else cell.layers
-    activations = extract_activations(
-        loaded.model, loaded.tokenizer, statements.texts, layers=layers, progress=False
-    )
+
+    def read(texts: list[str]) -> Any:
+        return extract_activations(
+            loaded.model, loaded.tokenizer, texts, layers=layers, progress=False
+        )
+
     info = SetInfo(
         checkpoint=cell.model.name,
         step=cell.model.step or 0,
@@ -197,11 +201,13 @@ def _activations(cell: ActivationCell, out: Path, loaded: LoadedModel) -> Mappin
     save_set(
         out,
         info,
-        activations,
+        read(statements.texts),
         layers=layers,
         labels=statements.labels,
         groups=statements.groups,
         parts=parts,
+        texts=statements.texts,
+        controls={name: read(texts) for name, texts in surface_controls(statements).items()},
     )
     return {
         "statements": len(statements),

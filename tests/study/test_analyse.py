@@ -16,7 +16,8 @@ from lm_eval_trust.cli import main
 from lm_eval_trust.core.errors import InputError, MissingDataError
 from lm_eval_trust.study import analyse as module
 from lm_eval_trust.study.activation_sets import SetInfo, find_sets, read_set, save_set
-from lm_eval_trust.study.analyse import AnalysisSettings, analyse
+from lm_eval_trust.study.analyse import analyse
+from lm_eval_trust.study.measure import AnalysisSettings
 
 SETTINGS = AnalysisSettings(ProbeSettings(controls=2), InformationSettings(permutations=20))
 STEPS = (0, 1, 4, 16, 64, 256, 1024)

@@ -1,0 +1,258 @@
+"""What is measured on an activation set: probes beside their controls, and mutual information."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lm_eval_trust.analysis.hsic import linear_cka
+from lm_eval_trust.analysis.information import (
+    InformationPlane,
+    InformationSettings,
+    LayerInformation,
+)
+from lm_eval_trust.analysis.multiplicity import max_statistic
+from lm_eval_trust.analysis.probing import ProbeResult, ProbeSettings, probe
+from lm_eval_trust.analysis.statistics import mean_interval
+from lm_eval_trust.analysis.tables import Measurement
+from lm_eval_trust.analysis.words import correct_by_words
+from lm_eval_trust.models.untrained import UNTRAINED
+from lm_eval_trust.study.activation_sets import ActivationSet
+
+#: What can be measured: ``cka`` is the alignment to the final checkpoint.
+MEASURES = ("probes", "information", "cka")
+#: Changes when sets are measured in another way, so that old measurements are not taken for new.
+VERSION = 3
+#: Samples of the alignment to the final checkpoint, which is for orientation.
+_CKA_SAMPLES = 500
+_NO_LAYER = -1
+
+
+@dataclass(frozen=True)
+class AnalysisSettings:
+    """What is computed.
+
+    Attributes:
+        probes: How probes are fitted and judged.
+        information: Which dependence is measured; figures and phases show this one.
+        further_sigmas: Other kernel widths, for the table.
+        samples: Statements of each set that dependence is measured on, at most: whole groups,
+            drawn once a dimension, so that n is the same at all checkpoints.
+        layers: Decoder blocks, or ``None`` for all that the sets hold.
+        measures: Which of :data:`MEASURES`.
+    """
+
+    probes: ProbeSettings = field(default_factory=ProbeSettings)
+    information: InformationSettings = field(default_factory=InformationSettings)
+    further_sigmas: tuple[float, ...] = ()
+    samples: int = 2000
+    layers: tuple[int, ...] | None = None
+    measures: tuple[str, ...] = MEASURES
+
+
+def measure_set(
+    found: ActivationSet, last: ActivationSet, settings: AnalysisSettings
+) -> list[Measurement]:
+    """Return a set's measurements; of an untrained model, its probes under their own names.
+
+    Args:
+        found: The set.
+        last: The same dimension's set of the final checkpoint.
+        settings: What is computed.
+
+    Raises:
+        InputError: A set lacks a layer.
+    """
+    rows = _Rows(found)
+    layers = found.layers if settings.layers is None else settings.layers
+    if found.info.checkpoint == UNTRAINED:
+        return [
+            row
+            for layer in layers
+            for row in rows.control("untrained", layer, found.layer(layer), settings.probes)
+        ]
+    chosen = sampled_rows(found, settings.samples, settings.information.seed)
+    planes = _planes(found, chosen, settings) if "information" in settings.measures else {}
+    measured: list[Measurement] = []
+    dependence: dict[str, list[LayerInformation]] = {record: [] for record in planes}
+    if "probes" in settings.measures:
+        measured += rows.words()
+    for layer in layers:
+        values = found.layer(layer)
+        if "probes" in settings.measures:
+            measured += rows.probe(layer, values, settings.probes)
+            for control in found.controls:
+                matched = found.layer(layer, control)
+                measured += rows.control(control, layer, matched, settings.probes)
+        for record, plane in planes.items():
+            dependence[record].append(plane.measure(values[chosen]))
+        if "cka" in settings.measures:
+            few = chosen[:_CKA_SAMPLES]
+            cka = linear_cka(values[few], last.layer(layer)[few])
+            measured.append(rows.row("cka_final", layer, cka, n=len(few)))
+    for record, results in dependence.items():
+        estimator = settings.information.estimator
+        measured += rows.information(estimator, layers, results, len(chosen), record)
+    return measured
+
+
+def sampled_rows(found: ActivationSet, number: int, seed: int) -> npt.NDArray[np.int64]:
+    """Return the positions of at most so many statements, in whole groups, ascending.
+
+    Groups are taken in a random order as long as they fit; at least one is.
+    """
+    order = np.random.default_rng(seed).permutation(np.unique(found.groups))
+    sizes = np.bincount(found.groups)[order].cumsum()
+    kept = order[: max(1, int((sizes <= number).sum()))]
+    return np.flatnonzero(np.isin(found.groups, kept))
+
+
+def _planes(
+    found: ActivationSet, rows: npt.NDArray[np.int64], settings: AnalysisSettings
+) -> dict[str, InformationPlane]:
+    """Return a plane for each kernel width, by its record."""
+    inputs, chosen = found.layer(min(found.layers))[rows], settings.information
+    labels, groups = found.labels[rows], found.groups[rows]
+    return {
+        information_record(measured): InformationPlane(inputs, labels, measured, groups=groups)
+        for measured in (chosen, *(replace(chosen, sigma=s) for s in settings.further_sigmas))
+    }
+
+
+def information_record(settings: InformationSettings) -> str:
+    """Return what the table's column ``settings`` says of a measure of dependence."""
+    record = {"sigma": settings.sigma, "epsilon": settings.epsilon}
+    if settings.standardised_labels:
+        record["standardised_labels"] = True
+    return json.dumps(record)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of one set."""
+
+    found: ActivationSet
+
+    def row(
+        self,
+        estimator: str,
+        layer: int,
+        value: float,
+        ends: tuple[float, float] = (float("nan"), float("nan")),
+        **further: Any,
+    ) -> Measurement:
+        info = self.found.info
+        return Measurement(
+            info.checkpoint,
+            info.step,
+            info.tokens,
+            info.dimension,
+            layer,
+            estimator,
+            float(value),
+            float(ends[0]),
+            float(ends[1]),
+            **further,
+        )
+
+    def probe(self, layer: int, values: Any, settings: ProbeSettings) -> Iterator[Measurement]:
+        """Yield a layer's probe, its baselines, and by how much it exceeds words."""
+        result = self._fitted(values, settings)
+        more: dict[str, Any] = {"n": result.n_test, "settings": _probe_record(result, settings)}
+        yield self.row("probe_accuracy", layer, result.accuracy, (result.low, result.high), **more)
+        for name, value in (
+            ("auroc", result.auroc),
+            ("mass_mean", result.mass_mean),
+            ("majority", result.majority),
+            ("validation", result.validation),
+            ("validation_auroc", result.validation_auroc),
+            ("control", result.control),
+            ("selectivity", result.selectivity),
+        ):
+            if value is not None:
+                yield self.row(f"probe_{name}", layer, value, **more)
+        if self.found.texts:
+            gain = result.correct.astype(float) - self._told_by_words()
+            yield self.row("probe_over_words", layer, gain.mean(), self._interval(gain), **more)
+
+    def words(self) -> Iterator[Measurement]:
+        """Yield the accuracy of n-grams, if the set holds its statements."""
+        if self.found.texts:
+            told = self._told_by_words()
+            ends = self._interval(told)
+            yield self.row("probe_words", _NO_LAYER, told.mean(), ends, n=len(told))
+
+    def control(
+        self, name: str, layer: int, values: Any, settings: ProbeSettings
+    ) -> Iterator[Measurement]:
+        """Yield the same probe on a control's activations."""
+        result = self._fitted(values, replace(settings, controls=0))
+        more: dict[str, Any] = {"n": result.n_test, "settings": _probe_record(result, settings)}
+        ends = result.low, result.high
+        yield self.row(f"probe_{name}", layer, result.accuracy, ends, **more)
+        yield self.row(f"probe_{name}_validation", layer, result.validation, **more)
+        yield self.row(f"probe_{name}_validation_auroc", layer, result.validation_auroc, **more)
+
+    def information(
+        self,
+        estimator: str,
+        layers: Sequence[int],
+        results: Sequence[LayerInformation],
+        n: int,
+        record: str,
+    ) -> Iterator[Measurement]:
+        """Yield I(T, X) and I(T, Y) of all layers, their p corrected for the number of layers."""
+        for side, nulls in (("tx", [r.input for r in results]), ("ty", [r.label for r in results])):
+            for layer, null, p in zip(layers, nulls, max_statistic(nulls), strict=True):
+                yield self.row(
+                    f"{estimator}_{side}",
+                    layer,
+                    null.value,
+                    (null.mean, null.quantile95),
+                    n=n,
+                    settings=record,
+                    p=null.p,
+                    p_smallest=null.smallest_p,
+                    p_layers=p,
+                )
+
+    def _fitted(self, values: Any, settings: ProbeSettings) -> ProbeResult:
+        parts = self.found.parts
+        return probe(
+            values,
+            self.found.labels,
+            train=parts.train,
+            test=parts.test,
+            validation=parts.validation,
+            groups=[str(group) for group in self.found.groups],
+            settings=settings,
+        )
+
+    def _told_by_words(self) -> npt.NDArray[np.float64]:
+        found, parts = self.found, self.found.parts
+        positions = (parts.train, parts.test, parts.validation)
+        plain = (tuple(part.tolist()) for part in (found.labels, *positions))
+        return _told_by_words(found.texts, *plain)
+
+    def _interval(self, values: npt.NDArray[np.float64]) -> tuple[float, float]:
+        return mean_interval(values, self.found.groups[self.found.parts.test].tolist())
+
+
+@lru_cache(maxsize=8)
+def _told_by_words(
+    texts: tuple[str, ...], labels: tuple[int, ...], *parts: tuple[int, ...]
+) -> npt.NDArray[np.float64]:
+    """Return whether n-grams tell each test item; the same at all checkpoints."""
+    train, test, validation = (np.array(part, dtype=np.int64) for part in parts)
+    told = correct_by_words(texts, np.array(labels), train=train, test=test, validation=validation)
+    return told.astype(np.float64)
+
+
+def _probe_record(result: ProbeResult, settings: ProbeSettings) -> str:
+    return json.dumps({"C": result.regularisation, "controls": settings.controls})
