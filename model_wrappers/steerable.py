@@ -27,6 +27,7 @@ from lm_eval_trust.model_wrappers.prompt_ends import (
     unambiguous_batches,
 )
 from lm_eval_trust.models.families import model_class
+from lm_eval_trust.models.loading import WholeModels
 from lm_eval_trust.models.reading import check_steering, reading_of
 from lm_eval_trust.models.sources import Source, find_source, provenance_of_model
 from lm_eval_trust.steering.hooks import Steerer
@@ -134,6 +135,14 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         super()._get_backend(config, *args, **kwargs)
         if self.backend == "causal":
             self.AUTO_MODEL_CLASS = model_class(config)
+
+    def _create_model(self, pretrained: str, **kwargs: Any) -> None:
+        plain = self.AUTO_MODEL_CLASS
+        self.AUTO_MODEL_CLASS: Any = WholeModels(plain)
+        try:
+            super()._create_model(pretrained, **kwargs)
+        finally:
+            self.AUTO_MODEL_CLASS = plain
 
     @property
     def trust_fingerprint(self) -> str:

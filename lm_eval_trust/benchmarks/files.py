@@ -21,6 +21,7 @@ from typing import Any
 
 from lm_eval_trust.benchmarks.benchmark import DataFile
 from lm_eval_trust.core.errors import ExternalError, InputError, MissingDataError, unknown_name
+from lm_eval_trust.core.file_digest import file_digest
 from lm_eval_trust.core.storage import CACHE_VARIABLE, build_once, cache_dir
 
 DATA_VARIABLE = "LM_EVAL_TRUST_DATA"
@@ -94,7 +95,7 @@ def fetch(path: str) -> Path:
 
 def checksums(paths: Iterable[str]) -> dict[str, str]:
     """Return the SHA-256 of each file as it is read now, for the record."""
-    return {path: _digest(locate(path)) for path in paths}
+    return {path: file_digest(locate(path)) for path in paths}
 
 
 def files_of(benchmark: str) -> list[str]:
@@ -111,7 +112,7 @@ def unpinned_files() -> dict[str, str]:
     folder = os.environ.get(DATA_VARIABLE)
     root = Path(folder) if folder else cache_dir() / "data"
     loose = (root / path for path, file in catalogue().items() if file.sha256 is None)
-    return {str(path.relative_to(root)): _digest(path) for path in loose if path.is_file()}
+    return {str(path.relative_to(root)): file_digest(path) for path in loose if path.is_file()}
 
 
 def is_offline() -> bool:
@@ -162,23 +163,12 @@ def _ways(file: DataFile) -> str:
 def _verify(file: DataFile, found: Path) -> None:
     if file.sha256 is None:
         return
-    actual = _digest(found)
+    actual = file_digest(found)
     if actual != file.sha256:
         raise InputError(
             f"{found} fails its checksum: SHA-256 {actual}, expected {file.sha256}. It was "
             f"changed or is incomplete; delete it or replace it by the original."
         )
-
-
-def _digest(found: Path) -> str:
-    status = found.stat()
-    return _digest_of_state(str(found), status.st_mtime_ns, status.st_size)
-
-
-@functools.lru_cache(maxsize=256)
-def _digest_of_state(path: str, mtime_ns: int, size: int) -> str:
-    """Digest once for each state of a file; time and size are part of the key alone."""
-    return sha256_of(Path(path).read_bytes())
 
 
 def download(file: DataFile, path: Path) -> None:

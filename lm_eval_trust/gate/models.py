@@ -13,7 +13,8 @@ from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.gate.check_file import CheckSpec
 from lm_eval_trust.model_wrappers.arguments import split_arguments
 from lm_eval_trust.models.adapters import find_adapter
-from lm_eval_trust.models.sources import find_source, loading_errors
+from lm_eval_trust.models.loading import loading_errors
+from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import STEERING_KEYS, SteeringSpec, combined_plan
 

@@ -19,12 +19,12 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.judges.interface import Verdict
 from lm_eval_trust.judges.prompts import Prompt
 from lm_eval_trust.judges.settings import JudgeSettings
+from lm_eval_trust.models.loading import load_whole, loading_errors
 from lm_eval_trust.models.sources import (
     Source,
     existing_device,
     find_source,
     hub_errors,
-    loading_errors,
     resolve_dtype,
 )
 
@@ -75,7 +75,8 @@ class LocalModel:
         """Load the model by one of transformers' ``AutoModelFor…`` classes.
 
         Raises:
-            InputError: It is not of this kind, or the settings do not fit this machine.
+            InputError: It is not of this kind, its weights are not whole, or the settings do not
+                fit this machine.
         """
         device = choose_device(self.settings.device, self._size())
         arguments: dict[str, Any] = {
@@ -84,7 +85,8 @@ class LocalModel:
         }
         if self.settings.quantization:
             arguments["quantization_config"] = _quantization(self.settings.quantization)
-        return self._loaded(kind, **arguments).eval()
+        what = self._named(kind)
+        return load_whole(kind, self.folder, what=what, **arguments).eval()
 
     def tokenizer(self) -> Any:
         """Return its tokenizer."""
@@ -98,9 +100,12 @@ class LocalModel:
 
         return self._loaded(AutoConfig)
 
-    def _loaded(self, kind: Any, **arguments: Any) -> Any:
-        with loading_errors(f"the judge {self.source.identity.name} by {kind.__name__}"):
-            return kind.from_pretrained(self.folder, **arguments)
+    def _loaded(self, kind: Any) -> Any:
+        with loading_errors(self._named(kind)):
+            return kind.from_pretrained(self.folder)
+
+    def _named(self, kind: Any) -> str:
+        return f"the judge {self.source.identity.name} by {kind.__name__}"
 
     def _size(self) -> int:
         files = [file for pattern in _WEIGHTS for file in self.folder.glob(pattern)]

@@ -20,7 +20,8 @@ from torch import nn
 
 from lm_eval_trust.core.errors import InputError, reason_of
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
-from lm_eval_trust.models.sources import ModelIdentity, digest_of_files, hub_errors
+from lm_eval_trust.models.model_files import digest_of_files
+from lm_eval_trust.models.sources import ModelIdentity, hub_errors
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +20,15 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from safetensors import SafetensorError
 
-from lm_eval_trust.core.errors import ExternalError, InputError, TrustError, reason_of, unknown_name
+from lm_eval_trust.core.errors import ExternalError, InputError, unknown_name
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
 from lm_eval_trust.core.registry import Registry
 from lm_eval_trust.models.families import model_class
+from lm_eval_trust.models.loading import load_whole, loading_errors
+from lm_eval_trust.models.model_files import digest_of_model
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-
-#: Files that decide what a model computes from a text.
-_CONTENT = ("config.json", "tokenizer*", "special_tokens_map.json", "*.safetensors", "*.bin")
 
 
 @dataclass(frozen=True)
@@ -103,10 +99,10 @@ def made_model(spec: object) -> MadeModel | None:
 def find_source(spec: str) -> Source:
     """Return the model that ``MODEL[@REVISION]`` names, without loading weights.
 
-    A folder's revision is the SHA-256 of its configuration, tokenizer and weight files: all bytes,
-    since an edit of one matrix changes what the model computes (about 0.6 s per gigabyte, less
-    than loading takes; once per process for unchanged files). A Hub revision is resolved to its
-    commit, so that a moved tag or ``main`` is not mistaken for what it was.
+    A folder's revision is the SHA-256 of all that is loaded from it, also of shards that an index
+    names: all bytes, since an edit of one matrix changes what the model computes. A file is read
+    once for each of its states, see :mod:`lm_eval_trust.core.file_digest`. A Hub revision is
+    resolved to its commit, so that a moved tag or ``main`` is not mistaken for what it was.
 
     Args:
         spec: A folder, a Hub name with an optional revision, e.g. ``LLM360/Amber@ckpt_179``, or a
@@ -120,7 +116,7 @@ def find_source(spec: str) -> Source:
         return _folder_source(spec)
     if (made := made_model(spec)) is not None:
         folder = made.make(spec)
-        return Source(str(folder), ModelIdentity(spec, _digest(folder)))
+        return Source(str(folder), ModelIdentity(spec, digest_of_model(folder)))
     name, _, revision = spec.partition("@")
     if name and Path(name).expanduser().is_dir():
         raise InputError(f"{name} is a folder, which has no revisions; leave out @{revision}.")
@@ -164,9 +160,12 @@ def load_pinned(source: Source, *, dtype: str | None, device: str | None) -> tup
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     placement = device if device == "auto" else {"": existing_device(device)}
     settings = {"dtype": resolve_dtype(dtype, device), "device_map": placement}
-    with loading_errors(f"a causal model from {source.location}"):
+    what = f"a causal model from {source.location}"
+    with loading_errors(what):
         config = AutoConfig.from_pretrained(source.location, **source.arguments)
-        model = model_class(config).from_pretrained(source.location, **settings, **source.arguments)
+    model = load_whole(
+        model_class(config), source.location, what=what, **settings, **source.arguments
+    )
     return model.eval(), load_tokenizer(source)
 
 
@@ -180,26 +179,6 @@ def load_tokenizer(source: Source) -> Any:
 
     with loading_errors(f"a tokenizer from {source.location}"):
         return AutoTokenizer.from_pretrained(source.location, **source.arguments)
-
-
-@contextmanager
-def loading_errors(what: str, *more: type[Exception]) -> Iterator[None]:
-    """Turn what ``from_pretrained`` raises for bad files or settings into an error for the user.
-
-    Args:
-        what: What is loaded and from where, e.g. ``a tokenizer from /models/chat``.
-        *more: Further exceptions to turn.
-
-    Raises:
-        InputError: With the reason. Errors of our own pass unchanged.
-    """
-    unusable: tuple[type[Exception], ...] = (OSError, ValueError, KeyError, SafetensorError, *more)
-    try:
-        yield
-    except TrustError:
-        raise
-    except unusable as error:
-        raise InputError(f"Cannot load {what}: {reason_of(error)}") from error
 
 
 def resolve_dtype(dtype: str | None, device: str | None) -> str:
@@ -221,7 +200,7 @@ def _folder_source(spec: str) -> Source:
     folder = Path(spec).expanduser()
     if not (folder / "config.json").is_file():
         raise InputError(f"The folder {spec} holds no config.json, so it is not a model.")
-    return Source(str(folder), ModelIdentity(folder.resolve().name, _digest(folder)))
+    return Source(str(folder), ModelIdentity(folder.resolve().name, digest_of_model(folder)))
 
 
 def existing_device(name: str, *, setting: str = "device") -> torch.device:
@@ -309,28 +288,3 @@ def base_sentence(source: Source) -> str:
     if source.identity.commit:
         return f"{named}."
     return f"{named}, a folder and its digest; the metadata above can name models of the Hub only."
-
-
-def _digest(folder: Path) -> str:
-    return digest_of_files(folder, _CONTENT)
-
-
-def digest_of_files(folder: Path, patterns: Iterable[str]) -> str:
-    """Return 16 hexadecimal digits of the SHA-256 of the files that match one of the patterns."""
-    digest = hashlib.sha256()
-    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
-        status = path.stat()
-        digest.update(
-            f"{path.name} {_file_digest(path, status.st_size, status.st_mtime_ns)}\n".encode()
-        )
-    return digest.hexdigest()[:16]
-
-
-@lru_cache(maxsize=1024)
-def _file_digest(path: Path, size: int, modified: int) -> str:
-    """Return the SHA-256 of a file; its size and time of change are part of the cache's key."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

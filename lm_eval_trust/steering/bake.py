@@ -23,12 +23,12 @@ from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
 from lm_eval_trust.core.storage import atomic_folder
 from lm_eval_trust.models.adapters import Adapter, attach_adapter, merge_adapter
 from lm_eval_trust.models.decoder_blocks import decoder_blocks
+from lm_eval_trust.models.loading import loading_errors
 from lm_eval_trust.models.sources import (
     DTYPES,
     Source,
     find_source,
     load_pinned,
-    loading_errors,
     provenance_of_model,
 )
 from lm_eval_trust.steering.actions import ACTIONS

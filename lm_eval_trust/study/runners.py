@@ -21,7 +21,8 @@ from lm_eval_trust.evaluate.evaluator import evaluate
 from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.models.activations import compute_dtype, extract_activations
 from lm_eval_trust.models.decoder_blocks import number_of_blocks
-from lm_eval_trust.models.sources import ModelIdentity, Source, load_tokenizer, loading_errors
+from lm_eval_trust.models.loading import loading_errors
+from lm_eval_trust.models.sources import ModelIdentity, Source, load_tokenizer
 from lm_eval_trust.steering.build import layer_vector, provenance_of
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.vectors import SteeringVector, load_vector

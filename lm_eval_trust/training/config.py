@@ -60,7 +60,7 @@ class ModelConfig:
         """
         from transformers import AutoConfig, LlamaConfig
 
-        from lm_eval_trust.models.sources import loading_errors
+        from lm_eval_trust.models.loading import loading_errors
 
         with loading_errors(f"a model configuration from {source}"):
             found = AutoConfig.from_pretrained(source)

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from lm_eval_trust.models.loading import load_whole
 from lm_eval_trust.training.backend import Backend, SingleProcess
 from lm_eval_trust.training.config import ModelConfig, TrainingConfig, checkpoint_name
 from lm_eval_trust.training.corpus import ExampleSource
@@ -101,7 +102,12 @@ class ContinuedTraining:
         run = RunFolder(folder, self.settings())
         tokenizer = AutoTokenizer.from_pretrained(self.start)
         return CheckpointedRun(run, self.config, self.examples, tokenizer, self.name).train(
-            lambda: AutoModelForCausalLM.from_pretrained(self.start, dtype=torch.float32)
+            lambda: load_whole(
+                AutoModelForCausalLM,
+                self.start,
+                what=f"a causal model from {self.start}",
+                dtype=torch.float32,
+            )
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lm_eval_trust.core.errors import ExternalError, InputError
-from lm_eval_trust.models.sources import loading_errors
+from lm_eval_trust.models.loading import loading_errors
 from lm_eval_trust.training.corpus import (
     IGNORED,
     ExampleSource,

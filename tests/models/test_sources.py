@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from support.localhost import serve
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.models.sources import find_source, load_source, loading_errors, resolve_dtype
+from lm_eval_trust.models.loading import loading_errors
+from lm_eval_trust.models.sources import find_source, load_source, resolve_dtype
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
