@@ -134,11 +134,11 @@ class SteerableLM(HFLM):  # type: ignore[misc]
     def _get_backend(self, config: Any, *args: Any, **kwargs: Any) -> None:
         super()._get_backend(config, *args, **kwargs)
         if self.backend == "causal":
-            self.AUTO_MODEL_CLASS = model_class(config)
+            self.AUTO_MODEL_CLASS: Any = model_class(config)
 
     def _create_model(self, pretrained: str, **kwargs: Any) -> None:
         plain = self.AUTO_MODEL_CLASS
-        self.AUTO_MODEL_CLASS: Any = WholeModels(plain)
+        self.AUTO_MODEL_CLASS = WholeModels(plain)
         try:
             super()._create_model(pretrained, **kwargs)
         finally:
