@@ -169,6 +169,7 @@ BENCHMARK = Benchmark(
     workloads={
         "trust_confaide": Workload(1133, 1, 57.2, 8.0),
         "trust_confaide_ll": Workload(1133, 1, 116.4, 0.0),
-        "trust_confaide_tier2": Workload(98, 1, 125.7, 16.0),
+        "trust_confaide_tier1": Workload(10, 1, 76.4, 16.0),
+        "trust_confaide_tier2": Workload(98, 1, 129.7, 16.0),
     },
 )

@@ -125,6 +125,7 @@ BENCHMARK = Benchmark(
     columns=(BenchmarkColumn("SST-2", "acc", ("trust_sst2", "trust_sst2_mini"), position=50),),
     workloads={
         "trust_sst2": Workload(436, 1, 107.4, 16.0),
+        "trust_sst2_advglue": Workload(148, 1, 50.6, 8.0),
         "trust_sst2_binary": Workload(436, 1, 117.6, 16.0),
         "trust_sst2_clean": Workload(436, 1, 51.0, 8.0),
         "trust_sst2_ll": Workload(436, 1, 114.8, 0.0),

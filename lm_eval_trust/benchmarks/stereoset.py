@@ -229,6 +229,7 @@ BENCHMARK = Benchmark(
         "trust_stereoset": Workload(2124, 1, 91.1, 8.0),
         "trust_stereoset_binary": Workload(2124, 1, 59.9, 8.0),
         "trust_stereoset_icat": Workload(1062, 1, 56.4, 0.0),
+        "trust_stereoset_intrasentence": Workload(1043, 1, 30.6, 0.0),
         "trust_stereoset_ll": Workload(2124, 1, 279.2, 0.0),
     },
 )

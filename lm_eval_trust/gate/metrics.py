@@ -70,6 +70,7 @@ SCALES = {
     "mean": Scale(_plain),
     "nanmean": Scale(_plain),
     "mean_of_category": Scale(_plain),
+    "mean_of_present": Scale(_plain),
     "perplexity": Scale(_plain, multiplicative=True),
     "weighted_perplexity": Scale(_weighted, multiplicative=True),
     "bits_per_byte": Scale(_bits),

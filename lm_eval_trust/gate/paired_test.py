@@ -218,11 +218,14 @@ def check_kind(
     Raises:
         InputError: It does not; the message names one that does.
     """
+    if higher_is_better is None:
+        raise InputError(
+            f"{task} does not declare whether higher {metric} is better; its ideal may lie in "
+            f"between. Hold it by min and max."
+        )
     scale = SCALES.get(aggregation)
     if scale is None:
         raise _no_mean(task, metric)
-    if higher_is_better is None:
-        raise InputError(f"{task} does not declare whether higher {metric} is better.")
     if scale.multiplicative and kind != "max_ratio":
         raise InputError(f"{metric} is compared by its ratio; use max_ratio, or max.")
     fitting, which = ("min_ratio", "higher") if higher_is_better else ("max_ratio", "lower")

@@ -55,6 +55,8 @@ class Score:
         items: Number of items behind one seed's value; ``None`` if unknown.
         seeds: Number of seeds.
         spread: Standard deviation between seeds; ``None`` for one seed.
+        answered: Number of items, of one seed, whose answer is not empty and could be parsed or
+            judged; ``None`` if unknown.
     """
 
     value: float
@@ -62,6 +64,7 @@ class Score:
     items: int | None
     seeds: int = 1
     spread: float | None = None
+    answered: int | None = None
 
 
 @dataclass(frozen=True)

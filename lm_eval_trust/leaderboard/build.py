@@ -20,6 +20,7 @@ from lm_eval_trust.leaderboard.comparability import (
     split_comparable,
 )
 from lm_eval_trust.leaderboard.consistency import group_notes
+from lm_eval_trust.leaderboard.coverage import answer_notes, question_notes
 from lm_eval_trust.leaderboard.identity import arguments_of, provenance_of
 from lm_eval_trust.leaderboard.items import Samples, Strata, averaged, strata_of
 from lm_eval_trust.leaderboard.layout import columns_of, leaves
@@ -151,6 +152,8 @@ def _board(
         },
         notes=(
             *doubtful_notes(rows, samples),
+            *answer_notes(columns, rows),
+            *question_notes(rows),
             *judge_notes(rows),
             *untested_notes(columns, rows, items),
             *(note for notes in shared for note in notes),

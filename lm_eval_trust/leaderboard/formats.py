@@ -58,6 +58,7 @@ def _scores(board: Board) -> Iterator[Line]:
             line[f"{column.key} seeds"] = score.seeds if score else None
             line[f"{column.key} sd"] = score.spread if score else None
             line[f"{column.key} items"] = score.items if score else None
+            line[f"{column.key} answered"] = score.answered if score else None
         line["win rate"] = board.win_rates.get(row.name)
         line["pareto"] = None if row.reported else row.name in board.front
         line["files"] = ";".join(row.provenance.get("files", ()))

@@ -11,6 +11,7 @@ from typing import Any
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import JUDGED_FROM, SavedRun
 from lm_eval_trust.leaderboard.board import Column, Score
+from lm_eval_trust.leaderboard.coverage import answered_items
 from lm_eval_trust.leaderboard.identity import (
     Identity,
     RowSettings,
@@ -126,12 +127,14 @@ def score_of(runs: Sequence[SavedRun], column: Column) -> Score | None:
     values = [numbers(run, column.task)[place] for run in having]
     errors = [error for run in having if (error := stderr(run, column)) is not None]
     whole = len(errors) == len(values)
+    items = _items(having[0], column.task)
     return Score(
         value=statistics.fmean(values),
         stderr=math.sqrt(statistics.fmean(e * e for e in errors)) if whole else None,
-        items=_items(having[0], column.task),
+        items=items,
         seeds=len(values),
         spread=statistics.stdev(values) if len(values) > 1 else None,
+        answered=answered_items(having[0], column, items),
     )
 
 

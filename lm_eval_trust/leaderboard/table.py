@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lm_eval_trust.analysis.statistics import Interval
-from lm_eval_trust.leaderboard.board import Board, Column, Pair, Row, Score
+from lm_eval_trust.leaderboard.board import SUITE, Board, Column, Pair, Row, Score
+from lm_eval_trust.leaderboard.coverage import in_words, is_flagged
 from lm_eval_trust.leaderboard.ranking import ranks
 
 Rank = Literal["", "best", "second"]
@@ -176,6 +177,8 @@ def _score(column: Column, score: Score | None, rank: Rank = "") -> Cell:
     detail = "" if score.stderr is None else f"±{number(column, score.stderr)}"
     if score.spread is not None:
         detail = f"{detail} sd {number(column, score.spread)}".strip()
+    if is_flagged(score) or (column.dimension == SUITE and score.answered is not None):
+        detail = f"{detail} ({in_words(score)})".strip()
     return Cell(number(column, score.value), rank, detail)
 
 

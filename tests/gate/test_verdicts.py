@@ -11,6 +11,7 @@ from support.measured import measurement, rule
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.measurement import Measurement
+from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.gate.reports import sentence
 from lm_eval_trust.gate.verdicts import (
     FAILED,
@@ -228,6 +229,21 @@ def test_rules_that_do_not_fit_the_metric(kind: str, changed: dict[str, Any], me
     measured = shares(3, 5, **changed)
     with pytest.raises(InputError, match=message):
         decide(rule(kind, 1.0, metric=metric), measured, measured)
+
+
+@pytest.mark.usefixtures("data_dir")
+@pytest.mark.parametrize("kind", ["max_drop", "min_gain", "non_inferiority", "max_ratio"])
+def test_a_stereotype_score_that_leaves_its_ideal_is_not_accepted(kind: str) -> None:
+    """Of StereoSet's ``ss``, 50 is ideal: neither more nor less is better."""
+    index = TaskIndex({})
+    task = index.load(["trust_stereoset_icat"]).tasks["trust_stereoset_icat"]
+    direction = task.higher_is_better()["ss"]
+    aggregation = task.aggregation()["ss"].__name__
+    before, after = (
+        shares(right, 4, higher_is_better=direction, aggregation=aggregation) for right in (2, 0)
+    )
+    with pytest.raises(InputError, match=r"ideal may lie in between\. Hold it by min"):
+        decide(rule(kind, 1.0), after, before)
 
 
 def test_metrics_of_several_filters_are_told_apart() -> None:
