@@ -133,6 +133,11 @@ class Statements:
         """Return the statements at these positions, in the order given."""
         return replace(self, items=tuple(self.items[i] for i in indices))
 
+    def relabelled(self, labels: Iterable[int]) -> Statements:
+        """Return the statements with other labels, 0 or 1, in order."""
+        pairs = zip(self.items, labels, strict=True)
+        return replace(self, items=tuple(replace(item, label=int(y)) for item, y in pairs))
+
 
 def labelled_rows(statements: Iterable[Statement]) -> list[dict[str, Any]]:
     """Return the statements as task rows: ``group_id``, ``category``, ``statement``, ``label``."""

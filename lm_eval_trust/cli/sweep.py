@@ -89,6 +89,21 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         help="smallest share of the unsteered ability (default: 0.95)",
     )
     group.add_argument(
+        "--controls",
+        default="",
+        metavar="ARMS",
+        help="what the choice has to beat on the test half: prompt, random:8 (directions of the "
+        "same length), shuffled (labels permuted), sign (−α); with commas",
+    )
+    group.add_argument(
+        "--control-prompt", metavar="TEXT", help="text of the prompt arm, or @FILE with it"
+    )
+    group.add_argument(
+        "--control-source",
+        metavar="MODEL",
+        help="MODEL[@REVISION] that the vectors were built from, for the shuffled arm",
+    )
+    group.add_argument(
         "--preset", choices=["amber"], help="amber: perplexity up to 6.0, as in the paper"
     )
 
@@ -107,6 +122,7 @@ def _sweep(args: argparse.Namespace) -> Any:
     import torch
     from lm_eval.utils import simple_parse_args_string
 
+    from lm_eval_trust.sweep.controls import Controls
     from lm_eval_trust.sweep.grid import (
         AMBER_PERPLEXITY,
         Grid,
@@ -130,6 +146,9 @@ def _sweep(args: argparse.Namespace) -> Any:
         search=args.search,
         rounds=args.rounds,
         metadata=simple_parse_args_string(",".join(args.metadata)),
+        controls=Controls.parse(
+            args.controls, prompt=args.control_prompt, source=args.control_source
+        ),
     )
     grid = Grid(
         vectors=tuple(args.vector),

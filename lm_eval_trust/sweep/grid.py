@@ -13,6 +13,7 @@ from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.models.layers import parse_layers
 from lm_eval_trust.steering.spec import SteeringSpec, check_setting
+from lm_eval_trust.sweep.controls import Controls
 
 _JOINT = "+"
 SEARCHES = ("coarse-to-fine", "grid")
@@ -182,6 +183,7 @@ class SweepSettings:
         rounds: Rounds of refinement of the first.
         kept: Families of configurations that are refined in each.
         metadata: What tasks are told.
+        controls: What the choice is compared with on the test half; nothing by default.
     """
 
     tasks: tuple[str, ...]
@@ -194,6 +196,7 @@ class SweepSettings:
     rounds: int = 2
     kept: int = 3
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    controls: Controls = field(default_factory=Controls)
 
     def __post_init__(self) -> None:
         if self.search not in SEARCHES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from lm_eval_trust.analysis.tables import write_table
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.evaluate.paired_items import compare_items
 from lm_eval_trust.steering.spec import SteeringSpec, steering_yaml
+from lm_eval_trust.sweep.controls import AgainstRandom, against_random
 from lm_eval_trust.sweep.grid import SweepSettings
-from lm_eval_trust.sweep.search import Found, Trial
+from lm_eval_trust.sweep.search import Found, Trial, score_of
 
 STEERING_FILE = "steering.yaml"
 
@@ -41,6 +42,8 @@ def write_report(found: Found, settings: SweepSettings, folder: Path) -> pd.Data
     comment = "Chosen on the validation part; see sweep.csv and test.csv."
     _write(steering, steering_yaml([chosen], folder, comment=comment))
     write_table(pd.DataFrame(list(test_rows(found, settings))), folder / "test")
+    if found.controls:
+        write_table(pd.DataFrame(list(control_rows(found, settings))), folder / "controls")
     return table
 
 
@@ -65,6 +68,51 @@ def test_rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]
             "low": change.low,
             "high": change.high,
         }
+
+
+def control_rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]:
+    """Yield what each control arm gives on the test half, a row a task.
+
+    ``change`` is against the unsteered model; ``behind`` is by how much the choice beats the arm,
+    paired by item, with its interval.
+    """
+    assert found.before is not None
+    assert found.after is not None
+    for control in found.controls:
+        for task, items in control.outcome.items.items():
+            if not items or settings.metric not in items[0]:
+                continue
+            change = compare_items(found.before.items[task], items, settings.metric).difference
+            behind = compare_items(items, found.after.items[task], settings.metric).difference
+            yield {
+                "arm": control.arm.name,
+                "kind": control.arm.kind,
+                "task": task,
+                "metric": settings.metric,
+                "items": len(items),
+                "value": sum(item[settings.metric] for item in items) / len(items),
+                "change": change.mean,
+                "change_low": change.low,
+                "change_high": change.high,
+                "behind": behind.mean,
+                "behind_low": behind.low,
+                "behind_high": behind.high,
+                "perplexity": control.perplexity,
+                "kl": control.divergence,
+            }
+
+
+def beside_random(found: Found, settings: SweepSettings) -> AgainstRandom | None:
+    """Return the choice beside its random directions, on the test half; ``None`` without them."""
+    random = [control for control in found.controls if control.arm.kind == "random"]
+    if not random or found.before is None or found.after is None:
+        return None
+    unsteered, chosen, *arms = (
+        score_of(outcome, settings.tasks, settings.metric)
+        for outcome in (found.before, found.after, *(control.outcome for control in random))
+    )
+    tried = sum(trial.score is not None for trial in found.trials)
+    return against_random(chosen - unsteered, [arm - unsteered for arm in arms], tried=tried)
 
 
 def _rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]:
@@ -190,7 +238,7 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def summary(found: Found, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def summary(found: Found, settings: SweepSettings) -> list[str]:
     """Return what the sweep found, in lines for the terminal."""
     tried = sum(trial.score is not None for trial in found.trials)
     lines = [
@@ -205,9 +253,27 @@ def summary(found: Found, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"Chosen: {Path(str(of.vector)).stem}, layer {of.layer_text}, α = {of.alpha:g}, "
         f"{of.positions}: score {found.chosen.score:.3f}, perplexity {found.chosen.perplexity:.2f}."
     )
-    for row in rows:
+    for row in test_rows(found, settings):
         lines.append(
             f"Test half, {row['task']}: {row['unsteered']:.3f} → {row['steered']:.3f}, change "
             f"{row['change']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {row['items']} items."
         )
-    return lines
+    return [*lines, *_control_lines(found, settings)]
+
+
+def _control_lines(found: Found, settings: SweepSettings) -> Iterator[str]:
+    for row in control_rows(found, settings) if found.controls else ():
+        if row["kind"] != "random":
+            yield (
+                f"Control {row['arm']}, {row['task']}: {row['value']:.3f}; the choice is ahead by "
+                f"{row['behind']:+.3f} [{row['behind_low']:+.3f}, {row['behind_high']:+.3f}]."
+            )
+    beside = beside_random(found, settings)
+    if beside is None:
+        return
+    yield (
+        f"It beats {beside.beaten} of {beside.arms} random directions of the same length "
+        f"(p = {beside.p:.2g}, corrected for {beside.tried} configurations tried)."
+    )
+    if not beside.is_more:
+        yield "So it is not shown to do more than a random direction of the same length does."

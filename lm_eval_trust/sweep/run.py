@@ -14,8 +14,9 @@ from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.evaluate.evaluator import software
 from lm_eval_trust.evaluate.harness import check_tasks
 from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
+from lm_eval_trust.sweep.controls import check_shuffled
 from lm_eval_trust.sweep.grid import Grid, SweepSettings
-from lm_eval_trust.sweep.report import summary, test_rows, write_report
+from lm_eval_trust.sweep.report import summary, write_report
 from lm_eval_trust.sweep.search import TEST, VALIDATION, Found, Search, SweepEvaluator
 from lm_eval_trust.sweep.sweep_model import load_sweep_model
 
@@ -55,6 +56,7 @@ def run_sweep(sweep: Sweep, folder: Path) -> tuple[Found, list[str]]:
     settings = sweep.settings
     check_tasks((*settings.tasks, settings.perplexity_task, *settings.ability_tasks))
     plans = [configuration.plan() for configuration in sweep.grid.configurations]
+    check_shuffled(settings.controls, sweep.grid.vectors)
     with folder_lock(folder, f"Another sweep is running in {folder}; choose another folder."):
         _claim(folder)
         index = TaskIndex(settings.metadata)
@@ -68,7 +70,7 @@ def run_sweep(sweep: Sweep, folder: Path) -> tuple[Found, list[str]]:
             found = Search(model, answers, evaluator, sweep.grid, settings).run()
         write_report(found, settings, folder)
     notes = [model.note] if model.note else []
-    return found, [*notes, *summary(found, list(test_rows(found, settings)))]
+    return found, [*notes, *summary(found, settings)]
 
 
 def _claim(folder: Path) -> None:

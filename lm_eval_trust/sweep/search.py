@@ -8,9 +8,10 @@ test half.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -26,6 +27,7 @@ from lm_eval_trust.evaluate.evaluator import (
 from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import SteeringSpec
+from lm_eval_trust.sweep.controls import Arm, arms_of
 from lm_eval_trust.sweep.grid import Grid, Items, SweepSettings, midpoints
 from lm_eval_trust.sweep.sweep_model import SweepLM
 
@@ -73,6 +75,23 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Control:
+    """A control arm of the choice, and what it gave.
+
+    Attributes:
+        arm: Which.
+        outcome: On the test half.
+        perplexity: Of the perplexity task, on the validation part.
+        divergence: As a trial's; NaN for a prompt, whose tokens are others.
+    """
+
+    arm: Arm
+    outcome: Outcome
+    perplexity: float
+    divergence: float
+
+
+@dataclass(frozen=True)
 class Found:
     """What a search gave.
 
@@ -84,6 +103,7 @@ class Found:
         answers: The first prompts, answered at all strengths of what is best.
         before: The unsteered model on the test half.
         after: The chosen one on the test half.
+        controls: Its control arms.
     """
 
     unsteered: Trial
@@ -92,6 +112,7 @@ class Found:
     answers: tuple[Trial, ...] = ()
     before: Outcome | None = None
     after: Outcome | None = None
+    controls: tuple[Control, ...] = ()
 
 
 class SweepEvaluator:
@@ -107,19 +128,24 @@ class SweepEvaluator:
         self._model, self._folder, self._index = model, folder, index
         self._evaluator = Evaluator(folder / "cells")
 
-    def evaluate(self, name: str, plan: SteeringPlan, items: Items) -> Outcome:
+    def evaluate(
+        self, name: str, plan: SteeringPlan, items: Items, call: Mapping[str, Any] | None = None
+    ) -> Outcome:
         """Return what a plan gives, evaluated now unless it was before.
 
         Args:
             name: Of the plan, for its files.
             plan: How to steer.
             items: On what.
+            call: Further arguments of the harness's evaluation that change prompts.
 
         Raises:
             InputError: As the tasks raise; as the leak guard.
         """
         tasks = self._index.load(items.tasks, limit=items.limit, part=items.part)
-        spec = EvaluationSpec(f"{name}-{items.part}", self._model.identity, plan.fingerprint, tasks)
+        call = dict(call or {})
+        model = {**self._model.identity, **({"call": call} if call else {})}
+        spec = EvaluationSpec(f"{name}-{items.part}", model, plan.fingerprint, tasks)
 
         def run() -> Outcome:
             self._model.steer_by(plan)
@@ -129,6 +155,7 @@ class SweepEvaluator:
                 tasks,
                 self._folder / "results" / name / items.part,
                 details=lambda: {"divergence": self._model.take_divergence()},
+                **call,
             )
 
         return self._evaluator.outcome(spec, run)
@@ -185,7 +212,27 @@ class Search:
         items = self._settings.items(self._settings.tasks, TEST)
         before = self._evaluator.evaluate(UNSTEERED, plans[0], items)
         after = self._evaluator.evaluate(chosen.configuration.describe(), plans[1], items)
-        return replace(found, before=before, after=after)
+        controls = tuple(self._control(chosen.configuration))
+        return replace(found, before=before, after=after, controls=controls)
+
+    def _control(self, choice: SteeringSpec) -> Iterator[Control]:
+        """Run the control arms of a choice on the test half."""
+        arms = arms_of(self._settings.controls, choice)
+        steered = [SteeringPlan(), *(arm.plan for arm in arms if arm.plan.steps)]
+        tested = self._settings.items(self._settings.tasks, TEST)
+        read = self._settings.items((self._settings.perplexity_task,), VALIDATION)
+        for arm in tqdm(arms, "Controls", unit="arm", disable=not arms):
+            # Another prompt is read by the unsteered model alone.
+            self._model.sweep(steered if arm.plan.steps else steered[:1], self._answers)
+            name = f"{choice.describe()}-{arm.name.replace(' ', '-')}"
+            outcome = self._evaluator.evaluate(name, arm.plan, tested, arm.call)
+            text = self._evaluator.evaluate(name, arm.plan, read, arm.call)
+            yield Control(
+                arm,
+                outcome,
+                perplexity_of(text, self._settings.perplexity_task),
+                text.divergence if arm.plan.steps else math.nan,
+            )
 
     def _narrow(
         self, configurations: Sequence[SteeringSpec | None], unsteered: Trial | None = None
