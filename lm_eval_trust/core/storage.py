@@ -16,7 +16,7 @@ from typing import Any, TypeVar, overload
 import platformdirs
 from filelock import FileLock, Timeout
 
-from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.core.errors import ExternalError, InputError, TrustError, reason_of
 from lm_eval_trust.core.hashing import content_id
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,11 @@ CACHE_VARIABLE = "LM_EVAL_TRUST_CACHE"
 #: Name of the lock file in a folder that one process holds at a time.
 LOCK = ".lock"
 _KEPT = re.compile(r'\{"checksum": "(?P<checksum>\w+)",\n"content": (?P<content>.*)\}\n', re.DOTALL)
+#: How safetensors and torch word a refusal to write: no space, a quota, a limit on file sizes.
+_REFUSED = re.compile(
+    r"\(os error (28|122|27|30|5)\)|No space left on device|File too large|file write failed|"
+    r"PytorchStreamWriter failed|unexpected pos \d+ vs \d+"
+)
 #: The process's umask, which can only be read by setting it; mkstemp ignores it.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
@@ -38,6 +43,30 @@ def cache_dir() -> Path:
 
 
 @contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Raise what the operating system refuses to write in this block as an error for the user.
+
+    Libraries report a full disk in their own ways; those of safetensors and torch are known here.
+
+    Args:
+        path: What is written.
+
+    Raises:
+        ExternalError: The operating system refused.
+    """
+    try:
+        yield
+    except TrustError:
+        raise
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    except Exception as error:
+        if _REFUSED.search(str(error)) is None:
+            raise
+        raise _cannot_write(path, error) from error
+
+
+@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block ends well.
 
@@ -46,21 +75,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         ExternalError: The operating system refused to write.
     """
-    try:
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:
-        raise _cannot_write(path, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_UMASK)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+        with disk_errors(path):
+            yield temporary
+            temporary.chmod(0o666 & ~_UMASK)
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -75,27 +101,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         ExternalError: The operating system refused to write.
     """
-    try:
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    except OSError as error:
-        raise _cannot_write(path, error) from error
     replaced = temporary.with_suffix(".old")
     try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as written:
-                    os.fsync(written.fileno())
-        temporary.chmod(0o777 & ~_UMASK)
-        if path.exists():
-            path.rename(replaced)
-        temporary.replace(path)
-    except OSError as error:
+        with disk_errors(path):
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as written:
+                        os.fsync(written.fileno())
+            temporary.chmod(0o777 & ~_UMASK)
+            if path.exists():
+                path.rename(replaced)
+            temporary.replace(path)
+    finally:
         if replaced.exists() and not path.exists():
             replaced.rename(path)
-        raise _cannot_write(path, error) from error
-    finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if path.exists():
             shutil.rmtree(replaced, ignore_errors=True)
@@ -213,8 +236,8 @@ def _read_intact(path: Path, read: Callable[[Path], Content]) -> Content | None:
         return None
 
 
-def _cannot_write(path: Path, error: OSError) -> ExternalError:
-    reason = error.strerror or str(error)
+def _cannot_write(path: Path, error: Exception) -> ExternalError:
+    reason = getattr(error, "strerror", None) or reason_of(error)
     return ExternalError(
         f"Cannot write {path}: {reason}. Free space there, or point {CACHE_VARIABLE} or the output "
         f"path to another disk; nothing half-written is left behind."

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.core.errors import unknown_name
+from lm_eval_trust.core.errors import ExternalError, InputError, unknown_name
 
 _OUR_PREFIX = "trust_"
 #: Our groups whose members are the harness's own tasks.
@@ -142,8 +143,33 @@ def save_results(tracker: Any, found: dict[str, Any]) -> None:
     Args:
         tracker: The harness's ``EvaluationTracker``.
         found: Results with samples.
+
+    Raises:
+        ExternalError: The disk refused to write; what was written in part is removed.
     """
     samples = found.pop("samples")
     tracker.save_results_aggregated(results=found, samples=samples)
     for task in found["configs"]:
         tracker.save_results_samples(task_name=task, samples=samples[task])
+    written = list(Path(tracker.output_path).rglob(f"*_{tracker.date_id}.json*"))
+    if not _whole(written, {task: len(rows) for task, rows in samples.items()}):
+        # The harness only logs that it could not write.
+        for file in written:
+            file.unlink()
+        raise ExternalError(
+            f"The harness could not write its results to {tracker.output_path}. Free space there, "
+            f"and repeat."
+        )
+
+
+def _whole(written: Iterable[Path], samples: Mapping[str, int]) -> bool:
+    """Tell whether results and samples of an evaluation are on disk to the last line."""
+    from lm_eval_trust.core.saved_runs import read_run
+
+    results = [file for file in written if file.name.startswith("results_")]
+    try:
+        (run,) = map(read_run, results)
+        lines = {task: run.samples_file(task).read_bytes().count(b"\n") for task in samples}
+    except (InputError, OSError, ValueError):
+        return False
+    return lines == samples

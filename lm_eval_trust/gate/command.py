@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_eval_trust.core.errors import ExternalError, InputError, TrustError
-from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.core.storage import atomic_path, disk_errors
 from lm_eval_trust.gate.check_file import Check, read_check
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ class Reports:
             write_json(results, errors, self.json)
         if self.markdown == Path("-"):
             # All steps of the job share the summary, so it is appended to.
-            with Path(os.environ[SUMMARY_VARIABLE]).open("a", encoding="utf-8") as file:
+            summary = Path(os.environ[SUMMARY_VARIABLE])
+            with disk_errors(summary), summary.open("a", encoding="utf-8") as file:
                 file.write(markdown(results, errors) + "\n")
         elif self.markdown is not None:
             with atomic_path(self.markdown) as temporary:

@@ -8,17 +8,15 @@ once its logits, computed from the written files, agree with the hooked model's.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
-from lm_eval_trust.core.errors import ExternalError, InputError, reason_of, unknown_name
+from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
 from lm_eval_trust.core.storage import atomic_folder
 from lm_eval_trust.models.adapters import Adapter, attach_adapter, merge_adapter
@@ -176,7 +174,7 @@ def bake(task: Bake, out: Path, *, device: str | None = None) -> BakeResult:
         merge = measured["merge"] and Agreement(**measured["merge"])
         return BakeResult(Agreement(**measured["baked"]), merge, found=True)
     _check_model(task)
-    with _writing(out), atomic_folder(out) as folder:
+    with atomic_folder(out) as folder:
         before = _write_model(task, folder, device)
         written = find_source(str(folder))
         baked, tokenizer = load_pinned(written, dtype="auto", device=device)
@@ -280,16 +278,6 @@ def _refuse_varying(step: SteeringStep) -> None:
         f"add, at positions=all can. Evaluate this steering with steered_amber, or see with "
         f"`lm-eval-trust sweep --positions generated all` what positions=all would give."
     )
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise ExternalError(
-            f"Cannot write {out}: {reason_of(error)}. Nothing is left there."
-        ) from error
 
 
 def _record_of(

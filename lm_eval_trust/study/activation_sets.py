@@ -2,12 +2,17 @@
 
 A folder holds ``<checkpoint>/<dimension>.safetensors``, each with a tensor for every layer, so
 that an analysis reads one layer at a time, whatever the size of the whole. The statements and the
-activations of their controls (:mod:`lm_eval_trust.benchmarks.surface`) lie in the same file.
+activations of their controls (:mod:`lm_eval_trust.benchmarks.surface`) lie in the same file. The
+header holds a checksum of every tensor, which is compared when the tensor is read; sets of versions
+that wrote none are read without.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,12 +27,15 @@ from torch import nn
 from lm_eval_trust.benchmarks.partition import Partition
 from lm_eval_trust.benchmarks.statements import Statements
 from lm_eval_trust.benchmarks.surface import surface_controls
-from lm_eval_trust.core.errors import InputError, MissingDataError
+from lm_eval_trust.core.errors import InputError, MissingDataError, reason_of
+from lm_eval_trust.core.hashing import content_id
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.models.activation_store import load_or_extract
 from lm_eval_trust.models.sources import ModelIdentity
 
-_META = "lm_eval_trust"
+logger = logging.getLogger(__name__)
+
+_META, _CHECKSUM = "lm_eval_trust", "checksum"
 _TRAIN, _VALIDATION, _TEST = range(3)
 
 
@@ -65,6 +73,7 @@ class ActivationSet:
         parts: The partition that it was made with.
         texts: The statements; empty in sets of a version that did not store them.
         controls: Names of the controls whose activations it holds beside.
+        checksums: Name of each tensor → SHA-256; empty in sets of a version that wrote none.
     """
 
     path: Path
@@ -75,6 +84,7 @@ class ActivationSet:
     parts: Partition
     texts: tuple[str, ...] = field(default=(), repr=False)
     controls: tuple[str, ...] = ()
+    checksums: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -87,13 +97,12 @@ class ActivationSet:
             control: Of the statements as this control has them; by default as they are.
 
         Raises:
-            InputError: The set lacks the layer.
+            InputError: The set lacks the layer, or the layer was changed since it was made.
         """
         if index not in self.layers:
             raise InputError(f"{self.path} has no layer {index}; it holds {self.layers}.")
         with safe_open(self.path, framework="np") as file:
-            values: npt.NDArray[np.float32] = file.get_tensor(_layer_name(index, control))
-        return values
+            return _tensor(file, _layer_name(index, control), self.path, self.checksums)
 
 
 def set_path(folder: Path, checkpoint: str, dimension: str) -> Path:
@@ -143,8 +152,10 @@ def save_set(
             tensors[_layer_name(layer, control)] = tensor
     tensors["texts"] = np.frombuffer(json.dumps(list(texts)).encode(), dtype=np.uint8)
     path = set_path(folder, info.checkpoint, info.dimension)
-    held = {"layers": list(layers), "controls": list(controls or {})}
-    metadata = {_META: json.dumps({**asdict(info), **held})}
+    checksums = {name: _checksum(values) for name, values in tensors.items()}
+    held = {"layers": list(layers), "controls": list(controls or {}), "checksums": checksums}
+    record = json.dumps({**asdict(info), **held})
+    metadata = {_META: record, _CHECKSUM: content_id(record)}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata)
     return path
@@ -154,19 +165,55 @@ def read_set(path: Path) -> ActivationSet:
     """Open a set.
 
     Raises:
-        InputError: It is no such file, or damaged.
+        InputError: It is no such file, damaged, or was changed since it was made.
     """
     try:
         with safe_open(path, framework="np") as file:
-            meta = json.loads((file.metadata() or {})[_META])
-            labels, groups, side = (file.get_tensor(n) for n in ("labels", "groups", "parts"))
-            stored = file.get_tensor("texts").tobytes() if "texts" in set(file.keys()) else b"[]"
-            texts = tuple(json.loads(stored))
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is no whole activation set ({error}); make it anew.") from error
-    layers, controls = tuple(meta.pop("layers")), tuple(meta.pop("controls", ()))
+            metadata = file.metadata() or {}
+            meta = json.loads(metadata[_META])
+            if metadata.get(_CHECKSUM, content_id(metadata[_META])) != content_id(metadata[_META]):
+                raise ChangedSetError(path)
+            checksums = meta.pop("checksums", {})
+            labels, groups, side = (
+                _tensor(file, name, path, checksums) for name in ("labels", "groups", "parts")
+            )
+            texts: tuple[str, ...] = ()
+            if "texts" in set(file.keys()):
+                texts = tuple(json.loads(_tensor(file, "texts", path, checksums).tobytes()))
+        layers, controls = tuple(meta.pop("layers")), tuple(meta.pop("controls", ()))
+        info = SetInfo(**meta)
+    except InputError:
+        raise
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} is no whole activation set ({reason_of(error)}); delete it and make it anew."
+        ) from error
     parts = Partition(*(np.flatnonzero(side == part) for part in (_TRAIN, _VALIDATION, _TEST)))
-    return ActivationSet(path, SetInfo(**meta), layers, labels, groups, parts, texts, controls)
+    return ActivationSet(path, info, layers, labels, groups, parts, texts, controls, checksums)
+
+
+def _tensor(file: Any, name: str, path: Path, checksums: Mapping[str, str]) -> npt.NDArray[Any]:
+    """Read a tensor of a set.
+
+    Raises:
+        InputError: It was changed since the set was made.
+    """
+    values: npt.NDArray[Any] = file.get_tensor(name)
+    if checksums and checksums.get(name) != _checksum(values):
+        raise ChangedSetError(path)
+    return values
+
+
+def _checksum(values: npt.NDArray[Any]) -> str:
+    told = f"{values.dtype} {values.shape}".encode()
+    return hashlib.sha256(told + values.tobytes()).hexdigest()
+
+
+class ChangedSetError(InputError):
+    """A set was changed since it was made."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} was changed since it was made; delete it and make it anew.")
 
 
 def find_sets(folder: Path) -> list[ActivationSet]:
@@ -222,7 +269,8 @@ def collect(
 
     Where capitals give the labels away, the statements with matched capitals are read as well
     (:func:`lm_eval_trust.benchmarks.surface.surface_controls`). A set that is there already is left
-    as it is if it is of the same model and data, and whole.
+    as it is if it is of the same model and data, and whole; one that was changed since is made
+    again, with a warning.
 
     Raises:
         InputError: A set of another model or data lies there, or layers out of range.
@@ -265,7 +313,14 @@ def _there(path: Path, info: SetInfo, statements: Statements, layers: Sequence[i
     """Return whether the set is there; one of a version that stored no statements is not."""
     if not path.exists():
         return False
-    found = read_set(path)
+    try:
+        found = read_set(path)
+        for control in ("", *found.controls):
+            for layer in found.layers:
+                found.layer(layer, control)
+    except ChangedSetError:
+        logger.warning("%s was changed since it was made; it is made again.", path)
+        return False
     if (
         found.info != info
         or len(found) != len(statements)

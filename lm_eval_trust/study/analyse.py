@@ -30,7 +30,7 @@ from lm_eval_trust.analysis.probe_summary import probe_summary
 from lm_eval_trust.analysis.tables import Measurement, as_table, write_table
 from lm_eval_trust.core.errors import InputError, MissingDataError
 from lm_eval_trust.core.hashing import fingerprint
-from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.core.storage import atomic_path, read_kept, write_kept
 from lm_eval_trust.models.untrained import UNTRAINED
 from lm_eval_trust.study.activation_sets import ActivationSet, find_sets
 from lm_eval_trust.study.measure import (
@@ -142,23 +142,12 @@ def _cell(
     file = folder / found.info.checkpoint / f"{found.info.dimension}.json"
     stamps = [(s.path.stat().st_size, s.path.stat().st_mtime_ns) for s in (found, last)]
     key = fingerprint({"version": VERSION, "settings": _plain(settings), "files": stamps})
-    kept = _kept(file, key)
-    if kept is not None:
-        return kept
+    kept = read_kept(file)
+    if isinstance(kept, dict) and kept.get("key") == key:
+        return [Measurement(**row) for row in kept["rows"]]
     rows = measure_set(found, last, settings)
-    with atomic_path(file) as temporary:
-        record = {"key": key, "rows": [asdict(row) for row in rows]}
-        temporary.write_text(json.dumps(record), encoding="utf-8")
+    write_kept(file, {"key": key, "rows": [asdict(row) for row in rows]})
     return rows
-
-
-def _kept(file: Path, key: str) -> list[Measurement] | None:
-    """Return a finished cell's measurements; ``None`` if it is not there, not whole, or old."""
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        return [Measurement(**row) for row in record["rows"]] if record["key"] == key else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _phases(table: pd.DataFrame, estimator: str) -> Iterator[Mapping[str, Any]]:

@@ -70,7 +70,7 @@ def _analyses(
     found: dict[int, list[Measurement]] = {}
     for cell in sorted(grid.analyses, key=_by_step):
         if folder.record(cell) is not None:
-            file = folder.cell(cell) / MEASUREMENTS
+            file = folder.verify(cell) / MEASUREMENTS
             rows = json.loads(file.read_text(encoding="utf-8"))
             measured = found.setdefault(cell.activations.statements.seed, [])
             measured += [Measurement(**row) for row in rows]

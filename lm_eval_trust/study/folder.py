@@ -20,7 +20,13 @@ from typing import Any
 from lm_eval_trust import __version__
 from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.plain import plain
-from lm_eval_trust.core.storage import atomic_path, folder_lock, read_kept, write_kept
+from lm_eval_trust.core.storage import (
+    atomic_path,
+    disk_errors,
+    folder_lock,
+    read_kept,
+    write_kept,
+)
 from lm_eval_trust.study.cells import Cell
 
 logger = logging.getLogger(__name__)
@@ -66,10 +72,11 @@ class StudyFolder:
             return None
         for name, (size, digest) in record["files"].items():
             path = folder / name
-            if not path.is_file() or path.stat().st_size != size:
-                return None
-            if size <= _SMALL and _digest(path) != digest:
-                logger.warning("%s was changed since it was computed; it is computed again.", path)
+            whole = path.is_file() and path.stat().st_size == size
+            if not whole or (size <= _SMALL and _digest(path) != digest):
+                logger.warning(
+                    "%s was changed since it was computed; the next run computes it again.", path
+                )
                 return None
         return record
 
@@ -126,17 +133,12 @@ class StudyFolder:
     @contextmanager
     def _unfinished(self) -> Iterator[Path]:
         parent = self.path / _UNFINISHED
-        try:
+        with disk_errors(self.path):
             parent.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(dir=parent))
-            yield temporary
-        except OSError as error:
-            raise ExternalError(
-                f"Cannot write below {self.path}: {error.strerror or error}. Free space there and "
-                f"run the study again; it goes on where it stopped."
-            ) from error
-        finally:
-            if "temporary" in locals():
+            try:
+                yield temporary
+            finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
     @staticmethod
@@ -190,7 +192,7 @@ class StudyFolder:
     def log_run(self, record: Mapping[str, Any]) -> None:
         """Add a line to the list of runs."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "runs.jsonl").open("a", encoding="utf-8") as file:
+        with disk_errors(self.path), (self.path / "runs.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def bind(self, study: str) -> None:

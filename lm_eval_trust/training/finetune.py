@@ -26,10 +26,10 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from lm_eval_trust import __version__
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import InputError, reason_of
 from lm_eval_trust.core.hashing import content_id
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
-from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.core.storage import atomic_folder, atomic_path, disk_errors
 from lm_eval_trust.models.adapters import new_lora_adapter
 from lm_eval_trust.models.sources import Source, base_metadata, base_sentence, load_pinned
 from lm_eval_trust.training.chat_format import Encoded, encode_conversation
@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 #: Folder of Trainer's states, until the run is finished.
 _STATES = "states"
+#: Where the weights are written before they take their places.
+_WEIGHTS = ".weights"
 RESULT, HISTORY = "result.json", "losses.jsonl"
 #: Default number of validation evaluations per run (least, most), and the share of the training
 #: time that they may take; a backward pass is assumed to cost two forward passes.
@@ -102,11 +104,12 @@ class Finetuning:
         folder = RunFolder(out, self._settings())
         folder.open()
         if (out / RESULT).is_file():
-            return FinetuneResult(**json.loads((out / RESULT).read_text(encoding="utf-8")))
+            return _finished(out / RESULT)
         model, tokenizer = self._load()
         train, validation, left_out = self._encode(tokenizer)
         trainer = self._trainer(model, tokenizer, train, validation, out / _STATES)
-        trainer.train(resume_from_checkpoint=_last_complete_state(out / _STATES))
+        with disk_errors(out):
+            trainer.train(resume_from_checkpoint=_last_complete_state(out / _STATES))
         result = _result(trainer, left_out)
         if trainer.is_world_process_zero():
             self._save(trainer, tokenizer, result, out)
@@ -246,8 +249,11 @@ class Finetuning:
         return trainer
 
     def _save(self, trainer: Any, tokenizer: Any, result: FinetuneResult, out: Path) -> None:
-        trainer.model.save_pretrained(out)
-        tokenizer.save_pretrained(out)
+        with atomic_folder(out / _WEIGHTS) as folder:
+            trainer.model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        for file in (out / _WEIGHTS).iterdir():
+            file.replace(out / file.name)
         provenance = self.provenance()
         history = [json.dumps(entry) + "\n" for entry in trainer.state.log_history]
         for name, text in (
@@ -259,7 +265,8 @@ class Finetuning:
         ):
             with atomic_path(out / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-        shutil.rmtree(out / _STATES)
+        for folder in (out / _STATES, out / _WEIGHTS):
+            shutil.rmtree(folder)
 
     @property
     def _on_gpu(self) -> bool:
@@ -280,6 +287,21 @@ def _evaluations(config: FinetuneConfig, steps: int, validation: int) -> int:
     affordable = _SHARE * steps * 3 * config.batch_size / max(1, validation)
     least, most = _EVALUATIONS
     return int(min(max(affordable, least), most))
+
+
+def _finished(file: Path) -> FinetuneResult:
+    """Read the result of a run that ended.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    try:
+        return FinetuneResult(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{file} is damaged ({reason_of(error)}); delete it and run again, which goes on from "
+            f"the last saved state."
+        ) from error
 
 
 def _last_complete_state(states: Path) -> str | None:

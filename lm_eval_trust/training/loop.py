@@ -24,7 +24,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.core.storage import atomic_path, disk_errors
 from lm_eval_trust.training.backend import Backend
 from lm_eval_trust.training.config import TrainingConfig, learning_rate
 from lm_eval_trust.training.corpus import IGNORED, ExampleSource, Tokens
@@ -234,8 +234,9 @@ class LossLog:
         self._latest = (start, 0.0)
         if writes:
             folder.mkdir(parents=True, exist_ok=True)
-            kept = [line for line in self._lines() if json.loads(line)["step"] <= start]
-            self._file.write_text("".join(kept), encoding="utf-8")
+            kept = [line for line in self._lines() if _step(line) <= start]
+            with atomic_path(self._file) as temporary:
+                temporary.write_text("".join(kept), encoding="utf-8")
 
     def add(self, step: int, loss: float, rate: float) -> None:
         """Record the loss and the learning rate of a step."""
@@ -252,7 +253,7 @@ class LossLog:
         line = {"step": step, "loss": sum(self._losses) / len(self._losses), "learning_rate": rate}
         self._losses = []
         if self._writes:
-            with self._file.open("a", encoding="utf-8") as file:
+            with disk_errors(self._file), self._file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
 
     def _lines(self) -> list[str]:
@@ -260,3 +261,11 @@ class LossLog:
             return []
         lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
         return [line for line in lines if line.endswith("}\n")]
+
+
+def _step(line: str) -> float:
+    """Return the step of a line of the log; infinity for a damaged one."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

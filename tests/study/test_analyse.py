@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from lm_eval_trust.analysis.information import InformationSettings
 from lm_eval_trust.analysis.probing import ProbeSettings
@@ -64,6 +67,49 @@ def test_a_set_comes_back_as_it_was(tmp_path: Path) -> None:
     assert found.layer(2).shape == (60, 5)
     with pytest.raises(InputError, match="no layer 1"):
         found.layer(1)
+
+
+def change_a_byte(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("position", [-1, -700])
+def test_a_changed_byte_is_refused(folder: Path, tmp_path: Path, position: int) -> None:
+    path = read_set(next(folder.glob("ckpt_003/*"))).path
+    change_a_byte(path, position)
+    with pytest.raises(InputError, match=f"{path} was changed since it was made"):
+        analyse(folder, tmp_path / "out", SETTINGS)
+
+
+def test_a_changed_header_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, 3)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"ckpt_003", b"ckpt_004"))
+    with pytest.raises(InputError, match="was changed since it was made"):
+        read_set(path)
+
+
+def test_a_set_of_a_release_without_checksums_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path, 3)
+    with safe_open(path, framework="np") as file:
+        record = json.loads(file.metadata()["lm_eval_trust"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del record["checksums"]
+    save_file(tensors, path, {"lm_eval_trust": json.dumps(record)})
+    assert read_set(path).layer(2).shape == (60, 5)
+
+
+def test_a_changed_cell_is_measured_again(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = analyse(folder, tmp_path / "out", SETTINGS).table
+    file = tmp_path / "out" / "cells" / "ckpt_003" / "privacy.json"
+    file.write_text(file.read_text().replace('"value": 0.', '"value": 0.9'))
+    again = analyse(folder, tmp_path / "out", SETTINGS).table
+    pd.testing.assert_frame_equal(first, again)
+    assert f"{file} was changed" in caplog.text
 
 
 def test_a_planted_signal_shows_where_it_was_planted(folder: Path, tmp_path: Path) -> None:
@@ -140,6 +186,10 @@ def test_the_commands_store_and_analyse(
         assert main([*store, *chosen]) == 0
         assert main([*store, *chosen]) == 0
     assert len(find_sets(Path(sets))) == 4
+    damaged = Path(sets) / "ckpt_001" / "privacy.safetensors"
+    whole = damaged.read_bytes()
+    change_a_byte(damaged, -1)
+    assert main([*store, *chosen]) == 0 and damaged.read_bytes() == whole
     other = str(tiny_llama(seed=2))
     assert main([*store, "--model", other, "--checkpoint", "ckpt_001", "--step", "1"]) == 2
     assert "Choose another folder" in capfd.readouterr().err

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from lm_eval_trust.analysis.tables import Measurement
+from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.study.cells import AnalysisCell, Cell, EvaluationCell
 from lm_eval_trust.study.export import export
 from lm_eval_trust.study.folder import StudyFolder
@@ -119,3 +120,24 @@ def test_an_unfinished_study_exports_what_is_there(study: Study, folder: StudyFo
     names = [path.name for path in export(study, folder)]
     assert names == ["evaluations.csv", "table-plain.csv"]
     assert not (folder.path / "export" / "transfer.csv").exists()
+
+
+def test_damaged_measurements_are_named_and_computed_again(
+    study: Study,
+    folder: StudyFolder,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cell = next(c for c in study.grid().cells if isinstance(c, AnalysisCell))
+    folder.publish(cell, lambda out: result(cell, out))
+    file = folder.cell(cell) / MEASUREMENTS
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-10])
+    assert not any("analysis" in str(path) for path in export(study, folder))
+    assert f"{file} was changed since it was computed" in caplog.text
+    # A large file is not read whole before it is used.
+    monkeypatch.setattr("lm_eval_trust.study.folder._SMALL", 0)
+    file.write_bytes(whole[:-1] + b"x")
+    with pytest.raises(ExternalError, match="measurements.json was changed since it was computed"):
+        export(study, folder)
+    assert folder.record(cell) is None
