@@ -212,6 +212,8 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         The harness names its cache entries by task and tokenizer, so what else decides a request
         travels in the tokenizer's name.
         """
+        if limit is not None and limit < 1:
+            raise InputError(f"limit is {limit}, but at least 1 item of a task is needed.")
         self.config.metadata.pop(NONFINITE, None)
         if self.breakdown:
             docs = self.dataset["test"]

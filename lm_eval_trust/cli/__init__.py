@@ -7,6 +7,7 @@ help pages are instant.
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lm_eval_trust import __version__
-from lm_eval_trust.core.errors import TrustError
+from lm_eval_trust.core.errors import LONGEST_MESSAGE, TrustError, reason_of
 
 INTERRUPTED = 130
 CLOSED_PIPE = 141
@@ -32,12 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 1 a check found a regression, 2 wrong usage or input, 3 something outside failed;
         130 after Ctrl-C and 141 after a closed pipe, as in the shell.
     """
-    args = build_parser().parse_args(argv)
-    debug = getattr(args, "debug", False)
-    if debug:
-        logging.basicConfig()
-        logging.getLogger("lm_eval_trust").setLevel(logging.DEBUG)
+    for stream in (sys.stdout, sys.stderr):
+        # Not every terminal shows α; what it lacks becomes a question mark.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    debug = False
     try:
+        args = _parsed(argv)
+        debug = getattr(args, "debug", False)
+        if debug:
+            logging.basicConfig()
+            logging.getLogger("lm_eval_trust").setLevel(logging.DEBUG)
         code: int = args.func(args)
         sys.stdout.flush()
         return code
@@ -53,11 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code if isinstance(error, TrustError) else OUTSIDE_FAILED
 
 
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    try:
+        return build_parser().parse_args(argv)
+    except SystemExit:
+        sys.stdout.flush()  # A help page into a closed pipe.
+        raise
+
+
 def _describe(error: Exception) -> str:
     """Return the message for the user; the type is named for errors that are not ours."""
     if isinstance(error, TrustError):
         return str(error)
-    summary = " ".join(str(error).split())
+    summary = reason_of(error, longest=LONGEST_MESSAGE)
     return f"{type(error).__name__}: {summary}\n(--debug shows where)"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
+from lm_eval_trust.cli.options import count, natural
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.steering.spec import choices_for
 
@@ -29,10 +30,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--source", default="official", help=f"data source: {', '.join(DATA_SOURCES)} (official)"
     )
-    parser.add_argument("--samples", type=int, help="statements per dimension; default all")
+    parser.add_argument("--samples", type=count, help="statements per dimension; default all")
     parser.add_argument("--checkpoint", help="name in the tables; default the revision")
-    parser.add_argument("--step", type=int, default=0, help="training step, for the tables (0)")
-    parser.add_argument("--tokens", type=int, default=0, help="tokens seen, for the tables (0)")
+    parser.add_argument("--step", type=natural, default=0, help="training step, for the tables (0)")
+    parser.add_argument("--tokens", type=natural, default=0, help="tokens seen, for the tables (0)")
     parser.add_argument(
         "--untrained",
         action="store_true",
@@ -40,9 +41,12 @@ def add_parser(subparsers: Any) -> None:
         "under the checkpoint `untrained`",
     )
     parser.add_argument("--split", default="grouped", help=choices_for("split"))
-    parser.add_argument("--split-seed", type=int, default=0, help="seed of the split (0)")
+    parser.add_argument("--split-seed", type=natural, default=0, help="seed of the split (0)")
     parser.add_argument(
-        "--data-seed", type=int, default=0, help="seed of random choices in the data (0)"
+        "--data-seed",
+        type=natural,
+        default=0,
+        help="seed of random choices in the data (0)",
     )
     parser.add_argument("--dtype", help="default: float32 on CPU, the checkpoint's own elsewhere")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, or auto to spread over all")
@@ -66,13 +70,14 @@ def run(args: argparse.Namespace) -> int:
     ]
     if args.samples is not None:
         statements = [found.sample(args.samples, seed=args.data_seed) for found in statements]
-    source = find_source(args.model)
-    model, tokenizer = load_pinned(source, dtype=args.dtype, device=args.device)
-    layers = parse_layers(args.layers) if args.layers else range(number_of_blocks(model))
     name = args.checkpoint or args.model.partition("@")[2] or "main"
     if name == UNTRAINED:
         raise InputError(f"--checkpoint {name} is the name of the control; choose another.")
-    checkpoint, identity = CheckpointInfo(name, args.step, args.tokens), source.identity
+    checkpoint = CheckpointInfo(name, args.step, args.tokens)
+    source = find_source(args.model)
+    model, tokenizer = load_pinned(source, dtype=args.dtype, device=args.device)
+    layers = parse_layers(args.layers) if args.layers else range(number_of_blocks(model))
+    identity = source.identity
     if args.untrained:
         checkpoint = CheckpointInfo(UNTRAINED, 0, 0)
         model, identity = untrained(model, identity)

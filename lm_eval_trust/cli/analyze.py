@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.analysis.estimators import ESTIMATORS, columns
+from lm_eval_trust.cli.options import count, natural
 from lm_eval_trust.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
     probes.add_argument(
         "--c", default="1", metavar="C[,C]", help="C of the probes (1); several to choose from"
     )
-    probes.add_argument("--controls", type=int, default=5, help="random labelings (5)")
+    probes.add_argument("--controls", type=natural, default=5, help="random labelings (5)")
     information = parser.add_argument_group("mutual information")
     information.add_argument(
         "--estimator", default="nhsic", help=f"{', '.join(ESTIMATORS)} (nhsic)"
@@ -46,16 +47,18 @@ def add_parser(subparsers: Any) -> None:
         help="kernel width (50), or median; of several, e.g. 50,100,200,400, the first is drawn",
     )
     information.add_argument(
-        "--permutations", type=int, default=200, help="permutations of the null (200)"
+        "--permutations", type=natural, default=200, help="permutations of the null (200)"
     )
-    information.add_argument("--samples", type=int, default=2000, help="statements at most (2000)")
+    information.add_argument(
+        "--samples", type=count, default=2000, help="statements at most (2000)"
+    )
     information.add_argument(
         "--standardised-labels",
         action="store_true",
         help="labels of variance 1 instead of 0 and 1, which the paper's figures have",
     )
     information.add_argument("--precision", default="float64", help="float64 (default) or mixed")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all random draws (0)")
+    parser.add_argument("--seed", type=natural, default=0, help="seed of all random draws (0)")
     parser.add_argument("--device", default="cpu", help="device of the probes' fits (cpu)")
     parser.set_defaults(func=run)
 

@@ -19,6 +19,7 @@ from lm_eval_trust.benchmarks.registry import (
     find_dimension,
 )
 from lm_eval_trust.benchmarks.released_file_errors import Finding, released_findings
+from lm_eval_trust.cli.options import count, natural
 from lm_eval_trust.core.errors import TrustError
 
 #: Sources of the real benchmarks.
@@ -42,7 +43,7 @@ def _add_audit(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--source", choices=[*REAL_SOURCES, "both"], default="both", help="default: both"
     )
-    parser.add_argument("--split-seed", type=int, default=0, metavar="INT")
+    parser.add_argument("--split-seed", type=natural, default=0, metavar="INT")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(func=run_audit)
 
@@ -58,8 +59,8 @@ def _add_show(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("dimension", metavar="DIMENSION", help="a dimension or its benchmark")
     parser.add_argument("--source", choices=list(DATA_SOURCES), default="official")
     parser.add_argument("--part", choices=PARTS, default="train", help="default: train")
-    parser.add_argument("--split-seed", type=int, default=0, metavar="INT")
-    parser.add_argument("--n", type=int, default=5, help="number of statements (default: 5)")
+    parser.add_argument("--split-seed", type=natural, default=0, metavar="INT")
+    parser.add_argument("--n", type=count, default=5, help="number of statements (default: 5)")
     parser.set_defaults(func=run_show)
 
 

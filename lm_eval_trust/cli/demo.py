@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.cli.options import natural
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
@@ -21,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="FOLDER")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the world and the models")
+    parser.add_argument("--seed", type=natural, default=0, help="seed of the world and the models")
     parser.set_defaults(func=run)
 
 

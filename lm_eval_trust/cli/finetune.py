@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
+from lm_eval_trust.cli.options import count, natural
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.steering.spec import choices_for
 
@@ -49,14 +50,17 @@ def _add_data_options(group: Any) -> None:
         "completion), or a CSV or JSONL of statements with --dimension for their labels",
     )
     group.add_argument(
-        "--data-seed", type=int, default=0, help="seed of random choices in the data (0)"
+        "--data-seed",
+        type=natural,
+        default=0,
+        help="seed of random choices in the data (0)",
     )
     group.add_argument("--split", default="grouped", help=choices_for("split"))
-    group.add_argument("--split-seed", type=int, default=0, help="seed of the split (0)")
+    group.add_argument("--split-seed", type=natural, default=0, help="seed of the split (0)")
     group.add_argument(
         "--form", help="plain (Q: and A:, as the suite asks; default) or chat (template)"
     )
-    group.add_argument("--max-length", type=int, help="longest conversation, in tokens")
+    group.add_argument("--max-length", type=count, help="longest conversation, in tokens")
 
 
 def _add_training_options(group: Any) -> None:
@@ -64,19 +68,19 @@ def _add_training_options(group: Any) -> None:
         "--preset", help="7b (one GPU) or mini; default: mini for mini models, else 7b"
     )
     group.add_argument("--epochs", type=float, help="passes over the training part")
-    group.add_argument("--max-steps", type=int, help="optimizer steps, instead of --epochs")
-    group.add_argument("--batch-size", type=int, help="conversations per step")
+    group.add_argument("--max-steps", type=count, help="optimizer steps, instead of --epochs")
+    group.add_argument("--batch-size", type=count, help="conversations per step")
     group.add_argument(
-        "--micro-batch", type=int, help="conversations per forward pass, to save memory"
+        "--micro-batch", type=count, help="conversations per forward pass, to save memory"
     )
     group.add_argument("--learning-rate", type=float, help="peak learning rate")
     group.add_argument("--weight-decay", type=float, help="weight decay")
     group.add_argument("--optimizer", help="one of transformers' names, e.g. adafactor")
-    group.add_argument("--evaluate-every", type=int, help="steps between validation evaluations")
+    group.add_argument("--evaluate-every", type=count, help="steps between validation evaluations")
     group.add_argument(
-        "--patience", type=int, help="evaluations without a better loss before stopping"
+        "--patience", type=count, help="evaluations without a better loss before stopping"
     )
-    group.add_argument("--seed", type=int, default=0, help="seed of new weights and order (0)")
+    group.add_argument("--seed", type=natural, default=0, help="seed of new weights and order (0)")
     group.add_argument(
         "--gradient-checkpointing",
         action=argparse.BooleanOptionalAction,
@@ -86,8 +90,8 @@ def _add_training_options(group: Any) -> None:
 
 
 def _add_lora_options(group: Any) -> None:
-    group.add_argument("--lora-rank", type=int, help="rank of the adapter")
-    group.add_argument("--lora-alpha", type=int, help="scale of the adapter, times its rank")
+    group.add_argument("--lora-rank", type=count, help="rank of the adapter")
+    group.add_argument("--lora-alpha", type=count, help="scale of the adapter, times its rank")
     group.add_argument("--lora-dropout", type=float, help="dropout before the adapter")
     group.add_argument(
         "--lora-targets", metavar="NAME,NAME", help="linear layers, e.g. q_proj,v_proj; default all"

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.cli.options import count, natural
 from lm_eval_trust.judges.registry import TOXICITY_JUDGES, TRUTH_JUDGES
 
 CALIBRATE = "calibrate"
@@ -61,10 +62,10 @@ def add_parser(subparsers: Any) -> None:
     measuring.add_argument(
         "--data", default="official", help="official (default), or mini for the embedded world"
     )
-    measuring.add_argument("--limit", type=int, metavar="N", help="texts at most (default: all)")
+    measuring.add_argument("--limit", type=count, metavar="N", help="texts at most (default: all)")
     measuring.add_argument(
         "--split-seed",
-        type=int,
+        type=natural,
         default=0,
         metavar="INT",
         help="of ToxiGen's split (default: 0)",

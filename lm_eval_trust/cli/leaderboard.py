@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.cli.options import natural
 from lm_eval_trust.core.errors import InputError
 
 #: Those of :mod:`lm_eval_trust.leaderboard.formats`, whose import is slow, and the page.
@@ -68,7 +69,7 @@ def add_parser(subparsers: Any) -> None:
         help="confidence of intervals (0.95)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="INT", help="seed of the bootstrap (0)"
+        "--seed", type=natural, default=0, metavar="INT", help="seed of the bootstrap (0)"
     )
     parser.add_argument(
         "--skip-damaged", action="store_true", help="leave out runs that cannot be read"
@@ -93,14 +94,12 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: An option of files is given without ``--out``.
     """
-    from rich.console import Console
-
     from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
     from lm_eval_trust.leaderboard.formats import write_tables
     from lm_eval_trust.leaderboard.items import Samples
     from lm_eval_trust.leaderboard.names import given_names
     from lm_eval_trust.leaderboard.reading import read_runs
-    from lm_eval_trust.leaderboard.typeset import print_boards
+    from lm_eval_trust.leaderboard.typeset import Terminal, print_boards
 
     _refuse_what_is_written_nowhere(args)
     formats = args.format or FORMATS
@@ -115,18 +114,18 @@ def run(args: argparse.Namespace) -> int:
     samples = Samples()
     runs, skipped = read_runs(args.results, samples, skip_damaged=args.skip_damaged)
     boards = build_boards(runs, settings=settings, samples=samples)
-    console = Console()
-    print_boards(boards, console)
-    for reason in skipped:
-        console.print(reason, markup=False, highlight=False)
-    if args.out is None:
-        return 0
-    written = write_tables(args.out, boards, [name for name in formats if name != "html"])
-    if "html" in formats:
+    written: list[Path] = []
+    if args.out is not None:
+        written += write_tables(args.out, boards, [name for name in formats if name != "html"])
+    if args.out is not None and "html" in formats:
         from lm_eval_trust.leaderboard.page import write_page
 
         write_page(args.out / PAGE, boards, sweeps=args.sweep, analyses=args.analysis)
         written.append(args.out / PAGE)
+    console = Terminal()
+    print_boards(boards, console)
+    for reason in skipped:
+        console.print(reason, markup=False, highlight=False)
     for path in written:
         print(path)
     return 0

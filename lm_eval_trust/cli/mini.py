@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from lm_eval_trust.cli.options import natural
 from lm_eval_trust.core.errors import unknown_name
 from lm_eval_trust.mini.world import BASE, MEMBERS, is_mini
 
@@ -24,7 +25,9 @@ def add_parser(subparsers: Any) -> None:
         "name", nargs="?", default=BASE, metavar="NAME", help=f"{_NAMES} or mini@ckpt_012"
     )
     parser.add_argument(
-        "--seed", type=int, help="seed of the world; default: LM_EVAL_TRUST_MINI_SEED, or 0"
+        "--seed",
+        type=natural,
+        help="seed of the world; default: LM_EVAL_TRUST_MINI_SEED, or 0",
     )
     parser.set_defaults(func=run)
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.cli.options import count, natural
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.training.config import (
     PRESETS,
@@ -52,33 +53,35 @@ def add_parser(subparsers: Any) -> None:
 def _add_model_options(group: Any) -> None:
     group.add_argument("--config", metavar="FOLDER|NAME", help="take the shape of this Llama")
     group.add_argument("--tokenizer", metavar="FOLDER|NAME", help="default: made from the files")
-    group.add_argument("--vocabulary", type=int, help="size of a made tokenizer")
-    group.add_argument("--hidden-size", type=int, help="width")
-    group.add_argument("--intermediate-size", type=int, help="feed-forward width")
-    group.add_argument("--layers", type=int, help="decoder blocks")
-    group.add_argument("--heads", type=int, help="attention heads")
-    group.add_argument("--key-value-heads", type=int, help="heads of keys and values")
-    group.add_argument("--max-length", type=int, help="longest input, in tokens")
+    group.add_argument("--vocabulary", type=count, help="size of a made tokenizer")
+    group.add_argument("--hidden-size", type=count, help="width")
+    group.add_argument("--intermediate-size", type=count, help="feed-forward width")
+    group.add_argument("--layers", type=count, help="decoder blocks")
+    group.add_argument("--heads", type=count, help="attention heads")
+    group.add_argument("--key-value-heads", type=count, help="heads of keys and values")
+    group.add_argument("--max-length", type=count, help="longest input, in tokens")
 
 
 def _add_training_options(group: Any) -> None:
-    group.add_argument("--steps", type=int, help="optimizer steps")
-    group.add_argument("--batch-size", type=int, help="windows per step, over all processes")
-    group.add_argument("--micro-batch", type=int, help="windows per forward pass, to save memory")
-    group.add_argument("--window", type=int, help="tokens per window")
+    group.add_argument("--steps", type=count, help="optimizer steps")
+    group.add_argument("--batch-size", type=count, help="windows per step, over all processes")
+    group.add_argument("--micro-batch", type=count, help="windows per forward pass, to save memory")
+    group.add_argument("--window", type=count, help="tokens per window")
     group.add_argument("--learning-rate", type=float, help="peak learning rate")
     group.add_argument(
-        "--warmup-steps", type=int, help="steps of linear warm-up; a twentieth of --steps if given"
+        "--warmup-steps",
+        type=natural,
+        help="steps of linear warm-up; a twentieth of --steps if given",
     )
     group.add_argument(
         "--save-steps", metavar="0,1,2,4,…", help="steps to save at; default: doubling, then even"
     )
     group.add_argument("--precision", help="float32, or bf16 for bfloat16 matrix products")
     group.add_argument(
-        "--resume-every", type=int, default=200, help="steps between states to resume from (200)"
+        "--resume-every", type=count, default=200, help="steps between states to resume from (200)"
     )
-    group.add_argument("--seed", type=int, default=0, help="seed of weights and order (0)")
-    group.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
+    group.add_argument("--seed", type=natural, default=0, help="seed of weights and order (0)")
+    group.add_argument("--threads", type=count, default=2, help="CPU threads (2)")
     group.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from lm_eval_trust.core.errors import InputError, TrustError
@@ -28,12 +29,14 @@ def run(args: argparse.Namespace) -> int:
     """Run the harness's command line in this process.
 
     Raises:
-        InputError: The harness raised a ``ValueError`` for its input.
+        InputError: The harness raised a ``ValueError`` for its input, or would take ``--limit``
+            for less than one item.
     """
     from lm_eval.__main__ import cli_evaluate
 
     from lm_eval_trust.plugin import attach_now
 
+    _check_limit(args.arguments)
     attach_now()
     sys.argv = ["lm_eval", "run", *args.arguments]
     try:
@@ -43,3 +46,20 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise InputError(str(error)) from error
     return 0
+
+
+def _check_limit(arguments: Sequence[str]) -> None:
+    """Raise for a limit that the harness would evaluate nothing with, or all but the last items."""
+    for at, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name not in ("--limit", "-L"):
+            continue
+        text = value if equals else "".join(arguments[at + 1 : at + 2])
+        try:
+            positive = float(text) > 0
+        except ValueError:
+            continue  # The harness says what is wrong with it.
+        if not positive:
+            raise InputError(
+                f"--limit is {text}; give a number of items from 1, or a share between 0 and 1."
+            )

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.cli.options import count
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
@@ -29,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--engine", help="local (processes, default), ray, or inline")
     parser.add_argument(
-        "--workers", type=int, help="number of workers; default: one per GPU, or one"
+        "--workers", type=count, help="number of workers; default: one per GPU, or one"
     )
     parser.add_argument("--address", help="address of a Ray cluster: auto, or HOST:PORT")
     parser.set_defaults(func=run)

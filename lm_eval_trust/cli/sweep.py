@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.cli.options import count, natural
 from lm_eval_trust.steering.spec import choices_for
 from lm_eval_trust.sweep.grid import SEARCHES
 
@@ -54,7 +55,7 @@ def _add_measures(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--metric", default="trust_score", help="metric of the tasks, higher is better"
     )
-    group.add_argument("--limit", type=int, help="items per task, in each part")
+    group.add_argument("--limit", type=count, help="items per task, in each part")
     group.add_argument(
         "--metadata", nargs="+", default=[], metavar="KEY=VALUE", help="as for lm_eval"
     )
@@ -62,7 +63,7 @@ def _add_measures(parser: argparse.ArgumentParser) -> None:
         "--perplexity-task", help="task whose perplexity is the cost (default: LAMBADA)"
     )
     group.add_argument("--ability-tasks", default="", help="tasks whose score has to be kept")
-    group.add_argument("--batch_size", type=int, default=8, help="prompts per batch (default: 8)")
+    group.add_argument("--batch_size", type=count, default=8, help="prompts per batch (default: 8)")
     group.add_argument("--device", help="default: CUDA where there is one")
 
 
@@ -71,7 +72,9 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--search", default=SEARCHES[0], help=f"{' or '.join(SEARCHES)} (default: {SEARCHES[0]})"
     )
-    group.add_argument("--rounds", type=int, default=2, help="rounds of refinement (default: 2)")
+    group.add_argument(
+        "--rounds", type=natural, default=2, help="rounds of refinement (default: 2)"
+    )
     group.add_argument(
         "--perplexity-ratio",
         type=float,

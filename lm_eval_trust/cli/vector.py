@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
+from lm_eval_trust.cli.options import add_overwrite, natural, refuse_foreign_file
 from lm_eval_trust.steering.spec import choices_for
 
 if TYPE_CHECKING:
@@ -41,10 +42,11 @@ def _add_build(commands: _Commands) -> None:
         help=f"data source: {', '.join(DATA_SOURCES)}, or a CSV or JSONL file with statement and "
         "label (official)",
     )
-    parser.add_argument("--data-seed", type=int, default=0, metavar="INT", help="seed (0)")
+    parser.add_argument("--data-seed", type=natural, default=0, metavar="INT", help="seed (0)")
     parser.add_argument("--split", default="grouped", help=choices_for("split"))
-    parser.add_argument("--split-seed", type=int, default=0, metavar="INT", help="seed (0)")
+    parser.add_argument("--split-seed", type=natural, default=0, metavar="INT", help="seed (0)")
     parser.add_argument("--part", default="train", help="train (default) or development")
+    add_overwrite(parser)
     parser.add_argument("--dtype", help="default: float32 on CPU, the checkpoint's own elsewhere")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, or auto to spread over all")
     parser.set_defaults(func=run_build)
@@ -72,6 +74,7 @@ def _add_export(commands: _Commands) -> None:
         "--action", default="add", help="one that adds the same to every state (default: add)"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.pt|FILE.gguf")
+    add_overwrite(parser)
     parser.set_defaults(func=run_export)
 
 
@@ -82,6 +85,7 @@ def _add_import(commands: _Commands) -> None:
     )
     parser.add_argument("vector", type=Path, metavar="FILE.pt|FILE.gguf")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.safetensors")
+    add_overwrite(parser)
     parser.set_defaults(func=run_import)
 
 
@@ -93,6 +97,7 @@ def run_build(args: argparse.Namespace) -> int:
     from lm_eval_trust.steering.vector_files import check_ending
 
     check_ending(args.out)
+    _refuse_foreign_out(args)
     layers = parse_layers(args.layers)
     statements = _statements(args)
     model, tokenizer, identity = load_source(args.model, dtype=args.dtype, device=args.device)
@@ -127,6 +132,7 @@ def run_export(args: argparse.Namespace) -> int:
     from lm_eval_trust.steering.foreign_vectors import export_vector
     from lm_eval_trust.steering.vectors import load_vector
 
+    _refuse_foreign_out(args)
     usage = export_vector(
         load_vector(args.vector),
         args.out,
@@ -144,10 +150,18 @@ def run_import(args: argparse.Namespace) -> int:
     """Write another tool's vector in our own format."""
     from lm_eval_trust.steering.vectors import load_vector
 
+    _refuse_foreign_out(args)
     vector = load_vector(args.vector)
     vector.save(args.out)
     print(f"{args.out}: layers {', '.join(map(str, sorted(vector.layers)))}; apply with scale=none")
     return 0
+
+
+def _refuse_foreign_out(args: argparse.Namespace) -> None:
+    from lm_eval_trust.steering.vectors import load_vector
+
+    if not args.overwrite:
+        refuse_foreign_file(args.out, load_vector, "steering vector")
 
 
 def _statements(args: argparse.Namespace) -> Statements:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -25,6 +25,8 @@ Content = TypeVar("Content")
 CACHE_VARIABLE = "LM_EVAL_TRUST_CACHE"
 #: Name of the lock file in a folder that one process holds at a time.
 LOCK = ".lock"
+#: Lists the commands that write into a folder.
+_CLAIMS = ".lm_eval_trust"
 _KEPT = re.compile(r'\{"checksum": "(?P<checksum>\w+)",\n"content": (?P<content>.*)\}\n', re.DOTALL)
 #: How safetensors and torch word a refusal to write: no space, a quota, a limit on file sizes.
 _REFUSED = re.compile(
@@ -136,18 +138,52 @@ def folder_lock(path: Path, busy: str) -> Iterator[None]:
         InputError: Another process holds it.
         ExternalError: The operating system refused to write.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / LOCK, timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise InputError(busy) from error
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+    with file_lock(path / LOCK, busy):
+        yield
+
+
+@contextmanager
+def file_lock(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock file for one process; see :func:`folder_lock`."""
+    with disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise InputError(busy) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def claim_folder(folder: Path, command: str, names: Iterable[str]) -> None:
+    """Make a folder one into which a command writes, unless that would replace others' files.
+
+    Args:
+        folder: The folder, which need not exist.
+        command: What writes there.
+        names: Files and folders that it writes.
+
+    Raises:
+        InputError: One of these is there, and the command did not make it.
+        ExternalError: The operating system refused to write.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; --out names a folder.")
+    mark = folder / _CLAIMS
+    claims = mark.read_text(encoding="utf-8").split("\n") if mark.is_file() else []
+    if command in claims:
+        return
+    there = [name for name in names if (folder / name).exists()]
+    if there:
+        raise InputError(
+            f"{folder} holds {there[0]}, which `lm-eval-trust {command}` would replace and did not "
+            f"write; choose another folder, or move it away."
+        )
+    with atomic_path(mark) as temporary:
+        temporary.write_text("\n".join([*claims, command]), encoding="utf-8")
 
 
 def write_kept(path: Path, content: Any) -> None:

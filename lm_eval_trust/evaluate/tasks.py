@@ -103,10 +103,12 @@ class TaskIndex:
                 give every second item to each. By default what the tasks evaluate.
 
         Raises:
-            InputError: A setting of the tasks, or their data, is wrong or missing, or a task has
-                too few items for the part.
+            InputError: A setting of the tasks, or their data, is wrong or missing, a task has too
+                few items for the part, or the limit is below 1.
             ExternalError: A judge or data cannot be fetched.
         """
+        if limit is not None and limit < 1:
+            raise InputError(f"limit is {limit}, but at least 1 item of a task is needed.")
         wanted = (tuple(names), limit, part)
         if wanted not in self._sets:
             self._sets[wanted] = self._load(names, limit, part)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lm_eval_trust.core.errors import ExternalError, InputError, TrustError
+from lm_eval_trust.core.errors import ExternalError, InputError, TrustError, reason_of
 from lm_eval_trust.core.storage import atomic_path, disk_errors
 from lm_eval_trust.gate.check_file import Check, read_check
 
@@ -70,6 +70,9 @@ def check_all(paths: Sequence[Path], cache: Path | None, reports: Reports) -> in
 
     Returns:
         0 if all passed, 1 for a regression, 2 or 3 for a check that could not be run.
+
+    Raises:
+        BrokenPipeError: Nobody reads the output any more; the reports are written nevertheless.
     """
     from lm_eval_trust.gate.reports import report_lines
     from lm_eval_trust.gate.run import run_check
@@ -83,8 +86,11 @@ def check_all(paths: Sequence[Path], cache: Path | None, reports: Reports) -> in
         print(*report_lines(result), sep="\n", flush=True)
         return 0 if result.passed else REGRESSION
 
-    worst, errors = _each(paths, run)
-    reports.write(results, errors)
+    errors: list[tuple[Path, str]] = []
+    try:
+        worst = _each(paths, run, errors)
+    finally:
+        reports.write(results, errors)
     return worst
 
 
@@ -97,7 +103,7 @@ def validate_all(paths: Sequence[Path]) -> int:
         print(f"{check.path}: {len(check.rules)} rules, nothing is wrong.")
         return 0
 
-    return _each(paths, run)[0]
+    return _each(paths, run)
 
 
 def plan_all(paths: Sequence[Path], cache: Path | None) -> int:
@@ -108,7 +114,7 @@ def plan_all(paths: Sequence[Path], cache: Path | None) -> int:
         print(*plan(check, cache), sep="\n", flush=True)
         return 0
 
-    return _each(paths, run)[0]
+    return _each(paths, run)
 
 
 def update_all(paths: Sequence[Path], cache: Path | None) -> int:
@@ -121,32 +127,47 @@ def update_all(paths: Sequence[Path], cache: Path | None) -> int:
         print(f"{check.baseline} {told}.", flush=True)
         return 0
 
-    return _each(paths, run)[0]
+    return _each(paths, run)
 
 
-def _each(paths: Sequence[Path], run: Callable[[Check], int]) -> tuple[int, list[tuple[Path, str]]]:
-    """Process every check, even if others fail.
+def _each(
+    paths: Sequence[Path],
+    run: Callable[[Check], int],
+    errors: list[tuple[Path, str]] | None = None,
+) -> int:
+    """Process every check, even if others fail, or nobody reads the output any more.
+
+    Args:
+        paths: Of the checks.
+        run: Returns the exit code of one.
+        errors: Receives the checks that could not be run, with the reason.
 
     Returns:
-        The highest exit code, and the checks that could not be run with the reason.
+        The highest exit code.
+
+    Raises:
+        BrokenPipeError: Nobody reads the output any more; raised when all are done.
     """
     codes: list[int] = []
-    errors = []
+    closed: BrokenPipeError | None = None
     for path in paths:
         try:
             codes.append(run(read_check(path)))
-        except BrokenPipeError:
-            raise
+        except BrokenPipeError as error:
+            closed = error
         except Exception as error:
             code, message = _failure(error)
             print(f"lm-eval-trust: error: {message}", file=sys.stderr, flush=True)
-            errors.append((path, message))
+            if errors is not None:
+                errors.append((path, message))
             codes.append(code)
+    if closed is not None:
+        raise closed
     worst = max(codes)
     if len(codes) > 1 and worst:
         whose = (str(path) for path, code in zip(paths, codes, strict=True) if code == worst)
         print(f"Exit code {worst} comes from {', '.join(whose)}.", file=sys.stderr)
-    return worst, errors
+    return worst
 
 
 def _failure(error: Exception) -> tuple[int, str]:
@@ -154,4 +175,4 @@ def _failure(error: Exception) -> tuple[int, str]:
     if isinstance(error, TrustError):
         return error.exit_code, str(error)
     logger.debug("Where it happened:", exc_info=error)
-    return ExternalError.exit_code, f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return ExternalError.exit_code, f"{type(error).__name__}: {reason_of(error, longest=500)}"

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.core.errors import unknown_name
-from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.core.storage import atomic_path, claim_folder
 from lm_eval_trust.leaderboard.board import Board
 from lm_eval_trust.leaderboard.typeset import to_latex, to_markdown
 
 Line = Mapping[str, Any]
+#: Name of the page that stands beside the tables.
+PAGE = "leaderboard.html"
 
 
 def to_json(boards: Sequence[Board]) -> str:
@@ -176,8 +178,9 @@ def write_tables(folder: Path, boards: Sequence[Board], formats: Iterable[str]) 
         InputError: There is no such format.
         ExternalError: A file cannot be written.
     """
-    written = []
-    for name, text in texts(boards, formats).items():
+    written, found = [], texts(boards, formats)
+    claim_folder(folder, "leaderboard", (*found, PAGE))
+    for name, text in found.items():
         with atomic_path(folder / name) as path:
             path.write_text(text, encoding="utf-8")
         written.append(folder / name)

@@ -175,6 +175,14 @@ _NAME_WIDTH = 36
 _BESIDE = 3
 
 
+class Terminal(Console):
+    """A console whose closed pipe is an error like any other; rich's own would exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what the pipe raised."""
+        raise BrokenPipeError
+
+
 def print_boards(boards: Sequence[Board], console: Console) -> None:
     """Print scores, paired differences, trade-offs and notes (categories are in the files only)."""
     for position, board in enumerate(boards, start=1):

@@ -6,6 +6,8 @@ import re
 
 from lm_eval_trust.core.errors import InputError
 
+#: No model is this deep; a range beyond it would fill the memory before any model is read.
+_MOST = 10_000
 _PART = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -24,6 +26,8 @@ def parse_layers(text: str) -> list[int]:
             raise InputError(
                 f"Layers {text!r} cannot be read at {part!r}; write 10-20, 12,14,16 or 12+14."
             )
+        if last >= _MOST:
+            raise InputError(f"Layers {text!r} go up to {last}; no model has {_MOST} blocks.")
         layers.extend(range(first, last + 1))
     if len(set(layers)) != len(layers):
         raise InputError(f"Layers {text!r} name a layer twice.")

@@ -245,11 +245,21 @@ class CheckpointInfo:
         name: E.g. ``ckpt_179``.
         step: Its training step.
         tokens: Tokens that it has seen.
+
+    Raises:
+        InputError: The name cannot be that of a folder in the sets' folder.
     """
 
     name: str
     step: int
     tokens: int
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[^./\\\0][^/\\\0]*", self.name):
+            raise InputError(
+                f"The checkpoint's name {self.name!r} names a folder in --out: give one without "
+                f"slashes that begins with no dot."
+            )
 
 
 def collect(

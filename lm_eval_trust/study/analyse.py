@@ -30,7 +30,13 @@ from lm_eval_trust.analysis.probe_summary import probe_summary
 from lm_eval_trust.analysis.tables import Measurement, as_table, write_table
 from lm_eval_trust.core.errors import InputError, MissingDataError
 from lm_eval_trust.core.hashing import fingerprint
-from lm_eval_trust.core.storage import atomic_path, read_kept, write_kept
+from lm_eval_trust.core.storage import (
+    atomic_path,
+    claim_folder,
+    folder_lock,
+    read_kept,
+    write_kept,
+)
 from lm_eval_trust.models.untrained import UNTRAINED
 from lm_eval_trust.study.activation_sets import ActivationSet, find_sets
 from lm_eval_trust.study.measure import (
@@ -65,7 +71,8 @@ def analyse(folder: Path, out: Path, settings: AnalysisSettings | None = None) -
 
     Raises:
         MissingDataError: There is nothing to analyse.
-        InputError: A damaged set, sets of a dimension with unequal n, or layers that are missing.
+        InputError: A damaged set, sets of a dimension with unequal n, or layers that are missing;
+            another process analyses into the folder, or it holds other files of these names.
     """
     settings = settings or AnalysisSettings()
     sets = find_sets(folder)
@@ -80,6 +87,17 @@ def analyse(folder: Path, out: Path, settings: AnalysisSettings | None = None) -
         )
     last = {found.info.dimension: found for found in trained}
     sets = [found for found in sets if found.info.dimension in last]
+    claim_folder(out, "analyze", ("measurements.csv", "measurements.parquet", "probes.csv"))
+    with folder_lock(out, f"Another analysis is at work in {out}; choose another folder, or wait."):
+        return _analyse(sets, last, out, settings)
+
+
+def _analyse(
+    sets: Sequence[ActivationSet],
+    last: Mapping[str, ActivationSet],
+    out: Path,
+    settings: AnalysisSettings,
+) -> Analysis:
     measurements: list[Measurement] = []
     for found in tqdm(sets, "Analysing", unit="set"):
         measurements += _cell(found, last[found.info.dimension], out / "cells", settings)

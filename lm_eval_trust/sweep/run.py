@@ -77,7 +77,8 @@ def _claim(folder: Path) -> None:
     """Mark a folder as one of sweeps, unless it is, or refuse it.
 
     Raises:
-        InputError: Another release swept there, and kept its answers in another form.
+        InputError: Another release swept there, and kept its answers in another form; or it holds
+            other things.
     """
     mark = folder / _MARK
     known = mark.is_file() and read_kept(mark) == _FORMAT
@@ -85,6 +86,11 @@ def _claim(folder: Path) -> None:
         raise InputError(
             f"{folder} holds a sweep of another release, whose answers cannot be used. Choose "
             f"another folder, or delete this one to repeat the sweep there."
+        )
+    foreign = [path.name for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    if not known and foreign:
+        raise InputError(
+            f"{folder} holds {foreign[0]} and is no sweep's folder; choose an empty or a new one."
         )
     write_kept(mark, _FORMAT)
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +31,7 @@ from lm_eval_trust import __version__
 from lm_eval_trust.core.errors import InputError, reason_of
 from lm_eval_trust.core.hashing import content_id
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
-from lm_eval_trust.core.storage import atomic_folder, atomic_path, disk_errors
+from lm_eval_trust.core.storage import atomic_folder, atomic_path, disk_errors, folder_lock
 from lm_eval_trust.models.adapters import new_lora_adapter
 from lm_eval_trust.models.sources import Source, base_metadata, base_sentence, load_pinned
 from lm_eval_trust.training.chat_format import Encoded, encode_conversation
@@ -101,8 +103,14 @@ class Finetuning:
                 loaded.
             ExternalError: The operating system refused to write.
         """
-        folder = RunFolder(out, self._settings())
-        folder.open()
+        with ExitStack() as held:
+            if os.environ.get("RANK", "0") == "0":  # The others of a distributed run wait for it.
+                busy = f"Another fine-tuning is at work in {out}; choose another folder, or wait."
+                held.enter_context(folder_lock(out, busy))
+            return self._run(out)
+
+    def _run(self, out: Path) -> FinetuneResult:
+        RunFolder(out, self._settings()).open()
         if (out / RESULT).is_file():
             return _finished(out / RESULT)
         model, tokenizer = self._load()

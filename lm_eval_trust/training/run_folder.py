@@ -34,10 +34,18 @@ class RunFolder:
         """Create the folder, or check that it belongs to a run with the same settings.
 
         Raises:
-            InputError: It belongs to another run; the message names what differs.
+            InputError: It belongs to another run; the message names what differs. Or it holds
+                other things.
         """
         manifest = self._manifest()
         if not manifest:
+            there = self.path.iterdir() if self.path.is_dir() else ()
+            foreign = sorted(path.name for path in there if not path.name.startswith("."))
+            if foreign:
+                raise InputError(
+                    f"{self.path} holds {foreign[0]} and is not a training run's folder; choose an "
+                    f"empty or a new one."
+                )
             self._write({"settings": dict(self.settings), "checkpoints": {}})
         elif fingerprint(manifest["settings"]) != fingerprint(self.settings):
             ours: dict[str, Any] = json.loads(json.dumps(dict(self.settings)))

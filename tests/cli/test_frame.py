@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.terminals import closed_pipe
 
 from lm_eval_trust import __version__, cli
 from lm_eval_trust.core.errors import ExternalError, InputError, LeakError
@@ -165,3 +166,47 @@ def test_command_and_module_return_the_code_to_the_shell(python: tuple[str, ...]
     assert result.stderr.startswith("lm-eval-trust: error: ")
     assert "no-such-file.safetensors" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_message_has_a_bound(failing, capsys) -> None:
+    for error in (InputError("x" * 90_000 + "end"), RuntimeError("x" * 90_000 + "end")):
+        failing(error)
+        cli.main(["fail"])
+        printed = capsys.readouterr().err
+        assert 100 < len(printed) < 1000
+
+
+def test_a_help_page_into_a_closed_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    with closed_pipe(monkeypatch):
+        assert cli.main(["--help"]) == 141
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sweep", "--limit", "0"],
+        ["sweep", "--limit", "-1"],
+        ["judge", "calibrate", "--limit", "0"],
+        ["activations", "--samples", "-1"],
+        ["data", "show", "--n", "0"],
+        ["vector", "build", "--split-seed", "-1"],
+        ["analyze", "--permutations", "many"],
+        ["finetune", "--epochs", "1", "--max-steps", "0"],
+    ],
+    ids=" ".join,
+)
+def test_numbers_out_of_range_are_refused_when_the_command_is_read(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert "is no whole number of at least" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("limit", [["--limit", "0"], ["-L", "-1"], ["--limit=-0.5"]])
+def test_the_harness_gets_no_limit_below_an_item(
+    limit: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "--model", "hf", "--tasks", "trust_suite", *limit]) == 2
+    assert "give a number of items from 1" in capsys.readouterr().err

@@ -116,3 +116,22 @@ def test_wrong_input_is_explained(
     code, out = build(**options)
     assert code == 2 and not out.exists()
     assert message in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_vector_is_replaced_only_if_asked(
+    build: Callable[..., tuple[int, Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "v.safetensors"
+    own.write_text("my notes", encoding="utf-8")
+    assert build()[0] == 2
+    assert f"{own} exists and is no steering vector" in capsys.readouterr().err
+    assert own.read_text(encoding="utf-8") == "my notes"
+    own.unlink()
+    assert build()[0] == 0 and build(method="pca")[0] == 0
+    other = tmp_path / "export.pt"
+    other.write_text("my notes", encoding="utf-8")
+    export = ["vector", "export", str(own), "--layer", "1", "--out", str(other)]
+    assert cli.main(export) == 2
+    assert cli.main([*export, "--overwrite"]) == 0 and cli.main(export) == 0
+    assert cli.main(["vector", "import", str(other), "--out", str(tmp_path)]) == 2
+    assert "is a folder" in capsys.readouterr().err

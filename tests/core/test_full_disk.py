@@ -64,7 +64,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     write: Callable[[Path], None], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    with nearly_full(), pytest.raises(ExternalError, match="Cannot write .*Free space there"):
+    with nearly_full(), pytest.raises(ExternalError, match=r"Cannot write .*Free space there"):
         write(out)
     assert list(out.iterdir()) == []
     write(out)

@@ -21,6 +21,7 @@ from lm_eval_trust.core.storage import (
     atomic_path,
     build_once,
     cache_dir,
+    claim_folder,
     folder_lock,
     read_kept,
     write_kept,
@@ -245,3 +246,13 @@ def test_a_damaged_file_is_built_again(tmp_path: Path, caplog: pytest.LogCapture
     assert build_once(file, build, read=read) == 7
     assert len(builds) == 2
     assert str(file) in caplog.text
+
+
+def test_a_folder_is_claimed_by_a_command_and_by_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "report.csv").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match=r"holds report\.csv, which `lm-eval-trust board`"):
+        claim_folder(tmp_path, "board", ["report.csv"])
+    claim_folder(tmp_path, "board", ["other.csv"])
+    claim_folder(tmp_path, "board", ["report.csv"])
+    with pytest.raises(InputError, match="is a file"):
+        claim_folder(tmp_path / "report.csv", "board", [])

@@ -11,6 +11,7 @@ import pytest
 from lm_eval.loggers import EvaluationTracker
 from support.leaderboard import plant
 from support.saved_runs import save_run
+from support.terminals import ascii_terminal, closed_pipe
 
 from lm_eval_trust import cli
 from lm_eval_trust.core.saved_runs import read_run
@@ -142,3 +143,46 @@ def test_wrong_input_is_told_and_leaves_with_two(
     assert cli.main(["leaderboard", *(word.format(runs=tmp_path) for word in words)]) == 2
     printed = capsys.readouterr().err
     assert told in printed and "Traceback" not in printed
+
+
+def named_board(folder: Path, out: Path) -> list[str]:
+    """Plant two runs, and return the command that shows them, one by a Greek name."""
+    plant(folder / "plain", VALUES)
+    plant(folder / "other", VALUES, arguments="pretrained=owner/other")
+    return ["leaderboard", str(folder), "--out", str(out), "--names", f"{folder / 'other'}=α 2"]
+
+
+def test_an_ascii_terminal_gets_question_marks_and_the_files_their_letters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "board"
+    command = named_board(tmp_path / "runs", out)
+    with ascii_terminal(monkeypatch) as printed:
+        assert cli.main(command) == 0
+        assert b"?" in printed.getvalue() and b"leaderboard.html" in printed.getvalue()
+    assert "α" in (out / "leaderboard.md").read_text(encoding="utf-8")
+
+
+def test_a_closed_pipe_is_no_regression_and_loses_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "board"
+    command = named_board(tmp_path / "runs", out)
+    with closed_pipe(monkeypatch):
+        assert cli.main(command) == 141
+    assert (out / "leaderboard.html").is_file() and (out / "leaderboard.csv").is_file()
+
+
+def test_a_file_of_another_program_is_not_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant(tmp_path / "runs", VALUES)
+    own = tmp_path / "out" / "leaderboard.csv"
+    own.parent.mkdir()
+    own.write_text("mine", encoding="utf-8")
+    command = ["leaderboard", str(tmp_path / "runs"), "--out", str(own.parent)]
+    assert cli.main(command) == 2
+    assert "holds leaderboard" in capsys.readouterr().err and own.read_text() == "mine"
+    own.unlink()
+    assert cli.main(command) == 0
+    assert cli.main(command) == 0

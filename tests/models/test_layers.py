@@ -29,3 +29,8 @@ def test_unreadable_layers_are_refused(text: str) -> None:
 def test_a_repeated_layer_is_refused() -> None:
     with pytest.raises(InputError, match="twice"):
         parse_layers("1-3,2")
+
+
+def test_a_range_that_no_model_has_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match="no model has 10000 blocks"):
+        parse_layers("0-999999999")

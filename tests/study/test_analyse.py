@@ -193,6 +193,11 @@ def test_the_commands_store_and_analyse(
     other = str(tiny_llama(seed=2))
     assert main([*store, "--model", other, "--checkpoint", "ckpt_001", "--step", "1"]) == 2
     assert "Choose another folder" in capfd.readouterr().err
+    for name in ("../../esc", "a/b", ".hidden", ""):
+        named = ["--model", other, "--checkpoint", name, "--step", "1"]
+        assert main([*store, *named]) == (2 if name else 0)
+    assert "without slashes" in capfd.readouterr().err
+    assert not list(tmp_path.parent.rglob("esc*"))
     options = ["--controls", "1", "--permutations", "10", "--samples", "80", "--c", "0.1,1"]
     assert main(["analyze", sets, "--out", out, *options]) == 0
     printed = capfd.readouterr().out

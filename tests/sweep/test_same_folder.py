@@ -121,6 +121,16 @@ def test_a_folder_of_another_release_is_refused(
     assert "holds a sweep of another release" in capsys.readouterr().err
 
 
+def test_a_folder_of_something_else_is_refused(
+    tmp_path: Path, sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "sweep.csv").write_text("mine")
+    with pytest.raises(AssertionError):
+        sweep("mine", "--tasks", "trust_stereoset_mini")
+    assert "holds sweep.csv and is no sweep's folder" in capsys.readouterr().err
+
+
 def test_a_metric_that_is_not_measured_is_refused_before_anything_is_scored(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

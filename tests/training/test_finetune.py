@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import group_id
 from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.core.storage import folder_lock
 from lm_eval_trust.models.sources import ModelIdentity, Source, find_source
 from lm_eval_trust.training import finetune
 from lm_eval_trust.training.conversations import Conversation, TuningData, Turn
@@ -247,3 +248,29 @@ def test_only_models_of_the_hub_are_named_as_base(
     assert metadata is not None and metadata.get("base_model") == base
     assert metadata["library_name"] == ("peft" if method == "lora" else "transformers")
     assert sentence in card.read_text()
+
+
+def test_a_folder_of_something_else_is_left_alone(
+    run: Callable[..., FinetuneResult], tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    weights = tmp_path / "model" / "adapter_model.safetensors"
+    weights.write_bytes(b"mine")
+    with pytest.raises(InputError, match="is not a training run's folder"):
+        run(tmp_path / "model", max_steps=1)
+    assert weights.read_bytes() == b"mine"
+
+
+def test_two_runs_do_not_share_a_folder(run: Callable[..., FinetuneResult], tmp_path: Path) -> None:
+    with (
+        folder_lock(tmp_path / "out", "busy"),
+        pytest.raises(InputError, match="Another fine-tuning is at work"),
+    ):
+        run(tmp_path / "out", max_steps=1)
+
+
+def test_a_damaged_result_is_named(run: Callable[..., FinetuneResult], tmp_path: Path) -> None:
+    run(tmp_path / "out", max_steps=1)
+    (tmp_path / "out" / finetune.RESULT).write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match=r"result\.json is damaged"):
+        run(tmp_path / "out", max_steps=1)

@@ -1,0 +1,59 @@
+"""Types of options, for ``argparse``, and what ``--out`` may replace."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from lm_eval_trust.core.errors import InputError
+
+
+def count(text: str) -> int:
+    """Return a whole number of at least 1."""
+    return _at_least(1, text)
+
+
+def natural(text: str) -> int:
+    """Return a whole number of at least 0, such as a seed."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number of at least {least}")
+    return value
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add ``--overwrite`` to a command that writes one file."""
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace --out, whatever file it is"
+    )
+
+
+def refuse_foreign_file(path: Path, is_ours: Callable[[Path], object], what: str) -> None:
+    """Raise if a file that would be replaced is not of the kind that the command writes.
+
+    Args:
+        path: Where the command writes.
+        is_ours: Reads a file of that kind; raises :class:`InputError` for others.
+        what: What it is called, for the message.
+
+    Raises:
+        InputError: It is another file, or a folder.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; --out names a file.")
+    if not path.exists():
+        return
+    try:
+        is_ours(path)
+    except InputError:
+        raise InputError(
+            f"{path} exists and is no {what}; choose another name, or replace it with --overwrite."
+        ) from None
