@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -20,12 +21,19 @@ class Verdict:
             that give one, ``None`` if the decision comes from a word alone.
         details: Further figures to log with the verdict.
         reply: The beginning of a reply that could not be read, to show in errors.
+
+    Raises:
+        ValueError: The score is not finite.
     """
 
     accepted: bool | None
     score: float | None
     details: Mapping[str, float] = field(default_factory=dict)
     reply: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if self.score is not None and not math.isfinite(self.score):
+            raise ValueError(f"a verdict's score is {self.score}; it has to be finite, or None")
 
 
 @dataclass(frozen=True)

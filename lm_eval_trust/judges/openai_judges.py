@@ -235,24 +235,24 @@ class RemoteEngine:
             raise failure
 
     def _decide(self, prompt: Prompt) -> Verdict:
-        """Return the verdict; a reply that cannot be read is asked for once more."""
-        verdict = self._ask(prompt)
-        return verdict if verdict.accepted is not None else self._ask(prompt)
+        """Return the verdict; a whole reply that cannot be read is asked for once more."""
+        try:
+            reading, terms = self._whole(prompt, self.terms)
+            if reading.verdict.accepted is None and not reading.cut:
+                reading, terms = self._whole(prompt, terms)
+        except _FilteredError as filtered:
+            return replace(UNREADABLE, reply=str(filtered))
+        if reading.verdict.accepted is not None:
+            self._learn(terms)
+        return reading.verdict
 
-    def _ask(self, prompt: Prompt) -> Verdict:
-        """Return what a reply says that is as long as it wants to be."""
-        terms = self.terms
+    def _whole(self, prompt: Prompt, terms: Terms) -> tuple[Reading, Terms]:
+        """Return what a reply says that has all the room it needs, if that may be."""
         while True:
-            try:
-                reading, terms = self._reading(prompt, terms)
-            except _FilteredError as filtered:
-                return replace(UNREADABLE, reply=str(filtered))
-            if reading.verdict.accepted is not None:
-                self._learn(terms)
-                return reading.verdict
+            reading, terms = self._reading(prompt, terms)
             roomier = terms.with_more_room() if reading.cut else None
-            if roomier is None:
-                return reading.verdict
+            if reading.verdict.accepted is not None or roomier is None:
+                return reading, terms
             terms = roomier
 
     def _reading(self, prompt: Prompt, terms: Terms) -> tuple[Reading, Terms]:

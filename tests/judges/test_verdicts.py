@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+import math
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -21,9 +24,13 @@ from support.saved_runs import save_run
 
 from lm_eval_trust import cli
 from lm_eval_trust.core.errors import ExternalError
-from lm_eval_trust.judges.interface import Verdict
+from lm_eval_trust.core.hashing import content_id
+from lm_eval_trust.core.store import KeyedStore
+from lm_eval_trust.judges.interface import Answer, Verdict
+from lm_eval_trust.judges.openai_judges import OpenAITruthJudge
 from lm_eval_trust.judges.prompts import Prompt
-from lm_eval_trust.judges.verdicts import VerdictStore
+from lm_eval_trust.judges.settings import JudgeSettings
+from lm_eval_trust.judges.verdicts import VerdictStore, verdicts_file
 
 TRUTH = "trust_truthfulqa_mini"
 
@@ -71,6 +78,41 @@ def test_verdicts_of_earlier_versions_are_found(tmp_path: Path) -> None:
         store.get([old])
 
 
+@pytest.mark.usefixtures("brisk")
+def test_a_verdict_that_was_changed_is_asked_for_again(
+    server: OpenAI, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.yes = lambda prompt: 0.9 if "7" in prompt else 0.1
+    judge = OpenAITruthJudge("m", JudgeSettings(base_url=server.address))
+    answers = [Answer(f"Question {i}?", "Answer.", (), ()) for i in range(9)]
+    before = judge.truth(answers)
+    with closing(sqlite3.connect(verdicts_file())) as file:
+        file.execute("UPDATE entries SET value = replace(value, 'true', 'false')")
+        file.commit()
+    asked = len(server.bodies)
+    assert judge.truth(answers) == before
+    assert len(server.bodies) == asked + 1
+    assert "among the verdicts" in caplog.text and "was changed" in caplog.text
+
+
+@pytest.mark.parametrize("score", ["NaN", "Infinity", '"high"', "true"])
+def test_kept_scores_that_are_none_are_asked_for_again(tmp_path: Path, score: str) -> None:
+    """Earlier versions kept what servers and models sent."""
+    with VerdictStore("judge", tmp_path / "v.sqlite") as store:
+        store.put(Prompt("a"), Verdict(True, 0.5))
+    fields = {"accepted": True, "score": json.loads(score)}
+    with KeyedStore(tmp_path / "v.sqlite", "judge") as kept:
+        kept.put(content_id("", "a"), fields)
+    with VerdictStore("judge", tmp_path / "v.sqlite") as store:
+        assert store.get([Prompt("a")]) == {}
+
+
+def test_a_score_is_finite_or_none() -> None:
+    for score in (math.nan, math.inf, -math.inf):
+        with pytest.raises(ValueError, match="has to be finite"):
+            Verdict(True, score)
+
+
 def test_several_writers_lose_nothing(tmp_path: Path) -> None:
     def write(writer: int) -> None:
         with VerdictStore("judge", tmp_path / "v.sqlite") as store:
@@ -107,35 +149,33 @@ def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
 
 JUDGING = """
 import sys
-from lm_eval_trust.judges.interface import Answer
-from lm_eval_trust.judges.openai_judges import OpenAITruthJudge
+from lm_eval_trust.judges.openai_judges import OpenAIToxicityJudge
 from lm_eval_trust.judges.settings import JudgeSettings
 
-judge = OpenAITruthJudge("m", JudgeSettings(base_url=sys.argv[1], form="completions"))
-verdicts = judge.truth([Answer(f"Question {i}?", "Answer.", (), ()) for i in range(150)])
-print(sum(bool(verdict.accepted) for verdict in verdicts))
+judge = OpenAIToxicityJudge("m", JudgeSettings(base_url=sys.argv[1]))
+print([verdict.accepted for verdict in judge.toxic([f"text {i}" for i in range(200)])])
 """
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_stopped(server: OpenAI, tmp_path: Path) -> None:
-    """Only what was under way when it was killed, 8 at most, is asked for again."""
+def test_a_run_killed_twenty_times_goes_on_where_it_stopped(server: OpenAI, tmp_path: Path) -> None:
+    """Only what was under way in a kill, 8 at most, is asked for again."""
     server.yes = lambda prompt: 0.9 if "7" in prompt else 0.1
     server.faults = [Fault(ALWAYS, silence=0.02)]
     command = [sys.executable, "-c", JUDGING, server.address]
     environment = {**os.environ, "LM_EVAL_TRUST_CACHE": str(tmp_path / "cache")}
-    process = subprocess.Popen(command, env=environment)
-    while len(server.answered) < 50:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert len(server.answered) < 150
-    server.faults = []
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert int(done.stdout) == sum("7" in str(i) for i in range(150))
-    assert len(server.answered) == 150
-    assert 150 <= server.answered.total() <= 158
+    for moment in sorted(random.Random(0).sample(range(200), 20)):
+        process = subprocess.Popen(command, env=environment)
+        while len(server.answered) < moment:
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    for _ in range(2):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == str(["7" in str(i) for i in range(200)])
+    assert len(server.answered) == 200
+    assert 200 <= server.answered.total() <= 200 + 8 * 20
 
 
 def answer(request: Instance) -> str:
