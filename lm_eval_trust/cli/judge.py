@@ -6,11 +6,13 @@ Torch, the harness and judges are imported inside the commands, so that help pag
 from __future__ import annotations
 
 import argparse
+import difflib
 from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.cli.options import count, natural
 from lm_eval_trust.judges.registry import TOXICITY_JUDGES, TRUTH_JUDGES
+from lm_eval_trust.judges.settings import PREFIX, JudgeSettings
 
 CALIBRATE = "calibrate"
 
@@ -123,6 +125,7 @@ def run_calibrate(args: argparse.Namespace) -> int:
 
 
 def _metadata(pairs: list[str]) -> dict[str, Any]:
+    """Return settings by name; a name that is nearly one of ours is taken for a slip."""
     from lm_eval_trust.core.errors import InputError
 
     found = {}
@@ -130,5 +133,10 @@ def _metadata(pairs: list[str]) -> dict[str, Any]:
         name, separator, value = pair.partition("=")
         if not separator:
             raise InputError(f"--metadata {pair!r} does not have the form KEY=VALUE.")
+        if name in found:
+            raise InputError(f"--metadata gives {name} twice; give it once.")
+        near = difflib.get_close_matches(name, JudgeSettings.names(), n=1, cutoff=0.75)
+        if near and name not in near and not name.startswith(PREFIX):
+            raise InputError(f"--metadata {name} is no setting of judges; did you mean {near[0]}?")
         found[name] = value
     return found

@@ -6,6 +6,7 @@ aggregation and standard errors are the task's own. Everything else in the resul
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -140,8 +141,7 @@ def _scored(
     run: SavedRun, task: str, samples: Sequence[Sample], metadata: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the harness's results on a task's saved answers with another judge."""
-    if not samples:
-        raise InputError(f"{run.samples_file(task)} contains no samples.")
+    _check_samples(run, task, samples)
     rows = [sample["doc"] for sample in samples]
     loaded = task_manager({**metadata, SAVED_ROWS: rows}).load([task])
     iterations = (run.results.get("config") or {}).get("bootstrap_iters")
@@ -151,6 +151,29 @@ def _scored(
         bootstrap_iters=_BOOTSTRAP if iterations is None else iterations,
     )
     return found
+
+
+def _check_samples(run: SavedRun, task: str, samples: Sequence[Sample]) -> None:
+    """Refuse a file of samples that is not the whole of what the run measured."""
+    path = run.samples_file(task)
+    if not samples:
+        raise InputError(f"{path} contains no samples.")
+    for sample in samples:
+        answers = sample.get("resps")
+        answered = isinstance(answers, list) and answers and isinstance(answers[0], list)
+        if not isinstance(sample.get("doc"), dict) or not answered or not answers[0]:
+            raise InputError(f"{path}: sample {sample['doc_id']} lacks its row or its answer.")
+    numbers = Counter(sample["doc_id"] for sample in samples)
+    number, times = numbers.most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{path}: doc_id {number} stands there {times} times; once is right.")
+    counts = (run.results.get("n-samples") or {}).get(task) or {}
+    expected = counts.get("effective", len(samples))
+    if expected != len(samples):
+        raise InputError(
+            f"{path} has {len(samples)} samples, but {run.path.name} was measured on {expected}; "
+            f"restore the file, or answer again with lm_eval --log_samples."
+        )
 
 
 def _merged(saved: Sequence[Sample], judged: Sequence[Sample]) -> list[Sample]:

@@ -82,6 +82,11 @@ class JudgeSettings:
             )
         _check_address(self.base_url)
 
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the settings' names, as ``--metadata`` has them."""
+        return tuple(PREFIX + field.name for field in fields(cls))
+
     @property
     def of_verdicts(self) -> dict[str, str]:
         """The settings that verdicts may depend on, without those that are not set."""
@@ -104,7 +109,7 @@ class JudgeSettings:
                     f"(OPENAI_API_KEY), because metadata is written to results files."
                 )
             if name not in known:
-                raise unknown_name("judge setting", PREFIX + name, (PREFIX + k for k in known))
+                raise unknown_name("judge setting", PREFIX + name, cls.names())
         asked = {**_from_environment(known), **given}
         return cls(**{name: _converted(name, value) for name, value in asked.items()})
 

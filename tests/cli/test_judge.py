@@ -18,6 +18,22 @@ from lm_eval_trust import cli
         (["nowhere", "--truth-judge", "reference"], "nowhere does not exist"),
         (["calibrate", "--truth-judge", "world", "--metadata", "form"], "KEY=VALUE"),
         (
+            ["calibrate", "--truth-judge", "openai:m", "--metadata", "jugde_base_url=http://x/v1"],
+            "did you mean judge_base_url?",
+        ),
+        (
+            ["nowhere", "--metadata", "judge_tries=2", "judge_tries=3"],
+            "--metadata gives judge_tries twice",
+        ),
+        (
+            ["calibrate", "--truth-judge", "openai:m", "--metadata", "judge_timeout=inf"],
+            "judge_timeout is inf; it has to be above 0 and finite",
+        ),
+        (
+            ["calibrate", "--truth-judge", "openai:m", "--metadata", "judge_structured=maybe"],
+            "Unknown judge_structured 'maybe'",
+        ),
+        (
             ["calibrate", "--truth-judge", "openai:m", "--metadata", "judge_key=sk-1"],
             "OPENAI_API_KEY",
         ),

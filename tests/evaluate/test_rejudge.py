@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,28 @@ def test_damaged_samples_are_named(tmp_path: Path) -> None:
     file = read_run(path).samples_file(TRUTH)
     file.write_text(file.read_text()[:-40])
     with pytest.raises(InputError, match=re.escape(str(file))):
+        judge_again(read_run(path), Rejudgement(truth="reference"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda samples: samples[:-1], "has 3 samples, but .* was measured on 4"),
+        (lambda samples: [*samples, samples[0]], "doc_id 0 stands there 2 times"),
+        (lambda samples: [*samples[1:], {"doc_id": 0, "doc": {}}], "sample 0 lacks"),
+        (lambda samples: [*samples[1:], {**samples[0], "resps": []}], "sample 0 lacks"),
+        (lambda samples: [*samples[1:], {**samples[0], "doc": None}], "sample 0 lacks"),
+        (lambda samples: [7], "not a file of the harness's samples"),
+    ],
+)
+def test_samples_that_are_not_those_of_the_run_are_refused(
+    tmp_path: Path, change: Callable[[list[Any]], list[Any]], says: str
+) -> None:
+    path, _ = save_run(tmp_path, [TRUTH], answer, limit=4)
+    file = read_run(path).samples_file(TRUTH)
+    samples = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(sample) + "\n" for sample in change(samples)))
+    with pytest.raises(InputError, match=says):
         judge_again(read_run(path), Rejudgement(truth="reference"))
 
 

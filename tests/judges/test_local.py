@@ -21,7 +21,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.judges.interface import Answer
 from lm_eval_trust.judges.local import LocalEngine, LocalModel, choose_device
 from lm_eval_trust.judges.local_judges import (
@@ -299,6 +299,17 @@ def test_a_second_run_loads_nothing(llama_judge: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(LocalModel, "load", refuse)
     assert LocalTruthJudge(str(llama_judge), JudgeSettings()).truth(ANSWERS) == first
+
+
+def test_a_model_that_is_not_a_number_gives_no_verdict(llama_judge: Path, tmp_path: Path) -> None:
+    """A fault that the weights do not show: they are finite, and overflow in the forward pass."""
+    broken = shutil.copytree(llama_judge, tmp_path / "broken")
+    model = AutoModelForCausalLM.from_pretrained(broken)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(3e38)
+    model.save_pretrained(broken)
+    with pytest.raises(ExternalError, match=r"None of the 9 replies .* 'a probability of nan'"):
+        LocalTruthJudge(str(broken), JudgeSettings(device="cpu")).truth(ANSWERS)
 
 
 def test_quantization_says_what_it_needs(roberta: Callable[..., Path]) -> None:
