@@ -159,10 +159,10 @@ def _check_samples(run: SavedRun, task: str, samples: Sequence[Sample]) -> None:
     if not samples:
         raise InputError(f"{path} contains no samples.")
     for sample in samples:
-        answers = sample.get("resps")
-        answered = isinstance(answers, list) and answers and isinstance(answers[0], list)
-        if not isinstance(sample.get("doc"), dict) or not answered or not answers[0]:
-            raise InputError(f"{path}: sample {sample['doc_id']} lacks its row or its answer.")
+        match sample:
+            case {"doc": dict(), "resps": [[_, *_], *_]}:
+                continue
+        raise InputError(f"{path}: sample {sample['doc_id']} lacks its row or its answer.")
     numbers = Counter(sample["doc_id"] for sample in samples)
     number, times = numbers.most_common(1)[0]
     if times > 1:

@@ -36,6 +36,8 @@ _NO_QUOTA = "insufficient_quota"
 _SHOWN = 300
 #: Bytes; a verdict with all that a model thought takes a hundredth of it.
 _LARGEST_REPLY = 16 << 20
+#: The client looks at the machine before its first request.
+_SECONDS_TO_START = 10.0
 
 
 class MalformedReplyError(Exception):
@@ -131,7 +133,7 @@ class Server:
                 reserved = self.budget.reserve(sent.text, sent.reply_tokens)
                 cost = reserved  # nobody states the cost of a request without a reply
                 try:
-                    reply = _fields_of(self._run(self._send(sent)))
+                    reply = _fields_of(self._run(self._send(sent), self._timeout))
                     cost = self.budget.price_of(reply.get("usage"), reserved)
                     return read(reply)
                 except errors as error:
@@ -163,7 +165,8 @@ class Server:
             ExternalError: The key is refused, or there is no answer.
         """
         try:
-            self._run(self._client.models.with_raw_response.list())
+            listing = self._client.models.with_raw_response.list()
+            self._run(listing, max(self._timeout, _SECONDS_TO_START))
         except self._openai.APIStatusError as error:
             if error.status_code in (401, 403):
                 raise self._failed(error, 1) from None
@@ -174,14 +177,14 @@ class Server:
         create = attrgetter(request.resource)(self._client).with_raw_response.create
         return create(**request.required, extra_body=dict(request.optional))
 
-    def _run(self, request: Any) -> bytes:
-        """Return the body of a reply that has come whole within the timeout."""
+    def _run(self, request: Any, seconds: float) -> bytes:
+        """Return the body of a reply that has come whole within so many seconds."""
 
         async def whole() -> bytes:
             try:
-                return (await asyncio.wait_for(request, self._timeout)).content  # type: ignore[no-any-return]
+                return (await asyncio.wait_for(request, seconds)).content  # type: ignore[no-any-return]
             except asyncio.TimeoutError:
-                raise NoReplyError(f"no whole reply within {self._timeout:g} seconds") from None
+                raise NoReplyError(f"no whole reply within {seconds:g} seconds") from None
 
         return asyncio.run_coroutine_threadsafe(whole(), _loop(os.getpid())).result()
 
