@@ -1,8 +1,12 @@
-"""Correlations over checkpoints: do probes predict benchmarks? (arXiv 2402.19465, Figure 5)."""
+"""Correlations: of series over checkpoints (arXiv 2402.19465, Figure 5), and of independent pairs.
+
+Anything that grows in training correlates with anything else that grows. Whether two series over
+checkpoints have more in common shows in what remains of both without trend and autocorrelation.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +15,323 @@ from scipy import stats
 
 from lm_eval_trust.core.errors import InputError
 
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+#: Fewest checkpoints that can tell a relation from two trends.
+LEAST_CHECKPOINTS = 10
+#: Autocorrelations that are tried; with the last, innovations are nearly differences.
+_RHOS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
+_LARGEST_DEGREE = 8
+#: A residual this much smaller than its series is rounding.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class StepCorrelation:
+    """What two series over checkpoints have in common.
+
+    Attributes:
+        p: Of the innovations' correlation, two-sided, which a common trend does not make small;
+            1 where a series is nothing but trend.
+        innovations: Correlation of what remains without trend and autocorrelation, −1 to 1; NaN
+            where nothing remains.
+        pearson: Linear correlation of the series as they are: a description, not evidence.
+        spearman: Likewise of their ranks.
+        smallest_p: The smallest p that so many permutations can give.
+        degree: Of the trends that were taken out.
+        rho: Autocorrelation that was taken out: of the plausible ones, that with the largest p.
+        n: Number of checkpoints.
+    """
+
+    p: float
+    innovations: float
+    pearson: float
+    spearman: float
+    smallest_p: float
+    degree: int
+    rho: float
+    n: int
+
+
+def correlate_over_steps(
+    steps: npt.ArrayLike,
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> StepCorrelation:
+    """Return the correlation of two series over checkpoints, with a p that trends do not fool.
+
+    Each series is taken as a trend, a polynomial in log(1 + step), with noise that is a
+    first-order autoregression. Degree (1 to 8, at most half as many as checkpoints) and ρ are
+    chosen for each series by the corrected Akaike criterion, and the larger degree and the larger
+    ρ are taken for both. The statistic is the correlation of the innovations, the whitened
+    residuals; its null permutes those of y and takes the trend out once more (Freedman and Lane
+    1983, *Journal of Business and Economic Statistics* 1, 292–298). As few checkpoints do not
+    determine ρ, p is the largest over all ρ from the chosen one to .99.
+
+    Args:
+        steps: Training steps of the checkpoints, ascending, shape (k,).
+        x: One value for each checkpoint, shape (k,).
+        y: Likewise.
+        resamples: Permutations; at least 100.
+        seed: Of these.
+
+    Raises:
+        InputError: Shapes that differ, fewer than ten checkpoints, steps that do not ascend,
+            values that are not finite, a constant series, or too few resamples.
+    """
+    places, first, second = (np.asarray(values, dtype=np.float64) for values in (steps, x, y))
+    _check_steps(places, resamples)
+    for name, values in (("x", first), ("y", second)):
+        _check_series(name, values, len(places))
+    _require_variation(first, second)
+    orders = _orders(len(places), resamples, seed)
+    return _correlation(_Trends(places), first, second, orders)
+
+
+def _correlation(trends: _Trends, x: Floats, y: Floats, orders: Integers) -> StepCorrelation:
+    degree, least = trends.choose(np.stack([x, y]))
+    found = []
+    for rho in _RHOS[_RHOS.index(least) :]:
+        drawn = trends.null(x[None], y[None], degree, rho, orders)[:, 0, 0]
+        found.append((_share(np.abs(drawn), abs(drawn[0])), float(drawn[0]), rho))
+    p, value, rho = max(found, key=lambda each: each[0])
+    return StepCorrelation(
+        p=1.0 if degree == trends.largest else p,
+        innovations=value,
+        pearson=_pearson(x, y),
+        spearman=_pearson(stats.rankdata(x), stats.rankdata(y)),
+        smallest_p=1 / len(orders),
+        degree=degree,
+        rho=rho,
+        n=len(x),
+    )
+
+
+def _pearson(x: Floats, y: Floats) -> float:
+    """Return the correlation of two series that are not constant."""
+    return float(np.clip(np.corrcoef(x, y)[0, 1], -1, 1))
+
+
+def _check_steps(steps: Floats, resamples: int) -> None:
+    if steps.ndim != 1 or not np.isfinite(steps).all():
+        raise InputError("Steps must be finite numbers, one for each checkpoint.")
+    if len(steps) < LEAST_CHECKPOINTS:
+        raise InputError(
+            f"{len(steps)} checkpoints cannot tell a relation from two trends; give at least "
+            f"{LEAST_CHECKPOINTS}."
+        )
+    if steps[0] < 0 or not (np.diff(steps) > 0).all():
+        raise InputError("Steps must be at least 0 and ascend, each checkpoint once.")
+    if resamples < 100:
+        raise InputError(f"A permutation test needs at least 100 resamples, not {resamples}.")
+
+
+def _check_series(name: str, values: Floats, n: int) -> None:
+    if values.shape != (n,):
+        raise InputError(f"{name} has shape {values.shape}; there are {n} checkpoints.")
+    if not np.isfinite(values).all():
+        raise InputError(f"{name} holds values that are not finite.")
+
+
+def _require_variation(x: Floats, y: Floats) -> None:
+    for name, values in (("x", x), ("y", y)):
+        if np.ptp(values) == 0:
+            raise InputError(f"{name} is the same everywhere: no correlation is defined.")
+
+
+@dataclass(frozen=True)
+class Control:
+    """Whether a dimension's probe goes with its own benchmark rather than with others.
+
+    Attributes:
+        contrast: Correlation of innovations of the dimension's own pair, less the mean of all other
+            pairs that its probe or its benchmark takes part in; NaN without such a pair.
+        p: One-sided, of the contrast being positive.
+    """
+
+    contrast: float
+    p: float
+
+
+@dataclass(frozen=True)
+class ProbeMatrix:
+    """Probes × benchmarks over checkpoints.
+
+    Attributes:
+        cells: (Dimension of the probe, dimension of the benchmark) → their correlation; ``None``
+            where one of them is constant.
+        controls: Dimension of a pair → its control.
+        overall: The mean of the contrasts, with a p of its own.
+    """
+
+    cells: Mapping[tuple[str, str], StepCorrelation | None]
+    controls: Mapping[str, Control]
+    overall: Control
+
+
+def probe_matrix(
+    steps: npt.ArrayLike,
+    probes: Mapping[str, npt.ArrayLike],
+    benchmarks: Mapping[str, npt.ArrayLike],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> ProbeMatrix:
+    """Return the correlation of each probe with each benchmark, and the controls of the pairs.
+
+    A probe that follows every benchmark as closely as its own follows training, not its dimension.
+    The contrasts take one degree and one ρ for all series, the largest that one of them needs, and
+    the null of :func:`correlate_over_steps`, with the same permutations for all benchmarks.
+
+    Args:
+        steps: Training steps of the checkpoints, ascending, shape (k,).
+        probes: Dimension → one value for each checkpoint, shape (k,).
+        benchmarks: Likewise, higher being better.
+        resamples: Permutations; at least 100.
+        seed: Of these.
+
+    Raises:
+        InputError: As :func:`correlate_over_steps`, except for constant series.
+    """
+    places = np.asarray(steps, dtype=np.float64)
+    _check_steps(places, resamples)
+    sides: list[dict[str, Floats]] = []
+    for kind, given in (("probe", probes), ("benchmark", benchmarks)):
+        sides.append({name: np.asarray(values, dtype=np.float64) for name, values in given.items()})
+        for name, values in sides[-1].items():
+            _check_series(f"The {kind} of {name}", values, len(places))
+    trends, orders = _Trends(places), _orders(len(places), resamples, seed)
+    cells = {
+        (a, b): _correlation(trends, x, y, orders) if np.ptp(x) > 0 and np.ptp(y) > 0 else None
+        for a, x in sides[0].items()
+        for b, y in sides[1].items()
+    }
+    moving = [{name: v for name, v in side.items() if np.ptp(v) > 0} for side in sides]
+    paired = [name for name in moving[0] if name in moving[1] and max(map(len, moving)) > 1]
+    undefined = Control(np.nan, np.nan)
+    controls, overall = _controls(trends, moving, paired, orders) if paired else ({}, undefined)
+    named = [name for name in sides[0] if name in sides[1]]
+    return ProbeMatrix(cells, {name: controls.get(name, undefined) for name in named}, overall)
+
+
+def _controls(
+    trends: _Trends, sides: Sequence[Mapping[str, Floats]], paired: Sequence[str], orders: Integers
+) -> tuple[dict[str, Control], Control]:
+    rows, columns = (list(side) for side in sides)
+    x, y = (np.stack(list(side.values())) for side in sides)
+    degree, least = trends.choose(np.concatenate([x, y]))
+    found: list[list[Control]] = []
+    for rho in _RHOS[_RHOS.index(least) :]:
+        drawn = trends.null(x, y, degree, rho, orders)
+        contrasts = []
+        for name in paired:
+            row, column = rows.index(name), columns.index(name)
+            own = drawn[:, row, column]
+            others = drawn[:, row].sum(axis=1) + drawn[:, :, column].sum(axis=1) - 2 * own
+            contrasts.append(own - others / (len(rows) + len(columns) - 2))
+        contrasts.append(np.mean(contrasts, axis=0))
+        found.append([Control(float(c[0]), _share(c, c[0])) for c in contrasts])
+    *worst, overall = (max(each, key=lambda c: c.p) for each in zip(*found, strict=True))
+    return dict(zip(paired, worst, strict=True)), overall
+
+
+class _Trends:
+    """Fits of polynomials in log(1 + step) with autoregressive noise."""
+
+    def __init__(self, steps: Floats) -> None:
+        axis = np.log1p(steps)
+        axis = 2 * (axis - axis[0]) / (axis[-1] - axis[0]) - 1
+        #: A series that takes this degree may need a larger one still.
+        self.largest = min(_LARGEST_DEGREE, len(axis) // 2)
+        self._degrees = np.arange(1, self.largest + 1)
+        basis = np.polynomial.legendre.legvander(axis, self._degrees[-1])
+        #: Of the whitened basis, so that its first columns span every smaller degree.
+        self._orthonormal = {rho: np.linalg.qr(_whiten(basis.T, rho).T)[0] for rho in _RHOS}
+
+    def choose(self, series: Floats) -> tuple[int, float]:
+        """Return the largest degree and the largest ρ of the series' best models.
+
+        Args:
+            series: None of them constant, shape (series, k).
+        """
+        n = series.shape[1]
+        scaled = (series - series.mean(axis=1, keepdims=True)) / np.ptp(series, axis=1)[:, None]
+        scores = np.empty((len(series), len(_RHOS), len(self._degrees)))
+        for i, rho in enumerate(_RHOS):
+            white = _whiten(scaled, rho)
+            explained = np.cumsum((white @ self._orthonormal[rho]) ** 2, axis=1)[:, 1:]
+            squares = np.maximum((white**2).sum(axis=1, keepdims=True) - explained, _ROUNDING**2)
+            # Coefficients, variance, and ρ where there is one.
+            free = self._degrees + 2 + (rho > 0)
+            penalty = 2 * free * n / np.maximum(n - free - 1, 0.5)
+            scores[:, i] = n * np.log(squares / n) - np.log(1 - rho**2) + penalty
+        best = scores.reshape(len(series), -1).argmin(axis=1)
+        rhos, degrees = np.unravel_index(best, scores.shape[1:])
+        return int(self._degrees[degrees.max()]), _RHOS[rhos.max()]
+
+    def null(self, x: Floats, y: Floats, degree: int, rho: float, orders: Integers) -> Floats:
+        """Return correlations of innovations, those of y permuted, shape (orders, x's, y's).
+
+        Args:
+            x: Shape (x's, k).
+            y: Shape (y's, k).
+            degree: Of the trend.
+            rho: Of the autoregression.
+            orders: Permutations, shape (orders, k).
+        """
+        basis = self._orthonormal[rho][:, : degree + 1]
+        of_x, of_y = (self._innovations(values, basis, rho) for values in (x, y))
+        permuted = of_y[:, orders]
+        within = (permuted**2).sum(axis=2) - ((permuted @ basis) ** 2).sum(axis=2)
+        lengths = np.sqrt(np.maximum(within, 0)).T[:, None] * np.linalg.norm(of_x, axis=1)[:, None]
+        found: Floats = np.divide(
+            np.einsum("xk,yok->oxy", of_x, permuted),
+            lengths,
+            out=np.full(lengths.shape, np.nan),
+            where=lengths > 0,
+        )
+        return found
+
+    @staticmethod
+    def _innovations(values: Floats, basis: Floats, rho: float) -> Floats:
+        """Return whitened residuals, 0 where they are rounding."""
+        white = _whiten(values - values.mean(axis=1, keepdims=True), rho)
+        rest = white - (white @ basis) @ basis.T
+        rounding = _ROUNDING * np.linalg.norm(white, axis=1, keepdims=True)
+        found: Floats = np.where(np.linalg.norm(rest, axis=1, keepdims=True) > rounding, rest, 0.0)
+        return found
+
+
+def _whiten(series: Floats, rho: float) -> Floats:
+    """Return series, shape (series, k), whose autoregression ρ is taken out."""
+    white = series.copy()
+    white[:, 0] *= np.sqrt(1 - rho**2)
+    white[:, 1:] -= rho * series[:, :-1]
+    return white
+
+
+def _orders(n: int, resamples: int, seed: int) -> Integers:
+    """Return the identity and random permutations, shape (1 + resamples, n)."""
+    orders = np.tile(np.arange(n), (1 + resamples, 1))
+    np.random.default_rng(seed).permuted(orders[1:], axis=1, out=orders[1:])
+    return orders
+
+
+def _share(drawn: Floats, value: float) -> float:
+    """Return the share that reaches the value, 1 if it is undefined."""
+    return 1.0 if np.isnan(value) else float((drawn >= value - 1e-12).mean())
+
 
 @dataclass(frozen=True)
 class Coefficient:
-    """A correlation coefficient.
+    """A correlation coefficient of independent pairs.
 
     Attributes:
         value: −1 to 1.
-        low: Lower end of its 95 % interval, by bootstrap over checkpoints.
+        low: Lower end of its 95 % interval.
         high: Upper end.
         p: Of a two-sided permutation test.
     """
@@ -31,12 +344,12 @@ class Coefficient:
 
 @dataclass(frozen=True)
 class Correlation:
-    """The correlation of two series over checkpoints.
+    """The correlation of two series whose pairs are independent of each other.
 
     Attributes:
         pearson: Linear correlation.
         spearman: Correlation of ranks.
-        n: Number of checkpoints.
+        n: Number of pairs.
     """
 
     pearson: Coefficient
@@ -47,35 +360,44 @@ class Correlation:
 def correlate(
     x: npt.ArrayLike, y: npt.ArrayLike, *, resamples: int = 2000, seed: int = 0
 ) -> Correlation:
-    """Return both correlations of paired series.
+    """Return both correlations of pairs that are exchangeable, as checkpoints of a run are not.
+
+    Intervals are Fisher's, with a standard error of 1 / √(n − 3) on the scale of artanh r, and for
+    ranks √((1 + r² / 2) / (n − 3)) (Bonett and Wright 2000, *Psychometrika* 65, 23–28). Ranks that
+    all agree count as half a step short of it.
 
     Args:
-        x: One value for each checkpoint, shape (k,).
+        x: One value for each pair, shape (k,).
         y: Likewise.
-        resamples: Of the bootstrap and of the permutation test.
-        seed: Of both.
+        resamples: Permutations.
+        seed: Of these.
 
     Raises:
-        InputError: Shapes that differ, fewer than four checkpoints, values that are not finite, or
-            a constant series.
+        InputError: Shapes that differ, fewer than four pairs, values that are not finite, or a
+            constant series.
     """
     first, second = (np.asarray(values, dtype=np.float64) for values in (x, y))
     if first.ndim != 1 or first.shape != second.shape:
         raise InputError(f"Expected two series of one length, got {first.shape}, {second.shape}.")
     if len(first) < 4:
-        raise InputError(
-            f"A correlation over {len(first)} checkpoints says nothing; give at least 4."
-        )
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise InputError("Correlated values must be finite.")
+        raise InputError(f"A correlation over {len(first)} pairs says nothing; give at least 4.")
     for name, values in (("x", first), ("y", second)):
-        if np.ptp(values) == 0:
-            raise InputError(f"{name} is the same at all checkpoints: no correlation is defined.")
+        _check_series(name, values, len(first))
+    _require_variation(first, second)
+    n, orders = len(first), _orders(len(first), resamples, seed)
+    of_ranks = _pearson(stats.rankdata(first), stats.rankdata(second))
+    # The next smaller coefficient of untied ranks is 12 / (n³ − n) below 1.
+    inner = float(np.clip(of_ranks, -1 + 6 / (n**3 - n), 1 - 6 / (n**3 - n)))
     ranks = stats.rankdata(first), stats.rankdata(second)
+    value = _pearson(first, second)
     return Correlation(
-        pearson=_coefficient(first, second, False, resamples, seed),
-        spearman=_coefficient(*ranks, True, resamples, seed),
-        n=len(first),
+        Coefficient(value, *_fisher(value, 1 / (n - 3)), _permutation_p(first, second, orders)),
+        Coefficient(
+            of_ranks,
+            *_fisher(inner, (1 + inner**2 / 2) / (n - 3)),
+            _permutation_p(*ranks, orders),
+        ),
+        n,
     )
 
 
@@ -91,33 +413,14 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in stats.false_discovery_control(values)] if len(values) else []
 
 
-def _coefficient(
-    x: npt.NDArray[np.float64],
-    y: npt.NDArray[np.float64],
-    ranked: bool,
-    resamples: int,
-    seed: int,
-) -> Coefficient:
-    random = np.random.default_rng(seed)
-    value = float(_pearson(x[None], y[None])[0])
-    rows = random.integers(len(x), size=(resamples, len(x)))
-    drawn_x, drawn_y = x[rows], y[rows]
-    if ranked:
-        drawn_x, drawn_y = stats.rankdata(drawn_x, axis=1), stats.rankdata(drawn_y, axis=1)
-    drawn = _pearson(drawn_x, drawn_y)
-    # A resample that repeats one checkpoint has no correlation (NaN).
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    permuted = random.permuted(np.tile(y, (resamples, 1)), axis=1)
-    null = np.abs(_pearson(np.tile(x, (resamples, 1)), permuted))
-    reached = int((null >= abs(value) - 1e-12).sum())
-    return Coefficient(value, float(low), float(high), (1 + reached) / (1 + resamples))
+def _fisher(value: float, variance: float) -> tuple[float, float]:
+    if abs(value) == 1:
+        return value, value
+    around = np.arctanh(value) + stats.norm.ppf([0.025, 0.975]) * np.sqrt(variance)
+    low, high = np.tanh(around)
+    return float(low), float(high)
 
 
-def _pearson(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    a, b = (v - v.mean(axis=1, keepdims=True) for v in (x, y))
-    lengths = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    products = (a * b).sum(axis=1)
-    found: npt.NDArray[np.float64] = np.divide(
-        products, lengths, out=np.full(len(products), np.nan), where=lengths > 0
-    )
-    return found
+def _permutation_p(x: Floats, y: Floats, orders: Integers) -> float:
+    drawn = np.abs((y - y.mean())[orders] @ (x - x.mean()))
+    return float((drawn >= drawn[0] * (1 - 1e-9)).mean())

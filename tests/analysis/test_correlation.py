@@ -1,19 +1,191 @@
-"""Planted correlations, scipy's coefficients, and corrections for many tests."""
+"""Trends fool no test over checkpoints; planted relations are found; scipy's coefficients."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from lm_eval_trust.analysis.correlation import benjamini_hochberg, correlate
+from lm_eval_trust.analysis.correlation import (
+    benjamini_hochberg,
+    correlate,
+    correlate_over_steps,
+    probe_matrix,
+)
 from lm_eval_trust.core.errors import InputError
+
+Generator = np.random.Generator
+CHECKPOINTS = {n: np.round(np.linspace(0, 359, n)) for n in (12, 18, 36)}
 
 
 def series(strength: float, n: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     x = random.normal(size=n)
     return x, strength * x + np.sqrt(1 - strength**2) * random.normal(size=n)
+
+
+def learning_curve(random: Generator, steps: np.ndarray) -> np.ndarray:
+    rate = np.exp(random.uniform(np.log(18), np.log(180)))
+    return random.uniform(0.1, 0.5) * (1 - np.exp(-steps / rate))
+
+
+def unrelated(random: Generator, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    x, y = (learning_curve(random, steps) + 0.01 * random.normal(size=len(steps)) for _ in "xy")
+    return x, y
+
+
+def walks(random: Generator, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    x, y = random.normal(size=(2, len(steps))).cumsum(axis=1)
+    return x, y
+
+
+def related(random: Generator, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Curves whose noise is shared by nine tenths."""
+    shared = random.normal(size=len(steps))
+    own = random.normal(size=(2, len(steps)))
+    x, y = (
+        learning_curve(random, steps) + 0.03 * (np.sqrt(0.9) * shared + np.sqrt(0.1) * noise)
+        for noise in own
+    )
+    return x, y
+
+
+Draw = Callable[[Generator, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def rate(draw: Draw, n: int, runs: int) -> float:
+    random, steps = np.random.default_rng(1), CHECKPOINTS[n]
+    p_values = [
+        correlate_over_steps(steps, *draw(random, steps), resamples=200, seed=seed).p
+        for seed in range(runs)
+    ]
+    return float(np.mean(np.array(p_values) <= 0.05))
+
+
+@pytest.mark.parametrize("draw", [unrelated, walks])
+@pytest.mark.parametrize("n", [12, 18, 36])
+def test_common_trends_are_no_relation(draw: Draw, n: int) -> None:
+    assert rate(draw, n, 100) <= 0.1
+
+
+@pytest.mark.parametrize(("n", "power"), [(12, 0.7), (18, 0.9), (36, 0.98)])
+def test_a_relation_beyond_the_trends_is_found(n: int, power: float) -> None:
+    assert rate(related, n, 60) >= power
+
+
+def test_the_statistic_is_a_partial_correlation() -> None:
+    steps, random = CHECKPOINTS[36], np.random.default_rng(8)
+    axis = np.log1p(steps)
+    shared = random.normal(size=36)
+    x, y = (axis + shared + noise for noise in random.normal(size=(2, 36)))
+    found = correlate_over_steps(steps, x, y, resamples=20_000)
+    # Ordinary least squares on what an AR(1) of that ρ leaves, with powers instead of Legendre's.
+    kept = np.eye(36) - found.rho * np.eye(36, k=-1)
+    kept[0, 0] = np.sqrt(1 - found.rho**2)
+    design = kept @ np.vander(axis / axis[-1], found.degree + 1)
+    rest = [kept @ v - design @ np.linalg.lstsq(design, kept @ v)[0] for v in (x, y)]
+    expected = rest[0] @ rest[1] / np.linalg.norm(rest[0]) / np.linalg.norm(rest[1])
+    assert found.innovations == pytest.approx(expected)
+    freedom = 36 - found.degree - 2
+    t = expected * np.sqrt(freedom / (1 - expected**2))
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), freedom), rel=0.3, abs=1e-3)
+    assert (found.smallest_p, found.n) == (1 / 20_001, 36)
+    assert found.pearson == pytest.approx(stats.pearsonr(x, y).statistic)
+    assert found.spearman == pytest.approx(stats.spearmanr(x, y).statistic)
+
+
+def test_units_and_sign_do_not_matter() -> None:
+    steps = CHECKPOINTS[18]
+    x, y = related(np.random.default_rng(4), steps)
+    one, other = correlate_over_steps(steps, x, y), correlate_over_steps(steps, 1e5 * x, 3 - y)
+    assert other.p == pytest.approx(one.p)
+    assert other.innovations == pytest.approx(-one.innovations)
+
+
+def test_what_is_nothing_but_trend_has_no_relation() -> None:
+    steps = CHECKPOINTS[12]
+    found = correlate_over_steps(steps, np.log1p(steps), np.log1p(steps) * 2)
+    assert found.p == 1 and np.isnan(found.innovations)
+    assert found.pearson == pytest.approx(1)
+
+
+def test_a_probe_that_follows_its_own_benchmark_stands_out() -> None:
+    steps, random = CHECKPOINTS[36], np.random.default_rng(0)
+    own = dict(zip("ab", random.normal(size=(2, 36)), strict=True))
+    probes, benchmarks = (
+        {
+            n: learning_curve(random, steps) + 0.03 * (v + random.normal(size=36) / 3)
+            for n, v in own.items()
+        }
+        for _ in "pb"
+    )
+    found = probe_matrix(steps, probes, benchmarks)
+    cell = found.cells["a", "b"]
+    assert cell == correlate_over_steps(steps, probes["a"], benchmarks["b"])
+    assert cell is not None and cell.p > 0.05
+    assert all(found.cells[n, n].p < 0.01 for n in "ab")  # type: ignore[union-attr]
+    assert found.overall.p < 0.01 and found.overall.contrast > 0.5
+    assert found.overall.contrast == pytest.approx(
+        np.mean([control.contrast for control in found.controls.values()]), abs=0.1
+    )
+
+
+def test_a_probe_that_follows_all_benchmarks_alike_does_not_stand_out() -> None:
+    steps, reached = CHECKPOINTS[18], 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        shared = random.normal(size=18)
+        probes, benchmarks = (
+            {
+                n: learning_curve(random, steps) + 0.03 * (shared + random.normal(size=18) / 3)
+                for n in "abc"
+            }
+            for _ in "pb"
+        )
+        found = probe_matrix(steps, probes, benchmarks, resamples=100)
+        reached += found.overall.p <= 0.05
+    assert reached <= 5
+
+
+def test_constant_series_have_no_cell_and_no_control() -> None:
+    steps = CHECKPOINTS[12]
+    x, y = unrelated(np.random.default_rng(0), steps)
+    found = probe_matrix(steps, {"a": x, "b": y}, {"a": y, "b": np.ones(12)}, resamples=100)
+    assert found.cells["a", "b"] is None and found.cells["b", "a"] is not None
+    assert np.isnan(found.controls["b"].p) and np.isnan(found.controls["b"].contrast)
+    assert 0 < found.controls["a"].p <= 1
+    alone = probe_matrix(steps, {"a": x}, {"a": y}, resamples=100)
+    assert np.isnan(alone.overall.p) and np.isnan(alone.controls["a"].contrast)
+
+
+STEPS = np.arange(12.0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "x", "y", "message"),
+    [
+        (STEPS[:6], STEPS[:6], STEPS[:6], "6 checkpoints"),
+        (STEPS, STEPS, STEPS[:11], "y has shape"),
+        (STEPS[::-1], STEPS, STEPS, "ascend"),
+        (np.zeros(12), STEPS, STEPS, "ascend"),
+        (STEPS - 1, STEPS, STEPS, "at least 0"),
+        (STEPS * np.nan, STEPS, STEPS, "Steps must be finite"),
+        (STEPS, STEPS * np.nan, STEPS, "x holds values that are not finite"),
+        (STEPS, STEPS, np.ones(12), "y is the same"),
+    ],
+)
+def test_bad_series_over_steps_are_refused(
+    steps: np.ndarray, x: np.ndarray, y: np.ndarray, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        correlate_over_steps(steps, x, y)
+
+
+def test_too_few_resamples_are_refused() -> None:
+    with pytest.raises(InputError, match="at least 100 resamples, not 20"):
+        correlate_over_steps(STEPS, STEPS, STEPS**2, resamples=20)
 
 
 def test_coefficients_are_scipys() -> None:
@@ -33,23 +205,25 @@ def test_a_planted_correlation_is_found_and_noise_is_not() -> None:
     assert 0.01 < np.mean(np.array(p_values) <= 0.05) < 0.1
 
 
-def test_the_interval_covers_the_truth() -> None:
-    covered = [correlate(*series(0.6, n=60, seed=s), resamples=400).pearson for s in range(100)]
-    assert np.mean([c.low <= 0.6 <= c.high for c in covered]) > 0.85
+@pytest.mark.parametrize("n", [6, 20])
+def test_intervals_cover_the_truth_however_few_the_pairs(n: int) -> None:
+    # The ranks of a bivariate normal have 6 / π arcsin(r / 2).
+    truths = 0.6, 6 / np.pi * np.arcsin(0.3)
+    found = [correlate(*series(0.6, n=n, seed=s), resamples=100) for s in range(400)]
+    for truth, of in zip(truths, ("pearson", "spearman"), strict=True):
+        intervals = [getattr(each, of) for each in found]
+        assert np.mean([c.low <= truth <= c.high for c in intervals]) >= 0.93
 
 
-def test_spearmans_interval_ranks_every_resample_anew() -> None:
-    # Few checkpoints: a resample has many ties, whose ranks are not those of the whole series.
-    x, y = np.array([1, 2, 3, 4, 50, 6]), np.array([2, 1, 4, 3, 5, 60])
-    random = np.random.default_rng(9)
-    drawn = []
-    while len(drawn) < 4000:
-        rows = random.integers(6, size=6)
-        if len(set(rows)) > 1:
-            drawn.append(stats.spearmanr(x[rows], y[rows]).statistic)
-    found = correlate(x, y, resamples=20_000).spearman
-    assert found.low == pytest.approx(np.quantile(drawn, 0.025), abs=0.02)
-    assert found.high == pytest.approx(np.quantile(drawn, 0.975), abs=0.02)
+def test_the_interval_is_scipys() -> None:
+    x, y = series(0.6)
+    found, expected = correlate(x, y).pearson, stats.pearsonr(x, y).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_ranks_that_all_agree_are_not_certain() -> None:
+    found = correlate([1, 2, 3, 4, 5], [1, 4, 9, 16, 26]).spearman
+    assert found.value == pytest.approx(1) and found.low < 0.9
 
 
 @pytest.mark.parametrize("sign", [1, -1])
