@@ -20,6 +20,8 @@ from lm_eval_trust.analysis.hsic import smoother
 from lm_eval_trust.analysis.information import InformationPlane, InformationSettings
 from lm_eval_trust.analysis.kernels import gaussian_gram, standardise
 from lm_eval_trust.analysis.nulls import permutation_null
+from lm_eval_trust.analysis.probing import probe
+from lm_eval_trust.benchmarks.partition import partition
 
 Floats = npt.NDArray[np.float64]
 LEVEL = 0.05
@@ -47,7 +49,7 @@ class Draw:
 
 
 def drawn(
-    random: np.random.Generator, *, sizes: Sequence[int], spread: float, mixed: bool, signal: float
+    random: np.random.Generator, *, sizes: Sequence[int], spread: float, mixed: float, signal: float
 ) -> Draw:
     """Draw groups whose rows lie ``spread`` around their group's mean, on either side by itself.
 
@@ -55,7 +57,7 @@ def drawn(
         random: Source of the draw.
         sizes: Rows of each group.
         spread: Standard deviation inside a group; that between groups is 1.
-        mixed: Whether labels alternate inside a group, or one is drawn for each group.
+        mixed: Share of the groups inside of which labels alternate; one is drawn for each other.
         signal: How far apart the labels lie along the layer's first axis, in units of ``spread``.
     """
     groups = np.repeat(np.arange(len(sizes)), sizes)
@@ -65,18 +67,22 @@ def drawn(
         found: Floats = means[groups] + spread * noise
         return found
 
-    if mixed:
-        labels = np.concatenate([random.permutation(np.arange(size) % 2) for size in sizes])
-    else:
-        labels = random.permutation(np.arange(len(sizes)) % 2)[groups]
+    alternating = random.permutation(len(sizes)) < mixed * len(sizes)
+    constant = random.permutation(np.arange(len(sizes)) % 2)
+    labels = np.concatenate(
+        [
+            random.permutation(np.arange(size) % 2) if both else np.full(size, one)
+            for size, both, one in zip(sizes, alternating, constant, strict=True)
+        ]
+    )
     layer = side()
     layer[:, 0] += signal * spread * (labels - 0.5)
     return Draw(side(), layer, labels.astype(np.float64), groups)
 
 
 SETTINGS = InformationSettings(sigma=2.0)
-#: Distance of the labels where there is dependence, in standard deviations inside a group.
-SIGNAL = 1.4
+#: Distance of the labels where there is dependence, in standard deviations inside a pair.
+SIGNALS = (1.2, 1.2, 0.8)
 
 
 def p_now(data: Draw) -> tuple[float, float]:
@@ -108,13 +114,14 @@ def p_within(data: Draw) -> float:
 
 
 DESIGNS: dict[str, dict[str, object]] = {
-    "independent, n = 200": {"sizes": [1] * 200, "spread": 1.0, "mixed": False},
-    "100 pairs of both labels, sd .1": {"sizes": [2] * 100, "spread": 0.1, "mixed": True},
-    "100 pairs of both labels, sd .3": {"sizes": [2] * 100, "spread": 0.3, "mixed": True},
-    "100 pairs of both labels, sd 1": {"sizes": [2] * 100, "spread": 1.0, "mixed": True},
-    "40 groups of one label, sd .1": {"sizes": [5] * 40, "spread": 0.1, "mixed": False},
-    "60 groups of 2 to 4, one label": {"sizes": [2, 3, 4] * 20, "spread": 0.1, "mixed": False},
-    "60 groups of 2 to 4, both labels": {"sizes": [2, 3, 4] * 20, "spread": 0.3, "mixed": True},
+    "independent, n = 200": {"sizes": [1] * 200, "spread": 1.0, "mixed": 0.0},
+    "100 pairs of both labels, sd .1": {"sizes": [2] * 100, "spread": 0.1, "mixed": 1.0},
+    "100 pairs of both labels, sd .3": {"sizes": [2] * 100, "spread": 0.3, "mixed": 1.0},
+    "100 pairs of both labels, sd 1": {"sizes": [2] * 100, "spread": 1.0, "mixed": 1.0},
+    "40 groups of one label, sd .1": {"sizes": [5] * 40, "spread": 0.1, "mixed": 0.0},
+    "60 groups of 2 to 4, one label": {"sizes": [2, 3, 4] * 20, "spread": 0.1, "mixed": 0.0},
+    "60 groups of 2 to 4, both labels": {"sizes": [2, 3, 4] * 20, "spread": 0.3, "mixed": 1.0},
+    "100 pairs, half of one label": {"sizes": [2] * 100, "spread": 0.1, "mixed": 0.5},
 }
 
 
@@ -133,20 +140,52 @@ def nulls(runs: int) -> None:
             yield name, *before, *now
 
     def powers() -> Iterator[Sequence[object]]:
-        for name, design in list(DESIGNS.items())[1:4]:
-            before, now = (rates(design, SIGNAL, call)[1] for call in (p_before, p_now))
-            yield name, before, now, float(rates(design, SIGNAL, p_within))
+        for (name, design), signal in zip(list(DESIGNS.items())[1:4], SIGNALS, strict=True):
+            before, now = (rates(design, signal, call)[1] for call in (p_before, p_now))
+            yield name, signal, before, now, float(rates(design, signal, p_within))
 
     print(f"\nP(p ≤ .05) without dependence, {runs} runs\n")
     sides = ["I(T,X) before", "I(T,Y) before", "I(T,X)", "I(T,Y)"]
     print_table(["design", *sides], levels())
-    print(f"\nP(p ≤ .05) of I(T,Y) where labels lie {SIGNAL} sd apart, {runs} runs\n")
-    print_table(["design", "before", "now", "within pairs, by a loop"], powers())
+    print(f"\nP(p ≤ .05) of I(T,Y) where labels lie apart, {runs} runs\n")
+    print_table(["design", "distance in sd", "before", "now", "within pairs, by a loop"], powers())
+
+
+# Layers ------------------------------------------------------------------------------------------
+
+
+def layers(runs: int, number: int = 32) -> None:
+    """Print how often the reported layer clears one half where none knows the label."""
+
+    def clears(random: np.random.Generator) -> tuple[bool, bool]:
+        n, labels = 300, np.arange(300) % 2
+        groups = [str(i // 2) for i in range(n)]
+        parts = partition(groups, seed=int(random.integers(2**31)))
+        found = [
+            probe(
+                random.normal(size=(n, 4)),
+                labels,
+                train=parts.train,
+                test=parts.test,
+                validation=parts.validation,
+            )
+            for _ in range(number)
+        ]
+        tested = max(found, key=lambda result: result.accuracy)
+        validated = max(found, key=lambda result: (result.validation, result.validation_auroc))
+        return tested.low > 0.5, validated.low > 0.5
+
+    def rates() -> Iterator[Sequence[object]]:
+        random = np.random.default_rng(0)
+        yield tuple(np.array([clears(random) for _ in range(runs)]).mean(axis=0))
+
+    print(f"\nP(interval of the reported layer above one half), {number} layers, {runs} runs\n")
+    print_table(["best on the test part", "best on the validation part"], rates())
 
 
 # -------------------------------------------------------------------------------------------------
 
-COMMANDS: dict[str, Callable[[int], None]] = {"nulls": nulls}
+COMMANDS: dict[str, Callable[[int], None]] = {"nulls": nulls, "layers": layers}
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from lm_eval_trust.analysis.nulls import (
 from lm_eval_trust.core.errors import InputError
 
 #: Groups of one label (a, b, c), of both (d, e), and rows by themselves, out of order.
-GROUPS = list("dabdcaebcee") + ["f", "g"]
+GROUPS = [*"dabdcaebcee", "f", "g"]
 LABELS = np.array([0, 1, 0, 1, 1, 1, 0, 0, 1, 1, 1, 0, 1])
 
 
