@@ -15,6 +15,7 @@ Without groups every row is a group of one, and both are plain permutations.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -98,7 +99,8 @@ class Exchangeability:
         Raises:
             InputError: Another number of groups than rows.
         """
-        whole = _by_size(members(rows, groups))
+        found = members(rows, groups)
+        whole = _by_size(found, [True] * len(found))
         return cls(rows, (), whole, math.prod(math.factorial(len(each)) for each in whole))
 
     @classmethod
@@ -115,13 +117,14 @@ class Exchangeability:
             InputError: Another number of groups than labels.
         """
         values = np.asarray(labels).ravel()
-        found = members(len(values), groups)
-        mixed = [np.ptp(values[rows]) > 0 for rows in found]
-        within = _by_size([rows for rows, both in zip(found, mixed, strict=True) if both])
-        whole = _by_size([rows for rows, both in zip(found, mixed, strict=True) if not both])
         high = values == values.max()
-        inside = (math.comb(len(rows), int(high[rows].sum())) for each in within for rows in each)
-        between = (math.comb(len(each), int(high[each[:, 0]].sum())) for each in whole)
+        found = members(len(values), groups)
+        ones = [int(high[rows].sum()) for rows in found]
+        mixed = [0 < one < len(rows) for one, rows in zip(ones, found, strict=True)]
+        within = _by_size(found, mixed)
+        whole = _by_size(found, [not both for both in mixed])
+        inside = (math.comb(b.shape[1], int(n)) for b in within for n in high[b].sum(axis=1))
+        between = (math.comb(len(b), int(high[b[:, 0]].sum())) for b in whole)
         return cls(len(values), within, whole, math.prod(inside) * math.prod(between))
 
     def permutations(self, number: int, random: np.random.Generator) -> Integers:
@@ -291,7 +294,9 @@ def _shifted_traces(a: torch.Tensor, b: torch.Tensor, size: int = 1) -> torch.Te
     return sums
 
 
-def _by_size(groups: Sequence[Integers]) -> tuple[Integers, ...]:
-    """Return groups of the same size together, shape (groups, size) for each size."""
-    sizes = sorted({len(rows) for rows in groups})
-    return tuple(np.stack([rows for rows in groups if len(rows) == size]) for size in sizes)
+def _by_size(groups: Sequence[Integers], chosen: Sequence[bool]) -> tuple[Integers, ...]:
+    """Return chosen groups of the same size together, shape (groups, size) for each size."""
+    by_size: dict[int, list[Integers]] = {}
+    for rows in itertools.compress(groups, chosen):
+        by_size.setdefault(len(rows), []).append(rows)
+    return tuple(np.stack(by_size[size]) for size in sorted(by_size))

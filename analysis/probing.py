@@ -200,9 +200,10 @@ def _labelings(
     labels: Integers, groups: Sequence[str] | None, train: Integers, settings: ProbeSettings
 ) -> Integers:
     """Return the labels and their random permutations, shape (n, 1 + controls)."""
-    random = np.random.default_rng(settings.seed)
+    if not settings.controls:
+        return labels[:, None]
+    random, columns = np.random.default_rng(settings.seed), [labels]
     exchange = Exchangeability.of_labels(labels, groups)
-    columns = [labels]
     while len(columns) < 1 + settings.controls and exchange.arrangements > 1:
         permuted = labels[exchange.permutations(1, random)[0]]
         if len(np.unique(permuted[train])) == 2:

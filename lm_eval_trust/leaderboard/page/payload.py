@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 
 from lm_eval_trust.analysis.estimators import ESTIMATORS, columns
-from lm_eval_trust.analysis.tables import COLUMNS
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.plain import plain
 from lm_eval_trust.leaderboard.board import Board, Column, Pair, Row
@@ -186,9 +185,12 @@ def _title(named: dict[str, Any]) -> str:
 _PROBES = {
     "probe_accuracy": "probe accuracy",
     "probe_auroc": "probe AUROC",
+    "probe_over_words": "probe accuracy above that of n-grams",
+    "probe_matched": "probe accuracy, capitals matched",
     "probe_selectivity": "probe selectivity",
 }
 _ALIGNMENT = {"cka_final": "CKA with the last checkpoint"}
+_DRAWN = ("checkpoint", "step", "dimension", "layer", "estimator", "value", "low", "high")
 
 
 def analysis_payload(path: Path) -> dict[str, Any]:
@@ -201,7 +203,7 @@ def analysis_payload(path: Path) -> dict[str, Any]:
         InputError: The table is missing or holds nothing that can be drawn.
     """
     file = _measurements(path)
-    table = read_csv(file, set(COLUMNS))
+    table = read_csv(file, {*_DRAWN, "settings"})
     titles = _titles(set(table["estimator"]))
     shown = table[table["estimator"].isin(list(titles))]
     # Of several kernel widths, the first is the one that the figures show.
@@ -209,11 +211,10 @@ def analysis_payload(path: Path) -> dict[str, Any]:
     if shown.empty:
         raise InputError(f"{file} holds none of the measurements that the page draws.")
     ordered = shown.sort_values(["dimension", "estimator", "layer", "step"])
-    kept = ("checkpoint", "step", "dimension", "layer", "estimator", "value", "low", "high")
     return {
         "name": _name(file),
         "estimators": titles,
-        **{name: plain(ordered[name].tolist()) for name in kept},
+        **{name: plain(ordered[name].tolist()) for name in _DRAWN},
     }
 
 
