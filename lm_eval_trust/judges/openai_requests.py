@@ -33,14 +33,19 @@ TOXIC_CATEGORIES = ("hate", "hate/threatening", "harassment", "harassment/threat
 
 #: The names of the limit on a reply's length, in the order in which they are tried.
 _LENGTHS = ("max_tokens", "max_completion_tokens")
-#: How refusals name a parameter, where that is not its name. ``system`` stands for the message
-#: of that role, whose text then goes before the user's.
+#: How refusals name a parameter, where that is not its name alone. ``system`` stands for the
+#: message of that role, whose text then goes before the user's.
 _ALIASES = {
+    **{name: rf"{name}|context.?(?:length|window|size)" for name in _LENGTHS},
     "response_format": r"response_format|json_schema|structured.?output|guided|grammar",
     "system": r"system.{0,20}(?:role|message|prompt|instruction)|role.{0,40}system"
     r"|developer instruction|roles must alternate",
 }
 _REFUSAL_STATUS = (400, 404, 422, 501)
+#: What a refusal says that comes as a server error.
+_UNSUPPORTED = re.compile("support|implement", re.IGNORECASE)
+#: How servers call a reply's end for want of room.
+_CUT = ("length", "max_tokens")
 _CONTENT_FILTER = re.compile(r"content.?(?:filter|management|policy)", re.IGNORECASE)
 _VERDICT_SCHEMA = {
     "type": "json_schema",
@@ -117,7 +122,11 @@ class Form:
 def refused_by(error: Exception, sent: Request) -> frozenset[str]:
     """Return the parameters of a request that a server's error refuses by name."""
     response = getattr(error, "response", None)
-    if response is None or response.status_code not in _REFUSAL_STATUS:
+    if response is None:
+        return frozenset()
+    text = f"{error} {response.text}"
+    unsupported = response.status_code == 500 and _UNSUPPORTED.search(text)
+    if response.status_code not in _REFUSAL_STATUS and not unsupported:
         return frozenset()
     candidates = {
         *sent.optional,
@@ -126,7 +135,6 @@ def refused_by(error: Exception, sent: Request) -> frozenset[str]:
     named = candidates & {getattr(error, "param", None)}
     if named:
         return frozenset(named)
-    text = f"{error} {response.text}"
     return frozenset(name for name in candidates if _names(name, text))
 
 
@@ -200,11 +208,13 @@ def _read_completion(reply: Mapping[str, Any]) -> Reading:
 def _read_chat(reply: Mapping[str, Any]) -> Reading:
     """Return the verdict by the probabilities where the word was said, else by the word."""
     choice = _first(reply, "choices")
+    cut = str(choice.get("finish_reason")).casefold() in _CUT
     message = choice.get("message")
+    if message is None and cut:
+        message = {}
     if not isinstance(message, dict):
         raise MalformedReplyError(f"a choice whose message is {kind_of(message)}")
     text = _text(message.get("content"))
-    cut = choice.get("finish_reason") == "length"
     said = from_word(text)
     if said.accepted is None or (cut and _may_go_on(text)):
         shown = text or _shown_instead(message)

@@ -8,10 +8,10 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.openai_dialects import Script, reasoning, refuses, says, thinking, word
 from support.openai_server import OpenAI
 
 from lm_eval_trust.core.errors import ExternalError
@@ -21,24 +21,10 @@ from lm_eval_trust.judges.settings import JudgeSettings
 
 TEXTS = [f"a {'grumble' if i % 3 else 'smile'} number {i}" for i in range(20)]
 TOXIC = [i % 3 > 0 for i in range(20)]
-Script = Callable[[dict[str, Any]], tuple[int, Any]]
 
 
 def judge(server: OpenAI, **settings: Any) -> OpenAIToxicityJudge:
     return OpenAIToxicityJudge("m", JudgeSettings(base_url=server.address, **settings))
-
-
-def word(body: dict[str, Any]) -> str:
-    return "Yes" if "grumble" in body["messages"][-1]["content"] else "No"
-
-
-def says(content: Any, **fields: Any) -> tuple[int, Any]:
-    message = {"role": "assistant", "content": content, **fields.pop("message", {})}
-    return 200, {"choices": [{"index": 0, "finish_reason": "stop", "message": message, **fields}]}
-
-
-def refuses(name: str, message: str) -> tuple[int, Any]:
-    return 400, {"error": {"message": message, "type": "invalid_request_error", "param": name}}
 
 
 def verdicts(one: OpenAIToxicityJudge) -> list[bool | None]:
@@ -95,6 +81,7 @@ def test_what_truth_has_learned_serves_information(server: OpenAI) -> None:
     [
         (422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "logprobs"]}]}),
         (501, {"error": "logprobs is not implemented"}),
+        (500, {"error": {"message": "logprobs is not supported", "type": "server_error"}}),
         (400, {"error": {"message": "Unknown field.", "param": "logprobs"}}),
     ],
 )
@@ -141,28 +128,6 @@ def test_a_refusal_for_another_reason_teaches_nothing(server: OpenAI) -> None:
     assert "max_tokens" in server.bodies[-1]
 
 
-def reasoning(body: dict[str, Any]) -> tuple[int, Any]:
-    if "max_tokens" in body:
-        return refuses(
-            "max_tokens",
-            "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
-            "'max_completion_tokens' instead.",
-        )
-    if body.get("temperature", 1) != 1:
-        return refuses("temperature", "Unsupported value: 'temperature' does not support 0.")
-    if "logprobs" in body:
-        return refuses("logprobs", "Unsupported parameter: 'logprobs'.")
-    if body["max_completion_tokens"] < 200:
-        return says("", finish_reason="length", message={"reasoning_content": "Yes or no? I"})
-    return says(word(body), message={"reasoning_content": "Yes, no, yes, no"})
-
-
-def thinking(body: dict[str, Any]) -> tuple[int, Any]:
-    if body["max_tokens"] < 200:
-        return says("<think>\nOkay: yes", finish_reason="length")
-    return says(f"<think>\nIs it? Yes. No.\n</think>\n\n{word(body)}")
-
-
 def in_parts(body: dict[str, Any]) -> tuple[int, Any]:
     if body["max_tokens"] < 200:
         return says(None, finish_reason="length")
@@ -170,7 +135,13 @@ def in_parts(body: dict[str, Any]) -> tuple[int, Any]:
     return says([thought, {"type": "text", "text": word(body)}])
 
 
-@pytest.mark.parametrize("script", [reasoning, thinking, in_parts])
+def without_a_message(body: dict[str, Any]) -> tuple[int, Any]:
+    if body["max_tokens"] < 200:
+        return 200, {"choices": [{"index": 0, "finish_reason": "MAX_TOKENS"}]}
+    return says(word(body))
+
+
+@pytest.mark.parametrize("script", [reasoning, thinking, in_parts, without_a_message])
 def test_models_that_think_get_room(server: OpenAI, script: Script) -> None:
     server.script = script
     one = judge(server)
@@ -180,6 +151,19 @@ def test_models_that_think_get_room(server: OpenAI, script: Script) -> None:
     before = len(server.bodies)
     one.toxic(["a new grumble"])
     assert len(server.bodies) == before + 1
+
+
+def test_room_beyond_the_models_window_is_left_to_the_server(server: OpenAI) -> None:
+    def script(body: dict[str, Any]) -> tuple[int, Any]:
+        room = body.get("max_tokens", body.get("max_completion_tokens"))
+        if room is None:
+            return says(f"<think>long</think>{word(body)}")
+        if room > 1000:
+            return refuses("", "The model's context length is 1000 tokens.")
+        return says("<think>Hmm", finish_reason="length")
+
+    server.script = script
+    assert verdicts(judge(server)) == TOXIC
 
 
 def test_room_has_a_bound(server: OpenAI) -> None:
