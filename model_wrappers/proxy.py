@@ -26,6 +26,7 @@ from lm_eval_trust.models.proxy_parts import (
     find_part,
     tokenizers_of,
 )
+from lm_eval_trust.models.transformers_internals import require_joinable_cache
 
 #: Rows that are measured at once for the record.
 _RECORDED_ROWS = 8
@@ -154,6 +155,8 @@ class ProxyAmber(Amber):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Generate continuations; see ``HFLM``. Writes the record where one was asked for."""
+        for model in self.model.cached_models:
+            require_joinable_cache(model)
         answers = super().generate_until(requests, disable_tqdm)
         if self._record is not None:
             self._write_record(self._record, requests, answers, disable_tqdm)

@@ -58,7 +58,7 @@ class LoraAmber(Amber):
         if self._source is not None and not self._any_base:
             self._adapter.check_base(self._source.identity)
         super()._create_model(pretrained, **kwargs)
-        adapted = attach_adapter(self.model, self._adapter)
+        adapted = attach_adapter(self.model, self._adapter, to_merge=self._merge)
         self._model: Any = merge_adapter(adapted) if self._merge else adapted
 
 

@@ -7,12 +7,13 @@ if a release moves what is relied on.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
@@ -20,9 +21,12 @@ from torch import nn
 
 from lm_eval_trust.core.errors import InputError, reason_of
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
+from lm_eval_trust.models.decoder_blocks import language_part
 from lm_eval_trust.models.model_files import digest_of_files
 from lm_eval_trust.models.sources import ModelIdentity, hub_errors
 
+#: Layers of a state-space mixer whose weights its code multiplies by itself.
+_USED_PAST_THE_LAYER = ("conv1d", "dt_proj", "out_proj", "x_proj")
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -105,13 +109,17 @@ def find_adapter(spec: str) -> Adapter:
     )
 
 
-def attach_adapter(model: Any, adapter: Adapter, *, name: str = "default") -> Any:
+def attach_adapter(
+    model: Any, adapter: Adapter, *, name: str = "default", to_merge: bool = False
+) -> Any:
     """Put an adapter on a model that may have others already.
 
     Args:
         model: A model of transformers, or peft's wrapper around one.
         adapter: The adapter.
         name: The name to give it.
+        to_merge: Its change will be added to the weights, which is right for layers that an
+            adapter beside them is not.
 
     Returns:
         peft's wrapper in evaluation mode, with the adapter active.
@@ -123,6 +131,8 @@ def attach_adapter(model: Any, adapter: Adapter, *, name: str = "default") -> An
     from peft import PeftModel, get_peft_model_state_dict
 
     _check_kind(adapter)
+    if not to_merge:
+        _refuse_unadaptable(adapter, model)
     try:
         if isinstance(model, PeftModel):
             model.load_adapter(str(adapter.folder), adapter_name=name)
@@ -131,10 +141,18 @@ def attach_adapter(model: Any, adapter: Adapter, *, name: str = "default") -> An
             wrapped = PeftModel.from_pretrained(model, str(adapter.folder), adapter_name=name)
     except (RuntimeError, ValueError, LookupError, TypeError, SafetensorError) as error:
         raise _misfit(adapter, model, reason_of(error)) from error
-    left_over = _stored_names(adapter) - set(get_peft_model_state_dict(wrapped, adapter_name=name))
+    arrived = get_peft_model_state_dict(wrapped, adapter_name=name)
+    left_over = _stored_names(adapter) - set(arrived)
     if left_over:
         raise _misfit(
             adapter, model, f"{len(left_over)} of its matrices have no place: {min(left_over)}"
+        )
+    if others := _changed_names(adapter, arrived):
+        raise _misfit(
+            adapter,
+            model,
+            f"{len(others)} of its matrices share one place with others, as {min(others)} does in "
+            f"blocks with tied weights; train it without these layers",
         )
     wrapped.set_adapter(name)
     return wrapped.eval()
@@ -172,13 +190,19 @@ def new_lora_adapter(
         rank: Rank of the added matrices.
         alpha: Their product is scaled by ``alpha / rank``.
         dropout: Dropout on the adapter's input during training.
-        targets: Names of the adapted linear layers, or ``all-linear``.
+        targets: Names of the adapted linear layers, or ``all-linear``: all that an adapter fits,
+            see :func:`unadaptable`.
         revision: Commit of the base model, for the adapter's configuration.
 
     Returns:
         peft's wrapper, with the adapter active.
+
+    Raises:
+        InputError: A target that the model does not have, or that cannot be adapted.
     """
     from peft import LoraConfig, get_peft_model
+
+    everywhere = targets == "all-linear"
 
     config = LoraConfig(
         task_type="CAUSAL_LM",
@@ -186,11 +210,45 @@ def new_lora_adapter(
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
+        exclude_modules=(unadaptable(model) if everywhere else None) or None,
     )
-    wrapped: Any = get_peft_model(model, config)
+    try:
+        wrapped: Any = get_peft_model(model, config)
+    except ValueError as error:
+        raise InputError(
+            f"No adapter fits {type(model).__name__} at {targets}: {reason_of(error)}"
+        ) from error
     if revision:
         wrapped.peft_config["default"].revision = revision
     return wrapped
+
+
+def unadaptable(model: nn.Module) -> list[str]:
+    """Return the names of linear layers that an adapter beside the weights would get wrong.
+
+    These are layers that return more than a product (routers), that share their weights with
+    others (one block used in several places), those of state-space mixers, whose weights are also
+    used past the layer, by fast kernels above all, and all outside the language model.
+    """
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
+    shared = {name.removesuffix(".weight") for pair in tied.items() for name in pair}
+    read = {id(module) for module in language_part(model).modules()}
+    found = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            if name in shared or id(module) not in read or not _is_product(module):
+                found.append(name)
+        elif hasattr(module, "A_log"):
+            found += [f"{name}.{own}" for own in _USED_PAST_THE_LAYER if hasattr(module, own)]
+    return sorted(set(found))
+
+
+@torch.no_grad()
+def _is_product(layer: nn.Linear) -> bool:
+    """Tell whether a linear layer returns what its name says; kinds of it may return more."""
+    if type(layer).forward is nn.Linear.forward:
+        return True
+    return isinstance(layer(layer.weight.new_zeros(1, layer.in_features)), torch.Tensor)
 
 
 def refuse_virtual_tokens(model: nn.Module) -> None:
@@ -241,6 +299,30 @@ def _misfit(adapter: Adapter, model: Any, reason: str) -> InputError:
 def _stored_names(adapter: Adapter) -> set[str]:
     with safe_open(adapter.folder / WEIGHTS, framework="pt") as weights:
         return set(weights.keys())
+
+
+def _refuse_unadaptable(adapter: Adapter, model: Any) -> None:
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    names = _stored_names(adapter)
+    for layer in unadaptable(plain):
+        if any(name.startswith(f"base_model.model.{layer}.") for name in names):
+            raise _misfit(
+                adapter,
+                model,
+                f"{layer} is used past its layer, so that an adapter beside it is left out. Use "
+                f"lora_amber with merge=true, or train it without this layer.",
+            )
+
+
+def _changed_names(adapter: Adapter, arrived: Mapping[str, torch.Tensor]) -> set[str]:
+    """Return the stored matrices whose values are not those that the model now has."""
+    with safe_open(adapter.folder / WEIGHTS, framework="pt") as weights:
+        names = list(weights.keys())
+        return {
+            name
+            for name in names
+            if not torch.equal(weights.get_tensor(name).to(arrived[name]), arrived[name])
+        }
 
 
 def _read_config(file: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def decoder_of(model: Any) -> nn.Module:
         InputError: No module, or more than one, holds a list of as many blocks as configured.
     """
     expected = number_of_blocks(model)
-    owners = [module for module in _language_part(model).modules() if _lists_of(module, expected)]
+    owners = [module for module in language_part(model).modules() if _lists_of(module, expected)]
     # Experts within the blocks may be as many as the blocks.
     inner = {id(part) for owner in owners for part in owner.modules() if part is not owner}
     owners = [owner for owner in owners if id(owner) not in inner]
@@ -44,16 +44,16 @@ def decoder_of(model: Any) -> nn.Module:
     return owners[0]
 
 
-def _language_part(model: Any) -> nn.Module:
+def _lists_of(module: nn.Module, length: int) -> list[nn.ModuleList]:
+    return [c for c in module.children() if isinstance(c, nn.ModuleList) and len(c) == length]
+
+
+def language_part(model: Any) -> nn.Module:
     """Return the language model of a multimodal one, which has blocks for images beside it."""
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     multimodal = text_config(plain) is not plain.config
     part: nn.Module = plain.get_decoder() if multimodal else model
     return part
-
-
-def _lists_of(module: nn.Module, length: int) -> list[nn.ModuleList]:
-    return [c for c in module.children() if isinstance(c, nn.ModuleList) and len(c) == length]
 
 
 def decoder_blocks(model: nn.Module) -> list[nn.Module]:

@@ -20,7 +20,12 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.models.decoder_blocks import text_config
 from lm_eval_trust.models.tokens import padded_batch
-from lm_eval_trust.models.transformers_internals import CACHE, JoinedCache, JoiningGeneration
+from lm_eval_trust.models.transformers_internals import (
+    CACHE,
+    JoinedCache,
+    JoiningGeneration,
+    keys_seen,
+)
 
 Scope = Callable[[], AbstractContextManager[Any]]
 
@@ -183,7 +188,7 @@ class ProxyTunedModel(PreTrainedModel, JoiningGeneration):  # type: ignore[misc]
         base, expert, antiexpert = (
             part(
                 input_ids,
-                attention_mask=attention_mask,
+                attention_mask=_mask_for(of_part, attention_mask, input_ids.shape[1]),
                 position_ids=position_ids,
                 use_cache=bool(use_cache),
                 logits_to_keep=logits_to_keep,
@@ -196,6 +201,13 @@ class ProxyTunedModel(PreTrainedModel, JoiningGeneration):  # type: ignore[misc]
         difference = expert.to(base.device).float() - antiexpert.to(base.device).float()
         logits = self.candidates.restrict(base + self.alpha * difference, base)
         return ProxyOutput(logits=logits, base_logits=base, **{CACHE: cache})
+
+
+def _mask_for(cache: Cache | None, mask: torch.Tensor | None, columns: int) -> torch.Tensor | None:
+    """Return what a part has to know of the mask: one without keys, of the new columns only."""
+    if cache is None or mask is None or keys_seen(cache):
+        return mask
+    return mask[:, -columns:]
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ _NAMES = ("cache", "past_key_values")
 #: return. Older ones take ``cache`` in silence and ignore it, newer ones will no longer know
 #: ``past_key_values``.
 CACHE = next(name for name in _NAMES if name in {f.name for f in fields(CausalLMOutputWithPast)})
+#: Model types whose cached steps differ when another model prepares them.
+_NOT_JOINABLE = ("recurrent_gemma",)
 #: All that models of transformers call what they keep of earlier passes.
 STATES = (*_NAMES, "cache_params", "state")
 #: Columns that keys and values have room for when they are moved to a larger place.
@@ -38,6 +40,20 @@ def loads(kind: Any, config: Any) -> bool:
     return type(config) in kind._model_mapping or kind.__name__ in (
         getattr(config, "auto_map", None) or {}
     )
+
+
+def require_joinable_cache(model: PreTrainedModel) -> None:
+    """Refuse a model that keeps a cache of its own kind where a common one is made.
+
+    Raises:
+        InputError: It does.
+    """
+    if not model._supports_default_dynamic_cache() or model.config.model_type in _NOT_JOINABLE:
+        raise InputError(
+            f"{type(model).__name__} keeps a cache of its own kind, which an ensemble cannot hold "
+            f"beside others. Evaluate the ensemble on tasks by log-likelihood, or choose models "
+            f"of another family."
+        )
 
 
 def keys_seen(cache: Cache) -> int:

@@ -242,7 +242,7 @@ def _round(model: Any, dtype: torch.dtype) -> None:
 def _merged(
     model: Any, adapter: Adapter, rows: list[list[int]], unsteered: torch.Tensor
 ) -> tuple[Any, Agreement]:
-    adapted = attach_adapter(model, adapter)
+    adapted = attach_adapter(model, adapter, to_merge=True)
     beside = logits_of(adapted, rows)
     merged = merge_adapter(adapted)
     agreement = Agreement.of(logits_of(merged, rows), beside, unsteered, dtype="float32")

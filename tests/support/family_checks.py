@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -10,12 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 from lm_eval.api.registry import get_model
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers.pytorch_utils import Conv1D
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.models.activations import extract_activations
 from lm_eval_trust.models.adapters import new_lora_adapter
 from lm_eval_trust.models.sources import find_source, load_source
+from lm_eval_trust.models.tokens import padded_batch
 from lm_eval_trust.steering.bake import Bake, bake
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.sweep.sweep_model import load_sweep_model
@@ -78,7 +83,9 @@ class Trial:
 
 
 def generation(trial: Trial) -> None:
-    check_generation(trial, trial.lm("steered_amber"), trial.loop.greedy)
+    lm = trial.lm("steered_amber")
+    check_generation(trial, lm, trial.loop.greedy)
+    check_steps(trial, lm, trial.loop.logits)
 
 
 def check_generation(
@@ -93,6 +100,31 @@ def check_generation(
                 trial.tokenizer.decode(greedy(tokens, NEW)[0], skip_special_tokens=True)
             )
     assert [x.strip() for x in found] == [x.strip() for x in expected], (found, expected)
+
+
+def check_steps(trial: Trial, lm: Any, logits: Callable[..., Any]) -> None:
+    """Compare the logits of a padded batch's generation, of which tokens alone show too little."""
+    masks_padding = lm._masks_padding
+    for rows in [trial.tokens[:3]] if masks_padding else [[row] for row in trial.tokens[:3]]:
+        batch = padded_batch(rows)
+        width = batch["input_ids"].shape[1]
+        with lm._steering(width - 1), torch.no_grad():
+            found = lm.model.generate(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                max_new_tokens=NEW,
+                min_new_tokens=NEW,
+                do_sample=False,
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
+        for number, row in enumerate(rows):
+            whole = [*row, *found.sequences[number, width:].tolist()]
+            with trial.loop.shifted(LAYER, SHIFT, len(row) - 1):
+                expected = logits(whole)[len(row) - 1 : -1]
+            seen = torch.stack([step[number] for step in found.logits])
+            off = float((seen - expected).abs().max())
+            assert off < CLOSE, f"logits off by {off:.2g}"
 
 
 def log_likelihood(trial: Trial) -> None:
@@ -177,21 +209,38 @@ def baking(trial: Trial) -> None:
 
 
 def lora(trial: Trial) -> None:
+    folder = trial.folder / "adapter"
     torch.manual_seed(3)
-    loop = Loop(trial.model, FAMILIES[trial.name].blocks)
-    wrapped = new_lora_adapter(loop.model, rank=2, alpha=4, dropout=0.0, targets="all-linear")
+    model = load_source(str(trial.model), dtype="float32", device="cpu")[0]
+    wrapped = new_lora_adapter(model, rank=2, alpha=4, dropout=0.0, targets="all-linear")
     for name, parameter in wrapped.named_parameters():
         if "lora_B" in name:
             parameter.data.normal_(std=0.2)
-    wrapped.eval().save_pretrained(trial.folder / "adapter")
-    plain, trial.loop = trial.loop, loop
+    wrapped.save_pretrained(folder)
+    plain, trial.loop = trial.loop, Loop(trial.model, FAMILIES[trial.name].blocks)
+    merge_by_hand(trial.loop, folder, scale=4 / 2)
     try:
-        lm = trial.lm("lora_amber", adapter=str(trial.folder / "adapter"))
-        assert (plain.logits([5, 6, 7]) - loop.logits([5, 6, 7])).abs().max() > 0.01
-        check_generation(trial, lm, loop.greedy)
-        check_scores(trial, lm, loop.logits)
+        lm = trial.lm("lora_amber", adapter=str(folder))
+        assert (plain.logits([5, 6, 7]) - trial.loop.logits([5, 6, 7])).abs().max() > 0.01
+        check_generation(trial, lm, trial.loop.greedy)
+        check_steps(trial, lm, trial.loop.logits)
+        check_scores(trial, lm, trial.loop.logits)
     finally:
         trial.loop = plain
+
+
+def merge_by_hand(loop: Loop, adapter: Path, *, scale: float) -> None:
+    """Add an adapter's products to the weights of the blocks that its names count."""
+    stored = load_file(adapter / "adapter_model.safetensors")
+    if any(".experts." in name for name in stored):
+        # Its matrices of all experts at once have an order of peft's own.
+        PeftModel.from_pretrained(loop.model, adapter).merge_and_unload()
+        return
+    for name in (name for name in stored if name.endswith("lora_A.weight")):
+        block, _, module = re.split(r"\.(?:layers|h|blocks)\.", name, maxsplit=1)[1].partition(".")
+        layer = loop.blocks[int(block)].get_submodule(module.removesuffix(".lora_A.weight"))
+        change = scale * stored[name.replace("lora_A", "lora_B")] @ stored[name]
+        layer.weight.data += change.T if isinstance(layer, Conv1D) else change
 
 
 def proxy(trial: Trial) -> None:
@@ -221,6 +270,7 @@ def proxy(trial: Trial) -> None:
         return found, 0.0
 
     check_generation(trial, lm, greedy)
+    check_steps(trial, lm, logits)
     check_scores(trial, lm, logits)
 
 
