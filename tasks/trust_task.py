@@ -8,10 +8,13 @@ of :class:`Breakdown`) and any data setting that the task fixes.
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -22,9 +25,11 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval_trust.benchmarks.benchmark import OFFICIAL, TRUTHFULQA_LATER
 from lm_eval_trust.benchmarks.load import load_rows
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.core.nonfinite import NONFINITE, SCORED_TYPES, has_nonfinite
+from lm_eval_trust.judges.registry import CHOICES
+from lm_eval_trust.judges.settings import PREFIX, JudgeSettings
 from lm_eval_trust.tasks.lm_eval_internals import add_metric, has_metric
 from lm_eval_trust.tasks.metrics import mean_of_category, of_category
 
@@ -118,8 +123,9 @@ class RowSettings:
             metadata: The task's metadata, into which the harness has merged ``--metadata``.
 
         Raises:
-            InputError: A value is not allowed.
+            InputError: A value is not allowed, or the user asked for a key that there is not.
         """
+        _refuse_unknown_keys(metadata)
         names = [field.name for field in fields(cls)]
         source = metadata.get("data_source", OFFICIAL)
         known = isinstance(source, str) and source in DATA_SOURCES
@@ -134,6 +140,60 @@ class RowSettings:
     def load_arguments(self) -> dict[str, Any]:
         """Return the settings other than ``form``, as arguments of ``load_rows``."""
         return {name: value for name, value in asdict(self).items() if name != "form"}
+
+
+def metadata_keys() -> tuple[str, ...]:
+    """Return the keys of ``--metadata`` that our tasks know, beside the judges' own settings."""
+    return (*(field.name for field in fields(RowSettings) if field.name != "form"), *CHOICES)
+
+
+def check_metadata(metadata: Mapping[str, Any]) -> None:
+    """Raise unless tasks could take these settings, as far as that is known without their data.
+
+    Args:
+        metadata: What the user asks of our tasks, and nothing else.
+
+    Raises:
+        InputError: An unknown key, or a value that is not allowed.
+    """
+    for key in metadata:
+        # Judges name the unknown ones of their own settings, keys and tokens among them.
+        if key not in metadata_keys() and not key.startswith(PREFIX):
+            raise unknown_name("key of the tasks' metadata", key, metadata_keys())
+    RowSettings.from_task({"form": "", "data_source": OFFICIAL}, metadata)
+    JudgeSettings.from_sources(metadata)
+
+
+def _refuse_unknown_keys(metadata: Mapping[str, Any]) -> None:
+    """Raise for a key that the user can only have meant for our tasks, and that they do not know.
+
+    The harness mixes ``--metadata`` with the model's arguments and the task's own metadata, so
+    those are refused that stand on the command line, or look like one of ours.
+    """
+    known = metadata_keys()
+    rows = [field.name for field in fields(RowSettings)]
+    asked = _metadata_on_command_line()
+    for key in metadata:
+        unknown = key not in known and not key.startswith((PREFIX, *CHOICES))
+        if unknown and (key in asked or difflib.get_close_matches(key, rows, n=1, cutoff=0.85)):
+            raise unknown_name("key of the tasks' metadata", key, known)
+
+
+def _metadata_on_command_line() -> set[str]:
+    """Return the keys after the harness's ``--metadata``."""
+    found: set[str] = set()
+    taking = False
+    for word in sys.argv[1:]:
+        option, _, value = word.partition("=")
+        if word.startswith("-"):
+            taking = option == "--metadata"
+            word = value
+        if taking and word.startswith("{"):
+            with suppress(ValueError):
+                found |= set(json.loads(word))
+        elif taking:
+            found |= {pair.partition("=")[0] for pair in word.split(",") if "=" in pair}
+    return found
 
 
 def _check_text(name: str, value: object) -> None:

@@ -231,25 +231,96 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path} is not UTF-8: {error}. Save it as UTF-8.") from error
 
 
+class Row(dict[str, Any]):
+    """A row of a user's file, which names file and line where it lacks a key.
+
+    Args:
+        content: The row.
+        place: File and line.
+    """
+
+    def __init__(self, content: Mapping[str, Any], place: str) -> None:
+        super().__init__(content)
+        self._place = place
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(f"{self._place} lacks {key!r}; it has {', '.join(map(str, self))}.")
+
+
 def read_csv(path: str) -> list[dict[str, str]]:
-    """Return the rows of a catalogue's CSV, every cell as text."""
-    return list(csv.DictReader(io.StringIO(read_text(locate(path)), newline="")))
+    """Return the rows of a catalogue's CSV, every cell as text.
+
+    Raises:
+        InputError: A row has more or fewer cells than the header.
+    """
+    file = locate(path)
+    return _table(file, csv.DictReader(io.StringIO(read_text(file), newline="")))
 
 
 def read_tsv(path: str) -> list[dict[str, str]]:
-    """Return the rows of an unquoted TSV such as GLUE's, every cell as text."""
-    lines = read_text(locate(path)).split("\n")
-    return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    """Return the rows of an unquoted TSV such as GLUE's, every cell as text.
+
+    Raises:
+        InputError: A row has more or fewer cells than the header.
+    """
+    file = locate(path)
+    lines = read_text(file).split("\n")
+    return _table(file, csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def _table(file: Path, reader: csv.DictReader[str]) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = []
+    for row in reader:
+        place = f"{file}, line {reader.line_num}"
+        if None in row or None in row.values():
+            columns = len(reader.fieldnames or ())
+            raise InputError(f"{place} has another number of cells than the header's {columns}.")
+        rows.append(Row(row, place))
+    return rows
 
 
 def read_json(path: str) -> Any:
-    """Return the value of a catalogue's JSON file."""
-    return json.loads(read_text(locate(path)))
+    """Return the value of a catalogue's JSON file.
+
+    Raises:
+        InputError: It is no JSON; the line is named.
+    """
+    file = locate(path)
+    value = _parsed(read_text(file), str(file))
+    if isinstance(value, list):
+        return [
+            Row(each, f"{file}, entry {n}") if isinstance(each, dict) else each
+            for n, each in enumerate(value, start=1)
+        ]
+    return Row(value, str(file)) if isinstance(value, dict) else value
 
 
 def read_jsonl(path: str) -> list[dict[str, Any]]:
-    """Return the values of a catalogue's JSON-lines file."""
-    return [json.loads(line) for line in read_text(locate(path)).split("\n") if line.strip()]
+    """Return the objects of a catalogue's JSON-lines file.
+
+    Raises:
+        InputError: A line is no JSON object; it is named.
+    """
+    file = locate(path)
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
+        if not line.strip():
+            continue
+        value = _parsed(line, str(file), first=number)
+        if not isinstance(value, dict):
+            raise InputError(f"{file}, line {number} is no JSON object.")
+        rows.append(Row(value, f"{file}, line {number}"))
+    return rows
+
+
+def _parsed(text: str, file: str, first: int = 1) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = first + error.lineno - 1
+        raise InputError(f"{file}, line {line} is not JSON: {error.msg}.") from error
+    except RecursionError as error:
+        raise InputError(f"{file} is nested too deeply to be read.") from error
 
 
 def read_lines(path: str) -> list[str]:

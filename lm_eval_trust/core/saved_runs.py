@@ -11,7 +11,7 @@ from typing import Any
 
 from lm_eval.utils import handle_non_serializable
 
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import InputError, reason_of
 from lm_eval_trust.core.storage import atomic_path
 
 Sample = dict[str, Any]
@@ -59,8 +59,10 @@ class SavedRun:
             with path.open(encoding="utf-8") as file:
                 found = [json.loads(line) for line in file if line.strip()]
             return sorted(found, key=lambda sample: int(sample["doc_id"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is not a file of the harness's samples: {error}") from error
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(
+                f"{path} is not a file of the harness's samples: {reason_of(error)}"
+            ) from error
 
 
 def find_runs(paths: Iterable[Path]) -> list[SavedRun]:
@@ -102,8 +104,10 @@ def read_run(path: Path) -> SavedRun:
     date = _DATE.search(path.name)
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as results of the harness: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} cannot be read as results of the harness: {reason_of(error)}"
+        ) from error
     if date is None or not isinstance(results, dict) or "configs" not in results:
         raise InputError(f"{path} is not a results file of the harness (results_DATE.json).")
     return SavedRun(path, date[1], results)

@@ -9,7 +9,7 @@ from typing import Any
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import content_id, fingerprint
-from lm_eval_trust.evaluate.harness import needs_defaults, task_manager
+from lm_eval_trust.evaluate.harness import brought_by_package, needs_defaults, task_manager
 from lm_eval_trust.evaluate.measurement import group_of
 
 #: Where a function of a task's settings lies in this process's memory.
@@ -117,6 +117,10 @@ class TaskIndex:
     def _load(self, names: Sequence[str], limit: int | None, part: str | None) -> TaskSet:
         settings = self._metadata | ({} if part is None else {"part": part})
         foreign = any(map(needs_defaults, names))
+        if not foreign and not any(map(brought_by_package, names)):
+            from lm_eval_trust.tasks.trust_task import check_metadata
+
+            check_metadata(self._metadata)
         key = fingerprint({"settings": {k: str(v) for k, v in settings.items()}, "all": foreign})
         if key not in self._managers:
             self._managers[key] = task_manager(settings, with_defaults=foreign)

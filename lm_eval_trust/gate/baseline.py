@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust import __version__
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import InputError, reason_of
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.evaluate.measurement import Measurement, Value, is_number, is_pair
 
@@ -67,8 +67,8 @@ def read_baseline(path: Path) -> Baseline:
         raise InputError(
             f"There is no baseline {path}; make it with `lm-eval-trust check --update-baseline`."
         ) from error
-    except ValueError as error:
-        raise InputError(f"{path} is not a baseline: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a baseline: {reason_of(error)}.") from error
     try:
         found, tasks = record["format"], record["tasks"].items()
         if found == FORMAT:

@@ -20,7 +20,7 @@ from pydantic import (
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.yaml_file import Document, Place, read_document
-from lm_eval_trust.evaluate.harness import check_metric
+from lm_eval_trust.evaluate.harness import check_metric, needs_defaults
 from lm_eval_trust.gate.baseline import baseline_path, read_baseline
 from lm_eval_trust.plugin import MODELS
 
@@ -295,6 +295,12 @@ def validate(check: Check) -> None:
     for rule in check.rules:
         with check.document.at("rules", rule.task, rule.metric):
             check_metric(rule.task, rule.metric)
+    # Other tasks may take settings that are not known here.
+    if check.spec.metadata and not any(map(needs_defaults, check.spec.rules)):
+        from lm_eval_trust.tasks.trust_task import check_metadata
+
+        with check.document.at("metadata"):
+            check_metadata(check.spec.metadata)
     _validate_steering(check)
     if check.needs("baseline"):
         with check.document.at("rules"):

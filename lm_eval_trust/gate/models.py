@@ -14,7 +14,7 @@ from lm_eval_trust.gate.check_file import CheckSpec
 from lm_eval_trust.model_wrappers.arguments import split_arguments
 from lm_eval_trust.models.adapters import find_adapter
 from lm_eval_trust.models.loading import loading_errors
-from lm_eval_trust.models.sources import find_source
+from lm_eval_trust.models.sources import find_source, made_model
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import STEERING_KEYS, SteeringSpec, combined_plan
 
@@ -126,6 +126,8 @@ def local_depth(spec: CheckSpec) -> int | None:
     """
     wrapper = _wrapper(spec.model)
     name = str(spec.model_args.get("pretrained", wrapper.DEFAULT_MODEL))
+    if made := made_model(name):
+        return made.depth
     try:
         config = AutoConfig.from_pretrained(
             name,

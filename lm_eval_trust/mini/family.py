@@ -249,4 +249,9 @@ def mini_model(spec: str) -> Path:
 
 
 #: What the names of the family's models stand for.
-MODEL = MadeModel("trained here on the embedded world when first used", mini_model, mini_identity)
+MODEL = MadeModel(
+    "trained here on the embedded world when first used",
+    mini_model,
+    mini_identity,
+    RECIPE.shape.layers,
+)

@@ -77,11 +77,13 @@ class MadeModel:
         summary: One line for help pages.
         make: ``NAME[@CHECKPOINT]`` → its folder, made if need be.
         describe: ``NAME[@CHECKPOINT]`` → which model that is, without making it.
+        depth: Number of decoder blocks, if that is known without making it.
     """
 
     summary: str
     make: Callable[[str], Path]
     describe: Callable[[str], str]
+    depth: int | None = None
 
 
 MODEL_SOURCES: Registry[MadeModel] = Registry(

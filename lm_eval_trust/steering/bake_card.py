@@ -81,7 +81,7 @@ def licence_of(source: Source) -> dict[str, Any]:
         return {}
     try:
         found = metadata_load(card) or {}
-    except (ValueError, yaml.YAMLError):  # Its head is not YAML.
+    except (ValueError, RecursionError, yaml.YAMLError):  # Its head is not YAML.
         return {}
     return {key: found[key] for key in _LICENCE if key in found}
 

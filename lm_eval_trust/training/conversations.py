@@ -11,7 +11,7 @@ from typing import Any
 from lm_eval_trust.benchmarks.files import read_text
 from lm_eval_trust.benchmarks.load import read_statements_file
 from lm_eval_trust.benchmarks.statements import Statement, Statements
-from lm_eval_trust.core.errors import InputError, MissingDataError
+from lm_eval_trust.core.errors import InputError, MissingDataError, reason_of
 from lm_eval_trust.core.hashing import content_id, group_id
 
 ROLES = ("system", "user", "assistant")
@@ -178,7 +178,7 @@ def read_conversations(path: Path) -> list[Conversation]:
         try:
             found.append(_of_turns(_turns(json.loads(line))))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"{path}, line {number}: {error}") from error
+            raise InputError(f"{path}, line {number}: {reason_of(error)}") from error
     return found
 
 

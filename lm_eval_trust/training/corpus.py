@@ -38,12 +38,15 @@ def read_documents(paths: Sequence[Path], *, field: str = "text") -> Iterator[st
     UTF-8 with blank lines between documents.
 
     Raises:
-        InputError: A file is missing, or a line is not an object with that field.
+        InputError: A file is missing or not UTF-8, or a line is not an object with that field.
     """
     for path in paths:
         if not path.is_file():
             raise InputError(f"No corpus file {path}; expected plain text (UTF-8) or .jsonl.")
-        yield from _json_lines(path, field) if path.suffix == ".jsonl" else _paragraphs(path)
+        try:
+            yield from _json_lines(path, field) if path.suffix == ".jsonl" else _paragraphs(path)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is not UTF-8: {error}. Save it as UTF-8.") from error
 
 
 def _json_lines(path: Path, field: str) -> Iterator[str]:

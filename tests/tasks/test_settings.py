@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from support.harness import manager
 
 from lm_eval_trust.benchmarks.load import load_rows
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.tasks.trust_task import RowSettings
+from lm_eval_trust.evaluate.tasks import TaskIndex
+from lm_eval_trust.tasks.trust_task import RowSettings, check_metadata
 
 
 def test_the_task_wins_over_the_user_over_defaults() -> None:
@@ -87,3 +89,41 @@ def test_the_fingerprint_tells_data_apart() -> None:
         for given in asked
     ]
     assert len(set(prints)) == len(asked)
+
+
+@pytest.mark.parametrize("key", ["splitt", "data_sede", "perturbation_rat"])
+def test_a_misspelt_key_of_the_metadata_is_refused(key: str) -> None:
+    with pytest.raises(InputError, match=rf"Unknown key .*{key}.*known are data_seed, .*split"):
+        RowSettings.from_task({"form": "f"}, {"version": 1.0, key: "random"})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--metadata", "colour=red"], ["--metadata", '{"colour": 1}'], ["--metadata=colour=red"]],
+)
+def test_a_key_on_the_harness_s_command_line_is_refused(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lm_eval", "run", "--model_args", "shade=blue", *words])
+    with pytest.raises(InputError, match=r"Unknown key .*'colour'"):
+        RowSettings.from_task({"form": "f"}, {"colour": "red"})
+    # A model's argument, which the harness mixes in.
+    RowSettings.from_task({"form": "f"}, {"shade": "blue", "pretrained": "m", "dtype": "auto"})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"splitt": "random"}, "Unknown key"),
+        ({"colour": 1}, "known are"),
+        ({"split_seed": -1}, "split_seed is -1"),
+        ({"judge_tires": 3}, "Did you mean 'judge_tries'"),
+    ],
+)
+def test_settings_of_checks_and_sweeps_are_checked_without_their_data(
+    metadata: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        check_metadata(metadata)
+    with pytest.raises(InputError, match=words):
+        TaskIndex(metadata).load(["trust_stereoset_mini"])
