@@ -1,26 +1,29 @@
 """Two models compared on the same items: paired differences, tests and power.
 
 Items of one group (the answers to one question, the sentences of one context) stand or fall
-together, so groups are resampled, never single items.
+together, so groups are what a test exchanges, never single items.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from lm_eval_trust.analysis.statistics import Interval, percentile_ends, resampled_means
+from lm_eval_trust.analysis.statistics import Floats, GroupTotals, Interval, finite, in_steps
 from lm_eval_trust.core.errors import InputError
 
-RESAMPLES = 5000
 MCNEMAR = "McNemar"
-BOOTSTRAP = "paired bootstrap"
-_TIE = 1e-12
+SIGN_FLIPS = "sign flips by group"
+#: Random assignments of signs where there are too many to try all.
+FLIPS = 5000
+#: Groups up to which all assignments of signs are tried.
+_ALL_SIGNS = 12
+_TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,10 @@ class Comparison:
     """Two models on the same items.
 
     Attributes:
-        difference: Second minus first, with its interval.
+        difference: Second minus first, with its interval; see
+            :meth:`~lm_eval_trust.analysis.statistics.GroupTotals.interval`.
         p: Two-sided, of the hypothesis that there is no difference.
-        test: ``McNemar`` or ``paired bootstrap``.
+        test: ``McNemar`` or ``sign flips by group``.
         items: How many.
         groups: How many groups of them.
     """
@@ -42,73 +46,28 @@ class Comparison:
     groups: int
 
 
-@dataclass(frozen=True)
-class PairedDifferences:
-    """Second minus first on each item, summed by group.
+def paired_totals(
+    before: npt.ArrayLike,
+    after: npt.ArrayLike,
+    groups: Sequence[Hashable] | None = None,
+) -> GroupTotals:
+    """Return second minus first on each item, summed by group.
 
-    Attributes:
-        sums: Sum of each group's differences, float64, shape (groups,).
-        sizes: Items of each group, shape (groups,).
+    Args:
+        before: The first model's value of each item, shape (n,).
+        after: The second's, in the same order.
+        groups: Group of each item; by default every item is one of its own.
+
+    Raises:
+        InputError: Other lengths, no items, or values that are not finite.
     """
-
-    sums: npt.NDArray[np.float64]
-    sizes: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(
-        cls,
-        before: npt.ArrayLike,
-        after: npt.ArrayLike,
-        groups: Sequence[Hashable] | None = None,
-    ) -> PairedDifferences:
-        """Pair two series of the same items.
-
-        Args:
-            before: The first model's value of each item, shape (n,).
-            after: The second's, in the same order.
-            groups: Group of each item; by default every item is one of its own.
-
-        Raises:
-            InputError: Other lengths, no items, or values that are not finite.
-        """
-        first, second = (np.asarray(values, dtype=np.float64) for values in (before, after))
-        if first.ndim != 1 or first.shape != second.shape or not len(first):
-            raise InputError(
-                f"Paired values need two series of the same items; these have the shapes "
-                f"{first.shape} and {second.shape}."
-            )
-        if groups is not None and len(groups) != len(first):
-            raise InputError(f"{len(groups)} groups were given for {len(first)} items.")
-        differences = second - first
-        if not np.isfinite(differences).all():
-            raise InputError("Paired values have to be finite numbers; some are not.")
-        if groups is None:
-            return cls(differences, np.ones(len(first), dtype=np.int64))
-        index = np.unique([str(group) for group in groups], return_inverse=True)[1]
-        sums = np.bincount(index, weights=differences).astype(np.float64)
-        return cls(sums, np.bincount(index))
-
-    @property
-    def mean(self) -> float:
-        """Mean difference of an item."""
-        return float(self.sums.sum() / self.sizes.sum())
-
-    @property
-    def standard_error(self) -> float:
-        """Of the mean, by the delta method for a ratio of group sums to group sizes."""
-        n = len(self.sums)
-        if n < 2:
-            return math.nan
-        residuals = self.sums - self.mean * self.sizes
-        return float(np.sqrt(n / (n - 1) * np.square(residuals).sum()) / self.sizes.sum())
-
-    def resampled(self, seed: int = 0, resamples: int = RESAMPLES) -> npt.NDArray[np.float64]:
-        """Return means of groups drawn with replacement, shape (resamples,)."""
-        return resampled_means(self.sums, self.sizes, resamples, np.random.default_rng(seed))
-
-    def interval(self, confidence: float = 0.95, *, seed: int = 0) -> Interval:
-        """Return the mean with its two-sided percentile interval over groups."""
-        return Interval(self.mean, *percentile_ends(self.resampled(seed), confidence))
+    first, second = finite(before), finite(after)
+    if len(first) != len(second):
+        raise InputError(
+            f"Paired values need two series of the same items; these have {len(first)} and "
+            f"{len(second)}."
+        )
+    return GroupTotals.of(second - first, groups)
 
 
 def compare(
@@ -117,34 +76,41 @@ def compare(
     groups: Sequence[Hashable] | None = None,
     *,
     confidence: float = 0.95,
-    seed: int = 0,
 ) -> Comparison:
     """Compare two models on the same items.
 
     Yes-or-no metrics of independent items take the exact McNemar test (McNemar 1947): under no
     difference, each item that only one of the two gets right is either's with one half. Everything
-    else takes the bootstrap over groups.
+    else takes the same test of groups, :func:`sign_flip_p`.
 
     Args:
         before: The first model's value of each item, shape (n,).
         after: The second's, in the same order.
         groups: Group of each item; by default every item is one of its own.
         confidence: Of the two-sided interval.
-        seed: Of the bootstrap.
 
     Raises:
-        InputError: As :meth:`PairedDifferences.of`.
+        InputError: As :func:`paired_totals`.
     """
-    paired = PairedDifferences.of(before, after, groups)
-    interval = paired.interval(confidence, seed=seed)
-    first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
-    binary = bool(np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all())
-    if binary and (paired.sizes == 1).all():
-        p, test = mcnemar(int((second > first).sum()), int((first > second).sum())), MCNEMAR
-    else:
-        p = bootstrap_p(paired.resampled(seed), paired.mean, len(paired.sums))
-        test = BOOTSTRAP
-    return Comparison(interval, p, test, len(first), len(paired.sums))
+    totals = paired_totals(before, after, groups)
+    first, second = finite(before), finite(after)
+    steps = in_steps(first) and in_steps(second)
+    p, test = p_of(first, second, totals)
+    return Comparison(totals.interval(confidence, steps=steps), p, test, len(first), totals.groups)
+
+
+def p_of(before: Floats, after: Floats, totals: GroupTotals) -> tuple[float, str]:
+    """Return the two-sided p of no difference, and the name of the test.
+
+    Args:
+        before: The first model's values, shape (n,).
+        after: The second's, likewise.
+        totals: Their differences by group.
+    """
+    binary = bool(np.isin(before, (0, 1)).all() and np.isin(after, (0, 1)).all())
+    if binary and (totals.sizes == 1).all():
+        return mcnemar(int((after > before).sum()), int((before > after).sum())), MCNEMAR
+    return sign_flip_p(totals.sums), SIGN_FLIPS
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -152,20 +118,39 @@ def mcnemar(gained: int, lost: int) -> float:
     return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
-def bootstrap_p(drawn: npt.NDArray[np.float64], mean: float, groups: int) -> float:
-    """Return the share of resampled means that deviate as much as the observed one does from zero.
+def sign_flip_p(sums: npt.ArrayLike) -> float:
+    """Return the two-sided p of groups' differences, under which each could as well be reversed.
 
-    (Efron and Tibshirani 1993, chapter 16.) No p is below 2 / 2^groups, the chance that as many
-    fair coins fall alike: a few groups that all change by the same amount have no spread to
-    resample, and would seem certain.
+    If two models do not differ, which of them gave a group's answers makes no difference, so each
+    sum could have the other sign (Fisher 1935, section 21; McNemar's test is the case of yes-or-no
+    items). The p is the share of signs, of all or of 5,000 drawn ones and the observed one, under
+    which the sum of the sums deviates from zero as much as the observed one. With k groups that
+    differ no p is below 2 / 2^k.
 
     Args:
-        drawn: Means of resampled groups, shape (resamples,).
-        mean: The observed one.
-        groups: How many groups were drawn from.
+        sums: Of each group's differences, shape (groups,).
     """
-    beyond = int((np.abs(drawn - mean) >= abs(mean) - _TIE).sum())
-    return float(max((1 + beyond) / (1 + len(drawn)), 2.0 ** (1 - groups)))
+    values = np.asarray(sums, dtype=np.float64)
+    values = values[values != 0]
+    if not len(values):
+        return 1.0
+    # In order of size, so that neither the order of groups nor the direction changes the draws.
+    values = values[np.lexsort((values, np.abs(values)))]
+    observed = abs(values.sum())
+    limit = observed - _TIE * np.abs(values).sum()
+    if len(values) <= _ALL_SIGNS:
+        return float((np.abs(_signs(len(values)) @ values) >= limit).mean())
+    return float((1 + (np.abs(_signs(len(values)) @ values) >= limit).sum()) / (1 + FLIPS))
+
+
+@lru_cache(maxsize=4)
+def _signs(groups: int) -> Floats:
+    """Return all assignments of signs, or drawn ones, shape (assignments, groups)."""
+    if groups <= _ALL_SIGNS:
+        bits = np.arange(2**groups)[:, None] >> np.arange(groups) & 1
+    else:
+        bits = np.random.default_rng(groups).integers(2, size=(FLIPS, groups), dtype=np.int8)
+    return np.where(bits > 0, 1.0, -1.0).astype(np.float64)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

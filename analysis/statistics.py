@@ -84,10 +84,10 @@ def mean_interval(
     Raises:
         InputError: No values, values that are not finite, other lengths, or a level outside (0, 1).
     """
-    numbers = _finite(values)
+    numbers = finite(values)
     if np.isin(numbers, (0, 1)).all():
         return proportion_interval(numbers, groups, level)
-    found = GroupTotals.of(numbers, groups).interval(level, steps=_in_steps(numbers))
+    found = GroupTotals.of(numbers, groups).interval(level, steps=in_steps(numbers))
     return found.low, found.high
 
 
@@ -108,13 +108,13 @@ def proportion_interval(
     Raises:
         InputError: As :func:`mean_interval`, or values outside 0 to 1.
     """
-    numbers = _finite(values)
+    numbers = finite(values)
     if numbers.min() < 0 or numbers.max() > 1:
         raise InputError(
             f"A share needs values from 0 to 1; these go from {numbers.min():g} to "
             f"{numbers.max():g}. Use mean_interval."
         )
-    found = GroupTotals.of(numbers, groups).interval(level, steps=_in_steps(numbers))
+    found = GroupTotals.of(numbers, groups).interval(level, steps=in_steps(numbers))
     return (found.low, found.high) if math.isnan(found.low) else _clipped(found)
 
 
@@ -135,7 +135,7 @@ def ratio_interval(
     Raises:
         InputError: As :func:`mean_interval`, denominators below 0, or all in one group.
     """
-    found = GroupTotals.of(_finite(numerators), groups, weights=denominators).interval(level)
+    found = GroupTotals.of(finite(numerators), groups, weights=denominators).interval(level)
     return found.low, found.high
 
 
@@ -156,13 +156,13 @@ def paired_interval(
     Raises:
         InputError: As :func:`mean_interval`.
     """
-    first, second = _finite(before), _finite(after)
+    first, second = finite(before), finite(after)
     if len(first) != len(second):
         raise InputError(
             f"Paired values need two series of the same items; these have {len(first)} and "
             f"{len(second)}."
         )
-    steps = _in_steps(first) and _in_steps(second)
+    steps = in_steps(first) and in_steps(second)
     found = GroupTotals.of(second - first, groups).interval(level, steps=steps)
     return found.low, found.high
 
@@ -197,7 +197,7 @@ class GroupTotals:
         Raises:
             InputError: Other lengths, or weights that are negative, not finite or all 0.
         """
-        size = np.ones(len(values)) if weights is None else _finite(weights)
+        size = np.ones(len(values)) if weights is None else finite(weights)
         if len(size) != len(values) or (groups is not None and len(groups) != len(values)):
             given = len(size) if groups is None or len(size) != len(values) else len(groups)
             what = "weights" if given == len(size) != len(values) else "groups"
@@ -268,12 +268,15 @@ class GroupTotals:
         """
         return float(special.stdtrit(max(self.whole_groups - 1, 1.0), probability))
 
-    def interval(self, level: float = 0.95, *, steps: bool = False) -> Interval:
+    def interval(
+        self, level: float = 0.95, *, steps: bool = False, skewed: bool = True
+    ) -> Interval:
         """Return the mean with its two-sided interval; the ends of a single group are ``nan``.
 
         Args:
             level: Confidence, between 0 and 1.
             steps: Whether all values are −1, 0 or 1.
+            skewed: Whether the bootstrap-t takes part for other values; Student's is left if not.
 
         Raises:
             InputError: A level outside (0, 1).
@@ -284,7 +287,7 @@ class GroupTotals:
             return Interval(self.mean, math.nan, math.nan)
         half = self.quantile((1 + level) / 2) * self.standard_error
         ends = [self.mean - half, self.mean + half]
-        ends += self._wilson(level) if steps else self._studentised(level)
+        ends += self._wilson(level) if steps else self._studentised(level) if skewed else []
         return Interval(self.mean, min(ends), max(ends))
 
     def _wilson(self, level: float) -> list[float]:
@@ -339,6 +342,26 @@ class GroupTotals:
         return -quantile - shift, quantile - shift
 
 
+def summed(parts: Sequence[tuple[float, Interval]]) -> Interval:
+    """Return the interval of a weighted sum of independent estimates, from their own intervals.
+
+    Each end is as far from the estimate as the root of the summed squares of the parts' distances
+    (Zou and Donner 2008), so skewness and the bounds of shares carry over.
+
+    Args:
+        parts: Weight and interval of each; an end that is ``nan`` makes the sum's ends ``nan``.
+    """
+    mean = sum(weight * part.mean for weight, part in parts)
+    sides = []
+    for up in (False, True):
+        ends = [
+            weight * ((part.high if up == (weight > 0) else part.low) - part.mean)
+            for weight, part in parts
+        ]
+        sides.append(math.hypot(*ends))
+    return Interval(mean, mean - sides[0], mean + sides[1])
+
+
 def wilson_ends(share: float, items: float, quantile: float) -> tuple[float, float]:
     """Return the ends of Wilson's score interval (1927) of a share.
 
@@ -362,7 +385,7 @@ def _counts(groups: int) -> Floats:
     return found
 
 
-def _finite(values: npt.ArrayLike) -> Floats:
+def finite(values: npt.ArrayLike) -> Floats:
     """Return values as a series of finite numbers.
 
     Raises:
@@ -380,7 +403,8 @@ def _finite(values: npt.ArrayLike) -> Floats:
     return numbers
 
 
-def _in_steps(values: Floats) -> bool:
+def in_steps(values: Floats) -> bool:
+    """Return whether all values are −1, 0 or 1: those of yes-or-no items, or of differences."""
     return bool(np.isin(values, (-1, 0, 1)).all())
 
 
@@ -413,36 +437,3 @@ def resample_counts(
             drawn += groups * np.arange(rows)[:, None]
             counts = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups)
         yield counts.astype(np.float64)
-
-
-def resampled_means(
-    sums: npt.ArrayLike, sizes: npt.ArrayLike, resamples: int, random: np.random.Generator
-) -> Floats:
-    """Return means over items of groups drawn with replacement.
-
-    Args:
-        sums: Sum over each group's items, shape (groups,), or (groups, series) for several series
-            that share the draws.
-        sizes: Items of each group, shape (groups,).
-        resamples: How many times to draw.
-        random: Source of the draws.
-
-    Returns:
-        Shape (resamples,) or (resamples, series).
-    """
-    totals = np.asarray(sums, dtype=np.float64)
-    items = np.asarray(sizes, dtype=np.float64)
-    means: Floats = np.concatenate(
-        [
-            ((counts @ totals).T / (counts @ items)).T
-            for counts in resample_counts(len(items), resamples, random)
-        ]
-    )
-    return means
-
-
-def percentile_ends(drawn: Floats, confidence: float) -> tuple[float, float]:
-    """Return the two-sided percentile interval of resampled values, shape (resamples,)."""
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return float(low), float(high)

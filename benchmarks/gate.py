@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from lm_eval_trust.analysis.comparison import PairedDifferences
+from lm_eval_trust.analysis.statistics import GroupTotals
 from lm_eval_trust.gate.paired_test import Contrast
 from lm_eval_trust.gate.power import Design
 
@@ -45,7 +45,7 @@ class Items:
         lost, won = (self.churn / 2 + drop) / RIGHT, self.churn / 2 / (1 - RIGHT)
         after = np.where(before, moved >= lost, moved < won)
         sums = np.bincount(groups, weights=after.astype(float) - before)
-        paired = PairedDifferences(sums, np.bincount(groups))
+        paired = GroupTotals(sums, np.bincount(groups).astype(float))
         return Contrast(paired, step=1.0, reach=1.0)
 
 

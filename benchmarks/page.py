@@ -139,7 +139,8 @@ def generated_board(folder: Path, count: int) -> Board:
         Row(name, {COLUMN.key: Score(sum(v) / count, 0.001, count)}, (run,), {"model": name})
         for name, run, v in zip(("plain", "steered"), runs, values, strict=True)
     )
-    pair = Pair("plain", "steered", COLUMN.key, compare(*values), 0.5)
+    compared = compare(*values)
+    pair = Pair("plain", "steered", COLUMN.key, compared, 0.5, compared.difference)
     return Board((COLUMN,), rows, (pair,), "plain")
 
 

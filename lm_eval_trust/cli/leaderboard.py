@@ -21,8 +21,8 @@ def add_parser(subparsers: Any) -> None:
         help="compare evaluations: tables, tests, trade-offs and the page",
         description="Read results and samples of the harness (any model: ours, hf, vllm, an API), "
         "group seeds, and show what compares side by side: standard errors, paired tests on "
-        "shared samples with Holm's correction, win rates, trade-offs, Pareto front. What does "
-        "not compare stands on a board of its own, with the reason.",
+        "shared samples, corrected within a declared family, ranks, win rates, trade-offs, Pareto "
+        "front. What does not compare stands on a board of its own, with the reason.",
     )
     parser.add_argument(
         "results",
@@ -59,6 +59,14 @@ def add_parser(subparsers: Any) -> None:
         help="test each row against the reference (default), or all against all",
     )
     parser.add_argument(
+        "--primary",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="columns (title or task) whose tests are the primary family, to be corrected by "
+        "themselves (default: the paper's headline columns)",
+    )
+    parser.add_argument(
         "--with-paper", action="store_true", help="show the paper's reported rows, never ranked"
     )
     parser.add_argument(
@@ -69,7 +77,11 @@ def add_parser(subparsers: Any) -> None:
         help="confidence of intervals (0.95)",
     )
     parser.add_argument(
-        "--seed", type=natural, default=0, metavar="INT", help="seed of the bootstrap (0)"
+        "--seed",
+        type=natural,
+        default=0,
+        metavar="INT",
+        help="seed of the corrections' random signs (0)",
     )
     parser.add_argument(
         "--skip-damaged", action="store_true", help="leave out runs that cannot be read"
@@ -107,6 +119,7 @@ def run(args: argparse.Namespace) -> int:
         names=given_names(args.names),
         reference=args.reference,
         pairs=args.pairs,
+        primary=tuple(args.primary),
         with_paper=args.with_paper,
         confidence=args.confidence,
         seed=args.seed,

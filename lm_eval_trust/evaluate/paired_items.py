@@ -34,7 +34,6 @@ def compare_items(
     metric: str,
     *,
     confidence: float = 0.95,
-    seed: int = 0,
 ) -> Comparison:
     """Compare two models' values of a metric over the same items; see :func:`compare`.
 
@@ -51,7 +50,6 @@ def compare_items(
         [item[metric] for item in after],
         [item["group"] for item in before],
         confidence=confidence,
-        seed=seed,
     )
 
 

@@ -1,11 +1,12 @@
 """Paired tests of a rule, and confidence intervals that hold on few items.
 
 Items come in groups that stand or fall together; a mean over items is a ratio of sums over groups.
-Its interval is Student's over groups, with the standard error of the delta method. A metric that
+Its interval is that of :class:`~lm_eval_trust.analysis.statistics.GroupTotals`. A metric that
 moves in steps (right or wrong) cannot have another mean without items that differ, so no
-hypothetical mean is tested with less variance than those items imply. That is Wilson's score
-interval (1927), and Tango's (1998) if the two models agree on all items: there, and if all items
-change alike, the plain standard error is zero and would claim certainty.
+hypothetical mean is tested with less variance than those items imply if whole groups change
+together. That is Wilson's score interval (1927), and Tango's (1998) if the two models agree on all
+items. There, and if all items change alike, the plain standard error is zero and would claim
+certainty.
 
 Gains are positive, whatever the metric: those of metrics that are better when lower are negated.
 """
@@ -18,10 +19,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+from scipy import optimize
 
-from lm_eval_trust.analysis.comparison import PairedDifferences
-from lm_eval_trust.analysis.statistics import Interval
+from lm_eval_trust.analysis.statistics import GroupTotals, Interval
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.measurement import Measurement
 from lm_eval_trust.gate.check_file import RATIOS, Rule
@@ -39,7 +39,7 @@ class Contrast:
         agreement: The mean if no item differs.
     """
 
-    sums: PairedDifferences
+    sums: GroupTotals
     step: float = 0.0
     reach: float = 0.0
     agreement: float = 0.0
@@ -52,29 +52,39 @@ class Contrast:
     @property
     def groups(self) -> int:
         """How many groups there are."""
-        return len(self.sums.sums)
+        return self.sums.groups
 
     @property
     def standard_error(self) -> float:
         """Of the mean; infinite for a single group, which says nothing about others."""
-        return self.sums.standard_error if self.groups > 1 else math.inf
+        error = self.sums.standard_error
+        return math.inf if math.isnan(error) else error
 
     @property
     def effective_items(self) -> float:
         """Effective number of items if those of a group always change together (Kish)."""
-        sizes = self.sums.sizes.astype(np.float64)
-        return float(sizes.sum() ** 2 / np.square(sizes).sum())
+        return self.sums.whole_groups
 
     def quantile(self, probability: float) -> float:
-        """Return the quantile of Student's t with groups − 1 degrees of freedom."""
-        return float(special.stdtrit(max(self.groups - 1, 1), probability))
+        """Return the quantile of Student's t; see :meth:`GroupTotals.quantile`."""
+        return self.sums.quantile(probability)
+
+    def width(self, confidence: float) -> float:
+        """Return how many standard errors the interval's farther end is from the mean."""
+        quantile = self.quantile((1 + confidence) / 2)
+        if self.step == 1.0 or not 0 < self.standard_error < math.inf:
+            return quantile
+        found = self.sums.interval(confidence)
+        return max(found.mean - found.low, found.high - found.mean) / self.standard_error
 
     def interval(self, confidence: float) -> Interval:
         """Return the mean with its two-sided interval."""
         quantile = self.quantile((1 + confidence) / 2)
-        half = quantile * self.standard_error
+        if math.isinf(self.standard_error):
+            return Interval(self.mean, -math.inf, math.inf)
+        plain = self.sums.interval(confidence, skewed=self.step != 1.0)
         change = self.mean - self.agreement
-        ends = [self.mean - half, self.mean + half]
+        ends = [plain.low, plain.high]
         for sign in (-1, 1):
             ends += [self.agreement + sign * x for x in self._changes(sign * change, quantile)]
         return Interval(self.mean, min(ends), max(ends))
@@ -140,10 +150,8 @@ def paired_contrast(before: MetricItems, after: MetricItems, *, ratio: float = 1
     return Contrast(sums, step, reach, agreement=(1 - ratio) * before.mean)
 
 
-def _grouped(values: Array, items: MetricItems) -> PairedDifferences:
-    index = items.group_numbers
-    sums, sizes = np.bincount(index, weights=values), np.bincount(index, weights=items.weights)
-    return PairedDifferences(sums.astype(np.float64), sizes.astype(np.int64))
+def _grouped(values: Array, items: MetricItems) -> GroupTotals:
+    return GroupTotals.of(values, items.groups, weights=items.weights)
 
 
 @dataclass(frozen=True)
@@ -321,7 +329,7 @@ def _by_perplexity(rule: Rule, before: MetricItems, after: MetricItems) -> Paire
 
 
 def _flipped(contrast: Contrast) -> Contrast:
-    sums = PairedDifferences(-contrast.sums.sums, contrast.sums.sizes)
+    sums = GroupTotals(-contrast.sums.sums, contrast.sums.sizes)
     return replace(contrast, sums=sums, agreement=-contrast.agreement)
 
 

@@ -4,6 +4,8 @@ A change comes from items that differ, so it adds variance of its own: at most `
 item for a mean change x, if whole groups change together. Power rests on the variance under the
 change, not on the one observed without it; otherwise two models that agree on every item would seem
 to exclude every difference. An observed gain is part of the observed variance, so it counts once.
+Non-inferiority is another question: how often two models that do not differ are shown not to. Its
+power rests on the variance at zero loss.
 
 Before a run nothing is known about how two models differ on the items. A planning value takes its
 place: the share of items on which they are expected to disagree while nothing is lost or won.
@@ -18,13 +20,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from lm_eval_trust.analysis.comparison import PairedDifferences
+from lm_eval_trust.analysis.statistics import GroupTotals
 from lm_eval_trust.gate.paired_test import Contrast
 
 #: How often a change that is called detectable has to be shown.
 POWER = 0.975
-#: Confidence that the true variance is below the value used.
-_BOUND = 0.9
+#: Confidence that the true variance is below the value used: of yes-or-no items, and of values of
+#: any size, whose tails may be heavier than the normal ones of the bound.
+_BOUND, _BOUND_OF_ANY = 0.9, 0.97
 #: Items that may differ in another sample although none did, at 95 % confidence.
 _MISSED = 3
 
@@ -52,12 +55,16 @@ class Design:
         """Take the variance from what was observed.
 
         An unbiased variance would promise too much in half of the cases. So this is the upper end
-        of its 90 % bound for normal differences, with three more items that differ, since so many
-        may have been missed (the rule of three, Hanley and Lippman-Hand 1983).
+        of its 90 % bound for normal differences (97 % for values of any size), with three more
+        items that differ, since so many may have been missed (the rule of three, Hanley and
+        Lippman-Hand 1983).
         """
-        quantiles = contrast.quantile((1 + confidence) / 2) + contrast.quantile(power)
+        test = contrast.quantile((1 + confidence) / 2)
+        # A skewed metric's interval is wider than Student's, and varies more.
+        quantiles = contrast.width(confidence) / test * (test + contrast.quantile(power))
         freedom = max(contrast.groups - 1, 1)
-        larger = freedom / float(stats.chi2.ppf(1 - _BOUND, freedom))
+        bound = _BOUND if contrast.step == 1.0 else _BOUND_OF_ANY
+        larger = freedom / float(stats.chi2.ppf(1 - bound, freedom))
         missed = _MISSED * (contrast.reach / contrast.effective_items) ** 2
         return cls(
             contrast.standard_error**2 * larger + missed,
@@ -87,6 +94,19 @@ class Design:
         middle = 2 * beyond + added * self.reach
         return _larger_root(1 + added, middle, beyond**2 - observed + added * self.reach * held)
 
+    def margin_held(self) -> float:
+        """Return the smallest margin within which a loss of zero is shown to be with this power."""
+        return self.quantiles * math.sqrt(self.variance)
+
+    def groups_to_hold(self, margin: float) -> int | None:
+        """Return how many groups like these would show a loss of zero to be within a margin.
+
+        ``None`` if there is only one group.
+        """
+        if not math.isfinite(self.variance):
+            return None
+        return max(2, math.ceil(self.quantiles**2 * self.groups * self.variance / margin**2))
+
     def groups_needed(self, change: float, beyond: float = 0.0) -> int | None:
         """Return how many groups like these would show a change beyond an amount.
 
@@ -109,8 +129,8 @@ def planned_contrast(groups: Sequence[str], disagreement: float) -> Contrast:
     names = list(dict.fromkeys(groups))
     differing = round(len(names) * disagreement)
     change = {name: (-1.0) ** n if n < differing else 0.0 for n, name in enumerate(names)}
-    after = [change[group] for group in groups]
-    return Contrast(PairedDifferences.of(np.zeros(len(after)), after, groups), step=1.0, reach=1.0)
+    after = np.array([change[group] for group in groups])
+    return Contrast(GroupTotals.of(after, groups), step=1.0, reach=1.0)
 
 
 def _larger_root(square: float, middle: float, constant: float) -> float:

@@ -115,7 +115,7 @@ def _planned_power(rule: Rule, groups: Sequence[str], disagreement: float) -> st
     design = Design.of(planned_contrast(groups, disagreement), rule.confidence)
     share = f"{disagreement:.0%} of the answers differing"
     if rule.kind == "non_inferiority":
-        return f"with {share}, a margin of {number(design.smallest_shown())} could be shown"
+        return f"with {share}, a margin of {number(design.margin_held())} could be shown"
     smallest = design.smallest_shown(rule.bound)
     kind = "drop" if rule.kind == "max_drop" else "gain"
     if smallest > 1:

@@ -173,7 +173,7 @@ def _power(rule: Rule, found: PairedTest) -> Power:
         return told if smallest <= found.possible and math.isfinite(told) else None
 
     if rule.kind == "non_inferiority":
-        smallest, needed = design.smallest_shown(), design.groups_needed(rule.bound)
+        smallest, needed = design.margin_held(), design.groups_to_hold(rule.bound)
         return Power(shown(smallest), rule.bound, needed, smallest <= rule.bound)
     if rule.kind == "min_gain":
         held = max(0.0, found.gain.mean - found.gain.agreement)

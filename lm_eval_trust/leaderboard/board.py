@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lm_eval_trust.analysis.comparison import Comparison
+from lm_eval_trust.analysis.families import Standing
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.saved_runs import SavedRun
 
 #: Dimension of columns that measure general ability.
 GENERAL = "general"
+#: Families of tests: that of the declared columns, and that of all others.
+PRIMARY, FURTHER = "primary", "further"
 #: Dimension of the column that averages a suite's dimensions.
 SUITE = "suite"
 
@@ -95,7 +98,11 @@ class Pair:
         second: Name of the other.
         column: Column's key.
         comparison: Second minus first.
-        adjusted_p: p after Holm's correction over all tests of the board.
+        adjusted_p: p after the step-down correction over all tests of its family.
+        adjusted: Interval that holds together with those of all tests of its family.
+        family: ``primary`` or ``further``.
+        counted: Whether it counts as a test: some item differs, and no earlier test of the family
+            rests on the same differences.
     """
 
     first: str
@@ -103,6 +110,9 @@ class Pair:
     column: str
     comparison: Comparison
     adjusted_p: float
+    adjusted: Interval
+    family: str = PRIMARY
+    counted: bool = True
 
 
 @dataclass(frozen=True)
@@ -171,6 +181,8 @@ class Board:
         front: Names of the rows on the Pareto front of trust and general ability.
         categories: Column's key → its categories.
         tradeoffs: Changes from the reference by dimension.
+        primary: Keys of the columns whose tests are the primary family.
+        standings: Column's key → row's name → what its items tell of the row's rank.
         kept_apart: Why rows of other boards are not on this one.
         notes: Scores that mean nothing; judges and their calibration; what could not be tested,
             and why.
@@ -185,6 +197,8 @@ class Board:
     front: tuple[str, ...] = ()
     categories: Mapping[str, tuple[Category, ...]] = field(default_factory=dict)
     tradeoffs: Tradeoffs = field(default_factory=Tradeoffs)
+    primary: tuple[str, ...] = ()
+    standings: Mapping[str, Mapping[str, Standing]] = field(default_factory=dict)
     kept_apart: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     confidence: float = 0.95

@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from lm_eval_trust.analysis.comparison import Comparison, holm
+from lm_eval_trust.analysis.comparison import Comparison
+from lm_eval_trust.analysis.families import Standing
+from lm_eval_trust.analysis.statistics import FEW_GROUPS
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.judges.calibration_store import in_words
-from lm_eval_trust.leaderboard.board import SUITE, Board, Category, Column, Pair, Row, Score
+from lm_eval_trust.leaderboard.board import SUITE, Board, Category, Column, Row, Score
 from lm_eval_trust.leaderboard.comparability import (
     ComparableRows,
     exclusion_reasons,
@@ -33,8 +35,14 @@ from lm_eval_trust.leaderboard.ranking import (
     trust_columns,
     win_rates,
 )
-from lm_eval_trust.leaderboard.resampling import compare_rows
+from lm_eval_trust.leaderboard.resampling import Pairs, compare_rows, standings_of
 from lm_eval_trust.leaderboard.rows import RunGroup, group_runs, score_of
+from lm_eval_trust.leaderboard.testing import (
+    check_primary,
+    family_notes,
+    primary_columns,
+    tested_pairs,
+)
 
 Names = Mapping[str, str]
 #: Arguments of models that are not plain.
@@ -51,14 +59,17 @@ class BoardSettings:
             of each board.
         pairs: Which rows are tested against each other: each with the ``reference``, or ``all``.
             p is corrected for the number of tests, so more tests mean less power for each.
+        primary: Titles, tasks or keys of the columns whose tests are the primary family, declared
+            before the results are seen; by default the paper's headline columns.
         with_paper: Whether the rows that the paper reports are shown.
         confidence: Of intervals, between 0 and 1.
-        seed: Of the bootstrap.
+        seed: Of the random signs of corrections, and of the correlations' bootstrap.
     """
 
     names: Names = field(default_factory=dict)
     reference: str = ""
     pairs: Literal["reference", "all"] = "reference"
+    primary: tuple[str, ...] = ()
     with_paper: bool = False
     confidence: float = 0.95
     seed: int = 0
@@ -94,6 +105,7 @@ def build_boards(
     known = {name for of_set in names for name in of_set}
     if settings.reference and settings.reference not in known:
         raise unknown_name("reference row", settings.reference, known)
+    check_primary((c for of_set in sets for c in columns_of(_runs(of_set))), settings.primary)
     boards = []
     for i, rows in enumerate(sets):
         others = [
@@ -105,6 +117,10 @@ def build_boards(
         board = _board(rows, names[i], samples, settings)
         boards.append(replace(board, kept_apart=exclusion_reasons(rows, others)))
     return with_reported(boards) if settings.with_paper else tuple(boards)
+
+
+def _runs(comparable: ComparableRows) -> list[SavedRun]:
+    return [run for group in comparable.groups for run in group.runs]
 
 
 def _names(rows: ComparableRows, given: Names) -> list[str]:
@@ -126,22 +142,23 @@ def _refuse_unused_names(sets: Iterable[ComparableRows], given: Names) -> None:
 def _board(
     comparable: ComparableRows, names: Sequence[str], samples: Samples, settings: BoardSettings
 ) -> Board:
-    runs = [run for group in comparable.groups for run in group.runs]
-    columns = columns_of(runs)
+    columns = columns_of(_runs(comparable))
     rows = tuple(_row(g, n, columns) for g, n in zip(comparable.groups, names, strict=True))
     by_name = {row.name: row.runs for row in rows}
     items = {column.key: strata_of(by_name, column, samples) for column in columns}
     reference = _reference(rows, settings)
     wanted = {key: _wanted(list(found), reference, settings) for key, found in items.items()}
     compared = {
-        key: compare_rows(found, wanted[key], confidence=settings.confidence, seed=settings.seed)
+        key: compare_rows(found, wanted[key], confidence=settings.confidence)
         for key, found in items.items()
     }
     shared = (shared_notes(c, items[c.key], wanted[c.key], compared[c.key]) for c in columns)
+    primary = primary_columns(columns, settings.primary)
+    pairs = tested_pairs(compared, primary, settings.confidence, settings.seed)
     board = Board(
         columns=columns,
         rows=rows,
-        pairs=_pairs(compared),
+        pairs=pairs,
         reference=reference,
         win_rates=win_rates(columns, rows),
         front=pareto_front(columns, rows),
@@ -150,12 +167,16 @@ def _board(
             for column in columns
             if column.dimension != SUITE and (found := categories_of(items[column.key]))
         },
+        primary=primary,
+        standings=_standings(columns, items, settings.confidence),
         notes=(
             *doubtful_notes(rows, samples),
             *answer_notes(columns, rows),
             *question_notes(rows),
             *judge_notes(rows),
             *untested_notes(columns, rows, items),
+            *family_notes(columns, pairs),
+            *few_group_notes(columns, compared),
             *(note for notes in shared for note in notes),
         ),
         confidence=settings.confidence,
@@ -163,6 +184,16 @@ def _board(
     if reference is not None:
         board = _with_tradeoffs(board, reference, compared, items, settings)
     return board
+
+
+def _standings(
+    columns: Iterable[Column], items: Mapping[str, Mapping[str, Strata]], confidence: float
+) -> dict[str, dict[str, Standing]]:
+    every = {
+        c.key: standings_of(items[c.key], confidence, higher_is_better=c.higher_is_better)
+        for c in columns
+    }
+    return {key: found for key, found in every.items() if found}
 
 
 def _row(group: RunGroup, name: str, columns: Iterable[Column]) -> Row:
@@ -192,19 +223,10 @@ def _wanted(
     return [(reference, name) for name in names if name != reference and reference in names]
 
 
-def _pairs(compared: Mapping[str, Mapping[tuple[str, str], Comparison]]) -> tuple[Pair, ...]:
-    flat = [(key, pair, c) for key, found in compared.items() for pair, c in found.items()]
-    adjusted = holm([comparison.p for _, _, comparison in flat])
-    return tuple(
-        Pair(first, second, key, comparison, p)
-        for (key, (first, second), comparison), p in zip(flat, adjusted, strict=True)
-    )
-
-
 def _with_tradeoffs(
     board: Board,
     reference: str,
-    compared: Mapping[str, Mapping[tuple[str, str], Comparison]],
+    compared: Mapping[str, Pairs],
     items: Mapping[str, Mapping[str, Strata]],
     settings: BoardSettings,
 ) -> Board:
@@ -218,7 +240,6 @@ def _with_tradeoffs(
         general,
         [(reference, name) for name in general if name != reference],
         confidence=settings.confidence,
-        seed=settings.seed,
     )
     return replace(
         board,
@@ -231,10 +252,8 @@ def _with_tradeoffs(
     )
 
 
-def _of_reference(
-    found: Mapping[tuple[str, str], Comparison], reference: str
-) -> dict[str, Comparison]:
-    return {second: c for (first, second), c in found.items() if first == reference}
+def _of_reference(found: Pairs, reference: str) -> dict[str, Comparison]:
+    return {second: c.comparison for (first, second), c in found.items() if first == reference}
 
 
 def categories_of(rows: Mapping[str, Strata]) -> tuple[Category, ...]:
@@ -317,7 +336,7 @@ def shared_notes(
     column: Column,
     items: Mapping[str, Strata],
     pairs: Iterable[tuple[str, str]],
-    compared: Mapping[tuple[str, str], Comparison],
+    compared: Pairs,
 ) -> list[str]:
     """Return which pairs were compared on only some of their items, or on none.
 
@@ -329,11 +348,30 @@ def shared_notes(
     """
     found = []
     for pair in pairs:
-        shared = compared[pair].items if pair in compared else 0
+        shared = compared[pair].comparison.items if pair in compared else 0
         most = max(sum(len(stratum.items) for stratum in items[name]) for name in pair)
         if shared < most:
             found.append(f"{pair[0]} and {pair[1]} share {shared} of {most} items")
     return [f"{column.title}: {', '.join(found)}; only these are compared."] if found else []
+
+
+def few_group_notes(columns: Iterable[Column], compared: Mapping[str, Pairs]) -> list[str]:
+    """Return which columns rest on so few groups of items that intervals may be too short."""
+    few = {
+        column.title: fewest
+        for column in columns
+        if compared[column.key]
+        and (fewest := min(len(pair.groups) for pair in compared[column.key].values())) < FEW_GROUPS
+    }
+    named = ", ".join(f"{title} ({number})" for title, number in few.items())
+    return (
+        [
+            f"Fewer than {FEW_GROUPS} groups of items: {named}. Intervals may be too short there, "
+            f"and a single group has none."
+        ]
+        if few
+        else []
+    )
 
 
 def _why(row: Row, column: Column) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.core.errors import unknown_name
+from lm_eval_trust.core.plain import plain
 from lm_eval_trust.core.storage import atomic_path, claim_folder
 from lm_eval_trust.leaderboard.board import Board
 from lm_eval_trust.leaderboard.typeset import to_latex, to_markdown
@@ -26,7 +27,7 @@ PAGE = "leaderboard.html"
 def to_json(boards: Sequence[Board]) -> str:
     """Return boards as JSON text, without their runs; the provenance names the files."""
     found = {"boards": [_plain_board(board) for board in boards]}
-    return json.dumps(found, indent=1, ensure_ascii=False, default=str) + "\n"
+    return json.dumps(plain(found), indent=1, ensure_ascii=False) + "\n"
 
 
 def _plain_board(board: Board) -> dict[str, Any]:
@@ -79,10 +80,27 @@ def _pairs(board: Board) -> Iterator[Line]:
             "high": found.difference.high,
             "p": found.p,
             "adjusted p": pair.adjusted_p,
+            "adjusted low": pair.adjusted.low,
+            "adjusted high": pair.adjusted.high,
+            "family": pair.family,
+            "counted": pair.counted,
             "test": found.test,
             "items": found.items,
             "groups": found.groups,
         }
+
+
+def _standings(board: Board) -> Iterator[Line]:
+    for column, standings in board.standings.items():
+        for name, found in standings.items():
+            yield {
+                "column": column,
+                "model": name,
+                "rank low": found.rank_low,
+                "rank high": found.rank_high,
+                "may be best": found.may_be_best,
+                "shrunk": found.shrunk,
+            }
 
 
 def _categories(board: Board) -> Iterator[Line]:
@@ -130,6 +148,7 @@ def _correlations(board: Board) -> Iterator[Line]:
 _WRITERS: Mapping[str, tuple[str, Callable[[Board], Iterable[Line]]]] = {
     "leaderboard.csv": ("model reported", _scores),
     "pairs.csv": ("first second column difference low high p", _pairs),
+    "ranks.csv": ("column model", _standings),
     "categories.csv": ("column kind category model value stderr items", _categories),
     "tradeoffs.csv": ("reference model dimension change low high", _tradeoffs),
     "correlations.csv": ("first second pearson low high p rows", _correlations),

@@ -1,7 +1,7 @@
-"""Paired comparisons of rows on their shared items, with the same bootstrap draws for all rows.
+"""Paired comparisons of rows on their shared items, and what they hold for tests of many at once.
 
 A column of one stratum gives the same as :func:`lm_eval_trust.analysis.comparison.compare` with the
-same items and seed. Because all rows share the draws, fifty rows cost little more than two.
+same items.
 """
 
 from __future__ import annotations
@@ -10,20 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from lm_eval_trust.analysis.comparison import (
-    BOOTSTRAP,
-    MCNEMAR,
-    RESAMPLES,
-    Comparison,
-    bootstrap_p,
-    mcnemar,
-)
-from lm_eval_trust.analysis.statistics import Interval, percentile_ends, resampled_means
+from lm_eval_trust.analysis.comparison import SIGN_FLIPS, Comparison, p_of, sign_flip_p
+from lm_eval_trust.analysis.families import Standing, TestBlock, standings
+from lm_eval_trust.analysis.statistics import Floats, GroupTotals, Interval, in_steps, summed
 from lm_eval_trust.leaderboard.items import Strata, Stratum
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -33,12 +24,14 @@ class _Items:
     Attributes:
         weight: Of the stratum.
         values: Shape (items, rows).
+        names: Of the groups.
         sums: Of each group, shape (groups, rows).
         sizes: Number of items of each group, shape (groups,).
     """
 
     weight: float
     values: Floats
+    names: tuple[str, ...]
     sums: Floats
     sizes: Floats
 
@@ -48,10 +41,11 @@ class _Items:
         keys = sorted(strata[0].items)
         values = np.array([[s.items[key].value for s in strata] for key in keys], dtype=np.float64)
         groups = [strata[0].items[key].group for key in keys]
-        index = np.unique(groups, return_inverse=True)[1]
-        sums = np.zeros((index.max() + 1, len(strata)))
+        names, index = np.unique(groups, return_inverse=True)
+        sums = np.zeros((len(names), len(strata)))
         np.add.at(sums, index, values)
-        return cls(strata[0].weight, values, sums, np.bincount(index).astype(np.float64))
+        sizes = np.bincount(index).astype(np.float64)
+        return cls(strata[0].weight, values, tuple(names.tolist()), sums, sizes)
 
     @property
     def means(self) -> Floats:
@@ -59,25 +53,53 @@ class _Items:
         means: Floats = self.values.mean(axis=0)
         return means
 
-    def drawn(self, generator: np.random.Generator) -> Floats:
-        """Return the rows' means over resampled groups, shape (resamples, rows)."""
-        return resampled_means(self.sums, self.sizes, RESAMPLES, generator)
+    @property
+    def residuals(self) -> Floats:
+        """What each group adds to each row's score beyond its mean, shape (groups, rows)."""
+        beyond: Floats = self.sums - self.means * self.sizes[:, None]
+        share: Floats = self.weight * beyond / self.sizes.sum()
+        return share
+
+
+@dataclass(frozen=True)
+class PairedRows:
+    """Two rows compared in one column.
+
+    Attributes:
+        comparison: Second minus first.
+        groups: Identity of each group of items.
+        parts: What each group adds to the mean difference, shape (groups,).
+        residuals: The same less what the mean difference expects of the group, shape (groups,).
+        strata: Weight of each stratum, its differences by group, and whether they are in steps.
+    """
+
+    comparison: Comparison
+    groups: tuple[str, ...]
+    parts: Floats
+    residuals: Floats
+    strata: tuple[tuple[float, GroupTotals, bool], ...]
+
+    def interval(self, level: float) -> Interval:
+        """Return the interval of the difference at another level."""
+        return summed([(w, t.interval(level, steps=steps)) for w, t, steps in self.strata])
+
+    def block(self) -> TestBlock:
+        """Return the comparison as a test of a family."""
+        return TestBlock(self.groups, self.parts[:, None], self.residuals[:, None])
+
+
+Pairs = Mapping[tuple[str, str], PairedRows]
 
 
 def compare_rows(
-    rows: Mapping[str, Strata],
-    pairs: Iterable[tuple[str, str]],
-    *,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> dict[tuple[str, str], Comparison]:
+    rows: Mapping[str, Strata], pairs: Iterable[tuple[str, str]], *, confidence: float = 0.95
+) -> dict[tuple[str, str], PairedRows]:
     """Compare pairs of rows in one column; pairs without shared items are left out.
 
     Args:
         rows: Name of a row → its items.
         pairs: Names of the rows of each pair.
         confidence: Of the two-sided intervals.
-        seed: Of the bootstrap.
     """
     by_items: dict[tuple[frozenset[str], ...], list[tuple[str, str]]] = {}
     items = {name: _identities(strata) for name, strata in rows.items()}
@@ -86,16 +108,54 @@ def compare_rows(
             shared = tuple(a & b for a, b in zip(items[first], items[second], strict=True))
             if all(shared):
                 by_items.setdefault(shared, []).append((first, second))
-    found: dict[tuple[str, str], Comparison] = {}
+    found: dict[tuple[str, str], PairedRows] = {}
     for shared, same in by_items.items():
         names = list(dict.fromkeys(name for pair in same for name in pair))
-        restricted = {name: _restricted(rows[name], shared) for name in names}
-        found.update(_compare(restricted, same, confidence, seed))
+        strata = _aligned({name: rows[name] for name in names}, shared)
+        for first, second in same:
+            places = names.index(first), names.index(second)
+            found[first, second] = _compare(strata, *places, confidence)
     return found
+
+
+def standings_of(
+    rows: Mapping[str, Strata], confidence: float, *, higher_is_better: bool
+) -> dict[str, Standing]:
+    """Return what a column tells of its rows' places, on the items that all of them have.
+
+    Empty with fewer than two rows, without items that all share, or with a single group.
+
+    Args:
+        rows: Name of a row → its items.
+        confidence: Of all ranks together.
+        higher_is_better: Direction of the column.
+    """
+    items = [_identities(strata) for strata in rows.values()]
+    if len(items) < 2 or len({len(each) for each in items}) > 1:
+        return {}
+    shared = tuple(frozenset.intersection(*same) for same in zip(*items, strict=True))
+    if not all(shared):
+        return {}
+    strata = _aligned(rows, shared)
+    residuals = np.concatenate([s.residuals for s in strata])
+    if len(residuals) < 2:
+        return {}
+    sign = 1.0 if higher_is_better else -1.0
+    scores = sign * np.sum([s.weight * s.means for s in strata], axis=0)
+    found = standings(scores, sign * residuals, confidence)
+    return {
+        name: Standing(s.rank_low, s.rank_high, s.may_be_best, sign * s.shrunk)
+        for name, s in zip(rows, found, strict=True)
+    }
 
 
 def _identities(strata: Strata) -> tuple[frozenset[str], ...]:
     return tuple(frozenset(stratum.items) for stratum in strata)
+
+
+def _aligned(rows: Mapping[str, Strata], shared: Sequence[frozenset[str]]) -> list[_Items]:
+    restricted = [_restricted(strata, shared) for strata in rows.values()]
+    return [_Items.of(of_rows) for of_rows in zip(*restricted, strict=True)]
 
 
 def _restricted(strata: Strata, shared: Sequence[frozenset[str]]) -> Strata:
@@ -105,41 +165,30 @@ def _restricted(strata: Strata, shared: Sequence[frozenset[str]]) -> Strata:
     )
 
 
-def _compare(
-    rows: Mapping[str, Strata], pairs: Sequence[tuple[str, str]], confidence: float, seed: int
-) -> dict[tuple[str, str], Comparison]:
-    strata = [_Items.of(of_rows) for of_rows in zip(*rows.values(), strict=True)]
-    place = {name: i for i, name in enumerate(rows)}
-    means = np.sum([s.weight * s.means for s in strata], axis=0)
-    drawn = _drawn(strata, seed)
-    items = sum(len(s.values) for s in strata)
-    groups = sum(len(s.sizes) for s in strata)
-    found = {}
-    for first, second in pairs:
-        a, b = place[first], place[second]
-        mean, differences = float(means[b] - means[a]), drawn[:, b] - drawn[:, a]
-        p, test = _test(strata, a, b, mean, differences)
-        interval = Interval(mean, *percentile_ends(differences, confidence))
-        found[first, second] = Comparison(interval, p, test, items, groups)
-    return found
-
-
-def _drawn(strata: Sequence[_Items], seed: int) -> Floats:
-    """Resample strata independently; a single one as ``compare`` does."""
+def _compare(strata: Sequence[_Items], a: int, b: int, confidence: float) -> PairedRows:
+    differences = tuple(
+        (
+            s.weight,
+            GroupTotals(s.sums[:, b] - s.sums[:, a], s.sizes),
+            in_steps(s.values[:, a]) and in_steps(s.values[:, b]),
+        )
+        for s in strata
+    )
+    sizes = [t.sizes.sum() for _, t, _ in differences]
+    parts = [w * t.sums / n for (w, t, _), n in zip(differences, sizes, strict=True)]
+    residuals = [w * t.residuals / n for (w, t, _), n in zip(differences, sizes, strict=True)]
+    whole = np.concatenate(parts)
     if len(strata) == 1:
-        return strata[0].drawn(np.random.default_rng(seed))
-    total = np.zeros((RESAMPLES, strata[0].values.shape[1]))
-    for k, stratum in enumerate(strata):
-        total += stratum.weight * stratum.drawn(np.random.default_rng([seed, k]))
-    return total
-
-
-def _test(
-    strata: Sequence[_Items], a: int, b: int, mean: float, differences: Floats
-) -> tuple[float, str]:
-    if len(strata) == 1 and (strata[0].sizes == 1).all():
-        first, second = strata[0].values[:, a], strata[0].values[:, b]
-        if np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
-            return mcnemar(int((second > first).sum()), int((first > second).sum())), MCNEMAR
-    groups = sum(len(stratum.sizes) for stratum in strata)
-    return bootstrap_p(differences, mean, groups), BOOTSTRAP
+        p, test = p_of(strata[0].values[:, a], strata[0].values[:, b], differences[0][1])
+    else:
+        p, test = sign_flip_p(whole), SIGN_FLIPS
+    interval = summed([(w, t.interval(confidence, steps=steps)) for w, t, steps in differences])
+    items = sum(len(s.values) for s in strata)
+    names = tuple(name for s in strata for name in s.names)
+    return PairedRows(
+        Comparison(interval, p, test, items, len(names)),
+        names,
+        whole,
+        np.concatenate(residuals),
+        differences,
+    )

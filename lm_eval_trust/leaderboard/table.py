@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lm_eval_trust.analysis.families import Standing
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.leaderboard.board import SUITE, Board, Column, Pair, Row, Score
 from lm_eval_trust.leaderboard.coverage import in_words, is_flagged
@@ -90,11 +92,29 @@ def difference_table(board: Board, *, of_reference_alone: bool = False) -> Table
     )
     title = f"Paired differences from {one.pop()}" if len(one) == 1 else "Paired differences"
     note = (
-        f"* p < {1 - board.confidence:.2g} after Holm's correction over all {len(board.pairs)} "
-        f"tests of the board (McNemar for yes-or-no metrics, else paired bootstrap over groups of "
-        f"items); the {100 * board.confidence:.6g}% intervals are not corrected."
+        f"* p < {1 - board.confidence:.2g} after the step-down correction of Westfall and Young "
+        f"over the tests of the column's family; the second interval holds together with those of "
+        f"all tests of the family, the first ({100 * board.confidence:.6g}%) by itself."
     )
     return Table(title, ("Model", *(heading(c) for c in columns)), lines, (note,))
+
+
+def rank_table(board: Board) -> Table | None:
+    """Return what the items tell of ranks; ``None`` if they tell nothing."""
+    columns = [c for c in board.columns if board.standings.get(c.key)]
+    if not columns:
+        return None
+    named = dict.fromkeys(name for column in columns for name in board.standings[column.key])
+    lines = tuple(
+        (Cell(name), *(_standing(c, board.standings[c.key].get(name)) for c in columns))
+        for name in named
+    )
+    note = (
+        f"Ranks that a row may have, those of a column all together at "
+        f"{100 * board.confidence:.6g}%; bold: may be the best. In brackets the score after "
+        f"shrinkage to the mean of the rows, without the luck of having come out first."
+    )
+    return Table("Ranks", ("Model", *(heading(c) for c in columns)), lines, (note,))
 
 
 def tradeoff_table(board: Board) -> Table | None:
@@ -155,7 +175,12 @@ def category_tables(board: Board) -> Iterator[Table]:
 
 def all_tables(board: Board) -> list[Table]:
     """Return every table of a board."""
-    optional = (difference_table(board), tradeoff_table(board), correlation_table(board))
+    optional = (
+        difference_table(board),
+        rank_table(board),
+        tradeoff_table(board),
+        correlation_table(board),
+    )
     found = [table for table in optional if table is not None]
     return [score_table(board), *found, *category_tables(board)]
 
@@ -182,12 +207,22 @@ def _score(column: Column, score: Score | None, rank: Rank = "") -> Cell:
     return Cell(number(column, score.value), rank, detail)
 
 
+def _standing(column: Column, found: Standing | None) -> Cell:
+    if found is None:
+        return Cell(NONE)
+    low, high = found.rank_low, found.rank_high
+    ranks_told = f"{low}" if low == high else f"{low}–{high}"
+    rank: Rank = "best" if found.may_be_best else ""
+    return Cell(ranks_told, rank, f"({number(column, found.shrunk)})")
+
+
 def _difference(column: Column, pair: Pair | None, board: Board) -> Cell:
     if pair is None:
         return Cell(NONE)
     star = "*" if pair.adjusted_p < 1 - board.confidence else ""
     difference = pair.comparison.difference
-    return Cell(f"{difference.mean:+.4f}{star}", detail=_range(difference))
+    detail = f"{_range(difference)} {_range(pair.adjusted)}"
+    return Cell(f"{difference.mean:+.4f}{star}", detail=detail)
 
 
 def _change(change: Interval) -> Cell:
@@ -195,6 +230,8 @@ def _change(change: Interval) -> Cell:
 
 
 def _range(interval: Interval) -> str:
+    if math.isnan(interval.low):
+        return "(one group: no interval)"
     return f"({interval.low:+.3f} to {interval.high:+.3f})"
 
 

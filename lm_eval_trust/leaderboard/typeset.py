@@ -21,6 +21,7 @@ from lm_eval_trust.leaderboard.table import (
     all_tables,
     correlation_table,
     difference_table,
+    rank_table,
     score_table,
     tradeoff_table,
 )
@@ -119,11 +120,16 @@ _SHRUNK = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}"
 
 
 def to_latex(boards: Sequence[Board]) -> str:
-    """Return scores, paired differences and trade-offs of all boards, as a file to input."""
+    """Return scores, paired differences, ranks and trade-offs of all boards, as a file to input."""
     tables = (
         (table, board)
         for board in boards
-        for table in (score_table(board), difference_table(board), tradeoff_table(board))
+        for table in (
+            score_table(board),
+            difference_table(board),
+            rank_table(board),
+            tradeoff_table(board),
+        )
         if table is not None
     )
     parts = ["\n".join(_latex_table(table, board)) for table, board in tables]
@@ -201,6 +207,7 @@ def _terminal_tables(board: Board) -> list[Table]:
     found = (
         score_table(board),
         difference_table(board, of_reference_alone=True),
+        rank_table(board),
         tradeoff_table(board),
         correlation_table(board),
     )

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from support.measured import binary
 
-from lm_eval_trust.analysis.comparison import PairedDifferences
+from lm_eval_trust.analysis.statistics import GroupTotals
 from lm_eval_trust.gate.paired_test import Contrast, steps_of
 from lm_eval_trust.gate.power import Design
 
@@ -86,5 +86,5 @@ def test_steps_are_those_of_the_values(
 
 
 def test_items_are_weighted_by_their_number() -> None:
-    contrast = Contrast(PairedDifferences(np.zeros(3), np.array([2, 1, 1])), step=1.0)
+    contrast = Contrast(GroupTotals(np.zeros(3), np.array([2.0, 1.0, 1.0])), step=1.0)
     assert contrast.effective_items == pytest.approx(16 / 6)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.leaderboard import plant
 
-from lm_eval_trust.analysis.comparison import BOOTSTRAP, MCNEMAR
+from lm_eval_trust.analysis.comparison import MCNEMAR, SIGN_FLIPS
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
@@ -52,7 +52,7 @@ def test_the_first_plain_row_is_the_reference(three: list[SavedRun]) -> None:
     }
 
 
-def test_paired_differences_and_holm_by_hand(three: list[SavedRun]) -> None:
+def test_paired_differences_and_step_down_by_hand(three: list[SavedRun]) -> None:
     (board,) = build_boards(three)
     found = {(pair.second[0], pair.column): pair for pair in board.pairs}
     # 6 gained, none lost: p = 2 / 2^6. Two lost or gained: 2 / 4. One: 1. None: 1.
@@ -70,10 +70,30 @@ def test_paired_differences_and_holm_by_hand(three: list[SavedRun]) -> None:
     }
     assert got == wanted
     assert {pair.comparison.test for pair in board.pairs} == {MCNEMAR}
-    # Holm: 6 p_1, 5 p_2, 4 p_3, … capped at 1.
-    adjusted = [pair.adjusted_p for pair in found.values()]
-    assert min(adjusted) == pytest.approx(6 * 2 / 64)
-    assert sorted(adjusted)[1:] == [1.0] * 5
+    # Two and three items that differ never add up to what six do, so six alone decide; and so on.
+    for key, wanted_p in ((CONFAIDE, 2 / 64), (RACE, 0.25), (TOXIGEN, 0.5)):
+        assert found["s", key].adjusted_p == pytest.approx(wanted_p, abs=0.02)
+    assert {found["q", key].adjusted_p for key in (CONFAIDE, TOXIGEN, RACE)} == {1.0}
+    assert {pair.family for pair in board.pairs} == {"primary"}
+    idle = {(pair.second[0], pair.column) for pair in board.pairs if not pair.counted}
+    assert idle == {("q", CONFAIDE), ("q", RACE)}
+    assert any("2 of its comparisons do not count as tests" in note for note in board.notes)
+
+
+def test_the_primary_family_is_corrected_by_itself(three: list[SavedRun]) -> None:
+    (board,) = build_boards(three, settings=BoardSettings(primary=("RACE",)))
+    families = {pair.column: pair.family for pair in board.pairs}
+    assert families == {CONFAIDE: "further", TOXIGEN: "further", RACE: "primary"}
+    assert any(note.startswith("The primary family has 1 test (RACE)") for note in board.notes)
+    with pytest.raises(InputError, match="primary column"):
+        build_boards(three, settings=BoardSettings(primary=("RASE",)))
+
+
+def test_ranks_say_what_few_items_cannot(three: list[SavedRun]) -> None:
+    (board,) = build_boards(three)
+    for standings in board.standings.values():
+        assert all(s.rank_low <= s.rank_high <= 3 for s in standings.values())
+        assert any(s.may_be_best for s in standings.values())
 
 
 def test_all_pairs_when_asked_for(three: list[SavedRun]) -> None:
@@ -139,7 +159,7 @@ def test_items_of_one_group_are_drawn_together(tmp_path: Path) -> None:
     runs = [run(tmp_path, "a", "1100", groups=groups), run(tmp_path, "b", "0101", groups=groups)]
     (board,) = build_boards(runs)
     (pair,) = board.pairs
-    assert (pair.comparison.test, pair.comparison.groups) == (BOOTSTRAP, 2)
+    assert (pair.comparison.test, pair.comparison.groups) == (SIGN_FLIPS, 2)
 
 
 def test_a_suite_of_unequal_tasks_is_tested_over_its_strata(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Shared draws against the plain comparison of two series, and against closed forms."""
+"""Rows of a column against the plain comparison of two series, and against closed forms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from lm_eval_trust.analysis.comparison import BOOTSTRAP, MCNEMAR, compare
+from lm_eval_trust.analysis.comparison import MCNEMAR, SIGN_FLIPS, compare
 from lm_eval_trust.leaderboard.items import Strata, Stratum, Value, averaged
 from lm_eval_trust.leaderboard.resampling import compare_rows
 
@@ -32,15 +32,12 @@ def test_three_rows_at_once_are_what_each_pair_is_alone(kind: str) -> None:
         {name: strata(values, groups) for name, values in zip(names, series, strict=True)},
         [("a", "b"), ("a", "c"), ("b", "c")],
         confidence=0.9,
-        seed=3,
     )
-    for (first, second), comparison in found.items():
+    for (first, second), pair in found.items():
+        comparison = pair.comparison
         before, after = (series[names.index(name)] for name in (first, second))
-        # The plain comparison numbers groups by their sorted names, as shared draws do.
-        alone = compare(
-            before, after, groups or [f"g{i}" for i in range(60)], confidence=0.9, seed=3
-        )
-        assert comparison.test == alone.test == (MCNEMAR if kind == "binary" else BOOTSTRAP)
+        alone = compare(before, after, groups, confidence=0.9)
+        assert comparison.test == alone.test == (MCNEMAR if kind == "binary" else SIGN_FLIPS)
         assert (comparison.items, comparison.groups) == (alone.items, alone.groups)
         assert comparison.p == pytest.approx(alone.p, abs=1e-12)
         got, wanted = comparison.difference, alone.difference
@@ -53,7 +50,7 @@ def test_only_shared_items_are_compared() -> None:
         {"a": strata([1, 0, 0, 0]), "b": strata([0, 1, 1, 1], first=2)}, [("a", "b")]
     )
     # Items 2 and 3 are in both: a has 0 and 0, b has 0 and 1.
-    comparison = found["a", "b"]
+    comparison = found["a", "b"].comparison
     assert comparison.items == 2
     assert comparison.difference.mean == 0.5
 
@@ -64,22 +61,22 @@ def test_rows_without_a_shared_item_are_not_compared() -> None:
 
 
 def test_a_change_of_all_items_of_one_stratum_counts_by_its_weight() -> None:
-    before = averaged([strata([0.2, 0.4, 0.9]), strata([0.0] * 10, first=20)])
-    after = averaged([strata([0.5, 0.7, 1.2]), strata([0.0] * 10, first=20)])
-    comparison = compare_rows({"a": before, "b": after}, [("a", "b")])["a", "b"]
-    # 0.3 on every item of a half: whichever groups are drawn, the mean changes by 0.15.
+    before = averaged([strata([0.2, 0.4, 0.9]), strata([0.5] * 10, first=20)])
+    after = averaged([strata([0.5, 0.7, 1.2]), strata([0.5] * 10, first=20)])
+    comparison = compare_rows({"a": before, "b": after}, [("a", "b")])["a", "b"].comparison
+    # 0.3 on every item of a half: the mean changes by 0.15, without any spread.
     found = comparison.difference
     assert (found.mean, found.low, found.high) == pytest.approx((0.15, 0.15, 0.15))
-    assert comparison.test == BOOTSTRAP and comparison.items == 13
+    assert comparison.test == SIGN_FLIPS and comparison.items == 13
 
 
 def test_few_groups_of_several_strata_are_not_certain() -> None:
     before = averaged([strata([0.2]), strata([0.2, 0.2], first=5)])
     after = averaged([strata([0.7]), strata([0.7, 0.7], first=5)])
-    assert compare_rows({"a": before, "b": after}, [("a", "b")])["a", "b"].p == 2 / 8
+    assert compare_rows({"a": before, "b": after}, [("a", "b")])["a", "b"].comparison.p == 2 / 8
 
 
-def test_strata_are_drawn_independently() -> None:
+def test_strata_are_independent() -> None:
     """Two halves of equal spread: the variance of their mean is half of one's."""
     generator = np.random.default_rng(1)
     noise = generator.normal(size=(2, 400))
@@ -92,5 +89,5 @@ def test_strata_are_drawn_independently() -> None:
         },
         [("a", "b")],
     )["a", "b"]
-    widths = [c.difference.high - c.difference.low for c in (one, two)]
+    widths = [c.comparison.difference.high - c.comparison.difference.low for c in (one, two)]
     assert widths[1] / widths[0] == pytest.approx(2**-0.5, rel=0.1)

@@ -65,7 +65,7 @@ def planted_board(rows: Sequence[Row], **options: Any) -> Board:
     """Return a board that compares all measured rows with the first one."""
     first, *others = [row for row in rows if not row.reported]
     pairs = [
-        Pair(first.name, row.name, column.key, found, min(1.0, 3 * found.p))
+        Pair(first.name, row.name, column.key, found, min(1.0, 3 * found.p), found.difference)
         for row in others
         for column in (TRUTH, TOXIC, ABILITY)
         for found in [compare(_values(first.runs[0], column), _values(row.runs[0], column))]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lm_eval_trust.analysis.comparison import PairedDifferences
+from lm_eval_trust.analysis.statistics import GroupTotals
 from lm_eval_trust.evaluate.measurement import Measurement, Value
 from lm_eval_trust.gate.check_file import Rule
 from lm_eval_trust.gate.paired_test import Contrast
@@ -98,5 +98,5 @@ def binary(gained: int, lost: int, same: int, together: int = 1) -> Contrast:
     """Yes-or-no items of which some are gained, lost and the same, in groups of a size."""
     values = np.repeat([1.0, -1.0, 0.0], [gained, lost, same])
     groups = np.arange(len(values)) // together
-    paired = PairedDifferences.of(np.zeros(len(values)), values, groups.tolist())
+    paired = GroupTotals.of(values, groups.tolist())
     return Contrast(paired, step=1.0, reach=1.0)

@@ -33,6 +33,8 @@ def board_payload(board: Board, sets: SampleSets) -> Plain:
         "front": list(board.front),
         "categories": plain(board.categories),
         "tradeoffs": plain(board.tradeoffs),
+        "primary": list(board.primary),
+        "standings": plain(board.standings),
         "keptApart": list(board.kept_apart),
         "notes": list(board.notes),
         "confidence": board.confidence,
@@ -89,6 +91,9 @@ def _pair(pair: Pair) -> Plain:
         "difference": plain(of.difference),
         "p": plain(of.p),
         "adjusted": plain(pair.adjusted_p),
+        "together": plain(pair.adjusted),
+        "family": pair.family,
+        "counted": pair.counted,
         "test": of.test,
         "items": of.items,
     }

@@ -33,7 +33,7 @@ function boardSummary(board) {
   if (reported) parts.push(`${reported} reported by a paper, which are neither ranked nor tested`);
   const percent = Number((100 * board.confidence).toPrecision(6));
   const compared = board.reference
-    ? ` Differences are against ${board.reference}, on the samples that both share, with ${percent} % intervals; p is adjusted for all tests of the board (Holm).`
+    ? ` Differences are against ${board.reference}, on the samples that both share, with ${percent} % intervals; p is adjusted for all tests of its family (Westfall and Young); ${board.pairs.filter((p) => p.family === "primary" && p.counted).length} of them are in the primary one.`
     : "";
   return `${parts.join(", ")}.${compared} Choose a score to read its samples.`;
 }

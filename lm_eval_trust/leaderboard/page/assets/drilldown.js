@@ -44,6 +44,8 @@ function scoreLine({ board, row, column, reference }) {
   const parts = [`${number(score.value)}`];
   if (score.stderr != null) parts.push(`\u00B1 ${number(score.stderr)}`);
   if (score.items != null) parts.push(`on ${whole(score.items)} items`);
+  const standing = board.standings[column.key]?.[row.name];
+  if (standing) parts.push(`; ${standingLine(standing)}`);
   const found = reference ? comparisonOf(board, row.name, reference, column.key) : null;
   if (found) {
     parts.push(
@@ -51,8 +53,12 @@ function scoreLine({ board, row, column, reference }) {
         `adjusted p ${probability(found.adjusted)} (${found.test}, ${whole(found.items)} shared items)`,
     );
   }
-  return el("p", { class: "lede" }, parts.join(" ").replace(" ;", ";"));
+  return el("p", { class: "lede" }, parts.join(" ").replaceAll(" ;", ";"));
 }
+
+const standingLine = ({ rank_low, rank_high, may_be_best, shrunk }) =>
+  `rank ${rank_low === rank_high ? rank_low : `${rank_low} to ${rank_high}`}` +
+  `${may_be_best ? ", may be the best" : ""}, ${number(shrunk)} after shrinkage to the mean of the rows`;
 
 function drawSampleControls(state) {
   const { board, row, column } = state;
