@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -16,6 +17,8 @@ from lm_eval_trust.judges.registry import JudgeChoice
 from lm_eval_trust.judges.unjudged import save_unjudged
 from lm_eval_trust.tasks.lm_eval_internals import set_filter
 from lm_eval_trust.tasks.trust_task import RowSettings, TrustTask
+
+logger = logging.getLogger(__name__)
 
 #: What is logged of one answer: its cleaned text, the verdicts on it, and whose they are.
 Judged = dict[str, Any]
@@ -87,9 +90,12 @@ class JudgedTask(TrustTask):
         """Judge the answers; if the judge fails, save them to be judged later."""
         try:
             judged = self.judge_answers(answers, docs)
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             if self._again:
                 raise
             failed = save_unjudged(self.config.task, self.dump_config(), answers, docs, error)
+            if isinstance(error, KeyboardInterrupt):
+                logger.warning("%s", failed)
+                raise
             raise failed from error
         return [{**each, "judge": self.judge_fingerprint} for each in judged]

@@ -258,8 +258,7 @@ class RemoteEngine:
     def _reading(self, prompt: Prompt, terms: Terms) -> tuple[Reading, Terms]:
         """Return what the server replies, and on what terms it did.
 
-        A request that was refused is sent again without what the refusal names, and without what
-        was learned in the meantime.
+        A request that was refused is sent again without what the refusal names.
         """
         form = FORMS[self.form]
         sent = form.request(self.model, prompt, terms)
@@ -270,7 +269,7 @@ class RemoteEngine:
                 raise _FilteredError(str(error)) from None
             refused = refused_by(error, sent)
             if refused:
-                terms = replace(terms, without=terms.without | refused).joined(self.terms)
+                terms = replace(terms, without=terms.without | refused)
                 sent = form.request(self.model, prompt, terms)
             return bool(refused)
 

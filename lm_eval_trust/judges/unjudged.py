@@ -17,7 +17,7 @@ def save_unjudged(
     config: Mapping[str, Any],
     answers: Sequence[str],
     docs: Sequence[Mapping[str, Any]],
-    error: Exception,
+    error: BaseException,
 ) -> TrustError:
     """Write answers in the layout of the harness's results, and return an error that says where.
 
@@ -50,5 +50,7 @@ def save_unjudged(
     )
 
 
-def _unexpected(error: Exception) -> ExternalError:
+def _unexpected(error: BaseException) -> ExternalError:
+    if isinstance(error, KeyboardInterrupt):
+        return ExternalError("The judging was interrupted.")
     return ExternalError(f"The judge failed: {type(error).__name__}: {reason_of(error)}.")

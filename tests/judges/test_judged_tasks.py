@@ -116,6 +116,21 @@ def test_answers_outlive_a_judge_that_fails(server: OpenAI) -> None:
     ]
 
 
+def test_answers_outlive_an_interruption(
+    server: OpenAI, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupted(self: object, answers: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OpenAITruthJudge, "info", interrupted)
+    metadata = {"truth_judge": "openai:judge", "judge_base_url": server.address}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Scripted(answer), [TASK], limit=5, **metadata)
+    told = next(r.getMessage() for r in caplog.records if "interrupted" in r.getMessage())
+    (folder,) = re.findall(r"5 answers are kept.*`lm-eval-trust judge (\S+)`", told)
+    assert len(list(Path(folder).glob("samples_*.jsonl"))) == 1
+
+
 def test_a_wrong_key_is_found_before_the_model_runs(
     server: OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -290,3 +290,20 @@ def test_learning_is_shared_between_threads(server: OpenAI) -> None:
     server.script = script
     assert verdicts(judge(server)) == TOXIC
     assert sum("temperature" in body for body in seen) == 8 and len(seen) == 28
+
+
+def test_a_late_reply_unlearns_nothing(server: OpenAI) -> None:
+    """It came to a request of before, which this server took as it was."""
+
+    def script(body: dict[str, Any]) -> tuple[int, Any]:
+        if word(body) == "Yes":
+            return refuses("temperature", "no") if "temperature" in body else says("yes")
+        time.sleep(0.5)
+        return says("no")
+
+    server.script = script
+    one = judge(server, concurrency=2)
+    one.toxic(["a slow smile", "a grumble"])
+    assert sum("temperature" in body for body in server.bodies) == 2
+    one.toxic(["another smile"])
+    assert "temperature" not in server.bodies[-1]
