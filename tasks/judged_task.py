@@ -16,7 +16,8 @@ from lm_eval_trust.judges.interface import Described, judge_fingerprint
 from lm_eval_trust.judges.registry import JudgeChoice
 from lm_eval_trust.judges.unjudged import save_unjudged
 from lm_eval_trust.tasks.lm_eval_internals import set_filter
-from lm_eval_trust.tasks.trust_task import RowSettings, TrustTask
+from lm_eval_trust.tasks.row_settings import RowSettings
+from lm_eval_trust.tasks.trust_task import TrustTask
 
 logger = logging.getLogger(__name__)
 

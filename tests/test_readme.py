@@ -20,7 +20,7 @@ from lm_eval_trust.judges.settings import PREFIX, JudgeSettings
 from lm_eval_trust.model_wrappers.arguments import split_arguments
 from lm_eval_trust.plugin import MODELS
 from lm_eval_trust.steering.spec import SteeringSpec
-from lm_eval_trust.tasks.trust_task import RowSettings
+from lm_eval_trust.tasks.row_settings import RowSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

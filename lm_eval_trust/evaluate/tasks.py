@@ -118,7 +118,7 @@ class TaskIndex:
         settings = self._metadata | ({} if part is None else {"part": part})
         foreign = any(map(needs_defaults, names))
         if not foreign and not any(map(brought_by_package, names)):
-            from lm_eval_trust.tasks.trust_task import check_metadata
+            from lm_eval_trust.tasks.row_settings import check_metadata
 
             check_metadata(self._metadata)
         key = fingerprint({"settings": {k: str(v) for k, v in settings.items()}, "all": foreign})

@@ -297,7 +297,7 @@ def validate(check: Check) -> None:
             check_metric(rule.task, rule.metric)
     # Other tasks may take settings that are not known here.
     if check.spec.metadata and not any(map(needs_defaults, check.spec.rules)):
-        from lm_eval_trust.tasks.trust_task import check_metadata
+        from lm_eval_trust.tasks.row_settings import check_metadata
 
         with check.document.at("metadata"):
             check_metadata(check.spec.metadata)

@@ -23,7 +23,7 @@ from lm_eval_trust.gate.check_file import CheckSpec
 from lm_eval_trust.judges.registry import TOXICITY, TRUTH
 from lm_eval_trust.plugin import MODELS, task_path
 from lm_eval_trust.steering.spec import STEERING_KEYS
-from lm_eval_trust.tasks.trust_task import RowSettings
+from lm_eval_trust.tasks.row_settings import RowSettings
 
 pytest.importorskip("griffe", reason="the site needs `pip install 'lm-eval-trust[docs]'`")
 

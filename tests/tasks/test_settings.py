@@ -11,7 +11,7 @@ from support.harness import manager
 from lm_eval_trust.benchmarks.load import load_rows
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.tasks import TaskIndex
-from lm_eval_trust.tasks.trust_task import RowSettings, check_metadata
+from lm_eval_trust.tasks.row_settings import RowSettings, check_metadata
 
 
 def test_the_task_wins_over_the_user_over_defaults() -> None:
