@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from lm_eval_trust.models.sources import (
 )
 from lm_eval_trust.steering.actions import ACTIONS
 from lm_eval_trust.steering.bake_card import bake_card
+from lm_eval_trust.steering.bake_llama import LLAMA_LIKE, as_llama, check_llama_like
 from lm_eval_trust.steering.bake_verify import Agreement, find_probe, logits_of, prompt_tokens
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
@@ -52,21 +53,34 @@ class OutputBias:
         module: Its name below the block; all before the last dot is the feed-forward part.
         switch: Setting of the configuration that gives every linear layer of the feed-forward
             part a bias; ``None`` where they always have one.
+        multiplier: Setting of the configuration that the layer's output is multiplied by.
     """
 
     module: str
     switch: str | None = None
+    multiplier: str | None = None
 
 
 _LLAMA = OutputBias("mlp.down_proj", switch="mlp_bias")
 
 #: Model type → where its blocks' outputs can be shifted. Only those that a test compares with the
-#: hooked model stand here: elsewhere a norm or a multiplier may follow the layer.
+#: hooked model stand here: elsewhere a norm or a multiplier may follow the layer. Those of
+#: :data:`lm_eval_trust.steering.bake_llama.LLAMA_LIKE` are written as a Llama first.
 OUTPUT_BIASES: Mapping[str, OutputBias] = {
+    "arcee": _LLAMA,
+    "bloom": OutputBias("mlp.dense_4h_to_h"),
     "gpt2": OutputBias("mlp.c_proj"),
+    "gpt_bigcode": OutputBias("mlp.c_proj"),
+    "gpt_neo": OutputBias("mlp.c_proj"),
+    "gptj": OutputBias("mlp.fc_out"),
+    "granite": replace(_LLAMA, multiplier="residual_multiplier"),
     "gpt_neox": OutputBias("mlp.dense_4h_to_h"),
     "llama": _LLAMA,
+    "mistral": _LLAMA,
     "phi": OutputBias("mlp.fc2"),
+    "phi3": _LLAMA,
+    "qwen2": _LLAMA,
+    "seed_oss": _LLAMA,
     "smollm3": _LLAMA,
 }
 
@@ -226,6 +240,7 @@ def _write_model(task: Bake, folder: Path, device: str | None) -> _Before:
     with Steerer(model, task.plan).apply():
         hooked = logits_of(model, rows)
     if task.plan.active_steps:
+        model = as_llama(model) if model.config.model_type in LLAMA_LIKE else model
         shift_outputs(model, task.shifts(), name=task.source.identity.name)
     model.to(stored).save_pretrained(folder, max_shard_size=_SHARD)
     tokenizer.save_pretrained(folder)
@@ -370,6 +385,8 @@ def output_bias_of(config: Any, *, model: str) -> OutputBias:
             f"none that was verified; known are {', '.join(OUTPUT_BIASES)}. Steer it with "
             f"steered_amber, or in llama.cpp with `lm-eval-trust vector export --format gguf`."
         )
+    if kind in LLAMA_LIKE:
+        check_llama_like(config, model=model)
     return OUTPUT_BIASES[kind]
 
 
@@ -394,11 +411,12 @@ def shift_outputs(model: Any, shifts: Mapping[int, torch.Tensor], *, name: str) 
         for block in blocks:
             _add_zero_biases(block.get_submodule(part))
         setattr(model.config, place.switch, True)
+    factor = float(getattr(model.config, place.multiplier)) if place.multiplier else 1.0
     with torch.no_grad():
         for layer, shift in shifts.items():
             bias = blocks[layer].get_submodule(place.module).bias
             assert isinstance(bias, nn.Parameter)
-            bias.add_(shift.to(bias))
+            bias.add_(shift.to(bias) / factor)
 
 
 def _add_zero_biases(part: nn.Module) -> None:

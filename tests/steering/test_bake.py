@@ -15,15 +15,27 @@ from lm_eval.models.huggingface import HFLM
 from support.baking import distance, load, logits, some_plan, some_vector
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.model_wrappers.amber import SteeredAmber
 from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.steering.bake import OUTPUT_BIASES, Bake, bake
 
+GPT2 = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512}
 SHAPES: dict[str, dict[str, Any]] = {
-    "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512},
+    "arcee": {},
+    "bloom": {"n_layer": 3, "n_head": 4},
+    "gpt2": GPT2,
+    "gpt_bigcode": GPT2,
+    "gpt_neo": {"num_layers": 3, "num_heads": 4, "attention_types": [[["global"], 3]]},
+    "gptj": GPT2 | {"rotary_dim": 4},
+    "granite": {"residual_multiplier": 0.5, "embedding_multiplier": 2.0, "logits_scaling": 2.0},
     "gpt_neox": {"rotary_pct": 0.5},
     "llama": {},
+    "mistral": {"num_key_value_heads": 2, "sliding_window": None},
     "phi": {},
+    "phi3": {"num_key_value_heads": 2, "pad_token_id": 0},
+    "qwen2": {"num_key_value_heads": 2},
+    "seed_oss": {"head_dim": 8, "num_key_value_heads": 2},
     "smollm3": {"num_key_value_heads": 4, "pad_token_id": 0},
 }
 
@@ -49,6 +61,7 @@ def random_model(
         }
         if "n_embd" in SHAPES[kind]:
             common = {k: v for k, v in common.items() if "size" not in k or k == "vocab_size"}
+        if {"n_embd", "n_layer", "num_layers"} & set(SHAPES[kind]):
             common = {k: v for k, v in common.items() if not k.startswith(("num_", "max_"))}
         config = AutoConfig.for_model(kind, **(common | SHAPES[kind] | settings))
         model = AutoModelForCausalLM.from_config(config)
@@ -81,6 +94,45 @@ def test_a_baked_model_gives_the_hooked_models_logits(
     assert distance(logits(base), hooked) > 0.5
     assert not result.found and result.agreement.holds
     assert result.agreement.from_hooked < 1e-4 < 0.5 < result.agreement.from_unsteered
+
+
+@pytest.mark.parametrize("kind", ["mistral", "phi3", "qwen2"])
+def test_a_model_that_is_a_llama_but_for_its_biases_is_written_as_one(
+    random_model: Callable[..., Path], tmp_path: Path, kind: str
+) -> None:
+    folder, out = random_model(kind, tie_word_embeddings=kind == "qwen2"), tmp_path / "baked"
+    bake(Bake(find_source(str(folder)), some_plan((0, 2))), out)
+    config = json.loads((out / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"] and config["mlp_bias"] is True
+    assert config["attention_bias"] is (kind == "qwen2")
+    assert config["tie_word_embeddings"] is (kind == "qwen2")
+    hooked = logits(load(folder), {i: 2 * some_vector().layer(i).direction for i in (0, 2)})
+    assert distance(logits(load(out)), hooked) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "reason"),
+    [
+        ("mistral", {"sliding_window": 16}, "attends within a sliding window"),
+        (
+            "qwen2",
+            {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1},
+            "attends within a sliding window",
+        ),
+        ("phi3", {"partial_rotary_factor": 0.5}, "turns only a part of each attention head"),
+    ],
+)
+def test_what_no_llama_does_is_refused(
+    random_model: Callable[..., Path],
+    tmp_path: Path,
+    kind: str,
+    setting: dict[str, Any],
+    reason: str,
+) -> None:
+    folder = random_model(kind, **setting)
+    with pytest.raises(InputError, match=f"{reason}.*Steer it with steered_amber"):
+        bake(Bake(find_source(str(folder)), some_plan()), tmp_path / "baked")
+    assert not (tmp_path / "baked").exists()
 
 
 def test_biases_that_a_llama_has_are_kept(
