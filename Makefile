@@ -95,8 +95,8 @@ proxy --runs 2
 sweep --limit 8
 endef
 export QUICK_BENCHES
-# Some of the full sizes take an hour; study_family is what the benchmarks of studies share.
-ALL_BENCHES := $(filter-out benchmarks/study_family.py,$(wildcard benchmarks/*.py))
+# Some of the full sizes take an hour; study_family and simulated_series are what others share.
+ALL_BENCHES := $(filter-out benchmarks/study_family.py benchmarks/simulated_series.py,$(wildcard benchmarks/*.py))
 BENCH := LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" $(BIN)/python
 
 bench: setup model  ## timed comparisons, reduced; needs LM_EVAL_TRUST_DATA for most

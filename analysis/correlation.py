@@ -32,7 +32,8 @@ class StepCorrelation:
 
     Attributes:
         p: Of the innovations' correlation, two-sided, which a common trend does not make small;
-            1 where a series is nothing but trend.
+            1 where a series is nothing but trend, or has a trend of the largest degree that the
+            checkpoints allow, as it may need more.
         innovations: Correlation of what remains without trend and autocorrelation, −1 to 1; NaN
             where nothing remains.
         pearson: Linear correlation of the series as they are: a description, not evidence.
@@ -98,16 +99,30 @@ def _correlation(trends: _Trends, x: Floats, y: Floats, orders: Integers) -> Ste
         drawn = trends.null(x[None], y[None], degree, rho, orders)[:, 0, 0]
         found.append((_share(np.abs(drawn), abs(drawn[0])), float(drawn[0]), rho))
     p, value, rho = max(found, key=lambda each: each[0])
+    pearson, spearman = raw_coefficients(x, y)
     return StepCorrelation(
         p=1.0 if degree == trends.largest else p,
         innovations=value,
-        pearson=_pearson(x, y),
-        spearman=_pearson(stats.rankdata(x), stats.rankdata(y)),
+        pearson=pearson,
+        spearman=spearman,
         smallest_p=1 / len(orders),
         degree=degree,
         rho=rho,
         n=len(x),
     )
+
+
+def raw_coefficients(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float]:
+    """Return Pearson's and Spearman's coefficient as descriptions, NaN where they are undefined.
+
+    Args:
+        x: One value for each pair, shape (k,).
+        y: Likewise.
+    """
+    first, second = (np.asarray(values, dtype=np.float64) for values in (x, y))
+    if len(first) < 2 or not np.ptp(first) > 0 or not np.ptp(second) > 0:
+        return np.nan, np.nan
+    return _pearson(first, second), _pearson(stats.rankdata(first), stats.rankdata(second))
 
 
 def _pearson(x: Floats, y: Floats) -> float:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
+from lm_eval_trust.analysis.phases import BOTH
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
 
@@ -149,16 +150,24 @@ def layer_heatmap(table: pd.DataFrame, estimator: str, *, label: str) -> Figure:
     return figure
 
 
-def information_curves(table: pd.DataFrame, estimator: str) -> Figure:
+def information_curves(
+    table: pd.DataFrame, estimator: str, phases: pd.DataFrame | None = None
+) -> Figure:
     """Return I(T, X) and I(T, Y) over checkpoints by layer, null bands grey (Figures 7, 13–17).
 
-    Markers stand where p, corrected for layers, checkpoints and dimensions, is at most 0.05.
+    Markers stand where p, corrected for layers, checkpoints and dimensions, is at most 0.05; dotted
+    lines where I(T, X) of a block turns from fitting to compression.
 
     Args:
         table: With the estimators ``<estimator>_tx`` and ``<estimator>_ty``, whose ``low`` and
             ``high`` are the null's mean and 95 % quantile.
         estimator: Name of an estimator, e.g. ``nhsic``.
+        phases: Rows with ``dimension``, ``layer``, ``verdict`` and ``turn``.
     """
+    turns = {}
+    if phases is not None and not phases.empty:
+        shown = phases[phases["verdict"] == BOTH]
+        turns = shown.set_index(["dimension", "layer"])["turn"].to_dict()
     dimensions = sorted(_rows(table, f"{estimator}_tx")["dimension"].unique())
     with new_figure(2 * COLUMN, 1.5 * len(dimensions) + 0.5) as figure:
         grid = figure.subplots(len(dimensions), 2, squeeze=False)
@@ -182,6 +191,9 @@ def information_curves(table: pd.DataFrame, estimator: str) -> Figure:
                         markevery=list(np.flatnonzero(ordered["p_corrected"] <= _LEVEL)),
                         label=layer,
                     )
+                    if side == "tx" and (dimension, layer) in turns:
+                        turn = np.searchsorted(ordered["step"], turns[dimension, layer])
+                        axes.axvline(float(turn), color=colour, ls=":")
                 _checkpoint_axis(axes, chosen)
                 axes.set_ylabel(f"{name} ({estimator})")
                 axes.set_title(_with_smallest_p(dimension, chosen))
@@ -280,6 +292,41 @@ def correlation_scatter(rows: Sequence[Mapping[str, Any]], *, x: str, y: str) ->
             axes.set_title(dimension)
             axes.set_xlabel(x.replace("_", " "))
             axes.set_ylabel(y.replace("_", " "))
+    return figure
+
+
+def probe_matrix_heatmap(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Return correlations of innovations, probes × benchmarks, with p in each cell.
+
+    Args:
+        rows: With ``probe``, ``benchmark``, ``innovations`` and ``p``, NaN where undefined, and
+            ``contrast`` and ``contrast_p``, of which the last row's are those of all own pairs.
+    """
+    *cells, overall = rows
+    table = pd.DataFrame(cells)
+    grids = {
+        name: table.pivot_table(
+            index="probe", columns="benchmark", values=name, dropna=False, sort=False
+        )
+        for name in ("innovations", "p")
+    }
+    values, p_values = (grids[name].to_numpy() for name in ("innovations", "p"))
+    lines, columns = values.shape
+    with new_figure(1.6 + 0.75 * columns, 1.1 + 0.4 * lines, framed=True) as figure:
+        axes = figure.subplots()
+        image = axes.imshow(values, aspect="auto", cmap="PuOr", vmin=-1, vmax=1)
+        for (i, j), value in np.ndenumerate(values):
+            text = "–" if np.isnan(value) else f"{value:.2f}\np {p_values[i, j]:.2g}"
+            dark = abs(value) > 0.7
+            axes.text(j, i, text, ha="center", va="center", size=6, color="w" if dark else "k")
+        axes.set_xticks(range(columns), grids["p"].columns, rotation=30, ha="right")
+        axes.set_yticks(range(lines), grids["p"].index)
+        axes.set_xlabel("benchmark")
+        axes.set_ylabel("probe")
+        if not np.isnan(overall["contrast"]):
+            title = "own less other pairs {contrast:+.2f}, p {contrast_p:.2g}".format(**overall)
+            axes.set_title(title, size=7)
+        figure.colorbar(image, label="correlation of innovations")
     return figure
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import simulated_series
 import torch
 
 from lm_eval_trust.analysis.hsic import smoother
@@ -183,9 +184,29 @@ def layers(runs: int, number: int = 32) -> None:
     print_table(["best on the test part", "best on the validation part"], rates())
 
 
+# Series over checkpoints -------------------------------------------------------------------------
+
+
+def phases(runs: int) -> None:
+    """Print which phases are found in noise, and in curves that have both."""
+    print(f"\nVerdicts over evenly spaced checkpoints, {runs} runs\n")
+    print_table(simulated_series.PHASES_HEADER, simulated_series.phase_rates(runs))
+
+
+def correlation(runs: int) -> None:
+    """Print how often p ≤ .05 for two curves over checkpoints, unrelated or with shared noise."""
+    print(f"\nP(p ≤ .05) over checkpoints, {runs} runs\n")
+    print_table(simulated_series.CORRELATIONS_HEADER, simulated_series.correlation_rates(runs))
+
+
 # -------------------------------------------------------------------------------------------------
 
-COMMANDS: dict[str, Callable[[int], None]] = {"nulls": nulls, "layers": layers}
+COMMANDS: dict[str, Callable[[int], None]] = {
+    "nulls": nulls,
+    "layers": layers,
+    "phases": phases,
+    "correlation": correlation,
+}
 
 
 def main() -> None:

@@ -98,8 +98,23 @@ def run(args: argparse.Namespace) -> int:
         print(_probe_line(row))
     for line in _information_lines(analysis.table, args.estimator):
         print(line)
+    for line in _phase_lines(analysis.phases):
+        print(line)
     print(f"{args.out}: {len(analysis.table)} measurements, {len(analysis.phases)} rows of phases")
     return 0
+
+
+def _phase_lines(phases: pd.DataFrame) -> Iterator[str]:
+    """Say how many layers of each dimension have which verdict."""
+    if phases.empty:
+        return
+    for dimension, rows in phases.groupby("dimension"):
+        counts = rows["verdict"].value_counts().sort_index()
+        verdicts = ", ".join(f"{verdict} {count}" for verdict, count in counts.items())
+        yield (
+            f"{dimension}: phases of {len(rows)} layers: {verdicts} "
+            f"(p corrected for {len(phases)} layers and dimensions)"
+        )
 
 
 def _probe_line(row: Mapping[str, Any]) -> str:

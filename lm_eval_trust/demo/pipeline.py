@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from tqdm import tqdm
 
-from lm_eval_trust.analysis.figures import correlation_scatter, save_figure, strength_curves
+from lm_eval_trust.analysis.figures import (
+    correlation_scatter,
+    probe_matrix_heatmap,
+    save_figure,
+    strength_curves,
+)
 from lm_eval_trust.analysis.information import InformationSettings
 from lm_eval_trust.analysis.probing import ProbeSettings
 from lm_eval_trust.benchmarks.load import load_statements
@@ -41,11 +48,11 @@ from lm_eval_trust.demo.report import (
     checkpoint_summary,
     classification_bars,
     classification_row,
+    correlation_summary,
     metric,
     phase_summary,
     suite_radar,
     suite_row,
-    try_correlate,
     write_csv,
 )
 from lm_eval_trust.evaluate.evaluator import Outcome
@@ -59,6 +66,7 @@ from lm_eval_trust.models.sources import find_source, load_source
 from lm_eval_trust.steering.build import build_vector
 from lm_eval_trust.study.activation_sets import CheckpointInfo, collect
 from lm_eval_trust.study.analyse import Analysis, analyse
+from lm_eval_trust.study.correlations import correlation_rows, matrix_rows
 from lm_eval_trust.study.measure import AnalysisSettings
 from lm_eval_trust.training.conversations import trustworthy_conversations
 from lm_eval_trust.training.finetune import Finetuning
@@ -116,7 +124,7 @@ class Demo:
         )
         yield (
             "Probe accuracy of checkpoints against the trust score of mini-chat steered by them, "
-            "α = 1",
+            "α = 1, without the trends of both, and less the other dimensions' probes",
             self.correlate(),
         )
         yield (
@@ -136,36 +144,60 @@ class Demo:
         return self._analysis
 
     def correlate(self) -> Table:
-        """Correlate probes of checkpoints with Chat steered by their vectors (paper, Figure 5)."""
+        """Correlate probes of checkpoints with Chat steered by their vectors (paper, Figure 5).
+
+        The probes of the other dimensions are controls: a benchmark that follows them as well
+        follows the training.
+        """
         points = [point for name in CORRELATED for point in self._steered_by_checkpoints(name)]
         write_csv(self._folder / "correlation-points.csv", points)
-        rows = []
-        for name in CORRELATED:
-            chosen = [p for p in points if p["dimension"] == name]
-            found = try_correlate([p["probe"] for p in chosen], [p["score"] for p in chosen])
-            rows.append({"dimension": name, "checkpoints": len(chosen), **found})
+        rows = correlation_rows(pd.DataFrame(points), ["dimension"])
+        scores = {
+            name: [p["score"] for p in points if p["dimension"] == name] for name in CORRELATED
+        }
+        accuracies = {dimension.name: self._late_probes(dimension.name) for dimension in DIMENSIONS}
+        probes = {name: list(series.values()) for name, series in accuracies.items()}
+        steps = [self._family.checkpoints[name] for name in self._late]
+        matrix = matrix_rows(steps, probes, scores)
+        own = {row["probe"]: row for row in matrix if row["probe"] == row["benchmark"]}
+        for row in rows:
+            control = own.get(row["dimension"], {})
+            row |= {name: control.get(name, math.nan) for name in ("contrast", "contrast_p")}
         write_csv(self._folder / "correlation.csv", rows)
         figure = correlation_scatter(points, x="probe", y="score")
         save_figure(figure, self._folder / "figures", "correlation")
-        return rows
+        if matrix:
+            write_csv(self._folder / "correlation-matrix.csv", matrix)
+            figure = probe_matrix_heatmap(matrix)
+            save_figure(figure, self._folder / "figures", "correlation-matrix")
+        return correlation_summary(rows)
 
-    def _steered_by_checkpoints(self, name: str) -> Table:
-        """Return probe accuracy and steered trust score for each evenly spaced checkpoint."""
-        dimension, table = find_dimension(name), self._analysis.table
+    @property
+    def _late(self) -> list[str]:
+        return late_checkpoints(self._family.checkpoints)
+
+    def _late_probes(self, name: str) -> dict[str, float]:
+        """Return a dimension's probe accuracy at each evenly spaced checkpoint."""
+        table = self._analysis.table
         accuracy = table[
             (table["estimator"] == "probe_accuracy")
             & (table["dimension"] == name)
             & (table["layer"] == MIDDLE_LAYER)
         ].set_index("checkpoint")["value"]
+        return {checkpoint: float(accuracy[checkpoint]) for checkpoint in self._late}
+
+    def _steered_by_checkpoints(self, name: str) -> Table:
+        """Return probe accuracy and steered trust score for each evenly spaced checkpoint."""
+        dimension, accuracies = find_dimension(name), self._late_probes(name)
         points = []
-        names = late_checkpoints(self._family.checkpoints)
-        for checkpoint in tqdm(names, f"Steering by checkpoints, {name}", unit="checkpoint"):
+        steps = tqdm(accuracies.items(), f"Steering by checkpoints, {name}", unit="checkpoint")
+        for checkpoint, probe in steps:
             vector = VectorPlan(dimension, f"{BASE}@{checkpoint}")
             self._build(vector)
             scores = self._evaluator.run(transfer_cell(vector, self._vectors)).scores
             score = metric(scores, f"{dimension.task}_mini", "trust_score")
-            point = {"probe": float(accuracy[checkpoint]), "score": score}
-            points.append({"dimension": name, "checkpoint": checkpoint, **point})
+            described = {"checkpoint": checkpoint, "step": self._family.checkpoints[checkpoint]}
+            points.append({"dimension": name, **described, "probe": probe, "score": score})
         return points
 
     def compare(self) -> Table:

@@ -11,10 +11,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lm_eval_trust.analysis.correlation import correlate
 from lm_eval_trust.analysis.figures import abilities_radar, proxy_bars
 from lm_eval_trust.benchmarks.registry import DIMENSIONS
-from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.demo.cells import CLASSIFICATION
 from lm_eval_trust.evaluate.evaluator import Scores
@@ -80,24 +78,6 @@ def suite_radar(rows: Sequence[Mapping[str, Any]]) -> Figure:
     )
 
 
-def try_correlate(x: Sequence[float], y: Sequence[float]) -> dict[str, Any]:
-    """Return both correlations with intervals and p, or why there are none."""
-    try:
-        found = correlate(x, y)
-    except InputError as error:
-        return {"Pearson": "", "p": "", "Spearman": "", "p (ranks)": "", "note": str(error)}
-    texts = [
-        f"{c.value:.2f} ({c.low:.2f} to {c.high:.2f})" for c in (found.pearson, found.spearman)
-    ]
-    return {
-        "Pearson": texts[0],
-        "p": found.pearson.p,
-        "Spearman": texts[1],
-        "p (ranks)": found.spearman.p,
-        "note": "",
-    }
-
-
 def checkpoint_summary(table: pd.DataFrame, estimator: str) -> list[dict[str, Any]]:
     """Return a row for each checkpoint: a measurement's mean over middle blocks, by dimension."""
     chosen = table[table["estimator"] == estimator]
@@ -119,12 +99,32 @@ def phase_summary(phases: pd.DataFrame) -> list[dict[str, Any]]:
             "dimension": row["dimension"],
             "block": int(row["layer"]),
             "verdict": row["verdict"],
+            "p": row["p"],
+            "corrected": row["p_corrected"],
+            "ρ": f"{row['rho']:.2f}",
             "turn (step)": f"{row['turn']:.0f} ({row['turn_low']:.0f} to {row['turn_high']:.0f})",
             "I(T,X)": f"{row['tx_before']:+.3f} {row['tx_after']:+.3f}",
             "I(T,Y)": f"{row['ty_before']:+.4f} {row['ty_after']:+.4f}",
         }
         for row in phases.to_dict("records")
     ]
+
+
+def correlation_summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each benchmark: what it has in common with its probe beyond training."""
+    names = {
+        "dimension": "dimension",
+        "checkpoints": "checkpoints",
+        "innovations": "r without trend",
+        "p": "p",
+        "p_corrected": "corrected",
+        "contrast": "less controls",
+        "contrast_p": "p ",
+        "pearson": "raw Pearson",
+        "spearman": "raw Spearman",
+        "note": "note",
+    }
+    return [{name: row[key] for key, name in names.items()} for row in rows]
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:

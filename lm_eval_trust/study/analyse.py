@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from lm_eval_trust.analysis.figures import (
     save_figure,
 )
 from lm_eval_trust.analysis.multiplicity import corrected_by_families
-from lm_eval_trust.analysis.phases import find_phases
+from lm_eval_trust.analysis.phases import correct_phases, enough_resamples, find_phases
 from lm_eval_trust.analysis.probe_summary import probe_summary
 from lm_eval_trust.analysis.tables import Measurement, as_table, write_table
 from lm_eval_trust.core.errors import InputError, MissingDataError
@@ -56,7 +56,8 @@ class Analysis:
 
     Attributes:
         table: All measurements.
-        phases: A row a dimension and layer; empty with too few checkpoints.
+        phases: A row a dimension and layer, its verdict corrected for their number; empty with too
+            few checkpoints.
         probes: A row a dimension and checkpoint: the probe at the layer chosen on the validation
             part, beside its controls; empty without probes.
     """
@@ -119,13 +120,13 @@ def write_analysis(
     table["p_corrected"] = _corrected(table[of_dependence]).reindex(table.index)
     others = of_dependence & (table["settings"] != information_record(settings.information))
     drawn = table[~others & (table["checkpoint"] != UNTRAINED)]
-    phases, probes = pd.DataFrame(list(_phases(drawn, estimator))), probe_summary(table)
+    phases, probes = _phases(drawn, estimator), probe_summary(table)
     write_table(table, out / "measurements")
     for name, summary in (("phases", phases), ("probes", probes)):
         if not summary.empty:
             with atomic_path(out / f"{name}.csv") as temporary:
                 summary.to_csv(temporary, index=False)
-    _draw(drawn, probes, out / "figures", estimator, settings.measures)
+    _draw(drawn, probes, phases, out / "figures", estimator, settings.measures)
     return Analysis(table, phases, probes)
 
 
@@ -168,31 +169,53 @@ def _cell(
     return rows
 
 
-def _phases(table: pd.DataFrame, estimator: str) -> Iterator[Mapping[str, Any]]:
+def _phases(table: pd.DataFrame, estimator: str) -> pd.DataFrame:
+    """Return a row for each dimension and layer, its verdict corrected for their number."""
     sides = [table[table["estimator"] == f"{estimator}_{side}"] for side in ("tx", "ty")]
     keys = ["dimension", "layer", "step"]
     joined = sides[0].merge(sides[1], on=keys, suffixes=("_x", "_y")).sort_values("step")
-    for (dimension, layer), rows in joined.groupby(["dimension", "layer"]):
-        if len(rows) < _LEAST_CHECKPOINTS:
-            continue
-        found = find_phases(rows["step"], rows["value_x"], rows["value_y"])
-        yield {
-            "dimension": dimension,
-            "layer": layer,
-            "verdict": found.verdict,
-            "turn": found.turn,
-            "turn_low": found.turn_low,
-            "turn_high": found.turn_high,
-            "tx_before": found.input_before.value,
-            "tx_after": found.input_after.value,
-            "ty_before": found.label_before.value,
-            "ty_after": found.label_after.value,
-        }
+    series = {
+        place: rows
+        for place, rows in joined.groupby(["dimension", "layer"])
+        if len(rows) >= _LEAST_CHECKPOINTS
+    }
+    resamples = enough_resamples(len(series))
+    alone = [
+        find_phases(rows["step"], rows["value_x"], rows["value_y"], resamples=resamples)
+        for rows in series.values()
+    ]
+    return pd.DataFrame(
+        [
+            {
+                "dimension": dimension,
+                "layer": layer,
+                "verdict": together.verdict,
+                "p": found.p,
+                "p_corrected": together.p,
+                "p_fitting": found.p_fitting,
+                "p_fitting_corrected": together.p_fitting,
+                "verdict_alone": found.verdict,
+                "rho": found.rho,
+                "rho_label": found.rho_label,
+                "turn": found.turn,
+                "turn_low": found.turn_low,
+                "turn_high": found.turn_high,
+                "tx_before": found.input_before.value,
+                "tx_after": found.input_after.value,
+                "ty_before": found.label_before.value,
+                "ty_after": found.label_after.value,
+            }
+            for (dimension, layer), found, together in zip(
+                series, alone, correct_phases(alone), strict=True
+            )
+        ]
+    )
 
 
 def _draw(
     table: pd.DataFrame,
     probes: pd.DataFrame,
+    phases: pd.DataFrame,
     folder: Path,
     estimator: str,
     measures: Sequence[str],
@@ -207,7 +230,7 @@ def _draw(
         }
     if "information" in measures:
         figures |= {
-            f"{estimator}": information_curves(table, estimator),
+            f"{estimator}": information_curves(table, estimator, phases),
             f"{estimator}-plane": information_plane(table, estimator),
         }
     for name, figure in figures.items():

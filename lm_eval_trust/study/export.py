@@ -13,23 +13,28 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lm_eval_trust.analysis.correlation import correlate
 from lm_eval_trust.analysis.figures import (
     COLUMN,
     abilities_radar,
     correlation_scatter,
     looks,
     new_figure,
+    probe_matrix_heatmap,
     proxy_bars,
     save_figure,
     strength_curves,
 )
 from lm_eval_trust.analysis.tables import Measurement
-from lm_eval_trust.benchmarks.registry import DIMENSIONS
-from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.study.analyse import write_analysis
 from lm_eval_trust.study.cells import AnalysisCell, EvaluationCell
+from lm_eval_trust.study.correlations import (
+    SERIES,
+    correlation_points,
+    correlation_rows,
+    probes_of,
+    series_matrices,
+)
 from lm_eval_trust.study.folder import StudyFolder
 from lm_eval_trust.study.grid import Grid, Study
 from lm_eval_trust.study.runners import MEASUREMENTS
@@ -216,64 +221,30 @@ def _correlations(
     table: pd.DataFrame, measured: dict[int, list[Measurement]], out: Path
 ) -> Iterator[Path]:
     """Hold probes of sources against scores steered by them (Figure 5), and against their own."""
-    points = pd.DataFrame(_points(table, measured))
+    probes = probes_of(measured)
+    points = pd.DataFrame(correlation_points(_of_main_metrics(table), probes))
     if points.empty:
         return
-    keys = ["evaluation", "task", "dimension", "layer", "alpha", "steered"]
-    rows = []
-    for values, chosen in points.groupby(keys):
-        described = dict(zip(keys, values, strict=True)) | {"checkpoints": len(chosen)}
-        rows.append(described | _coefficients(chosen))
-        if described["steered"] and len(chosen) > 1:
-            figure = correlation_scatter(chosen.to_dict("records"), x="probe", y="score")
-            name = "correlation-{evaluation}-{task}-{dimension}-L{layer}-a{alpha:g}"
-            save_figure(figure, out / "figures", _safe(name.format(**described)))
     yield _write(points, out / "correlation-points.csv")
-    yield _write(pd.DataFrame(rows), out / "correlation.csv")
+    keys = ["evaluation", "task", "dimension", *SERIES]
+    yield _write(pd.DataFrame(correlation_rows(points, keys)), out / "correlation.csv")
+    matrices = []
+    for values, rows in series_matrices(points, probes):
+        matrices.append(pd.DataFrame(rows).assign(**values))
+        kind = "steered" if values["steered"] else "plain"
+        name = _safe(f"correlation-matrix-{kind}-{_SERIES_NAME.format(**values)}")
+        save_figure(probe_matrix_heatmap(rows), out / "figures", name)
+    for values, chosen in points[points["steered"]].groupby(keys):
+        if chosen["step"].nunique() > 1:
+            described = dict(zip(keys, values, strict=True))
+            figure = correlation_scatter(chosen.to_dict("records"), x="probe", y="score")
+            name = f"correlation-{{evaluation}}-{{task}}-{{dimension}}-{_SERIES_NAME}"
+            save_figure(figure, out / "figures", _safe(name.format(**described)))
+    if matrices:
+        yield _write(pd.concat(matrices, ignore_index=True), out / "correlation-matrix.csv")
 
 
-def _points(table: pd.DataFrame, measured: dict[int, list[Measurement]]) -> list[dict[str, Any]]:
-    probes: dict[tuple[Any, ...], dict[str, float]] = {}
-    for seed, rows in measured.items():
-        for row in rows:
-            if row.estimator == "probe_accuracy":
-                of_layers = probes.setdefault((seed, row.checkpoint, row.dimension), {})
-                of_layers[str(row.layer)] = row.value
-    points = []
-    for found in _of_main_metrics(table).to_dict("records"):
-        steered = not pd.isna(found["source"])
-        name, dimension = (
-            (found["source"], found["dimension"])
-            if steered
-            else (found["model"], _dimension_of(found["task"]))
-        )
-        for layer, probe in probes.get((found["seed"], name, dimension), {}).items():
-            if not steered or layer == found["layer"]:
-                described = {key: found[key] for key in _POINT} | {"dimension": dimension}
-                described |= {"layer": layer, "steered": steered, "checkpoint": name}
-                points.append(described | {"probe": probe, "score": found["value"]})
-    return points
-
-
-def _dimension_of(task: str) -> str | None:
-    """Return the dimension whose benchmark a task is a form of."""
-    names = (d.name for d in DIMENSIONS if d.task and task.startswith(d.task))
-    return next(names, None)
-
-
-_POINT = ("evaluation", "task", "alpha", "model", "seed")
-
-
-def _coefficients(points: pd.DataFrame) -> dict[str, Any]:
-    try:
-        found = correlate(points["probe"], points["score"])
-    except InputError as error:
-        return {"note": str(error)}
-    return {
-        f"{name}_{part}": getattr(coefficient, part)
-        for name, coefficient in (("pearson", found.pearson), ("spearman", found.spearman))
-        for part in ("value", "low", "high", "p")
-    } | {"note": ""}
+_SERIES_NAME = "{target}-L{layer}-a{alpha:g}-seed{seed}"
 
 
 def _safe(name: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from lm_eval_trust.analysis import figures
+from lm_eval_trust.analysis.phases import BOTH, UNDECIDED
 from lm_eval_trust.analysis.tables import Measurement, as_table
 from lm_eval_trust.core.errors import InputError
 
@@ -62,6 +63,32 @@ def test_information_is_drawn_with_its_null_band(table: pd.DataFrame) -> None:
     assert len(figure.axes) == 6
     assert len(figure.axes[0].lines) == len(figure.axes[0].collections) == 3
     assert len(figures.information_plane(table, "nhsic").axes) == 3
+
+
+def test_a_turn_that_is_shown_is_marked(table: pd.DataFrame) -> None:
+    keys = table[["dimension", "layer"]].drop_duplicates().head(2)
+    phases = keys.assign(verdict=[BOTH, UNDECIDED], turn=sorted(table["step"].unique())[2])
+    figure = figures.information_curves(table, "nhsic", phases)
+    assert len(figure.axes[0].lines) + len(figure.axes[2].lines) == 3 + 3 + 1
+    marks = [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
+    assert [list(mark.get_xdata()) for mark in marks] == [[2, 2]]
+
+
+def test_probes_and_benchmarks_are_a_matrix_with_what_is_undefined_left_out() -> None:
+    rows = [
+        {"probe": a, "benchmark": b, "innovations": value, "p": p, "contrast": 0.1, "contrast_p": 1}
+        for a, b, value, p in (
+            ("one", "one", 0.8, 0.01),
+            ("one", "two", -0.2, 0.4),
+            ("two", "one", np.nan, np.nan),
+            ("two", "two", np.nan, np.nan),
+            ("all", "all", np.nan, np.nan),
+        )
+    ]
+    axes = figures.probe_matrix_heatmap(rows).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["0.80\np 0.01", "-0.20\np 0.4", "–", "–"]
+    assert axes.images[0].get_array()[0, 1] == -0.2
+    assert axes.get_title() == "own less other pairs +0.10, p 1"
 
 
 @pytest.mark.slow

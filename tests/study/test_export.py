@@ -88,9 +88,10 @@ def test_what_was_planted_comes_out(study: Study, folder: StudyFolder) -> None:
     assert list(matrix["ckpt_002"]) == pytest.approx([0.3, 0.4, 0.5])
     points = pd.read_csv(out / "correlation-points.csv").query("steered and alpha == 1")
     assert (points["score"] - 0.25).to_numpy() == pytest.approx(points["probe"] - 0.5)
-    # Two targets of three sources, all on one line: a perfect correlation.
-    row = pd.read_csv(out / "correlation.csv").query("steered and alpha == 1").iloc[0]
-    assert (row["checkpoints"], row["pearson_value"]) == (6, pytest.approx(1.0))
+    # Each of two targets has a series of three sources, which is too short for a test.
+    rows = pd.read_csv(out / "correlation.csv").query("steered and alpha == 1")
+    assert list(rows["checkpoints"]) == [3, 3] and list(rows["pearson"]) == pytest.approx([1, 1])
+    assert rows["p"].isna().all() and rows["note"].str.contains("at least 10").all()
     figures = {path.stem for path in (out / "figures").glob("*.svg")}
     assert {"scores-plain", "strength-transfer", "proxy-moved-trust_truthfulqa_mini"} <= figures
     assert "transfer-transfer-trust_truthfulqa_mini-reliability-L2-a1" in figures
