@@ -22,6 +22,8 @@ LEAST_CHECKPOINTS = 10
 #: Autocorrelations that are tried; with the last, innovations are nearly differences.
 _RHOS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
 _LARGEST_DEGREE = 8
+#: With fewer checkpoints, the degree of a trend is as uncertain as ρ.
+_FEW = 16
 #: A residual this much smaller than its series is rounding.
 _ROUNDING = 1e-9
 
@@ -39,8 +41,8 @@ class StepCorrelation:
         pearson: Linear correlation of the series as they are: a description, not evidence.
         spearman: Likewise of their ranks.
         smallest_p: The smallest p that so many permutations can give.
-        degree: Of the trends that were taken out.
-        rho: Autocorrelation that was taken out: of the plausible ones, that with the largest p.
+        degree: Of the trends that were taken out: of the plausible ones, that with the largest p.
+        rho: Autocorrelation that was taken out, likewise.
         n: Number of checkpoints.
     """
 
@@ -70,7 +72,8 @@ def correlate_over_steps(
     ρ are taken for both. The statistic is the correlation of the innovations, the whitened
     residuals; its null permutes those of y and takes the trend out once more (Freedman and Lane
     1983, *Journal of Business and Economic Statistics* 1, 292–298). As few checkpoints do not
-    determine ρ, p is the largest over all ρ from the chosen one to .99.
+    determine ρ, p is the largest over all ρ from the chosen one to .99, and with fewer than 16
+    over the next degree as well.
 
     Args:
         steps: Training steps of the checkpoints, ascending, shape (k,).
@@ -93,15 +96,14 @@ def correlate_over_steps(
 
 
 def _correlation(trends: _Trends, x: Floats, y: Floats, orders: Integers) -> StepCorrelation:
-    degree, least = trends.choose(np.stack([x, y]))
     found = []
-    for rho in _RHOS[_RHOS.index(least) :]:
+    for degree, rho in trends.plausible(np.stack([x, y])):
         drawn = trends.null(x[None], y[None], degree, rho, orders)[:, 0, 0]
-        found.append((_share(np.abs(drawn), abs(drawn[0])), float(drawn[0]), rho))
-    p, value, rho = max(found, key=lambda each: each[0])
+        found.append((_share(np.abs(drawn), abs(drawn[0])), float(drawn[0]), degree, rho))
+    p, value, degree, rho = max(found, key=lambda each: each[0])
     pearson, spearman = raw_coefficients(x, y)
     return StepCorrelation(
-        p=1.0 if degree == trends.largest else p,
+        p=1.0 if found[0][2] == trends.largest else p,
         innovations=value,
         pearson=pearson,
         spearman=spearman,
@@ -237,9 +239,8 @@ def _controls(
 ) -> tuple[dict[str, Control], Control]:
     rows, columns = (list(side) for side in sides)
     x, y = (np.stack(list(side.values())) for side in sides)
-    degree, least = trends.choose(np.concatenate([x, y]))
     found: list[list[Control]] = []
-    for rho in _RHOS[_RHOS.index(least) :]:
+    for degree, rho in trends.plausible(np.concatenate([x, y])):
         drawn = trends.null(x, y, degree, rho, orders)
         contrasts = []
         for name in paired:
@@ -266,8 +267,10 @@ class _Trends:
         #: Of the whitened basis, so that its first columns span every smaller degree.
         self._orthonormal = {rho: np.linalg.qr(_whiten(basis.T, rho).T)[0] for rho in _RHOS}
 
-    def choose(self, series: Floats) -> tuple[int, float]:
-        """Return the largest degree and the largest ρ of the series' best models.
+    def plausible(self, series: Floats) -> list[tuple[int, float]]:
+        """Return degrees and ρ: the largest of the series' best models, and what they may miss.
+
+        That is any larger ρ, and where there are few checkpoints the next degree as well.
 
         Args:
             series: None of them constant, shape (series, k).
@@ -285,7 +288,11 @@ class _Trends:
             scores[:, i] = n * np.log(squares / n) - np.log(1 - rho**2) + penalty
         best = scores.reshape(len(series), -1).argmin(axis=1)
         rhos, degrees = np.unravel_index(best, scores.shape[1:])
-        return int(self._degrees[degrees.max()]), _RHOS[rhos.max()]
+        degree = int(self._degrees[degrees.max()])
+        further = 1 if series.shape[1] < _FEW and degree < self.largest else 0
+        return [
+            (d, rho) for d in range(degree, degree + further + 1) for rho in _RHOS[rhos.max() :]
+        ]
 
     def null(self, x: Floats, y: Floats, degree: int, rho: float, orders: Integers) -> Floats:
         """Return correlations of innovations, those of y permuted, shape (orders, x's, y's).
@@ -322,7 +329,7 @@ class _Trends:
 
 def _whiten(series: Floats, rho: float) -> Floats:
     """Return series, shape (series, k), whose autoregression ρ is taken out."""
-    white = series.copy()
+    white: Floats = series.copy()
     white[:, 0] *= np.sqrt(1 - rho**2)
     white[:, 1:] -= rho * series[:, :-1]
     return white

@@ -380,7 +380,7 @@ class _Side:
 
 def _autoregression(innovations: Floats, rho: float) -> Floats:
     """Return stationary series of variance 1, shape (series, k)."""
-    series = innovations.copy()
+    series: Floats = innovations.copy()
     for i in range(1, series.shape[1]):
         series[:, i] = rho * series[:, i - 1] + np.sqrt(1 - rho**2) * innovations[:, i]
     return series

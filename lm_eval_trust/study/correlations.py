@@ -57,9 +57,9 @@ def correlation_points(scores: pd.DataFrame, probes: Probes) -> Iterator[Row]:
             if steered
             else (found["model"], found["step"], _dimension_of(found["task"]))
         )
-        if pd.isna(step):
+        if pd.isna(step) or dimension is None:
             continue
-        for layer, probe in probes.get((found["seed"], name, dimension), {}).items():
+        for layer, probe in probes.get((int(found["seed"]), str(name), dimension), {}).items():
             if not steered or layer == found["layer"]:
                 yield {
                     **{key: found[key] for key in ("evaluation", "task", "alpha", "seed")},
