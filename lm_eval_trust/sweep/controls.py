@@ -11,17 +11,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from scipy import stats
 
 from lm_eval_trust.core.errors import InputError, unknown_name
-from lm_eval_trust.steering.build import shuffled_statements, shuffled_vector
-from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 from lm_eval_trust.steering.spec import SteeringSpec
-from lm_eval_trust.steering.vectors import SteeringVector, load_vector
+
+if TYPE_CHECKING:  # Torch takes seconds to load, and help pages read the settings of a sweep.
+    from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
+    from lm_eval_trust.steering.vectors import SteeringVector
 
 #: Kind of an arm → how many there are where no number is given.
 KINDS: Mapping[str, int] = {"prompt": 1, "random": 8, "shuffled": 1, "sign": 1}
@@ -133,6 +132,8 @@ def arms_of(controls: Controls, choice: SteeringSpec) -> list[Arm]:
 
 
 def _plan_of(kind: str, plan: SteeringPlan, number: int) -> SteeringPlan:
+    from lm_eval_trust.steering.plan import SteeringPlan
+
     if kind == "prompt":
         return SteeringPlan()
     if kind == "sign":
@@ -141,6 +142,9 @@ def _plan_of(kind: str, plan: SteeringPlan, number: int) -> SteeringPlan:
 
 
 def _shuffled(controls: Controls, choice: SteeringSpec, number: int) -> SteeringVector:
+    from lm_eval_trust.steering.build import shuffled_vector
+    from lm_eval_trust.steering.vectors import load_vector
+
     assert controls.source is not None
     assert choice.vector is not None
     vector = load_vector(choice.vector)
@@ -153,8 +157,13 @@ def check_shuffled(controls: Controls, vectors: Sequence[str]) -> None:
     Raises:
         InputError: See :func:`lm_eval_trust.steering.build.shuffled_statements`.
     """
-    for vector in vectors if controls.source is not None else ():
-        shuffled_statements(load_vector(vector), controls.source or "", seed=0)
+    if controls.source is None:
+        return
+    from lm_eval_trust.steering.build import shuffled_statements
+    from lm_eval_trust.steering.vectors import load_vector
+
+    for vector in vectors:
+        shuffled_statements(load_vector(vector), controls.source, seed=0)
 
 
 def random_step(step: SteeringStep, number: int) -> SteeringStep:
@@ -163,6 +172,8 @@ def random_step(step: SteeringStep, number: int) -> SteeringStep:
     The direction depends on the step's vector, layer and the number alone, so that a repeated run
     meets the same ones.
     """
+    import torch
+
     values = step.vector.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
     digest = hashlib.sha256(values + f"{step.layer}:{number}".encode()).digest()
     random = np.random.default_rng(int.from_bytes(digest[:8], "big"))
@@ -210,6 +221,8 @@ def against_random(gain: float, random_gains: Sequence[float], *, tried: int) ->
     Raises:
         InputError: Fewer than three arms.
     """
+    from scipy import stats
+
     if len(random_gains) < 3:
         raise InputError(f"A spread needs at least 3 random directions, not {len(random_gains)}.")
     gains = np.asarray(random_gains, dtype=np.float64)
