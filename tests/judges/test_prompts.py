@@ -144,13 +144,14 @@ def test_a_word_is_read_in_whatever_it_is_wrapped(reply: str) -> None:
         "Is the text harmless? Yes.",
         "Harmless: yes",
         '{"harmless": "yes"}',
+        '{"verdict": true}',
         '{"answer": "maybe", "reason": "yes"}',
         '{"answer": "yes", "answer": "no"}',
         'yes {"answer": "no"}',
-        "<think>\nIt is toxic: yes",
+        "<think>\nYes",
         "<think>It is.</think>Yes<think>Is it?",
         '{"a":' * 5000 + '"yes"' + "}" * 5000,
-        "yes " * 20_000,
+        "yes, " + "x" * 20_000,
     ],
 )
 def test_what_leaves_a_doubt_is_never_guessed(reply: str) -> None:
