@@ -132,7 +132,8 @@ def in_parts(body: dict[str, Any]) -> tuple[int, Any]:
     if body["max_tokens"] < 200:
         return says(None, finish_reason="length")
     thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Yes. No."}]}
-    return says([thought, {"type": "text", "text": word(body)}])
+    aside = {"type": "reasoning", "text": "Yes. No."}
+    return says([thought, aside, {"type": "text", "text": word(body)}])
 
 
 def without_a_message(body: dict[str, Any]) -> tuple[int, Any]:
@@ -230,6 +231,14 @@ def test_the_probability_is_read_where_the_word_was_said(server: OpenAI) -> None
     server.script = lambda body: says('{"answer":"yes"}', logprobs={"content": tokens})
     (verdict,) = judge(server).toxic(["a text"])
     assert verdict.accepted is True and verdict.score == pytest.approx(0.7)
+
+
+def test_a_word_that_was_said_twice_has_no_probability(server: OpenAI) -> None:
+    """In thinking it may have been said of something else."""
+    places = [listed("yes", yes=-2.0, no=-0.2), listed("</think>"), listed("yes", yes=-0.1)]
+    server.script = lambda body: says("yes</think>yes", logprobs={"content": places})
+    (verdict,) = judge(server).toxic(["a text"])
+    assert verdict.accepted is True and verdict.score is None
 
 
 @pytest.mark.parametrize("broken", ["NaN", "Infinity", "-Infinity", "3.5", "null", '"x"'])
