@@ -82,7 +82,7 @@ def test_what_truth_has_learned_serves_information(server: OpenAI) -> None:
         (422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "logprobs"]}]}),
         (501, {"error": "logprobs is not implemented"}),
         (500, {"error": {"message": "logprobs is not supported", "type": "server_error"}}),
-        (400, {"error": {"message": "Unknown field.", "param": "logprobs"}}),
+        (400, {"error": {"message": "Not with max_tokens.", "param": "logprobs"}}),
     ],
 )
 def test_refusals_of_other_servers(server: OpenAI, status: int, error: Any) -> None:
