@@ -11,7 +11,7 @@ MODEL ?= $(shell $(BIN)/python -c "from lm_eval_trust.core.storage import cache_
 PACKAGES := lm_eval_trust tasks model_wrappers analysis
 SOURCES := $(shell find $(PACKAGES) -name __pycache__ -prune -o -print) README.md LICENSE
 
-.PHONY: help setup dev model browser test test-fast lint format layout typecheck bench bench-full demo smollm2 docs clean
+.PHONY: audit help setup dev model browser test test-fast lint format layout typecheck bench bench-full demo smollm2 docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -27,8 +27,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # The requirements come from building the project, so pyproject.toml alone names them.
-$(VENV)/.dependencies: constraints.txt pyproject.toml setup.py | $(BIN)/python
-	$(INSTALL) setuptools
+# Downloads are compared with the hashes of requirements.lock where it applies (from Python 3.11.5
+# on). torch is pinned by its release alone: its builds for CPU and CUDA are other files than PyPI's.
+$(VENV)/.dependencies: constraints.txt requirements.lock pyproject.toml setup.py | $(BIN)/python
+	$(INSTALL) setuptools torch
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))'; then \
+		$(PIP) install --quiet --require-hashes --no-deps --requirement requirements.lock; fi
 	@rm -rf build/lib build/bdist.*
 	$(INSTALL) --no-build-isolation ".[test]"
 	@rm -f $(VENV)/.wheel $(VENV)/.tools
@@ -67,6 +71,11 @@ lint: $(VENV)/.tools layout  ## ruff's rules and format, and which room may impo
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=build/layout $(BIN)/lint-imports
+
+audit: $(VENV)/.tools  ## bandit on the code, and known vulnerabilities of what is installed
+	$(INSTALL) bandit pip-audit
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(PACKAGES)
+	$(BIN)/pip-audit --disable-pip --require-hashes --requirement requirements.lock
 
 format: $(VENV)/.tools  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

@@ -141,7 +141,7 @@ def read_document(path: Path, kind: str = "study") -> Document:
         root = yaml.compose(text, _Loader)
         if root is not None:
             _refuse_size(root, path)
-        content = yaml.load(text, _Loader)
+        content = yaml.load(text, _Loader)  # nosec B506: it is a SafeLoader
     except (yaml.YAMLError, ValueError) as error:
         if isinstance(error, InputError):
             raise

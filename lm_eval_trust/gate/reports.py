@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from xml.etree import ElementTree as Xml
+from xml.etree import ElementTree as Xml  # nosec B405: XML is written, never read
 
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.nonfinite import in_words

@@ -107,7 +107,7 @@ def build_tokenizer(texts: Iterable[str], *, size: int, max_length: int) -> PreT
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token="<pad>",
+        pad_token="<pad>",  # nosec B106: a token of text
         eos_token="</s>",
         bos_token="</s>",
         model_max_length=max_length,
