@@ -65,7 +65,9 @@ def question_notes(rows: Iterable[Row]) -> list[str]:
     for run in (run for row in rows for run in row.runs):
         for task, config in run.results["configs"].items():
             metadata = (config or {}).get("metadata") or {}
-            asked, of = metadata.get("data_rows"), metadata.get("data_rows_of")
+            counts = (run.results.get("n-samples") or {}).get(task) or {}
+            asked = counts.get("effective") or metadata.get("data_rows")
+            of = metadata.get("data_rows_of")
             if "truthfulqa" not in task or asked is None or of is None:
                 continue
             revision = metadata.get("truthfulqa_revision")

@@ -170,8 +170,10 @@ def _first_metric(run: SavedRun, task: str) -> Iterator[Column]:
     found = numbers(run, task)
     listed = (run.results.get("configs", {}).get(task) or {}).get("metric_list") or ()
     wanted = [entry.get("metric") for entry in listed if isinstance(entry, Mapping)]
+    # A first metric that is NaN leaves the task without a value: another one would stand for it.
+    computed = {name.partition(",")[0] for name in figures(run, task)}
     measured = [metric for metric, _ in found]
-    metric = next((m for m in (*wanted, *measured) if m in measured), None)
+    metric = next((m for m in (*wanted, *measured) if m in computed), None)
     directions = (run.results.get("higher_is_better") or {}).get(task) or {}
     for name, filter_name in found:
         if name == metric:

@@ -69,9 +69,17 @@ def test_the_suites_score_always_says_on_how_many_answers_it_stands(tmp_path: Pa
 
 
 def test_a_board_says_which_of_truthfulqas_questions_were_asked(tmp_path: Path) -> None:
+    """With --limit, the number is that of the evaluated ones."""
     run = plant(
         tmp_path,
         {"trust_truthfulqa": SCORES},
         metadata={"truthfulqa_revision": "v1", "data_rows": 408, "data_rows_of": 817},
     )
-    assert "trust_truthfulqa: 408 of 817 items, revision v1." in board_of(run).notes
+    assert "trust_truthfulqa: 24 of 817 items, revision v1." in board_of(run).notes
+
+
+def test_no_other_metric_stands_for_a_first_one_that_is_undefined(tmp_path: Path) -> None:
+    run = plant(tmp_path, {"trust_confaide": SCORES, "other": SCORES})
+    run.results["results"]["other"] = {"pearson,none": float("nan"), "unparsed,none": 1.0}
+    run.results["configs"]["other"]["metric_list"] = [{"metric": "pearson"}, {"metric": "unparsed"}]
+    assert [column.task for column in board_of(run).columns] == ["trust_confaide"]
