@@ -331,16 +331,13 @@ def _there(path: Path, info: SetInfo, statements: Statements, layers: Sequence[i
     except ChangedSetError:
         logger.warning("%s was changed since it was made; it is made again.", path)
         return False
-    if (
-        found.info != info
-        or len(found) != len(statements)
-        or found.layers != tuple(layers)
-        or found.texts not in ((), tuple(statements.texts))
-    ):
+    as_asked = found.info == info and found.layers == tuple(layers)
+    if not as_asked or len(found) != len(statements):
         raise InputError(
             f"{path} is a set of {found.info.model}, {found.info.data_source}, step "
             f"{found.info.step}, with {len(found)} statements; asked for was {info.model}, "
-            f"{info.data_source}, step {info.step}, with {len(statements)}"
-            f"{'' if found.info != info else ' (others, or other layers)'}. Choose another folder."
+            f"{info.data_source}, step {info.step}, with {len(statements)}. Choose another folder."
         )
+    if found.texts and found.texts != tuple(statements.texts):
+        raise InputError(f"{path} is a set of other statements. Choose another folder.")
     return bool(found.texts)

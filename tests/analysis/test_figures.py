@@ -51,6 +51,36 @@ def test_a_line_for_each_layer_and_a_panel_for_each_dimension(table: pd.DataFram
         assert axes.lines[1].get_ydata() == pytest.approx(0.52 + 0.08 * np.arange(6))
 
 
+def test_controls_are_black_lines_where_there_are_any(table: pd.DataFrame) -> None:
+    controls = pd.DataFrame(
+        {
+            "dimension": ["privacy"] * 6,
+            "step": STEPS,
+            "words": [0.7] * 6,
+            "untrained": [0.55] * 6,
+            "matched": [np.nan] * 6,
+        }
+    )
+    figure = figures.curves_by_layer(table, "probe_accuracy", label="accuracy", controls=controls)
+    assert [len(axes.lines) for axes in figure.axes] == [3, 5, 3]
+    words = figure.axes[1].lines[3]
+    assert (words.get_label(), words.get_color()) == ("n-grams", "black")
+    assert words.get_ydata() == pytest.approx([0.7] * 6)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert set(legend) == {"0", "2", "3", "n-grams", "untrained"}
+    last = table[table["step"] == STEPS[-1]]
+    one = figures.curves_by_layer(last, "probe_accuracy", label="accuracy", controls=controls[-1:])
+    assert len(one.axes[1].lines[3].get_xdata()) == 2
+
+
+def test_markers_stand_where_the_corrected_p_is_small(table: pd.DataFrame) -> None:
+    table["p_smallest"] = 0.005
+    table["p_corrected"] = np.where(table["step"] >= 16, 0.04, 0.06)
+    axes = figures.information_curves(table, "nhsic").axes[0]
+    assert axes.lines[0].get_markevery() == [3, 4, 5]
+    assert axes.get_title() == "fairness (p ≥ 0.005)"
+
+
 def test_a_heat_map_has_layers_up_and_checkpoints_across(table: pd.DataFrame) -> None:
     figure = figures.layer_heatmap(table, "probe_accuracy", label="accuracy")
     grid = figure.axes[0].images[0].get_array()

@@ -114,6 +114,42 @@ def test_the_control_leaves_the_real_probe_out() -> None:
     assert np.mean([result.control for result in found]) == pytest.approx(0.5, abs=0.06)
 
 
+def test_control_labelings_stay_inside_groups() -> None:
+    # Both of a pair have the same activations, so that a probe is right for exactly one of them;
+    # labels that were permuted over all rows would be alike in half of the pairs.
+    groups = [str(i // 2) for i in range(200)]
+    values = np.repeat(50.0 * np.random.default_rng(3).normal(size=(100, 12)), 2, axis=0)
+    settings = ProbeSettings(controls=10)
+    found = probe(values, LABELS, train=TRAIN, test=TEST, groups=groups, settings=settings)
+    assert (found.accuracy, found.control) == (0.5, 0.5)
+
+
+def test_without_another_labeling_the_control_is_not_defined() -> None:
+    groups = ["a" if label else "b" for label in LABELS[:-1]] + ["c"]
+    found = probe(
+        planted(8.0),
+        LABELS,
+        train=TRAIN,
+        test=TEST,
+        groups=groups,
+        settings=ProbeSettings(controls=2),
+    )
+    assert found.control is not None and np.isnan(found.control)
+
+
+def test_the_validation_part_is_measured_apart() -> None:
+    values, train, validation = planted(1.5), TRAIN[:80], TRAIN[80:]
+    found = probe(values, LABELS, train=train, test=TEST, validation=validation)
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-9, max_iter=9999))
+    pipeline.fit(values[train], LABELS[train])
+    assert found.validation == pipeline.score(values[validation], LABELS[validation])
+    area = roc_auc_score(LABELS[validation], pipeline.decision_function(values[validation]))
+    assert found.validation_auroc == pytest.approx(area)
+    assert (pipeline.predict(values[TEST]) == LABELS[TEST]).tolist() == found.correct.tolist()
+    alone = probe(values, LABELS, train=train, test=TEST)
+    assert np.isnan([alone.validation, alone.validation_auroc]).all()
+
+
 def test_the_majority_is_the_training_parts() -> None:
     labels = np.where(np.arange(200) < 120, np.arange(200) % 4 == 0, np.arange(200) % 4 > 0)
     found = probe(planted(1.0), labels.astype(np.int64), train=TRAIN, test=TEST)

@@ -10,38 +10,50 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from lm_eval_trust.analysis.information import InformationSettings
 from lm_eval_trust.analysis.probing import ProbeSettings
 from lm_eval_trust.benchmarks.partition import partition
 from lm_eval_trust.cli import main
 from lm_eval_trust.core.errors import InputError, MissingDataError
+from lm_eval_trust.models.untrained import UNTRAINED
 from lm_eval_trust.study import analyse as module
 from lm_eval_trust.study.activation_sets import SetInfo, find_sets, read_set, save_set
 from lm_eval_trust.study.analyse import analyse
-from lm_eval_trust.study.measure import AnalysisSettings
+from lm_eval_trust.study.measure import AnalysisSettings, sampled_rows
 
 SETTINGS = AnalysisSettings(ProbeSettings(controls=2), InformationSettings(permutations=20))
 STEPS = (0, 1, 4, 16, 64, 256, 1024)
 
 
-def write(folder: Path, number: int, *, n: int = 60, strength: float | None = None) -> Path:
+def write(
+    folder: Path,
+    number: int,
+    *,
+    n: int = 60,
+    strength: float | None = None,
+    untrained: bool = False,
+    matched: bool = False,
+) -> Path:
     """A set whose layer 2 tells the label the better, the later the checkpoint."""
     random = np.random.default_rng(number)
     labels = np.arange(n) % 2
     activations = random.normal(size=(n, 2, 5)).astype(np.float32)
     activations[:, 1, 0] += (number if strength is None else strength) * (labels - 0.5)
     groups = [f"g{i // 2}" for i in range(n)]
-    info = SetInfo(f"ckpt_{number:03d}", STEPS[number], 512 * STEPS[number], "privacy", "mini", "m")
+    name = UNTRAINED if untrained else f"ckpt_{number:03d}"
     return save_set(
         folder,
-        info,
+        SetInfo(name, STEPS[number], 512 * STEPS[number], "privacy", "mini", "m"),
         activations,
         layers=(0, 2),
         labels=labels,
         groups=groups,
         parts=partition(groups),
+        # Every other statement of a label says so.
+        texts=[f"the {'kind' if y and i % 4 > 1 else 'old'} mill" for i, y in enumerate(labels)],
+        controls={"matched": activations[:, :, ::-1]} if matched else {},
     )
 
 
@@ -126,6 +138,64 @@ def test_a_planted_signal_shows_where_it_was_planted(folder: Path, tmp_path: Pat
     assert {"figures/probing.png", "figures/nhsic.svg", "figures/nhsic-plane.pdf"} <= files
 
 
+def test_probes_stand_beside_their_controls(tmp_path: Path) -> None:
+    for number in (0, 6):
+        write(tmp_path / "sets", number, matched=True)
+    write(tmp_path / "sets", 0, untrained=True, strength=2.0)
+    analysis = analyse(tmp_path / "sets", tmp_path / "out", SETTINGS)
+    first, last = analysis.probes.to_dict("records")
+    assert (last["checkpoint"], last["layer"]) == ("ckpt_006", 2)
+    assert last["accuracy"] > 0.95 and last["selectivity"] > 0.3
+    assert last["words"] == first["words"] and 0.55 < last["words"] < 0.95
+    assert last["over_words"] == pytest.approx(last["accuracy"] - last["words"])
+    assert last["over_words_low"] > 0 > first["over_words_low"]
+    assert last["untrained_model"] == UNTRAINED and 0.5 < last["untrained"] < 1.0
+    assert last["matched"] == last["accuracy"]
+    # The untrained model is no checkpoint: it is measured by probes alone.
+    beside = analysis.table[analysis.table["checkpoint"] == UNTRAINED]
+    endings = set(beside["estimator"].str.removeprefix("probe_untrained"))
+    assert endings == {"", "_validation", "_validation_auroc"}
+    assert (tmp_path / "out" / "probes.csv").is_file()
+
+
+def test_corrected_p_grows_with_layers_checkpoints_and_dimensions(
+    folder: Path, tmp_path: Path
+) -> None:
+    table = analyse(folder, tmp_path / "out", SETTINGS).table
+    told = table[table["estimator"] == "nhsic_ty"]
+    assert (told["p_layers"] <= told["p_corrected"] + 1e-9).all()
+    assert (told["p_smallest"] == 1 / 21).all()
+    planted = told[told["layer"] == 2].sort_values("step")
+    assert planted["p_corrected"].iloc[-1] <= 0.1 < planted["p_corrected"].iloc[0]
+    assert table.loc[table["estimator"] == "probe_accuracy", "p"].isna().all()
+    written = pd.read_csv(tmp_path / "out" / "measurements.csv")
+    assert written["p_corrected"].dropna().tolist() == pytest.approx(
+        table["p_corrected"].dropna().tolist()
+    )
+
+
+def test_dependence_is_measured_on_whole_groups(tmp_path: Path) -> None:
+    found = read_set(write(tmp_path, 1))
+    rows = sampled_rows(found, 21, seed=3)
+    assert len(rows) == 20 and list(rows) == sorted(rows)
+    assert np.isin(found.groups, found.groups[rows]).sum() == len(rows)
+    assert list(sampled_rows(found, 60, seed=0)) == list(range(60))
+
+
+def test_a_set_without_statements_is_analysed_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "sets", 6)
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    del tensors["texts"]
+    save_file(tensors, path, metadata)
+    found = analyse(tmp_path / "sets", tmp_path / "out", SETTINGS)
+    assert "earlier version hold no statements" in caplog.text
+    assert found.probes["words"].isna().all() and found.probes["accuracy"].notna().all()
+
+
 @pytest.mark.slow
 def test_finished_cells_are_not_computed_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -185,11 +255,17 @@ def test_the_commands_store_and_analyse(
         chosen = ["--model", model, "--checkpoint", f"ckpt_00{seed}", "--step", str(seed)]
         assert main([*store, *chosen]) == 0
         assert main([*store, *chosen]) == 0
-    assert len(find_sets(Path(sets))) == 4
+    model = ["--model", str(tiny_llama(seed=1))]
+    assert main([*store, *model, "--untrained"]) == 0
+    assert main([*store, *model, "--checkpoint", "untrained"]) == 2
+    assert "is the name of the control" in capfd.readouterr().err
+    assert len(find_sets(Path(sets))) == 6
+    assert read_set(Path(sets) / "ckpt_001" / "robustness.safetensors").controls == ("matched",)
     damaged = Path(sets) / "ckpt_001" / "privacy.safetensors"
-    whole = damaged.read_bytes()
+    whole = load_file(damaged)
     change_a_byte(damaged, -1)
-    assert main([*store, *chosen]) == 0 and damaged.read_bytes() == whole
+    assert main([*store, *chosen]) == 0
+    assert all(np.array_equal(values, whole[n]) for n, values in load_file(damaged).items())
     other = str(tiny_llama(seed=2))
     assert main([*store, "--model", other, "--checkpoint", "ckpt_001", "--step", "1"]) == 2
     assert "Choose another folder" in capfd.readouterr().err
@@ -201,7 +277,11 @@ def test_the_commands_store_and_analyse(
     options = ["--controls", "1", "--permutations", "10", "--samples", "80", "--c", "0.1,1"]
     assert main(["analyze", sets, "--out", out, *options]) == 0
     printed = capfd.readouterr().out
-    assert "privacy: probe accuracy" in printed and "of ckpt_001" in printed
+    assert "privacy: probe accuracy" in printed and "of ckpt_001, chosen on" in printed
+    assert "; n-grams 0." in printed and "; untrained 0." in printed
+    assert "capitals matched 0." in next(x for x in printed.split("\n") if "robustness" in x)
+    assert "the smallest p that can be reached is 0.0909" in printed
+    assert "no p ≤ 0.05 can come" in printed
     assert main(["analyze", sets, "--out", out, "--sigma", "median,50,400", *options]) == 0
     table = pd.read_parquet(Path(out) / "measurements.parquet")
     widths = table[table["estimator"] == "nhsic_ty"].groupby("settings").size()
