@@ -45,12 +45,11 @@ def _split_fused(config: Any, state: State) -> State:
     for name, tensor in state.items():
         if name.endswith("qkv_proj.weight"):
             parts = tensor.split([config.num_attention_heads * width, keys, keys])
-            names = ("q_proj", "k_proj", "v_proj")
-            split |= {name.replace("qkv_proj", n): p for n, p in zip(names, parts, strict=True)}
+            for own, part in zip(("q_proj", "k_proj", "v_proj"), parts, strict=True):
+                split[name.replace("qkv_proj", own)] = part
         elif name.endswith("gate_up_proj.weight"):
-            parts = tensor.chunk(2)
-            names = ("gate_proj", "up_proj")
-            split |= {name.replace("gate_up_proj", n): p for n, p in zip(names, parts, strict=True)}
+            for own, part in zip(("gate_proj", "up_proj"), tensor.chunk(2), strict=True):
+                split[name.replace("gate_up_proj", own)] = part
         else:
             split[name] = tensor
     return split

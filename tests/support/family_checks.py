@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers.pytorch_utils import Conv1D
 
+from lm_eval_trust.benchmarks.load import load_statements
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.store import KeyedStore
+from lm_eval_trust.mini.benchmarks import MINI
 from lm_eval_trust.models.activations import extract_activations
 from lm_eval_trust.models.adapters import new_lora_adapter
 from lm_eval_trust.models.sources import find_source, load_source
 from lm_eval_trust.models.tokens import padded_batch
 from lm_eval_trust.steering.bake import Bake, bake
+from lm_eval_trust.steering.build import build_vector
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.sweep.sweep_model import load_sweep_model
 from support.conformance import (
@@ -46,7 +49,7 @@ LAYER, ALPHA, NEW = 1, 3.0, 6
 VECTOR = random_vector(WIDTH, (LAYER, LAYER + 1), norm=2.0, seed=1)
 SHIFT = ALPHA * VECTOR.layer(LAYER).direction
 CLOSE = 2e-3
-EXACT = "exact"
+EXACT, ONE_BY_ONE, REFUSED = "exact", "exact, one by one", "refused"
 #: Prompts of a batch: all, or those that begin alike, which a sweep reads once.
 ALL, ALIKE = slice(None), slice(3)
 
@@ -152,7 +155,7 @@ def score_of(trial: Trial, logits: Any, tokens: Any, more: Any, start: int, shif
     return float(scores[range(len(more)), more].sum())
 
 
-def sweep(trial: Trial) -> None:
+def sweep(trial: Trial) -> str:
     arguments = {
         "pretrained": str(trial.model),
         "dtype": "float32",
@@ -171,20 +174,24 @@ def sweep(trial: Trial) -> None:
                 lm.steer_by(plan)
                 check_generation(trial, lm, trial.loop.greedy, sign * SHIFT, part)
                 check_scores(trial, lm, trial.loop.logits, sign * SHIFT, part)
+    return ONE_BY_ONE if lm.apart else EXACT
 
 
-def loop_activations(trial: Trial) -> np.ndarray:
-    found = []
+def loop_activations(
+    trial: Trial, texts: Sequence[str] = PROMPTS, layers: Sequence[int] = (LAYER, LAYER + 1)
+) -> Any:
+    found: list[torch.Tensor] = []
 
     def keep(module: Any, args: Any, output: Any) -> None:
         found.append((output[0] if isinstance(output, tuple) else output)[0, -1])
 
-    for tokens in trial.tokens:
-        for layer in (LAYER, LAYER + 1):
+    for text in texts:
+        tokens = trial.tokenizer(text).input_ids
+        for layer in layers:
             handle = trial.loop.blocks[layer].register_forward_hook(keep)
             trial.loop.logits(tokens)
             handle.remove()
-    return torch.stack(found).reshape(len(PROMPTS), 2, -1).numpy()
+    return torch.stack(found).reshape(len(texts), len(layers), -1).numpy()
 
 
 def activations(trial: Trial) -> None:
@@ -193,6 +200,19 @@ def activations(trial: Trial) -> None:
         model, tokenizer, PROMPTS, layers=[LAYER, LAYER + 1], progress=False
     )
     assert np.allclose(found, loop_activations(trial), atol=CLOSE)
+
+
+def vector_build(trial: Trial) -> None:
+    statements = load_statements("reliability", data_source=MINI).sample(40)
+    model, tokenizer, identity = load_source(str(trial.model), dtype="float32", device="cpu")
+    found = build_vector(
+        model, tokenizer, statements, layers=[LAYER], identity=identity, progress=False
+    )
+    used = statements.select(statements.partition(split="grouped", seed=0).part("train"))
+    values = loop_activations(trial, used.texts, [LAYER])[:, 0].astype(np.float64)
+    good = used.labels == used.dimension.trustworthy_label
+    expected = values[good].mean(axis=0) - values[~good].mean(axis=0)
+    assert np.allclose(found.layer(LAYER).direction.numpy(), expected, atol=CLOSE)
 
 
 def baking(trial: Trial) -> None:
@@ -274,21 +294,24 @@ def proxy(trial: Trial) -> None:
     check_scores(trial, lm, logits)
 
 
-CHECKS: dict[str, Callable[[Trial], None]] = {
+CHECKS: dict[str, Callable[[Trial], str | None]] = {
     "generation": generation,
     "log-likelihood": log_likelihood,
     "sweep": sweep,
     "activations": activations,
+    "vector build": vector_build,
     "bake": baking,
     "LoRA": lora,
     "proxy": proxy,
 }
 
 
-def outcome(trial: Trial, check: str) -> str:
-    """Return ``exact``, or ``refused: `` with the message; wrong results raise."""
+def outcome(trial: Trial, check: str) -> tuple[str, str]:
+    """Return ``exact``, ``exact, one by one`` or ``refused``, and the message of a refusal.
+
+    Wrong results and other exceptions raise.
+    """
     try:
-        CHECKS[check](trial)
+        return CHECKS[check](trial) or EXACT, ""
     except InputError as error:
-        return f"refused: {error}"
-    return EXACT
+        return REFUSED, str(error)
