@@ -44,7 +44,7 @@ def _split_fused(config: Any, state: State) -> State:
     split: State = {}
     for name, tensor in state.items():
         if name.endswith("qkv_proj.weight"):
-            parts = tensor.split([config.num_attention_heads * width, keys, keys])
+            parts = torch.split(tensor, [config.num_attention_heads * width, keys, keys])
             for own, part in zip(("q_proj", "k_proj", "v_proj"), parts, strict=True):
                 split[name.replace("qkv_proj", own)] = part
         elif name.endswith("gate_up_proj.weight"):
