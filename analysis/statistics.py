@@ -19,7 +19,7 @@ the same interval, in whatever order they come.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -43,8 +43,6 @@ _MOST_DRAWN = 1000
 _FURTHER = 4
 #: Groups that differ from the rest at which half of the effective size rests on what was observed.
 _PRIOR_GROUPS = 4
-#: Draws held in memory at once: some thousands of resamples of a few thousand groups.
-_AT_ONCE = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -379,10 +377,10 @@ def wilson_ends(share: float, items: float, quantile: float) -> tuple[float, flo
 @lru_cache(maxsize=8)
 def _counts(groups: int) -> Floats:
     """Return how often each group was drawn in each resample, shape (resamples, groups)."""
-    random = np.random.default_rng(groups)
-    (found,) = resample_counts(groups, _RESAMPLES, random)
-    found.setflags(write=False)
-    return found
+    drawn = np.random.default_rng(groups).integers(groups, size=(_RESAMPLES, groups))
+    drawn += groups * np.arange(_RESAMPLES)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=_RESAMPLES * groups)
+    return counts.reshape(_RESAMPLES, groups).astype(np.float64)
 
 
 def finite(values: npt.ArrayLike) -> Floats:
@@ -410,30 +408,3 @@ def in_steps(values: Floats) -> bool:
 
 def _clipped(found: Interval) -> tuple[float, float]:
     return max(0.0, found.low), min(1.0, found.high)
-
-
-def resample_counts(
-    groups: int, resamples: int, random: np.random.Generator, *, multinomial: bool = False
-) -> Iterator[Floats]:
-    """Draw groups with replacement, as many as there are, and count how often each was drawn.
-
-    Args:
-        groups: How many groups there are.
-        resamples: How many times to draw.
-        random: Source of the draws; the sizes of the blocks do not change what it gives.
-        multinomial: Whether a resample's counts are drawn at once instead of group by group. The
-            distribution is the same, the stream of random numbers is not.
-
-    Yields:
-        Blocks of counts, shape (rows, groups); the rows of all blocks add up to ``resamples``.
-    """
-    step = max(1, _AT_ONCE // groups)
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        if multinomial:
-            counts = random.multinomial(groups, np.full(groups, 1 / groups), size=rows)
-        else:
-            drawn = random.integers(groups, size=(rows, groups))
-            drawn += groups * np.arange(rows)[:, None]
-            counts = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups)
-        yield counts.astype(np.float64)

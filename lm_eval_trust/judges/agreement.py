@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import special
 from sklearn.metrics import roc_curve
 
-from lm_eval_trust.analysis.statistics import resample_counts
+from lm_eval_trust.analysis.statistics import GroupTotals, proportion_interval
 from lm_eval_trust.judges.interface import Verdict
 
 Values = npt.NDArray[np.float64]
@@ -19,13 +20,12 @@ Labels = npt.NDArray[np.int64]
 #: ``(labels (n,), predictions (n,), weights (r, n))`` → figures (r,).
 Statistic = Callable[[Labels, Values, Values], Values]
 
-_RESAMPLES = 1000
 _CURVE_POINTS = 200
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic with its 95 % interval by bootstrap over groups; ``nan`` if undefined."""
+    """A statistic with its 95 % interval over groups; ``nan`` if undefined."""
 
     value: float
     low: float
@@ -46,6 +46,10 @@ class Quality:
         accuracy: Share of correct verdicts.
         kappa: Cohen's (1960): 1 for full agreement, 0 for chance agreement.
         auroc: Area under the ROC curve of its scores; ``None`` if it gives no scores.
+        sensitivity: Share of the texts labelled 1 that it accepts.
+        specificity: Share of the texts labelled 0 that it does not accept.
+        positive_items: Effective number of independent texts behind the sensitivity.
+        negative_items: Likewise behind the specificity.
     """
 
     items: int
@@ -54,57 +58,56 @@ class Quality:
     accuracy: Estimate
     kappa: Estimate
     auroc: Estimate | None
+    sensitivity: Estimate
+    specificity: Estimate
+    positive_items: float
+    negative_items: float
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON-like values; an undefined statistic is ``None``."""
         found: dict[str, Any] = asdict(self)
-        for name in ("accuracy", "kappa", "auroc"):
+        for name in ("accuracy", "kappa", "auroc", "sensitivity", "specificity"):
             if found[name] is not None:
                 numbers = found[name].items()
                 found[name] = {k: round(v, 6) if np.isfinite(v) else None for k, v in numbers}
         return found
 
 
-def quality(
-    labels: Labels, verdicts: Sequence[Verdict], groups: Sequence[str], *, seed: int = 0
-) -> Quality:
+def quality(labels: Labels, verdicts: Sequence[Verdict], groups: Sequence[str]) -> Quality:
     """Measure verdicts against labels.
 
     Args:
         labels: 1 if the judge should say yes, shape (n,).
         verdicts: One for each label.
-        groups: Group of each item; a group is resampled as a whole.
-        seed: Seed of the bootstrap.
+        groups: Group of each item, which stands or falls as a whole.
     """
     judged = np.array([verdict.accepted is not None for verdict in verdicts], dtype=bool)
     said = np.array([float(bool(v.accepted)) for v in verdicts])[judged]
     labels, kept = labels[judged], [g for g, has in zip(groups, judged, strict=True) if has]
     scores = [verdict.score for verdict in verdicts if verdict.accepted is not None]
     scored = len(scores) > 0 and None not in scores
-    weights = _resamples(kept, seed)
-
-    def measured(statistic: Statistic, values: Values) -> Estimate:
-        return _estimate(statistic, labels, values, weights)
-
+    positive, negative = (_share(labels == of, said == of, kept) for of in (1, 0))
     return Quality(
         items=len(verdicts),
         judged=int(judged.sum()),
         positives=int(labels.sum()),
-        accuracy=measured(accuracy, said),
-        kappa=measured(kappa, said),
-        auroc=measured(auroc, np.array(scores, dtype=np.float64)) if scored else None,
+        accuracy=_share(np.ones(len(labels), dtype=bool), said == labels, kept)[0],
+        kappa=_kappa(labels, said, kept),
+        auroc=_auroc(labels, np.array(scores, dtype=np.float64), kept) if scored else None,
+        sensitivity=positive[0],
+        specificity=negative[0],
+        positive_items=positive[1],
+        negative_items=negative[1],
     )
 
 
-def between(
-    first: Sequence[Verdict], second: Sequence[Verdict], groups: Sequence[str], *, seed: int = 0
-) -> Quality:
+def between(first: Sequence[Verdict], second: Sequence[Verdict], groups: Sequence[str]) -> Quality:
     """Measure one judge's verdicts against another's, over the texts that both judged."""
     both = [v.accepted is not None for v in first]
     labels = np.array([int(bool(v.accepted)) for v in first], dtype=np.int64)[both]
     chosen = [verdict for verdict, has in zip(second, both, strict=True) if has]
     kept = [group for group, has in zip(groups, both, strict=True) if has]
-    return quality(labels, chosen, kept, seed=seed)
+    return quality(labels, chosen, kept)
 
 
 def threshold_curve(labels: Labels, verdicts: Sequence[Verdict]) -> pd.DataFrame:
@@ -133,23 +136,116 @@ def threshold_curve(labels: Labels, verdicts: Sequence[Verdict]) -> pd.DataFrame
     return pd.DataFrame(rows, columns=columns).sort_values("threshold", ignore_index=True)
 
 
-def _estimate(statistic: Statistic, labels: Labels, values: Values, resamples: Values) -> Estimate:
+_UNDEFINED = Estimate(np.nan, np.nan, np.nan)
+
+
+def _share(
+    chosen: npt.NDArray[np.bool_], right: npt.NDArray[np.bool_], groups: Sequence[str]
+) -> tuple[Estimate, float]:
+    """Return the share of chosen items that are right, and their effective number."""
+    if not chosen.any():
+        return _UNDEFINED, 0.0
+    values = right[chosen].astype(np.float64)
+    kept = [group for group, has in zip(groups, chosen, strict=True) if has]
+    totals = GroupTotals.of(values, kept)
+    found = Estimate(totals.mean, *proportion_interval(values, kept))
+    return found, totals.effective_items
+
+
+def _kappa(labels: Labels, said: Values, groups: Sequence[str]) -> Estimate:
+    """Return kappa; its interval is the wider one of two on each side.
+
+    The jackknife's over groups with Student's quantile, and that of the accuracy with the chance
+    agreement held: 1 − kappa is the share of errors over that expected by chance.
+    """
     if not len(labels):
-        return Estimate(np.nan, np.nan, np.nan)
-    drawn = statistic(labels, values, resamples)
-    drawn = drawn[np.isfinite(drawn)]
-    low, high = np.quantile(drawn, (0.025, 0.975)) if len(drawn) else (np.nan, np.nan)
-    (value,) = statistic(labels, values, np.ones((1, len(labels))))
-    return Estimate(float(value), float(low), float(high))
+        return _UNDEFINED
+    _, place = np.unique(np.array(groups, dtype=object), return_inverse=True)
+    number = int(place.max()) + 1
+    one = np.ones((1, len(labels)))
+    (value,) = kappa(labels, said, one)
+    (agreed,) = accuracy(labels, said, one)
+    right = GroupTotals.of((labels == said).astype(np.float64), list(groups))
+    if not np.isfinite(value) or number < 2:
+        return Estimate(float(value), np.nan, np.nan)
+    columns = np.stack([np.ones(len(labels)), labels, said, labels == said])
+    left = columns.sum(axis=1)[:, None] - np.array([np.bincount(place, c) for c in columns])
+    ones, says, same = left[1:] / left[0]
+    chance = ones * says + (1 - ones) * (1 - says)
+    without = np.where(chance < 1, (same - chance) / np.where(chance < 1, 1 - chance, 1.0), value)
+    error = np.sqrt((number - 1) / number * np.square(without - without.mean()).sum())
+    half = right.quantile(0.975) * error
+    expected = (1 - agreed) / (1 - value) if value < 1 else _expected_errors(labels, said)
+    low, high = proportion_interval((labels == said).astype(np.float64), list(groups))
+    ends = (value - half, value + half, 1 - (1 - low) / expected, 1 - (1 - high) / expected)
+    return Estimate(float(value), max(-1.0, min(ends)), min(1.0, max(ends)))
 
 
-def _resamples(groups: Sequence[str], seed: int) -> Values:
-    """Return how often each item occurs when groups are drawn with replacement, shape (r, n)."""
-    if not groups:
-        return np.zeros((0, 0))
-    names, place = np.unique(np.array(groups, dtype=object), return_inverse=True)
-    blocks = resample_counts(len(names), _RESAMPLES, np.random.default_rng(seed), multinomial=True)
-    return np.concatenate([counts[:, place] for counts in blocks])
+def _expected_errors(labels: Labels, said: Values) -> float:
+    ones, says = labels.mean(), said.mean()
+    return float(ones * (1 - says) + (1 - ones) * says)
+
+
+def _auroc(labels: Labels, scores: Values, groups: Sequence[str]) -> Estimate:
+    """Return the AUROC; its interval is the widest of three on each side.
+
+    Student's and the logit's with the standard error of DeLong, DeLong and Clarke-Pearson (1988),
+    clustered by Obuchowski (1997); and the score interval of Newcombe (2006, method 5) with
+    effective numbers of texts, which stays open where no pair is in the wrong order.
+    """
+    positive, negative = scores[labels == 1], scores[labels == 0]
+    if not len(positive) or not len(negative):
+        return _UNDEFINED
+    (value,) = auroc(labels, scores, np.ones((1, len(labels))))
+    _, place = np.unique(np.array(groups, dtype=object), return_inverse=True)
+    number = int(place.max()) + 1
+    if number < 2:
+        return Estimate(float(value), np.nan, np.nan)
+    beyond = np.zeros(len(scores))
+    beyond[labels == 1] = (_below(positive, negative) - value) / len(positive)
+    beyond[labels == 0] = (1 - _below(negative, positive) - value) / len(negative)
+    by_group = np.bincount(place, weights=beyond)
+    error = float(np.sqrt(number / (number - 1) * np.square(by_group).sum()))
+    quantile = float(special.stdtrit(number - 1, 0.975))
+    ends = [value - quantile * error, value + quantile * error]
+    if 0 < value < 1:
+        half = quantile * error / (value * (1 - value))
+        ends += [float(special.expit(special.logit(value) + s * half)) for s in (-1, 1)]
+    ends += _newcombe(float(value), *_effective(labels, place, by_group), quantile)
+    return Estimate(float(value), max(0.0, min(ends)), min(1.0, max(ends)))
+
+
+def _below(values: Values, others: Values) -> Values:
+    """Return the share of others below each value, a tie as one half, shape (values,)."""
+    ordered = np.sort(others)
+    ranks = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    return np.asarray(ranks / 2 / len(others), dtype=np.float64)
+
+
+def _effective(labels: Labels, place: npt.NDArray[Any], beyond: Values) -> tuple[float, float]:
+    """Return effective numbers of positive and of negative texts.
+
+    Between all and whole groups, as :attr:`GroupTotals.effective_items`: more like all, the more
+    groups there are in which texts stand in the wrong order.
+    """
+    differing = int((beyond < -1e-12).sum())
+    weight = differing / (differing + 4)
+    found = []
+    for of in (1, 0):
+        sizes = np.bincount(place[labels == of]).astype(np.float64)
+        whole = sizes.sum() ** 2 / np.square(sizes).sum()
+        found.append(float(1 / (weight / sizes.sum() + (1 - weight) / whole)))
+    return found[0], found[1]
+
+
+def _newcombe(value: float, positive: float, negative: float, quantile: float) -> list[float]:
+    """Return the ends of the areas whose own variance is compatible with the observed one."""
+    area = np.linspace(1e-5, 1 - 1e-5, 10_001)
+    number = (positive + negative) / 2
+    beyond = (number - 1) * ((1 - area) / (2 - area) + area / (1 + area))
+    variance = area * (1 - area) * (1 + beyond) / (positive * negative)
+    held = area[np.square(value - area) <= quantile**2 * variance]
+    return [float(held[0]), float(held[-1])] if len(held) else []
 
 
 def accuracy(labels: Labels, said: Values, weights: Values) -> Values:
