@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lm_eval.api.instance import Instance
@@ -17,6 +15,13 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.nonfinite import NONFINITE, has_nonfinite
 from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.model_wrappers.finite import FiniteLogits, check_logits
+from lm_eval_trust.model_wrappers.identities import (
+    identity_of,
+    part_identities,
+    parts_trained_on,
+    source_of,
+)
 from lm_eval_trust.model_wrappers.leak_guard import refuse_leaks
 from lm_eval_trust.model_wrappers.lm_eval_internals import keep_responses_apart
 from lm_eval_trust.model_wrappers.prompt_ends import (
@@ -26,10 +31,11 @@ from lm_eval_trust.model_wrappers.prompt_ends import (
     rolling_prompt_ends,
     unambiguous_batches,
 )
+from lm_eval_trust.models.adapters import attach_adapter, find_adapter
 from lm_eval_trust.models.families import model_class
 from lm_eval_trust.models.loading import WholeModels
 from lm_eval_trust.models.reading import check_steering, reading_of
-from lm_eval_trust.models.sources import Source, find_source, provenance_of_model
+from lm_eval_trust.models.sources import provenance_of_model
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan
 
@@ -56,8 +62,12 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         **kwargs: All of ``HFLM``'s arguments.
 
     Raises:
-        InputError: The model is no decoder-only model, or the plan does not fit it.
+        InputError: The model is no decoder-only model, its weights are not whole, or the plan does
+            not fit it; while requests run, logits that are NaN or infinite.
     """
+
+    #: Whether a run ends at logits that are NaN or infinite; else what they give is counted.
+    STOPS_AT_NONFINITE: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -72,11 +82,15 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         self.plan = plan or SteeringPlan()
         self._allow_leak = allow_leak
         #: Which whole model is evaluated; ``None`` for one in memory or one file of many.
-        self._source = _source(pretrained, kwargs)
+        self._source = source_of(pretrained, kwargs)
         own = provenance_of_model(self._source) if self._source else None
-        self._trained_on = (*([own] if own else ()), *trained_on)
-        self._arguments = {"model": _identity(pretrained, self._source), **(identities or {})} | {
-            name: str(value) for name, value in kwargs.items() if name not in _EXECUTION_ARGUMENTS
+        self._trained_on = (*([own] if own else ()), *parts_trained_on(kwargs), *trained_on)
+        self._arguments = {
+            "model": identity_of(pretrained, self._source, kwargs),
+            **(identities or {}),
+            **{n: str(value) for n, value in kwargs.items() if n not in _EXECUTION_ARGUMENTS},
+            # Their content takes the place of their paths.
+            **part_identities(kwargs),
         }
         self._nonfinite = 0
         self._prompt_ends: PromptEnds | None = None
@@ -136,13 +150,16 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         if self.backend == "causal":
             self.AUTO_MODEL_CLASS: Any = model_class(config)
 
-    def _create_model(self, pretrained: str, **kwargs: Any) -> None:
+    def _create_model(self, pretrained: str, *, peft: str | None = None, **kwargs: Any) -> None:
         plain = self.AUTO_MODEL_CLASS
         self.AUTO_MODEL_CLASS = WholeModels(plain)
         try:
             super()._create_model(pretrained, **kwargs)
         finally:
             self.AUTO_MODEL_CLASS = plain
+        if peft:
+            adapter = find_adapter(peft)
+            self._model: Any = attach_adapter(self.model, adapter, tokenizer=self.tokenizer)
 
     @property
     def trust_fingerprint(self) -> str:
@@ -293,6 +310,8 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         ends = self._prompt_ends.of_rows(inps) if self._prompt_ends is not None else None
         with self._steering(ends):
             logits: torch.Tensor = super()._model_call(inps, attn_mask, labels)
+        if self.STOPS_AT_NONFINITE:
+            check_logits(logits, inps, self.tokenizer)
         return logits
 
     def _model_generate(
@@ -302,10 +321,12 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         if not self._masks_padding and mask is not None and not mask.all():
             return self._generate_unpadded(context, max_length, stop, generation_kwargs)
         # Contexts are padded on the left, so that every row's prompt ends at the last column.
+        finite, processors = FiniteLogits.beside(generation_kwargs.pop("logits_processor", None))
         with self._steering(context.shape[1] - 1):
             tokens: torch.Tensor = super()._model_generate(
-                context, max_length, stop, **generation_kwargs
+                context, max_length, stop, logits_processor=processors, **generation_kwargs
             )
+        finite.check(context, self.tokenizer)
         return tokens
 
     def _generate_unpadded(
@@ -334,21 +355,3 @@ def _refuse_overlong(tokens: int, limit: int) -> None:
             f"A prompt of {tokens} tokens does not fit: the model takes {limit} besides what is "
             f"to be generated. Pass truncation=true to cut prompts on the left, as hf does."
         )
-
-
-def _source(pretrained: Any, arguments: Mapping[str, Any]) -> Source | None:
-    """Return which model it is, if it is a whole one; missing ones and revisions are refused."""
-    if not isinstance(pretrained, str) or {"gguf_file", "subfolder"} & set(arguments):
-        return None
-    revision = str(arguments.get("revision", "main"))
-    plain = revision == "main" or Path(pretrained).expanduser().is_dir()
-    return find_source(pretrained if plain else f"{pretrained}@{revision}")
-
-
-def _identity(pretrained: Any, source: Source | None) -> str:
-    """Return the identity of the model."""
-    if source is not None:
-        return source.identity.text
-    # One file of many is identified by its own argument. A model in memory has no name that
-    # identifies its weights, so its answers are never reused.
-    return pretrained if isinstance(pretrained, str) else uuid.uuid4().hex

@@ -19,6 +19,9 @@ class LoraAmber(Amber):
         merge: Add the adapter's change to the weights, which is faster and the same up to
             rounding; not for quantised models.
         any_base: Put the adapter also on another model than the one that it was trained on.
+        tokenizer: By default the adapter's own where its folder carries one, else the base
+            model's. For tokens that it adds, the model gets rows: the adapter's own where it
+            stores them.
         **arguments: See :class:`lm_eval_trust.model_wrappers.amber.Amber`; layers of a steering
             are the base model's.
 
@@ -47,6 +50,7 @@ class LoraAmber(Amber):
         self._merge = as_flag("merge", merge)
         self._any_base = as_flag("any_base", any_base)
         provenance = self._adapter.provenance
+        arguments.setdefault("tokenizer", self._adapter.tokenizer)
         super().__init__(
             pretrained,
             identities={"adapter": self._adapter.identity, "merge": str(self._merge)},
@@ -58,7 +62,9 @@ class LoraAmber(Amber):
         if self._source is not None and not self._any_base:
             self._adapter.check_base(self._source.identity)
         super()._create_model(pretrained, **kwargs)
-        adapted = attach_adapter(self.model, self._adapter, to_merge=self._merge)
+        adapted = attach_adapter(
+            self.model, self._adapter, tokenizer=self.tokenizer, to_merge=self._merge
+        )
         self._model: Any = merge_adapter(adapted) if self._merge else adapted
 
 

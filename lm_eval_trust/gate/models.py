@@ -12,6 +12,7 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.gate.check_file import CheckSpec
 from lm_eval_trust.model_wrappers.arguments import split_arguments
+from lm_eval_trust.model_wrappers.identities import part_identities
 from lm_eval_trust.models.adapters import find_adapter
 from lm_eval_trust.models.loading import loading_errors
 from lm_eval_trust.models.sources import find_source, made_model
@@ -176,6 +177,7 @@ def _weights(model: str, arguments: Mapping[str, Any]) -> dict[str, str]:
     elif revision is None and "pretrained" not in arguments:
         revision = wrapper.DEFAULT_REVISION
     found = {"pretrained": find_source(f"{base}@{revision}" if revision else base).identity.text}
+    found |= part_identities(arguments)
     for name in _PARTS:
         if name in arguments:
             found[name] = _part(name, str(arguments[name]))

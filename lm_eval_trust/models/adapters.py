@@ -21,13 +21,32 @@ from torch import nn
 
 from lm_eval_trust.core.errors import InputError, reason_of
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
+from lm_eval_trust.models.adapter_checks import (
+    check_attached,
+    check_settings,
+    replaced_weights,
+    stored_weights,
+)
 from lm_eval_trust.models.decoder_blocks import language_part
-from lm_eval_trust.models.model_files import digest_of_files
+from lm_eval_trust.models.loading import check_finite
+from lm_eval_trust.models.model_files import TOKENIZER, digest_of_files
 from lm_eval_trust.models.sources import ModelIdentity, hub_errors
+from lm_eval_trust.models.vocabulary import add_rows, rows_of
 
 #: Layers of a state-space mixer whose weights its code multiplies by itself.
 _USED_PAST_THE_LAYER = ("conv1d", "dt_proj", "out_proj", "x_proj")
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+#: What a tokenizer of the Hub may consist of beside it.
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +56,7 @@ class Adapter:
     Attributes:
         spec: How it was asked for.
         folder: Where its files are.
-        identity: Digest of its configuration and weights.
+        identity: Digest of its configuration, weights and tokenizer.
         base: Name of its base model, as its configuration has it.
         provenance: What it was trained on; ``None`` for adapters of other tools.
     """
@@ -47,6 +66,20 @@ class Adapter:
     identity: str
     base: str
     provenance: Provenance | None
+
+    @property
+    def tokenizer(self) -> str | None:
+        """Folder of the tokenizer that it was trained with; ``None`` if it carries none."""
+        return str(self.folder) if (self.folder / _TOKENIZER_CONFIG).is_file() else None
+
+    @property
+    def weights(self) -> set[str]:
+        """Names of its stored weights.
+
+        Raises:
+            InputError: The file is damaged, or holds other numbers than real ones.
+        """
+        return stored_weights(self.folder / WEIGHTS)
 
     def check_base(self, model: ModelIdentity, *, override: str | None = "any_base=true") -> None:
         """Refuse another base model than the adapter's own.
@@ -100,17 +133,23 @@ def find_adapter(spec: str) -> Adapter:
     if not (folder / WEIGHTS).is_file():
         raise InputError(f"The adapter {spec} lacks {WEIGHTS}; save it with safetensors.")
     config = _read_config(folder / CONFIG)
+    check_settings(config, where=folder / CONFIG)
     return Adapter(
         spec=spec,
         folder=folder,
-        identity=digest_of_files(folder, (CONFIG, WEIGHTS)),
+        identity=digest_of_files(folder, (CONFIG, WEIGHTS, *TOKENIZER)),
         base=str(config.get("base_model_name_or_path") or ""),
         provenance=Provenance.of_folder(folder),
     )
 
 
 def attach_adapter(
-    model: Any, adapter: Adapter, *, name: str = "default", to_merge: bool = False
+    model: Any,
+    adapter: Adapter,
+    *,
+    name: str = "default",
+    tokenizer: Any = None,
+    to_merge: bool = False,
 ) -> Any:
     """Put an adapter on a model that may have others already.
 
@@ -118,6 +157,8 @@ def attach_adapter(
         model: A model of transformers, or peft's wrapper around one.
         adapter: The adapter.
         name: The name to give it.
+        tokenizer: The adapter's tokenizer, for one that adds tokens: the model gets rows for them.
+            Rows that the adapter does not bring are the mean of the others.
         to_merge: Its change will be added to the weights, which is right for layers that an
             adapter beside them is not.
 
@@ -126,13 +167,18 @@ def attach_adapter(
 
     Raises:
         InputError: The adapter is for another architecture or size, is of a kind that peft does
-            not know, or puts virtual tokens before the prompt.
+            not know, puts virtual tokens before the prompt, or its weights are not whole.
     """
     from peft import PeftModel, get_peft_model_state_dict
 
     _check_kind(adapter)
     if not to_merge:
         _refuse_unadaptable(adapter, model)
+    stored, config = adapter.weights, _read_config(adapter.folder / CONFIG)
+    plain = model.get_base_model() if isinstance(model, PeftModel) else model
+    if tokenizer is not None:
+        add_rows(plain, tokenizer, rows_of(adapter.folder / WEIGHTS), what=adapter.spec)
+    replaced = replaced_weights(stored, plain, config)
     try:
         if isinstance(model, PeftModel):
             model.load_adapter(str(adapter.folder), adapter_name=name)
@@ -141,13 +187,11 @@ def attach_adapter(
             wrapped = PeftModel.from_pretrained(model, str(adapter.folder), adapter_name=name)
     except (RuntimeError, ValueError, LookupError, TypeError, SafetensorError) as error:
         raise _misfit(adapter, model, reason_of(error)) from error
-    arrived = get_peft_model_state_dict(wrapped, adapter_name=name)
-    left_over = _stored_names(adapter) - set(arrived)
-    if left_over:
-        raise _misfit(
-            adapter, model, f"{len(left_over)} of its matrices have no place: {min(left_over)}"
-        )
-    if others := _changed_names(adapter, arrived):
+    expected = get_peft_model_state_dict(wrapped, adapter_name=name, save_embedding_layers=False)
+    # Embeddings are stored whole once their number of rows was changed.
+    known = get_peft_model_state_dict(wrapped, adapter_name=name, save_embedding_layers=True)
+    check_attached(stored, expected, [*known, *replaced], file=adapter.folder / WEIGHTS)
+    if others := _changed_names(adapter, expected):
         raise _misfit(
             adapter,
             model,
@@ -162,7 +206,8 @@ def merge_adapter(wrapped: Any) -> nn.Module:
     """Return the plain model with its adapter's change added to the weights.
 
     Raises:
-        InputError: An adapter of this kind cannot be merged; the message quotes peft's reason.
+        InputError: An adapter of this kind cannot be merged; the message quotes peft's reason. Or
+            the sum is not finite in the model's dtype.
     """
     try:
         merged: nn.Module = wrapped.merge_and_unload()
@@ -171,6 +216,7 @@ def merge_adapter(wrapped: Any) -> nn.Module:
             f"The adapter cannot be merged ({reason_of(error)}). Leave it beside the weights: "
             f"lora_amber without merge=true."
         ) from error
+    check_finite(merged.state_dict(), str, what="the merged model")
     return merged
 
 
@@ -296,14 +342,9 @@ def _misfit(adapter: Adapter, model: Any, reason: str) -> InputError:
     return InputError(f"The adapter {adapter.spec} does not fit this {kind}: {reason}")
 
 
-def _stored_names(adapter: Adapter) -> set[str]:
-    with safe_open(adapter.folder / WEIGHTS, framework="pt") as weights:
-        return set(weights.keys())
-
-
 def _refuse_unadaptable(adapter: Adapter, model: Any) -> None:
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    names = _stored_names(adapter)
+    names = adapter.weights
     for layer in unadaptable(plain):
         if any(name.startswith(f"base_model.model.{layer}.") for name in names):
             raise _misfit(
@@ -317,10 +358,9 @@ def _refuse_unadaptable(adapter: Adapter, model: Any) -> None:
 def _changed_names(adapter: Adapter, arrived: Mapping[str, torch.Tensor]) -> set[str]:
     """Return the stored matrices whose values are not those that the model now has."""
     with safe_open(adapter.folder / WEIGHTS, framework="pt") as weights:
-        names = list(weights.keys())
         return {
             name
-            for name in names
+            for name in arrived
             if not torch.equal(weights.get_tensor(name).to(arrived[name]), arrived[name])
         }
 
@@ -341,9 +381,14 @@ def _download(spec: str) -> Path:
     with hub_errors(name, revision):
         folder = Path(hf_hub_download(name, CONFIG, revision=revision)).parent
         hf_hub_download(name, WEIGHTS, revision=folder.name)
-    # Adapters of other tools have none.
+    # Adapters of other tools have no provenance, and many adapters no tokenizer.
     with suppress(EntryNotFoundError, LocalEntryNotFoundError):
         hf_hub_download(name, PROVENANCE_FILE, revision=folder.name)
+    with suppress(EntryNotFoundError, LocalEntryNotFoundError):
+        hf_hub_download(name, _TOKENIZER_CONFIG, revision=folder.name)
+        for file in _TOKENIZER_FILES:
+            with suppress(EntryNotFoundError, LocalEntryNotFoundError):
+                hf_hub_download(name, file, revision=folder.name)
     return folder
 
 

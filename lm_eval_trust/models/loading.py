@@ -29,7 +29,7 @@ _POOLER = re.compile(r"(?:^|\.)pooler\.dense\.(?:weight|bias)$")
 #: Parts of multimodal models that their text models do without.
 _OTHER_SENSES = re.compile(r"(?:^|\.)((?:vision|visual|audio|multi_modal)\w*)\.")
 #: Safetensors' names of types that hold real numbers.
-_FLOATING = frozenset(("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"))
+FLOATING = frozenset(("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"))
 #: What bad configurations and files make transformers, torch and safetensors raise.
 _UNUSABLE = (
     RuntimeError,
@@ -133,14 +133,13 @@ class Stored:
         """Read the headers of a folder's files.
 
         Raises:
-            InputError: Two files hold a tensor of the same name, or an index names a file outside
-                the folder.
-            SafetensorError: A file is damaged.
+            InputError: A file is damaged, two hold a tensor of the same name, or an index names a
+                file outside the folder.
         """
         tensors: dict[str, tuple[Path, str]] = {}
         files = weight_files(folder)
         for file in files:
-            for name, kind in _header(file).items():
+            for name, kind in tensor_types(file).items():
                 if name in tensors:
                     raise InputError(f"{file} and {tensors[name][0]} both hold {name}; keep one.")
                 tensors[name] = file, kind
@@ -232,7 +231,7 @@ def _check_values(model: nn.Module, stored: Stored, what: str) -> None:
         for name, weight in weights.items():
             found = stored.called(name) if weight.is_floating_point() else None
             kind = stored.tensors[found][1] if found else ""
-            if kind and kind not in _FLOATING:
+            if kind and kind not in FLOATING:
                 raise InputError(
                     f"{what} cannot be used: {stored.names(name)} is stored as {kind}, which holds "
                     f"no real numbers. Save it as F32, F16 or BF16."
@@ -240,15 +239,19 @@ def _check_values(model: nn.Module, stored: Stored, what: str) -> None:
     check_finite(weights, stored.names, what=what)
 
 
-def _header(file: Path) -> dict[str, str]:
-    """Return names and types of a file's tensors; of other formats than safetensors nothing."""
+def tensor_types(file: Path) -> dict[str, str]:
+    """Return safetensors' types of a file's tensors by name; nothing for other formats.
+
+    Raises:
+        InputError: The file is damaged.
+    """
     if file.suffix != ".safetensors":
         return {}
     try:
         with safe_open(file, framework="pt") as opened:
             return {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise SafetensorError(f"{file} is damaged: {reason_of(error)}") from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"Cannot load weights from {file}: {reason_of(error)}.") from error
 
 
 def _local_folder(location: str | Path, arguments: Mapping[str, Any]) -> Path | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lm_eval.models.huggingface import HFLM
@@ -53,6 +53,9 @@ logger = logging.getLogger(__name__)
 
 class SweepLM(Amber):
     """A steerable model with the configurations of a sweep; see :func:`load_sweep_model`."""
+
+    #: A broken configuration is one of many: what it gives is counted, and it is not chosen.
+    STOPS_AT_NONFINITE: ClassVar[bool] = False
 
     _plans: Sequence[SteeringPlan] = ()
     _answers: KeyedStore

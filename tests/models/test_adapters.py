@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from support.models import build_llama
+from safetensors.torch import load_file, save_file
+from support.models import build_llama, build_tokenizer
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.models.adapters import (
@@ -94,3 +95,88 @@ def test_the_base_is_named_with_its_revision(adapter: Path) -> None:
     (adapter / CONFIG).write_text(json.dumps(config | {"base_model_name_or_path": None}))
     with pytest.raises(InputError, match="names no base model"):
         base_of(find_adapter(str(adapter)))
+
+
+def change_config(folder: Path, **settings: object) -> None:
+    file = folder / CONFIG
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+
+
+def change_weights(folder: Path, change: Any) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    save_file(change(tensors), folder / WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("lora_alpha", float("nan")),
+        ("lora_alpha", float("inf")),
+        ("lora_alpha", -4),
+        ("lora_alpha", 0),
+        ("lora_alpha", "16"),
+        ("lora_alpha", None),
+        ("alpha_pattern", {"q_proj": float("nan")}),
+        ("r", 0),
+        ("r", -2),
+        ("r", 2.5),
+        ("r", "2"),
+        ("r", True),
+        ("rank_pattern", {"q_proj": 0}),
+    ],
+)
+def test_settings_without_a_meaning_are_refused(adapter: Path, setting: str, value: object) -> None:
+    change_config(adapter, **{setting: value})
+    with pytest.raises(InputError, match=rf"{CONFIG}: {setting}.* is .*; expected a"):
+        find_adapter(str(adapter))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda t: {name: t[name] for name in sorted(t)[::2]},
+            rf"{WEIGHTS} lacks \S+lora_\S+ and \d+ more",
+        ),
+        (
+            lambda t: {name: w.to(torch.int8) for name, w in t.items()},
+            rf"{WEIGHTS} stores \S+ as I8",
+        ),
+        (
+            lambda t: {name: torch.full_like(w, float("nan")) for name, w in t.items()},
+            rf"lora_A.weight in \S+{WEIGHTS} holds NaN or infinite values",
+        ),
+        (
+            lambda t: {name: torch.full_like(w, -torch.inf) for name, w in t.items()},
+            rf"\S+ in \S+{WEIGHTS} holds NaN or infinite values",
+        ),
+        (lambda t: t | {"base_model.model.lm_head.odd": torch.ones(1)}, "have no place"),
+    ],
+    ids=["half", "int8", "NaN", "infinite", "more"],
+)
+def test_weights_that_are_not_whole_are_refused(adapter: Path, change: Any, message: str) -> None:
+    change_weights(adapter, change)
+    with pytest.raises(InputError, match=message):
+        attach_adapter(build_llama(), find_adapter(str(adapter)))
+
+
+def test_targets_without_weights_are_refused(tmp_path: Path) -> None:
+    trained(build_llama(), targets=["q_proj"]).save_pretrained(tmp_path / "adapter")
+    change_config(tmp_path / "adapter", target_modules=["q_proj", "v_proj"])
+    with pytest.raises(InputError, match=r"lacks \S+v_proj\.lora_\S+ and \d+ more"):
+        attach_adapter(build_llama(), find_adapter(str(tmp_path / "adapter")))
+
+
+def test_a_merge_that_overflows_is_refused(adapter: Path) -> None:
+    change_weights(adapter, lambda t: {name: w * 1e3 for name, w in t.items()})
+    attached = attach_adapter(build_llama().half(), find_adapter(str(adapter)))
+    with pytest.raises(InputError, match=r"merged model cannot be used: .* as float16"):
+        merge_adapter(attached)
+
+
+def test_the_tokenizer_is_part_of_the_identity(adapter: Path) -> None:
+    before = find_adapter(str(adapter))
+    assert before.tokenizer is None
+    build_tokenizer().save_pretrained(adapter)
+    after = find_adapter(str(adapter))
+    assert after.tokenizer == str(adapter) and after.identity != before.identity

@@ -72,7 +72,7 @@ def test_a_folder_has_no_revisions(folder: Path) -> None:
 def test_a_folder_whose_weights_are_cut_short_is_refused(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(InputError, match="Cannot load a causal model"):
+    with pytest.raises(InputError, match=r"Cannot load weights from .*model\.safetensors"):
         load_source(str(folder), device="cpu")
 
 
