@@ -32,10 +32,11 @@ from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.steering.actions import ACTIONS
 from lm_eval_trust.steering.plan import SteeringPlan
-from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
+from lm_eval_trust.steering.vectors import LayerVector, SteeringVector, real_vector
 
 _HOOKPOINT = re.compile(r"(?:\w+\.)*(?:layers|h)\.(\d+)")
-_LAYER_IN_NAME = re.compile(r"layer[_-]?(\d+)")
+#: The word, and neither the end of another one nor a plural, with one whole number behind it.
+_LAYER_IN_NAME = re.compile(r"(?<![a-z])layer[_-]?(\d+)(?!\d|\.\d|[-+]\d)", re.IGNORECASE)
 _DIRECTION = re.compile(r"direction\.(\d+)")
 _ARCHITECTURE = "controlvector"
 _PLAIN = (
@@ -107,7 +108,7 @@ def write_lm_eval(
     if not math.isfinite(alpha):
         raise InputError(f"alpha={alpha} is not a finite number.")
     entries: dict[str, dict[str, Any]] = {}
-    for index, difference in _differences(vector, layers, scale, action).items():
+    for index, difference in _differences(vector, layers, scale, action, alpha).items():
         entries[f"layers.{index}"] = {
             "steering_vector": difference.clone(),
             "steering_coefficient": float(alpha),
@@ -124,9 +125,9 @@ def write_lm_eval(
 
 
 def _differences(
-    vector: SteeringVector, layers: list[int], scale: str, action: str
+    vector: SteeringVector, layers: list[int], scale: str, action: str, alpha: float
 ) -> dict[int, torch.Tensor]:
-    """Return what is added to each block's output at α = 1, shape (hidden,)."""
+    """Return what is added to each block's output at α = 1, shape (hidden,); α is checked alone."""
     if not layers:
         raise InputError("No layers were given to export; name at least one.")
     if not ACTIONS[action].constant:
@@ -134,7 +135,7 @@ def _differences(
             f"action={action} cannot be exported: what it adds depends on the hidden state, and "
             f"other tools add the same everywhere. Evaluate it with steered_amber."
         )
-    steps = SteeringPlan.from_vector(vector, layers, action=action, scale=scale).steps
+    steps = SteeringPlan.from_vector(vector, layers, alpha=alpha, action=action, scale=scale).steps
     return {step.layer: step.constant() for step in steps}
 
 
@@ -189,33 +190,37 @@ def _entry(path: Path, hookpoint: Any, entry: Any) -> tuple[int, LayerVector]:
         if entry.get(unsupported) is not None:
             raise _layout(path, f"sets {unsupported!r} at {hookpoint!r}")
     vector, coefficient = entry["steering_vector"], entry.get("steering_coefficient", 1.0)
-    if not isinstance(coefficient, (int, float)):
-        raise _layout(path, f"has the coefficient {coefficient!r} at {hookpoint!r}")
+    number = isinstance(coefficient, (int, float)) and not isinstance(coefficient, bool)
+    if not number or not abs(coefficient) <= torch.finfo(torch.float32).max:
+        raise _layout(path, f"has the coefficient {str(coefficient)[:40]!r} at {hookpoint!r}")
     if entry.get("action") == "add":
         # As lm-eval does: first the model's dtype, then the product.
-        return int(found[1]), _checked(path, vector.to(torch.float32) * coefficient)
+        return int(found[1]), _checked(path, vector, times=float(coefficient))
     if entry.get("action") == "clamp":
         return int(found[1]), _checked(path, vector, target=float(coefficient))
     raise _layout(path, f"has the action {entry.get('action')!r} at {hookpoint!r}")
 
 
-def _checked(path: Path, vector: torch.Tensor, *, target: float | None = None) -> LayerVector:
-    direction = vector.detach().to(torch.float32)
-    if direction.ndim == 2 and direction.shape[0] == 1:
-        direction = direction[0]
+def _checked(
+    path: Path, vector: torch.Tensor, *, times: float = 1.0, target: float | None = None
+) -> LayerVector:
     try:
+        direction = times * real_vector(vector)
+        if direction.ndim == 2 and direction.shape[0] == 1:
+            direction = direction[0]
         return LayerVector(direction, target=target)
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}") from error
 
 
 def _layer_in(path: Path) -> int:
-    found = _LAYER_IN_NAME.search(path.stem)
-    if found is None:
+    found = {int(number) for number in _LAYER_IN_NAME.findall(path.stem)}
+    if len(found) != 1:
         raise InputError(
-            f"{path} holds a bare tensor; its name must tell the layer, as in model_layer15.pt."
+            f"{path} holds a bare tensor; its name must tell the layer, once, as in "
+            f"model_layer15.pt."
         )
-    return int(found[1])
+    return found.pop()
 
 
 def _pt_provenance(path: Path, content: Mapping[str, Mapping[str, Any]]) -> Provenance | None:
@@ -300,7 +305,7 @@ def write_repeng(
         raise InputError(f"alpha={alpha} is not a finite number other than 0.")
     directions = {
         index: LayerVector(alpha * difference).direction
-        for index, difference in sorted(_differences(vector, layers, scale, action).items())
+        for index, difference in sorted(_differences(vector, layers, scale, action, alpha).items())
     }
     with atomic_path(path) as temporary:
         writer = gguf.GGUFWriter(temporary, _ARCHITECTURE)
@@ -358,6 +363,8 @@ def _layers(
             raise InputError(f"{path} holds a tensor {name!r}; expected direction.N, N a block.")
         if kind not in _PLAIN:
             raise InputError(f"{path} stores {name} as {kind.name}; expected F32, F16 or F64.")
+        if int(found[1]) in layers:
+            raise InputError(f"{path} has two directions of layer {int(found[1])}.")
         if not data.any():
             continue
         try:

@@ -39,7 +39,7 @@ class Steerer:
         plan: What to do.
 
     Raises:
-        InputError: The plan does not fit the model, or its blocks cannot be found.
+        InputError: The plan does not fit the model or its dtype, or its blocks cannot be found.
     """
 
     def __init__(self, model: nn.Module, plan: SteeringPlan) -> None:
@@ -56,6 +56,9 @@ class Steerer:
         )
         blocks = decoder_blocks(model)
         self._decoder = decoder_of(model)
+        weights = self._decoder.parameters()
+        dtype = next((w.dtype for w in weights if w.is_floating_point()), torch.float32)
+        plan.check_dtype(dtype)
         self._steered = {i: (blocks[i], steps) for i, steps in plan.by_layer().items()}
 
     @contextmanager

@@ -61,9 +61,15 @@ class SteeringStep:
         needs_target = ACTIONS[self.action].needs_target
         if self.positions not in POSITIONS:
             raise unknown_name("kind of positions", str(self.positions), POSITIONS)
-        if not math.isfinite(self.alpha):
-            raise InputError(f"alpha={self.alpha} of {self.origin} is not a finite number.")
-        if needs_target and (self.target is None or not math.isfinite(self.target)):
+        if not _in_float32(self.alpha):
+            raise InputError(
+                f"alpha={self.alpha} of {self.origin} is not a finite number of float32."
+            )
+        if self.target is not None and not _in_float32(self.target):
+            raise InputError(
+                f"target={self.target} of {self.origin} is not a finite number of float32."
+            )
+        if needs_target and self.target is None:
             raise InputError(
                 f"action={self.action} needs a target projection, and {self.origin} carries none; "
                 f"pass target=NUMBER."
@@ -75,6 +81,41 @@ class SteeringStep:
             )
         if self.vector.ndim != 1 or not torch.isfinite(self.vector).all():
             raise InputError(f"The vector of {self.origin} is not a finite vector of one axis.")
+        if not 0 < float(self.vector.norm()) < math.inf:
+            raise InputError(
+                f"The vector of {self.origin} has length {float(self.vector.norm())} as float32, "
+                f"and no direction."
+            )
+        self.check_dtype(torch.float32)
+
+    def check_dtype(self, dtype: torch.dtype) -> None:
+        """Refuse a step whose change is infinite, or nothing, in the dtype of the hidden states.
+
+        Args:
+            dtype: A floating one.
+
+        Raises:
+            InputError: With α, or with the target.
+        """
+        if self.alpha == 0:
+            return
+        # What every state changes by, or could: of clamp, that of a state whose projection is 0.
+        changes = self.vector if self.target is None else self.target * self.unit
+        changed = (self.alpha * changes.to(torch.float32)).to(dtype)
+        setting = f"alpha={self.alpha:g}"
+        if self.target is not None:
+            setting += f" with target={self.target:g}"
+        name = str(dtype).removeprefix("torch.")
+        if not torch.isfinite(changed).all():
+            raise InputError(
+                f"{setting} of {self.origin} at layer {self.layer} is too large: what it adds is "
+                f"infinite as {name}. Lower it, or take dtype=float32."
+            )
+        if self.target != 0 and not changed.any():
+            raise InputError(
+                f"{setting} of {self.origin} at layer {self.layer} is too small: what it adds is 0 "
+                f"as {name}. Raise it, or leave the step out."
+            )
 
     @property
     def unit(self) -> torch.Tensor:
@@ -204,6 +245,15 @@ class SteeringPlan:
                 f"use a vector that was built from a model of the same size."
             )
 
+    def check_dtype(self, dtype: torch.dtype) -> None:
+        """Raise unless what the plan adds can be told in the dtype of the hidden states.
+
+        Raises:
+            InputError: See :meth:`SteeringStep.check_dtype`.
+        """
+        for step in self.active_steps:
+            step.check_dtype(dtype)
+
     @cached_property
     def fingerprint(self) -> str:
         """Identity of what the plan does; the same for all plans that do nothing."""
@@ -216,6 +266,10 @@ class SteeringPlan:
             "steps": [step.summary() | {"origin": step.origin} for step in self.steps],
             "built_from": [provenance.summary() for provenance in self.built_from],
         }
+
+
+def _in_float32(number: float) -> bool:
+    return abs(number) <= torch.finfo(torch.float32).max
 
 
 def _refuse_contradiction(first: SteeringStep, second: SteeringStep) -> None:

@@ -12,9 +12,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.core.errors import ExternalError, InputError, reason_of
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.models.loading import several
 from lm_eval_trust.steering.vectors import OTHER_ENDINGS, LayerVector, SteeringVector
 
 FORMAT = "lm_eval_trust.steering_vector.v1"
@@ -75,8 +76,9 @@ def read_vector(path: Path) -> SteeringVector:
     """
     tensors, metadata = _open(path)
     if metadata.get("format") != FORMAT:
+        held = several(tensors) if tensors else "none"
         raise InputError(
-            f"{path} is a safetensors file of another layout (tensors {', '.join(tensors) or '-'}; "
+            f"{path} is a safetensors file of another layout (tensors {held}; "
             f"format {metadata.get('format')!r}); expected {FORMAT!r}, as "
             f"`lm-eval-trust vector build` writes it."
         )
@@ -90,8 +92,8 @@ def read_vector(path: Path) -> SteeringVector:
             provenance=_provenance(metadata),
             name=str(path),
         )
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path} cannot be used: {error}") from error
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} cannot be used: {reason_of(error)}") from error
 
 
 def _open(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

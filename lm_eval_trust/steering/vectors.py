@@ -15,6 +15,27 @@ from lm_eval_trust.steering.spec import SCALES
 
 #: Endings by which files of other tools are told from our own.
 OTHER_ENDINGS = (".pt", ".pth", ".gguf")
+#: Types of the numbers that a vector may have.
+_REAL = ("float32", "float64", "float16", "bfloat16")
+
+
+def real_vector(values: object) -> torch.Tensor:
+    """Return a tensor of real numbers as float32.
+
+    Raises:
+        InputError: It is no tensor, has no values, is sparse or quantised, or is of another type
+            than float64, float32, float16 and bfloat16.
+    """
+    if not isinstance(values, torch.Tensor):
+        raise InputError(f"A steering vector is a tensor; this is a {type(values).__name__}.")
+    kind = "meta" if values.is_meta else str(values.dtype).removeprefix("torch.")
+    dense = values.layout == torch.strided and not values.is_quantized
+    if kind not in _REAL or not dense:
+        form = kind if dense else f"{kind} ({str(values.layout).removeprefix('torch.')})"
+        raise InputError(
+            f"A steering vector is dense and of {', '.join(_REAL)}; this one is {form}. Convert it."
+        )
+    return values.detach().to(torch.float32)
 
 
 @dataclass(frozen=True)
@@ -34,18 +55,31 @@ class LayerVector:
     target: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "direction", real_vector(self.direction))
         if self.direction.ndim != 1:
             shape = tuple(self.direction.shape)
             raise InputError(f"A steering vector has one axis; this one has shape {shape}.")
         if not torch.isfinite(self.direction).all():
             bad = int((~torch.isfinite(self.direction)).sum())
-            raise InputError(f"The steering vector holds {bad} NaN or infinite values.")
+            raise InputError(f"The steering vector holds {bad} NaN or infinite values as float32.")
         for name in ("projection_std", "target"):
             value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise InputError(f"The steering vector's {name} is {value}, not a finite number.")
-        if self.direction.norm() == 0:
+            if value is not None and not _is_finite_number(value):
+                raise InputError(
+                    f"The steering vector's {name} is {value!r}, not a finite number of float32."
+                )
+        if self.projection_std is not None and self.projection_std <= 0:
+            raise InputError(
+                f"The steering vector's projection_std is {self.projection_std}; a standard "
+                f"deviation is above 0. Build the vector again, or pass scale=unit."
+            )
+        norm = float(self.direction.norm())
+        if norm == 0:
             raise InputError("The steering vector is zero; it has no direction.")
+        if not math.isfinite(norm):
+            raise InputError(
+                "The steering vector's length is infinite as float32; divide it by a large number."
+            )
 
     @property
     def unit(self) -> torch.Tensor:
@@ -176,6 +210,16 @@ def load_vector(path: str | Path) -> SteeringVector:
         )
     readers = dict(zip(OTHER_ENDINGS, (read_pt, read_pt, read_gguf), strict=True))
     return readers.get(path.suffix, read_vector)(path)
+
+
+def _is_finite_number(value: object) -> bool:
+    """Tell whether a value is a number that float32 holds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return bool(torch.isfinite(torch.tensor(float(value), dtype=torch.float32)))
+    except OverflowError:
+        return False
 
 
 def _number(value: float | None) -> str:

@@ -180,8 +180,8 @@ def test_impossible_exports_are_refused_and_leave_nothing(tmp_path: Path) -> Non
         ({"layers": []}, "No layers"),
         ({"alpha": float("nan")}, "alpha=nan"),
         ({"alpha": 0.0}, r"alpha=0\.0"),
-        ({"alpha": 1e39}, "8 NaN or infinite"),
-        ({"alpha": 1e-60}, "is zero"),
+        ({"alpha": 1e39}, r"alpha=1e\+39 .* not a finite number of float32"),
+        ({"alpha": 1e-60}, "too small"),
         ({"scale": "unti"}, "Did you mean 'unit'"),
     ):
         for write_file in (write_llama_cpp, write_repeng):

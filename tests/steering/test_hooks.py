@@ -5,6 +5,7 @@ The decoder of the arithmetic tests passes its states through, so that every cha
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -356,3 +357,22 @@ def test_another_decoder_architecture_is_steered() -> None:
     change = states[1] - states[0]
     assert torch.allclose(change[0, -1], torch.ones(32), atol=1e-5)
     assert torch.equal(change[0, :-1], torch.zeros(2, 32))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"alpha": 1e5}, r"alpha=100000 .* infinite as float16"),
+        ({"alpha": 1e-9}, r"alpha=1e-09 .* 0 as float16"),
+        ({"action": "clamp", "target": 1e6}, r"target=1e\+06 .* infinite as float16"),
+    ],
+)
+def test_a_change_is_told_in_the_dtype_of_the_states(
+    model: LlamaForCausalLM, settings: dict[str, Any], message: str
+) -> None:
+    vector = torch.zeros(model.config.hidden_size)
+    vector[0] = 1.0
+    plan = SteeringPlan((SteeringStep(1, vector, **settings),))
+    Steerer(model, plan)
+    with pytest.raises(InputError, match=message):
+        Steerer(copy.deepcopy(model).half(), plan)

@@ -111,10 +111,40 @@ def test_a_bare_tensor_belongs_to_the_layer_of_its_name(
     assert torch.equal(vector.layer(18).direction, torch.arange(6.0))
 
 
-def test_a_bare_tensor_without_layer_is_refused(tmp_path: Path) -> None:
-    torch.save(torch.ones(6), tmp_path / "v.pt")
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("multilayer2_layer15", 15),
+        ("MultiLayer2-Layer-15", 15),
+        ("player3_layer_15", 15),
+        ("layer015", 15),
+        ("layer15_of_32", 15),
+        ("layer15_copy_of_layer15", 15),
+        ("ckpt_179_layer15.v2", 15),
+    ],
+)
+def test_the_layer_is_the_number_behind_the_word(tmp_path: Path, name: str, layer: int) -> None:
+    torch.save(torch.ones(6), tmp_path / f"{name}.pt")
+    assert list(read_pt(tmp_path / f"{name}.pt").layers) == [layer]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "v",
+        "layers12",
+        "multilayer2",
+        "layer2_layer15",
+        "layer12-15",
+        "layer1.5",
+        "layer",
+        "player7",
+    ],
+)
+def test_a_name_that_tells_no_layer_or_several_is_refused(tmp_path: Path, name: str) -> None:
+    torch.save(torch.ones(6), tmp_path / f"{name}.pt")
     with pytest.raises(InputError, match="its name must tell the layer"):
-        read_pt(tmp_path / "v.pt")
+        read_pt(tmp_path / f"{name}.pt")
 
 
 def test_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
@@ -168,7 +198,14 @@ def entry(**changes: Any) -> dict[str, Any]:
         ({"layers.1": entry(bias=torch.ones(4))}, "sets 'bias'"),
         ({"layers.1": entry(head_index=0)}, "sets 'head_index'"),
         ({"layers.1": entry(steering_coefficient="two")}, "coefficient 'two'"),
-        ({"layers.1": entry(steering_coefficient=float("nan"))}, "NaN"),
+        ({"layers.1": entry(steering_coefficient=float("nan"))}, "coefficient 'nan'"),
+        ({"layers.1": entry(steering_coefficient=1e39)}, "coefficient '1e\\+39'"),
+        ({"layers.1": entry(steering_coefficient=10**400)}, "coefficient '1000"),
+        ({"layers.1": entry(steering_coefficient=True)}, "coefficient 'True'"),
+        ({"layers.1": entry(steering_vector=torch.ones(4).int())}, "this one is int32"),
+        ({"layers.1": entry(steering_vector=torch.ones(4) * 1j)}, "this one is complex64"),
+        ({"layers.1": entry(steering_vector=torch.ones(4).to_sparse())}, "sparse_coo"),
+        ({"layers.1": entry(steering_vector=torch.ones(4) * 1e300)}, "4 NaN or infinite"),
         ({"layers.1": entry(steering_vector=torch.ones(2, 4))}, "one axis"),
         ({"layers.1": entry(steering_vector=torch.zeros(4))}, "is zero"),
         ({"layers.1": entry(), "model.layers.1": entry()}, "two entries for layer 1"),

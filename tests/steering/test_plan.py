@@ -31,7 +31,10 @@ def vector(**layers: float) -> SteeringVector:
         ({"alpha": math.nan}, "alpha=nan"),
         ({"alpha": math.inf}, "alpha=inf"),
         ({"action": "clamp"}, "needs a target projection"),
-        ({"action": "clamp", "target": math.nan}, "needs a target projection"),
+        ({"action": "clamp", "target": math.nan}, "target=nan"),
+        ({"action": "clamp", "target": 1e39}, "target=1e+39 of vector is not a finite number"),
+        ({"alpha": 1e300}, "alpha=1e+300 of vector is not a finite number of float32"),
+        ({"alpha": 1e-46}, "too small: what it adds is 0 as float32"),
         ({"target": 1.0}, "means nothing to action=add"),
     ],
 )
@@ -39,6 +42,21 @@ def test_impossible_steps_are_refused(settings: dict[str, object], words: str) -
     with pytest.raises(InputError) as error:
         step(**settings)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("vector", "alpha", "words"),
+    [
+        (torch.zeros(3), 1.0, r"has length 0\.0"),
+        (torch.full((3,), 3e38), 1.0, "has length inf"),
+        (torch.full((3,), 3.0), -3e38, "too large: what it adds is infinite as float32"),
+    ],
+)
+def test_a_change_that_float32_does_not_hold_is_refused(
+    vector: torch.Tensor, alpha: float, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        SteeringStep(1, vector, alpha)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

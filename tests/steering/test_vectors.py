@@ -184,3 +184,33 @@ def test_the_description_tells_layers_and_origin() -> None:
     assert lines[3].split()[0] == "11" and lines[3].split()[2:] == ["-", "-"]
     assert "  split_seed: 3" in lines and "  items: 2" in lines
     assert "unknown" in SteeringVector({1: LayerVector(torch.ones(2))}).describe()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (torch.ones(4, dtype=torch.int64), "this one is int64"),
+        (torch.ones(4, dtype=torch.bool), "this one is bool"),
+        (torch.ones(4).to(torch.float8_e4m3fn), "this one is float8_e4m3fn"),
+        (torch.ones(4, dtype=torch.complex64), "this one is complex64"),
+        (torch.ones(4, device="meta"), "this one is meta"),
+        (torch.ones(4).to_sparse(), r"this one is float32 \(sparse_coo\)"),
+        ([1.0, 2.0], "this is a list"),
+        (torch.full((4,), 1e300, dtype=torch.float64), "4 NaN or infinite values as float32"),
+        (torch.full((4,), 3e38), "length is infinite"),
+    ],
+)
+def test_only_dense_real_numbers_of_a_finite_length_are_a_vector(values: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        LayerVector(values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_real_types_become_float32(dtype: torch.dtype) -> None:
+    assert LayerVector(torch.ones(4, dtype=dtype)).direction.dtype == torch.float32
+
+
+@pytest.mark.parametrize("value", [0.0, -0.5, 1e39, True, "0.5"])
+def test_a_spread_that_is_none_is_refused(value: Any) -> None:
+    with pytest.raises(InputError, match="projection_std is"):
+        LayerVector(torch.ones(4), projection_std=value)
