@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -22,11 +23,13 @@ from lm_eval_trust.models.proxy import Candidates, Part, ProxyTunedModel, TokenS
 from lm_eval_trust.models.proxy_parts import (
     PartLoader,
     PartSource,
-    check_vocabularies,
+    common_vocabulary,
     find_part,
     tokenizers_of,
 )
 from lm_eval_trust.models.transformers_internals import require_joinable_cache
+
+logger = logging.getLogger(__name__)
 
 #: Rows that are measured at once for the record.
 _RECORDED_ROWS = 8
@@ -54,7 +57,8 @@ class ProxyAmber(Amber):
             base model, whose blocks its layers count.
 
     Raises:
-        InputError: A part that does not exist, vocabularies that differ, settings out of range.
+        InputError: A part that does not exist, vocabularies that differ within the base model's
+            (an expert's tokens past its end are dropped), settings out of range.
         ExternalError: A part is neither local nor reachable.
     """
 
@@ -122,12 +126,25 @@ class ProxyAmber(Amber):
         return self._steerer.request(prompt_ends)
 
     def _create_model(self, pretrained: str, **kwargs: Any) -> None:
-        check_vocabularies({"the base model": self.tokenizer, **tokenizers_of(self._experts)})
+        shared = common_vocabulary(
+            {"the base model": self.tokenizer, **tokenizers_of(self._experts)}
+        )
+        if shared.note:
+            logger.warning("%s", shared.note)
+        self._dropped = dict(shared.dropped)
         super()._create_model(pretrained, **kwargs)
         base, experts = self._load_parts(str(kwargs.get("dtype") or "auto"))
         self._model = ProxyTunedModel(
-            self._steerable(base), *experts, alpha=self._alpha, candidates=self._candidates
+            self._steerable(base),
+            *experts,
+            alpha=self._alpha,
+            candidates=self._candidates,
+            vocabulary=shared.size if shared.dropped else None,
         )
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Return what :class:`Amber` does, and the experts' tokens that the base model lacks."""
+        return super().get_model_info() | {"dropped_tokens": self._dropped}
 
     def _load_parts(self, dtype: str) -> tuple[Part, list[Part]]:
         """Return the base model that is there already, and the experts beside it."""

@@ -81,6 +81,11 @@ class Adapter:
         """
         return stored_weights(self.folder / WEIGHTS)
 
+    @property
+    def stores_embeddings(self) -> bool:
+        """Whether embeddings that take the place of the model's are among its weights."""
+        return rows_of(self.folder / WEIGHTS) is not None
+
     def check_base(self, model: ModelIdentity, *, override: str | None = "any_base=true") -> None:
         """Refuse another base model than the adapter's own.
 

@@ -115,6 +115,8 @@ class ProxyTunedModel(PreTrainedModel, JoiningGeneration):  # type: ignore[misc]
         antiexpert: What it is moved away from.
         alpha: How far.
         candidates: Restriction to what the base model holds likely.
+        vocabulary: Number of tokens that are kept, from the first; by default all that the three
+            models have rows for.
     """
 
     config_class = None
@@ -136,12 +138,12 @@ class ProxyTunedModel(PreTrainedModel, JoiningGeneration):  # type: ignore[misc]
         *,
         alpha: float = 1.0,
         candidates: Candidates | None = None,
+        vocabulary: int | None = None,
     ) -> None:
         config = copy.deepcopy(base.model.config)
         super().__init__(config)
-        self.vocabulary = min(
-            text_config(part.model).vocab_size for part in (base, expert, antiexpert)
-        )
+        rows = [text_config(part.model).vocab_size for part in (base, expert, antiexpert)]
+        self.vocabulary = min(*rows, vocabulary or rows[0])
         self.parts = {"base": base, "expert": expert, "antiexpert": antiexpert}
         self.base, self.expert, self.antiexpert = base.model, expert.model, antiexpert.model
         self.alpha = alpha

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from lm_eval_trust.core.errors import InputError
@@ -20,8 +20,11 @@ from lm_eval_trust.models.sources import (
     provenance_of_model,
 )
 
-#: Place of a whole model, its commit, and the device that it is on.
-_Key = tuple[str, str, str]
+#: Dropped tokens that are named.
+_NAMED = 5
+
+#: Place of a whole model, its commit, the device that it is on, and the adapter that changes it.
+_Key = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,25 @@ class PartSource:
         """Identity of model and adapter."""
         own = self.model.identity.text
         return f"{own} + {self.adapter.identity}" if self.adapter else own
+
+    @cached_property
+    def alters_model(self) -> bool:
+        """Whether the adapter puts other embeddings or more rows into the model, for good."""
+        if self.adapter is None:
+            return False
+        if self.adapter.stores_embeddings:
+            return True
+        own = self.adapter.tokenizer is not None
+        return own and len(self.tokenizer()) > len(load_tokenizer(self.model))
+
+    def tokenizer(self) -> Any:
+        """Load the tokenizer: the adapter's own where it carries one.
+
+        Raises:
+            InputError: There is none that transformers can load.
+        """
+        own = self.adapter.tokenizer if self.adapter else None
+        return load_tokenizer(self.model if own is None else Source(own, self.model.identity))
 
     @property
     def trained_on(self) -> list[Provenance]:
@@ -69,6 +91,8 @@ def find_part(spec: str) -> PartSource:
 @dataclass
 class PartLoader:
     """Loads parts, each whole model once and each adapter once.
+
+    A model that an adapter alters is one of its own.
 
     Attributes:
         dtype: See :func:`lm_eval_trust.models.sources.load_source`.
@@ -103,7 +127,10 @@ class PartLoader:
         named = self._adapters.setdefault(key, {})
         if source.adapter is not None and source.adapter.identity not in named:
             name = f"adapter{len(named)}"
-            self._models[key] = attach_adapter(self._models[key], source.adapter, name=name)
+            own = source.tokenizer() if source.alters_model else None
+            self._models[key] = attach_adapter(
+                self._models[key], source.adapter, name=name, tokenizer=own
+            )
             named[source.adapter.identity] = name
 
     def _part(self, source: PartSource, device: str) -> Part:
@@ -120,13 +147,37 @@ class PartLoader:
 
 def tokenizers_of(sources: Mapping[str, PartSource]) -> dict[str, Any]:
     """Return the tokenizer of each part."""
-    return {name: load_tokenizer(source.model) for name, source in sources.items()}
+    return {name: source.tokenizer() for name, source in sources.items()}
 
 
-def check_vocabularies(tokenizers: Mapping[str, Any]) -> None:
-    """Refuse tokenizers that differ in any token: their models' logits could not be added.
+@dataclass(frozen=True)
+class Vocabulary:
+    """What an ensemble may say.
 
-    Rows of padding at the end of a model's output stand for no token and are no difference.
+    Attributes:
+        size: Tokens of the base model's tokenizer.
+        dropped: Name of a part → its tokens past these, which the ensemble leaves out, as the
+            added ``<pad>`` of many tuned models (Liu et al. 2024 drop it likewise).
+    """
+
+    size: int
+    dropped: Mapping[str, tuple[str, ...]]
+
+    @property
+    def note(self) -> str:
+        """What there is to say; empty where nothing is dropped."""
+        return " ".join(
+            f"{name} has {len(tokens)} tokens past the base model's vocabulary, which are dropped: "
+            f"{', '.join(map(repr, tokens[:_NAMED]))}{', …' if len(tokens) > _NAMED else ''}."
+            for name, tokens in self.dropped.items()
+        )
+
+
+def common_vocabulary(tokenizers: Mapping[str, Any]) -> Vocabulary:
+    """Return the tokens that all parts share; refuse tokenizers whose logits could not be added.
+
+    Tokens of another part past the first one's last are dropped. Rows of padding at the end of a
+    model's output stand for no token and are no difference.
 
     Args:
         tokenizers: Name of a part → its tokenizer; the first is compared with all others.
@@ -136,8 +187,12 @@ def check_vocabularies(tokenizers: Mapping[str, Any]) -> None:
     """
     (first, tokenizer), *others = tokenizers.items()
     expected = _tokens(tokenizer)
+    size, dropped = max(expected) + 1, {}
     for name, other in others:
         found = _tokens(other)
+        past = tuple(found.pop(position) for position in sorted(found) if position >= size)
+        if past:
+            dropped[name] = past
         for position in sorted(expected.keys() | found.keys()):
             if expected.get(position) != found.get(position):
                 raise InputError(
@@ -145,6 +200,7 @@ def check_vocabularies(tokenizers: Mapping[str, Any]) -> None:
                     f"{_shown(expected, position)} in {first} and {_shown(found, position)} in "
                     f"{name}. Proxy-tuning adds logits token by token; choose models of one family."
                 )
+    return Vocabulary(size, dropped)
 
 
 def _tokens(tokenizer: Any) -> dict[int, str]:
@@ -156,7 +212,8 @@ def _shown(tokens: Mapping[int, str], position: int) -> str:
 
 
 def _key(source: PartSource, device: str) -> _Key:
-    return source.model.location, source.model.identity.commit, device
+    own = source.adapter.identity if source.adapter and source.alters_model else ""
+    return source.model.location, source.model.identity.commit, device, own
 
 
 @contextmanager

@@ -132,3 +132,46 @@ def test_content_of_peft_and_tokenizer_is_part_of_the_identity(
     template.write_text("{{ messages[0].content }}")
     changed = create("amber", pretrained=base, peft=adapter, tokenizer=moved)
     assert changed.trust_fingerprint != prints[0]
+
+
+@pytest.mark.parametrize("form", ["stored", "no rows"])
+def test_an_experts_tokens_past_the_bases_are_dropped(
+    tiny_llama: Llamas, tmp_path: Path, caplog: pytest.LogCaptureFixture, form: str
+) -> None:
+    """base + expert − base says what the expert says, over the base's tokens alone."""
+    base = tiny_llama(tied=False)
+    adapter = adapter_with_tokens(base, tmp_path / "adapter", form)
+    proxy = create("proxy_amber", pretrained=base, expert=adapter, antiexpert=base)
+    assert f"dropped: {TURN!r}, '<|end|>'" in caplog.text
+    assert proxy.get_model_info()["dropped_tokens"] == {"expert": (TURN, "<|end|>")}
+    ids = torch.tensor([proxy.tok_encode("The hill is old.")])
+    tuned = create("lora_amber", pretrained=base, adapter=adapter)
+    plain = create("hf", pretrained=base)
+    with torch.no_grad():
+        found, expected = proxy.model(ids).logits, tuned.model(ids).logits
+        untouched = proxy.model.base(ids).logits
+        original = plain.model(ids).logits
+    assert found.shape[-1] == plain.model.config.vocab_size
+    torch.testing.assert_close(found, expected[..., : found.shape[-1]], atol=1e-4, rtol=1e-4)
+    # The adapter's embeddings must not have got into the model that it shares a name with.
+    torch.testing.assert_close(untouched, original)
+
+
+def test_padding_rows_of_the_base_take_no_part_where_tokens_are_dropped(
+    tiny_llama: Llamas, tmp_path: Path
+) -> None:
+    """An expert's <pad> stands where a base with padded rows has a row without a token."""
+    folders = {}
+    for name, seed in (("base", 0), ("expert", 1)):
+        model = AutoModelForCausalLM.from_pretrained(tiny_llama(seed=seed))
+        tokenizer = AutoTokenizer.from_pretrained(tiny_llama())
+        model.resize_token_embeddings(320)
+        if name == "expert":
+            tokenizer.add_tokens(["<pad2>"])
+        folders[name] = tmp_path / name
+        model.save_pretrained(folders[name])
+        tokenizer.save_pretrained(folders[name])
+    parts = {"expert": folders["expert"], "antiexpert": folders["base"]}
+    proxy = create("proxy_amber", pretrained=folders["base"], **parts)
+    logits = proxy.model(torch.tensor([[5, 6]])).logits
+    assert logits.shape[-1] == 259
