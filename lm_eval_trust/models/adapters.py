@@ -177,13 +177,13 @@ def attach_adapter(
     from peft import PeftModel, get_peft_model_state_dict
 
     _check_kind(adapter)
-    if not to_merge:
-        _refuse_unadaptable(adapter, model)
     stored, config = adapter.weights, _read_config(adapter.folder / CONFIG)
     plain = model.get_base_model() if isinstance(model, PeftModel) else model
     if tokenizer is not None:
         add_rows(plain, tokenizer, rows_of(adapter.folder / WEIGHTS), what=adapter.spec)
     replaced = replaced_weights(stored, plain, config)
+    if not to_merge:
+        _refuse_unadaptable(adapter, plain, stored - replaced)
     try:
         if isinstance(model, PeftModel):
             model.load_adapter(str(adapter.folder), adapter_name=name)
@@ -347,10 +347,8 @@ def _misfit(adapter: Adapter, model: Any, reason: str) -> InputError:
     return InputError(f"The adapter {adapter.spec} does not fit this {kind}: {reason}")
 
 
-def _refuse_unadaptable(adapter: Adapter, model: Any) -> None:
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    names = adapter.weights
-    for layer in unadaptable(plain):
+def _refuse_unadaptable(adapter: Adapter, model: Any, names: set[str]) -> None:
+    for layer in unadaptable(model):
         if any(name.startswith(f"base_model.model.{layer}.") for name in names):
             raise _misfit(
                 adapter,
