@@ -204,7 +204,7 @@ def _auroc(labels: Labels, scores: Values, groups: Sequence[str]) -> Estimate:
     beyond = np.zeros(len(scores))
     beyond[labels == 1] = (_below(positive, negative) - value) / len(positive)
     beyond[labels == 0] = (1 - _below(negative, positive) - value) / len(negative)
-    by_group = np.bincount(place, weights=beyond)
+    by_group = np.bincount(place, weights=beyond).astype(np.float64)
     error = float(np.sqrt(number / (number - 1) * np.square(by_group).sum()))
     quantile = float(special.stdtrit(number - 1, 0.975))
     ends = [value - quantile * error, value + quantile * error]
