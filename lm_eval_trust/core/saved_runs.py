@@ -91,8 +91,12 @@ def find_runs(paths: Iterable[Path]) -> list[SavedRun]:
 
 
 def results_files(folder: Path) -> list[Path]:
-    """Return the files in a folder, at any depth, that are named as results of the harness."""
-    return [file for file in sorted(folder.rglob("*.json")) if _DATE.search(file.name)]
+    """Return the files in a folder, at any depth, that are named as results of the harness.
+
+    Hidden folders, in which results are in the making, are left out.
+    """
+    found = (file for file in sorted(folder.rglob("*.json")) if _DATE.search(file.name))
+    return [f for f in found if not any(p.startswith(".") for p in f.relative_to(folder).parts)]
 
 
 def read_run(path: Path) -> SavedRun:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.core.errors import ExternalError, InputError, unknown_name
+from lm_eval_trust.core.storage import disk_errors
 
 _OUR_PREFIX = "trust_"
 #: Our groups whose members are the harness's own tasks.
@@ -136,7 +138,7 @@ def _entry(name: str) -> Any:
 
 
 def save_results(tracker: Any, found: dict[str, Any]) -> None:
-    """Write what ``simple_evaluate`` returned as the harness's command does.
+    """Write what ``simple_evaluate`` returned as the harness's command does, whole or not at all.
 
     Read the samples before: they are taken out of ``found``, and their arguments are rewritten.
 
@@ -145,21 +147,30 @@ def save_results(tracker: Any, found: dict[str, Any]) -> None:
         found: Results with samples.
 
     Raises:
-        ExternalError: The disk refused to write; what was written in part is removed.
+        ExternalError: The disk refused to write; nothing half-written is left.
     """
-    samples = found.pop("samples")
-    tracker.save_results_aggregated(results=found, samples=samples)
-    for task in found["configs"]:
-        tracker.save_results_samples(task_name=task, samples=samples[task])
-    written = list(Path(tracker.output_path).rglob(f"*_{tracker.date_id}.json*"))
-    if not _whole(written, {task: len(rows) for task, rows in samples.items()}):
-        # The harness only logs that it could not write.
-        for file in written:
-            file.unlink()
-        raise ExternalError(
-            f"The harness could not write its results to {tracker.output_path}. Free space there, "
-            f"and repeat."
-        )
+    samples, out = found.pop("samples"), Path(tracker.output_path)
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        # Hidden, so that a kill leaves nothing that is taken for results.
+        with tempfile.TemporaryDirectory(dir=out, prefix=".", suffix=".tmp") as making:
+            tracker.output_path = making
+            tracker.save_results_aggregated(results=found, samples=samples)
+            for task in found["configs"]:
+                tracker.save_results_samples(task_name=task, samples=samples[task])
+            tracker.output_path = str(out)
+            written = list(Path(making).rglob(f"*_{tracker.date_id}.json*"))
+            if not _whole(written, {task: len(rows) for task, rows in samples.items()}):
+                # The harness only logs that it could not write.
+                raise ExternalError(
+                    f"The harness could not write its results to {out}. Free space there, and "
+                    f"repeat."
+                )
+            # Samples first: results without their samples are damaged.
+            for file in sorted(written, key=lambda file: file.name.startswith("results_")):
+                target = out / file.relative_to(making)
+                target.parent.mkdir(exist_ok=True)
+                file.replace(target)
 
 
 def _whole(written: Iterable[Path], samples: Mapping[str, int]) -> bool:

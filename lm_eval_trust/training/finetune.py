@@ -112,7 +112,9 @@ class Finetuning:
     def _run(self, out: Path) -> FinetuneResult:
         RunFolder(out, self._settings()).open()
         if (out / RESULT).is_file():
-            return _finished(out / RESULT)
+            result = _finished(out / RESULT)
+            _remove_states(out)  # A kill may have left them.
+            return result
         model, tokenizer = self._load()
         train, validation, left_out = self._encode(tokenizer)
         trainer = self._trainer(model, tokenizer, train, validation, out / _STATES)
@@ -273,8 +275,7 @@ class Finetuning:
         ):
             with atomic_path(out / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-        for folder in (out / _STATES, out / _WEIGHTS):
-            shutil.rmtree(folder)
+        _remove_states(out)
 
     @property
     def _on_gpu(self) -> bool:
@@ -295,6 +296,12 @@ def _evaluations(config: FinetuneConfig, steps: int, validation: int) -> int:
     affordable = _SHARE * steps * 3 * config.batch_size / max(1, validation)
     least, most = _EVALUATIONS
     return int(min(max(affordable, least), most))
+
+
+def _remove_states(out: Path) -> None:
+    for folder in (out / _STATES, out / _WEIGHTS):
+        if folder.exists():
+            shutil.rmtree(folder)
 
 
 def _finished(file: Path) -> FinetuneResult:

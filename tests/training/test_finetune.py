@@ -126,7 +126,11 @@ def test_a_finished_run_is_not_repeated(
 ) -> None:
     first = run(tmp_path / "out")
     monkeypatch.setattr(finetune, "load_pinned", None)
+    (tmp_path / "out" / "states" / "checkpoint-1").mkdir(
+        parents=True
+    )  # What a kill at the end left.
     assert run(tmp_path / "out") == first
+    assert not (tmp_path / "out" / "states").exists()
 
 
 def test_a_folder_holds_one_run(run: Callable[..., FinetuneResult], tmp_path: Path) -> None:
