@@ -9,6 +9,7 @@ before (an inline statement of the former method) and now.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,13 +17,21 @@ import numpy as np
 import numpy.typing as npt
 import simulated_series
 import torch
+from scipy import special
 
+from lm_eval_trust.analysis.comparison import holm
+from lm_eval_trust.analysis.families import TestBlock, step_down
 from lm_eval_trust.analysis.hsic import smoother
 from lm_eval_trust.analysis.information import InformationPlane, InformationSettings
 from lm_eval_trust.analysis.kernels import gaussian_gram, standardise
 from lm_eval_trust.analysis.nulls import permutation_null
 from lm_eval_trust.analysis.probing import probe
+from lm_eval_trust.analysis.statistics import GroupTotals, mean_interval
 from lm_eval_trust.benchmarks.partition import partition
+from lm_eval_trust.gate.paired_test import Contrast
+from lm_eval_trust.gate.power import Design
+from lm_eval_trust.judges import agreement
+from lm_eval_trust.judges.interface import Verdict
 
 Floats = npt.NDArray[np.float64]
 LEVEL = 0.05
@@ -200,6 +209,200 @@ def correlation(runs: int) -> None:
     print_table(simulated_series.CORRELATIONS_HEADER, simulated_series.correlation_rates(runs))
 
 
+# Intervals ---------------------------------------------------------------------------------------
+
+#: Differences of groups: what to call them, how they are drawn, and their mean.
+SKEWED: dict[str, tuple[Callable[[np.random.Generator, int], Floats], float]] = {
+    "exponential": (lambda random, n: random.exponential(size=n), 1.0),
+    "log-normal, sd .75": (lambda random, n: random.lognormal(0, 0.75, n), float(np.exp(0.28125))),
+    "one in five changes": (lambda random, n: (random.random(n) < 0.2).astype(np.float64), 0.2),
+}
+RESAMPLES = 2000
+
+
+def percentiles(
+    random: np.random.Generator, groups: int, statistic: Callable[[Floats], Floats]
+) -> tuple[float, float]:
+    """Return the ends of the percentile bootstrap over groups, whose weights are (r, groups)."""
+    weights = random.multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES)
+    low, high = np.nanpercentile(statistic(weights.astype(np.float64)), (2.5, 97.5))
+    return float(low), float(high)
+
+
+def covers(ends: tuple[float, float], truth: float) -> bool:
+    """Return whether an interval holds the truth."""
+    return ends[0] <= truth <= ends[1]
+
+
+def intervals(runs: int) -> None:
+    """Print how often 95 % intervals of means and of shares over groups hold the truth."""
+
+    def both(random: np.random.Generator, values: Floats, truth: float) -> tuple[bool, bool]:
+        groups, size = values.shape
+        means = values.mean(axis=1)
+        before = percentiles(random, groups, lambda weights: weights @ means / groups)
+        now = mean_interval(values.ravel(), np.arange(groups).repeat(size).tolist())
+        return covers(before, truth), covers(now, truth)
+
+    def skewed() -> Iterator[Sequence[object]]:
+        for (name, (draw, truth)), groups in itertools.product(SKEWED.items(), (8, 15, 30, 100)):
+            random = np.random.default_rng(groups)
+            held = [
+                both(random, draw(random, groups)[:, None] + random.normal(size=(groups, 4)), truth)
+                for _ in range(runs)
+            ]
+            yield name, groups, *np.array(held).mean(axis=0)
+
+    def shares() -> Iterator[Sequence[object]]:
+        for share, groups in itertools.product((0.5, 0.9, 0.963, 0.99), (8, 15, 30, 100)):
+            random, rates = np.random.default_rng(groups), []
+            # Items of one group resemble each other with a correlation of 0 or of .3 (beta).
+            for strength in (np.inf, 7 / 3):
+                held = []
+                for _ in range(runs):
+                    own = np.full(groups, share)
+                    if strength < np.inf:
+                        own = random.beta(share * strength, (1 - share) * strength, size=groups)
+                    right = random.random((groups, 4)) < own[:, None]
+                    held.append(both(random, right.astype(np.float64), share))
+                rates += [*np.array(held).mean(axis=0)]
+            yield share, groups, *rates
+
+    print(f"\nCoverage of 95 % intervals of skewed differences, 4 items a group, {runs} runs\n")
+    print_table(["differences of groups", "groups", "percentile bootstrap", "now"], skewed())
+    print(f"\nCoverage of 95 % intervals of shares, 4 items a group, {runs} runs\n")
+    sides = ["before, independent", "now, independent", "before, correlated", "now, correlated"]
+    print_table(["share", "groups", *sides], shares())
+
+
+# Judges ------------------------------------------------------------------------------------------
+
+
+def judges(runs: int, accurate: float = 0.963) -> None:
+    """Print how often intervals of a judge's accuracy, kappa and AUROC hold the truth."""
+    distance = special.ndtri(accurate)
+    truths = accurate, 2 * accurate - 1, float(special.ndtr(distance * np.sqrt(2)))
+
+    def held(random: np.random.Generator, questions: int, size: int) -> list[bool]:
+        labels, place = np.arange(questions * size) % 2, np.arange(questions).repeat(size)
+        # A hard question is hard for all of its texts.
+        hard, own = random.normal(size=questions)[place], random.normal(size=len(labels))
+        shared = 0.3 if size > 1 else 0.0
+        beyond = distance + np.sqrt(shared) * hard + np.sqrt(1 - shared) * own
+        scores = (2 * labels - 1) * beyond
+        said = (scores > 0).astype(np.float64)
+        weighed = ((agreement.accuracy, said), (agreement.kappa, said), (agreement.auroc, scores))
+        before = [
+            percentiles(random, questions, lambda w, f=f, x=x: f(labels, x, w[:, place]))  # type: ignore[misc]
+            for f, x in weighed
+        ]
+        verdicts = [Verdict(bool(score > 0), float(score)) for score in scores]
+        found = agreement.quality(labels, verdicts, [str(each) for each in place])
+        estimates = (found.accuracy, found.kappa, found.auroc)
+        now = [(each.low, each.high) for each in estimates if each is not None]
+        ends = zip(before, now, truths, strict=True)
+        return [covers(each, truth) for *both, truth in ends for each in both]
+
+    def rates() -> Iterator[Sequence[object]]:
+        for questions, size in itertools.product((30, 200), (1, 4)):
+            random = np.random.default_rng([questions, size])
+            yield questions, size, *np.mean([held(random, questions, size) for _ in range(runs)], 0)
+
+    print(f"\nCoverage of 95 % intervals for a judge of accuracy {accurate}, {runs} runs\n")
+    names = [f"{name}{when}" for name in ("accuracy", "κ", "AUROC") for when in (" before", "")]
+    print_table(["questions", "texts of each", *names], rates())
+
+
+# Families of tests -------------------------------------------------------------------------------
+
+
+def families(runs: int, items: int = 60, rows: int = 9, columns: int = 7) -> None:
+    """Print how often one real effect among 63 tests is found, and how often any other."""
+
+    def drawn_board(random: np.random.Generator, effect: float) -> Floats:
+        """Differences from one reference, shape (columns, items, rows)."""
+        reference = random.normal(size=(columns, items, 1))
+        board = reference + 0.5 * random.normal(size=(columns, items, rows))
+        board[2], board[3] = 0.0, board[1]  # a constant column, and one that follows from another
+        board[:, :, -1] = board[:, :, -2]  # two rows that answer alike
+        board[0, :, 0] += effect
+        return board
+
+    def by_holm(board: Floats) -> list[float]:
+        sides = np.concatenate(list(board), axis=1)
+        length = np.sqrt(np.square(sides).sum(axis=0))
+        scaled = sides / np.where(length > 0, length, 1.0)
+        signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(5000, items))
+        beyond = (np.abs(signs @ scaled) >= np.abs(scaled.sum(axis=0)) - 1e-9).sum(axis=0)
+        return holm(((1 + beyond) / 5001).tolist())
+
+    def stepped(board: Floats) -> Floats:
+        def block(column: int, differences: Floats) -> TestBlock:
+            parts = differences / items
+            names = [f"{column}/{item}" for item in range(items)]
+            return TestBlock(names, parts, parts - parts.mean(axis=0))
+
+        return step_down([block(*each) for each in enumerate(board)]).p
+
+    corrections: dict[str, Callable[[Floats], Sequence[float] | Floats]] = {
+        "Holm over all": by_holm,
+        "Holm, primary column": lambda board: by_holm(board[:1]),
+        "step-down over all": stepped,
+        "step-down, primary column": lambda board: stepped(board[:1]),
+    }
+
+    def rates() -> Iterator[Sequence[object]]:
+        for name, correct in corrections.items():
+            found = []
+            for run in range(runs):
+                null = correct(drawn_board(np.random.default_rng([run, 0]), 0.0))
+                real = np.array(correct(drawn_board(np.random.default_rng([run, 1]), 0.55)))
+                found.append((real[0] <= LEVEL, min(real[1:]) <= LEVEL, min(null) <= LEVEL))
+            yield name, *np.mean(found, axis=0)
+
+    print(f"\nOne real effect among {rows * columns} tests, {runs} runs\n")
+    print_table(["correction", "found", "any other found", "any found under no effect"], rates())
+
+
+# Non-inferiority ---------------------------------------------------------------------------------
+
+
+def noninferiority(runs: int, items: int = 400, confidence: float = 0.95) -> None:
+    """Print stated margins and groups, and how often a model that lost nothing passes with them."""
+
+    def drawn_contrast(
+        random: np.random.Generator, differing: float, groups: int, loss: float = 0.0
+    ) -> Contrast:
+        lost, won = (differing + loss) / 2, (differing - loss) / 2
+        change = random.choice((-1.0, 0.0, 1.0), p=(lost, 1 - lost - won, won), size=groups)
+        return Contrast(GroupTotals.of(change), step=1.0, reach=1.0)
+
+    def rates() -> Iterator[Sequence[object]]:
+        for differing, margin in itertools.product((0.05, 0.1, 0.2), (0.05, 0.08)):
+            random, found = np.random.default_rng(int(1000 * (differing + margin))), []
+            for _ in range(runs):
+                design = Design.of(drawn_contrast(random, differing, items), confidence)
+                # Before: the variance under a loss as large as the margin.
+                margins = design.smallest_shown(), design.margin_held()
+                groups = design.groups_needed(margin), design.groups_to_hold(margin)
+                passes = [
+                    drawn_contrast(random, differing, n or 0).interval(confidence).low >= -margin
+                    for n in groups
+                ]
+                again = drawn_contrast(random, differing, items).interval(confidence).low
+                worse = drawn_contrast(random, max(differing, margin), items, margin)
+                false = worse.interval(confidence).low >= -margin
+                found.append((*margins, again >= -margins[1], *groups, *passes, false))
+            old, new, held, *others = np.mean(np.array(found, dtype=np.float64), axis=0)
+            before, now, *passed = others
+            yield differing, margin, old, new, held, round(before), round(now), *passed
+
+    print(f"\nNon-inferiority seen from {items} items, means over {runs} runs\n")
+    sides = ["margin held before", "now", "passes with it", "groups for Δ before", "now"]
+    ends = ["passes with those before", "with those now", f"passes at a loss of Δ, {items} items"]
+    print_table(["share that differs", "Δ", *sides, *ends], rates())
+
+
 # -------------------------------------------------------------------------------------------------
 
 COMMANDS: dict[str, Callable[[int], None]] = {
@@ -207,6 +410,10 @@ COMMANDS: dict[str, Callable[[int], None]] = {
     "layers": layers,
     "phases": phases,
     "correlation": correlation,
+    "intervals": intervals,
+    "judges": judges,
+    "families": families,
+    "noninferiority": noninferiority,
 }
 
 
