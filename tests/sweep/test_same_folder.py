@@ -153,5 +153,8 @@ def test_a_group_that_does_not_aggregate_the_metric_is_refused_before_anything_i
         sweep("out", "--tasks", "trust_suite_mini")
     assert "trust_suite_mini has no 'trust_score' of its own" in capsys.readouterr().err
     index = TaskIndex({})
-    assert _aggregated(index.load(["trust_suite_mini"]), "trust_suite_mini") == {"trust_score"}
+    assert _aggregated(index.load(["trust_suite_mini"]), "trust_suite_mini") == {
+        "trust_score",
+        "answered",
+    }
     assert _aggregated(index.load(["trust_general_mini"]), "trust_general_mini") == set()
