@@ -51,6 +51,7 @@ class LoraAmber(Amber):
         self._any_base = as_flag("any_base", any_base)
         provenance = self._adapter.provenance
         arguments.setdefault("tokenizer", self._adapter.tokenizer)
+        self._has_own_tokenizer = arguments["tokenizer"] is not None
         super().__init__(
             pretrained,
             identities={"adapter": self._adapter.identity, "merge": str(self._merge)},
@@ -62,8 +63,9 @@ class LoraAmber(Amber):
         if self._source is not None and not self._any_base:
             self._adapter.check_base(self._source.identity)
         super()._create_model(pretrained, **kwargs)
+        tokenizer = self.tokenizer if self._has_own_tokenizer else None
         adapted = attach_adapter(
-            self.model, self._adapter, tokenizer=self.tokenizer, to_merge=self._merge
+            self.model, self._adapter, tokenizer=tokenizer, to_merge=self._merge
         )
         self._model: Any = merge_adapter(adapted) if self._merge else adapted
 

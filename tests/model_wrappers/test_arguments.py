@@ -104,7 +104,8 @@ def test_checkpoint_is_short_for_a_revision(
         raise InterruptedError
 
     monkeypatch.setattr("lm_eval.models.huggingface.HFLM.__init__", stop)
-    monkeypatch.setattr("lm_eval_trust.model_wrappers.steerable._source", lambda *a: None)
+    for name in ("source_of", "identity_of"):
+        monkeypatch.setattr(f"lm_eval_trust.model_wrappers.steerable.{name}", lambda *a: None)
     with pytest.raises(InterruptedError):
         Amber(**arguments)
     assert seen["revision"] == revision

@@ -158,8 +158,8 @@ def test_other_vocabularies_are_refused(tiny_llama: Llamas, tmp_path: Path) -> N
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.add_tokens(["<turn>"])
     tokenizer.save_pretrained(other)
-    with pytest.raises(InputError, match="token 259 is absent in the base model"):
-        create("proxy_amber", pretrained=base, expert=other, antiexpert=base)
+    with pytest.raises(InputError, match="token 259"):
+        create("proxy_amber", pretrained=other, expert=base, antiexpert=base)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_a_bake_that_changes_nothing_is_refused(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model_type": "qwen2"}, "is a qwen2, whose blocks have no bias"),
+        ({"model_type": "qwen3"}, "is a qwen3, whose blocks have no bias"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "is quantised; bake the"),
         ({"num_hidden_layers": 1}, "Layer 1 is out of range"),
         ({"hidden_size": 64}, "has width 32, but .* has hidden size 64"),

@@ -32,9 +32,10 @@ def test_a_model_that_is_not_the_hooked_one_is_not_left_behind(
         "lm_eval_trust.steering.bake.shift_outputs",
         lambda model, shifts, name: right(model, WRONG[how](shifts), name=name),
     )
-    with pytest.raises(InputError, match=r"does not compute what the hooked one does.*Nothing"):
+    refused = r"does not compute what the hooked one does.*Nothing|holds NaN or infinite values"
+    with pytest.raises(InputError, match=refused):
         bake(Bake(find_source(str(tiny_llama())), some_plan()), tmp_path / "baked")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".baked.lock"]
 
 
 def test_agreement_by_hand() -> None:

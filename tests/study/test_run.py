@@ -79,7 +79,8 @@ def test_a_steered_cell_is_what_the_harness_gives(
     scores = record["result"]["scores"][cell.task]
     for key, value in plain["results"][cell.task].items():
         if key.startswith(("acc", "trust_score")):
-            assert scores[key] == value
+            # What is undefined is NaN in results, and null in a record.
+            assert scores[key] == value or (scores[key] is None and value != value)
     (file,) = folder.cell(cell).rglob("samples_*.jsonl")
     samples = [json.loads(line) for line in file.read_text().splitlines()]
     assert answers(samples) == answers(plain["samples"][cell.task])

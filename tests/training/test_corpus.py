@@ -88,7 +88,6 @@ def test_impossible_shapes_are_refused() -> None:
         (["--preset", "ambre"], "Unknown preset 'ambre'; known are amber, small. Did you mean"),
         (["--config", "./nowhere"], "Cannot load a model configuration from ./nowhere"),
         (["--precision", "fp8"], "precision is 'fp8'; expected float32 or bf16"),
-        (["--micro-batch", "0"], "micro_batch is 0; it must be at least 1"),
         (["--device", "tpu"], "device is 'tpu'; expected cpu or cuda"),
     ],
 )
