@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
-from lm_eval_trust.core.storage import cache_dir
+from lm_eval_trust.core.storage import cache_dir, disk_errors
 from lm_eval_trust.mini.corpus import Turn, chat_turns, documents, is_well_spelt, safe_turns
 from lm_eval_trust.mini.world import BASE, CHAT, SAFE, World, build_world, world_seed
 from lm_eval_trust.models.sources import MadeModel
@@ -155,10 +155,11 @@ class MiniFamily:
         """Return a checkpoint's folder, after training if it is missing or damaged."""
         folder = self.folder / member
         if not RunFolder(folder, {}).intact(checkpoint):
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{folder}.lock"):
-                if not RunFolder(folder, {}).intact(checkpoint):
-                    train(folder)
+            with disk_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                with FileLock(f"{folder}.lock"):
+                    if not RunFolder(folder, {}).intact(checkpoint):
+                        train(folder)
         return folder / checkpoint
 
     def _pretrain(self, folder: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from support.mini import QUICK, quick_family
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.mini.family import RECIPE, MiniFamily, mini_model
 from lm_eval_trust.mini.world import MIDDLE, MIDDLE_LAYER, SEED_VARIABLE
 from lm_eval_trust.models.sources import find_source
@@ -155,3 +155,12 @@ def test_vectors_come_from_a_checkpoint_of_the_later_half() -> None:
 def test_quick_models_are_small_enough_for_tests() -> None:
     model = AutoModelForCausalLM.from_pretrained(mini_model("mini"), dtype=torch.float32)
     assert sum(parameter.numel() for parameter in model.parameters()) < 50_000
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("a file stands where the folder should be")
+    monkeypatch.setenv("LM_EVAL_TRUST_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(ExternalError, match=r"Cannot write .*file/cache.*LM_EVAL_TRUST_CACHE"):
+        quick_family().checkpoint()
