@@ -34,7 +34,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from safetensors import SafetensorError, safe_open
-from support.mini import QUICK, quick_family
+from support.mini import QUICK
 
 from lm_eval_trust.cli import main as lm_eval_trust
 from lm_eval_trust.core.hashing import content_id
@@ -59,6 +59,8 @@ LIBRARIES = (
 TASK = "trust_truthfulqa_mini"
 #: What names a run, its place or its time, and so differs between equal runs.
 VARYING = re.compile(r"(?i)date|time|evaluation_id|model_name|path|file|runtime|per_second")
+#: Seconds after which a run hangs, and ends.
+LONGEST = 300
 #: Of a fine-tuning; Trainer writes there, and what it did not finish is not resumed from.
 STATES = "states"
 _DATE = re.compile(r"_\d{4}-\d\d-\d\dT[\d-]+(\.\d+)?")
@@ -146,6 +148,7 @@ def start(arguments: list[str], place: Place) -> int:
     code = 70
     try:
         os.setsid()
+        signal.alarm(LONGEST)
         os.environ["LM_EVAL_TRUST_CACHE"] = str(place.cache)
         log = os.open(place.folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
@@ -235,10 +238,9 @@ def outputs(place: Place) -> dict[str, set[str]]:
 
 
 def prepare(inputs: Path) -> Path:
-    """Train the family, and make what the commands read; return the cache with the family."""
+    """Make what the commands read, and the family; return the cache with the family."""
     template = Place(inputs / "made", inputs)
-    os.environ["LM_EVAL_TRUST_CACHE"] = str(template.cache)
-    quick_family().safe()
+    # Trains in forks: a process whose training has started threads could not be forked safely.
     finish(build(template), template)
     shutil.copy(template.out / "v.safetensors", inputs)
     (inputs / "check.yaml").write_text(
