@@ -29,7 +29,6 @@ class FailedError(Exception):
 
 POLICY = RetryPolicy(first_wait=0.01, longest_asked=120.0)
 TOMORROW = format_datetime(datetime.now(timezone.utc) + timedelta(days=1))
-YESTERDAY = format_datetime(datetime.now(timezone.utc) - timedelta(days=1))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,9 @@ def test_a_server_is_waited_for_within_a_bound(headers: dict[str, str], seconds:
     assert POLICY.wait(1, FailedError(429, **headers)) == seconds
 
 
-@pytest.mark.parametrize("asked", ["", "-5", "nan", "soon", YESTERDAY, "1 Jan 99999999 0:0:0"])
+@pytest.mark.parametrize(
+    "asked", ["", "-5", "nan", "soon", "Fri, 27 Nov 2020 11:22:01 GMT", "1 Jan 99999999 0:0:0"]
+)
 def test_what_asks_for_nothing_is_not_waited_for(asked: str) -> None:
     assert POLICY.wait(1, FailedError(429, Retry_After=asked)) <= 0.01
 
