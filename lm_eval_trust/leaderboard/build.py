@@ -63,7 +63,7 @@ class BoardSettings:
             before the results are seen; by default the paper's headline columns.
         with_paper: Whether the rows that the paper reports are shown.
         confidence: Of intervals, between 0 and 1.
-        seed: Of the random signs of corrections, and of the correlations' bootstrap.
+        seed: Of the random signs of corrections, and of the correlations' permutations.
     """
 
     names: Names = field(default_factory=dict)

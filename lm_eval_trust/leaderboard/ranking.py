@@ -140,7 +140,7 @@ def tradeoffs(
         columns: Of the dimensions of trust; the first that a row has of each dimension counts.
         compared: Column's key → row's name → row minus reference.
         general: Row's name → row minus reference in mean accuracy of general ability.
-        seed: Of the bootstrap of the correlations.
+        seed: Of the permutations of the correlations.
     """
     changes: dict[str, dict[str, Interval]] = {}
     for column in columns:
