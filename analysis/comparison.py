@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from lm_eval_trust.analysis.statistics import Floats, GroupTotals, Interval, finite, in_steps
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.analysis.statistics import Floats, GroupTotals, Interval, in_steps, paired
 
 MCNEMAR = "McNemar"
 SIGN_FLIPS = "sign flips by group"
@@ -46,30 +45,6 @@ class Comparison:
     groups: int
 
 
-def paired_totals(
-    before: npt.ArrayLike,
-    after: npt.ArrayLike,
-    groups: Sequence[Hashable] | None = None,
-) -> GroupTotals:
-    """Return second minus first on each item, summed by group.
-
-    Args:
-        before: The first model's value of each item, shape (n,).
-        after: The second's, in the same order.
-        groups: Group of each item; by default every item is one of its own.
-
-    Raises:
-        InputError: Other lengths, no items, or values that are not finite.
-    """
-    first, second = finite(before), finite(after)
-    if len(first) != len(second):
-        raise InputError(
-            f"Paired values need two series of the same items; these have {len(first)} and "
-            f"{len(second)}."
-        )
-    return GroupTotals.of(second - first, groups)
-
-
 def compare(
     before: npt.ArrayLike,
     after: npt.ArrayLike,
@@ -90,10 +65,10 @@ def compare(
         confidence: Of the two-sided interval.
 
     Raises:
-        InputError: As :func:`paired_totals`.
+        InputError: Other lengths, no items, or values that are not finite.
     """
-    totals = paired_totals(before, after, groups)
-    first, second = finite(before), finite(after)
+    first, second = paired(before, after)
+    totals = GroupTotals.of(second - first, groups)
     steps = in_steps(first) and in_steps(second)
     p, test = p_of(first, second, totals)
     return Comparison(totals.interval(confidence, steps=steps), p, test, len(first), totals.groups)
@@ -148,9 +123,14 @@ def _signs(groups: int) -> Floats:
     """Return all assignments of signs, or drawn ones, shape (assignments, groups)."""
     if groups <= _ALL_SIGNS:
         bits = np.arange(2**groups)[:, None] >> np.arange(groups) & 1
-    else:
-        bits = np.random.default_rng(groups).integers(2, size=(FLIPS, groups), dtype=np.int8)
-    return np.where(bits > 0, 1.0, -1.0).astype(np.float64)
+        return np.asarray(2 * bits - 1, dtype=np.float64)
+    return random_signs(np.random.default_rng(groups), FLIPS, groups)
+
+
+def random_signs(random: np.random.Generator, assignments: int, groups: int) -> Floats:
+    """Return −1 or 1 for each group, shape (assignments, groups)."""
+    bits = random.integers(2, size=(assignments, groups), dtype=np.int8)
+    return np.asarray(2 * bits - 1, dtype=np.float64)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

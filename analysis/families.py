@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from lm_eval_trust.analysis.comparison import FLIPS
+from lm_eval_trust.analysis.comparison import FLIPS, random_signs
 from lm_eval_trust.analysis.statistics import Floats
 
 #: Assignments of signs in memory at once.
@@ -100,7 +100,7 @@ def _flipped(blocks: Sequence[TestBlock], seed: int) -> Iterator[tuple[Floats, F
     random = np.random.default_rng(seed)
     for start in range(0, FLIPS, _AT_ONCE):
         rows = min(_AT_ONCE, FLIPS - start)
-        signs = 2.0 * random.integers(2, size=(rows, len(numbers)), dtype=np.int8) - 1
+        signs = random_signs(random, rows, len(numbers))
         found = [
             [np.abs(signs[:, place] @ matrix) for place, matrix in zip(places, kind, strict=True)]
             for kind in zip(*scaled, strict=True)
@@ -202,8 +202,7 @@ def _largest_of_pairs(parts: Floats, error: Floats, level: float) -> float:
         return float(np.finfo(np.float64).max ** 0.5)
     random, largest = np.random.default_rng(len(parts)), []
     for _ in range(0, FLIPS // 5, _AT_ONCE):
-        signs = 2.0 * random.integers(2, size=(_AT_ONCE, len(parts)), dtype=np.int8) - 1
-        drawn = signs @ parts
+        drawn = random_signs(random, _AT_ONCE, len(parts)) @ parts
         statistics = np.abs(drawn[:, first] - drawn[:, second]) / error[first, second]
         largest.append(statistics.max(axis=1))
     normal = float(np.quantile(np.concatenate(largest), level, method="inverted_cdf"))

@@ -154,12 +154,7 @@ def paired_interval(
     Raises:
         InputError: As :func:`mean_interval`.
     """
-    first, second = finite(before), finite(after)
-    if len(first) != len(second):
-        raise InputError(
-            f"Paired values need two series of the same items; these have {len(first)} and "
-            f"{len(second)}."
-        )
+    first, second = paired(before, after)
     steps = in_steps(first) and in_steps(second)
     found = GroupTotals.of(second - first, groups).interval(level, steps=steps)
     return found.low, found.high
@@ -255,8 +250,7 @@ class GroupTotals:
             observed = min(max(share * (1 - share) / self.standard_error**2, least), most)
         ones = np.abs(self.sums)
         differing = min(int((ones > 0).sum()), int((ones < self.sizes).sum()))
-        weight = differing / (differing + _PRIOR_GROUPS)
-        return 1 / (weight / observed + (1 - weight) / least)
+        return effective_number(observed, least, differing)
 
     def quantile(self, probability: float) -> float:
         """Return the quantile of Student's t, with one degree of freedom less than whole groups.
@@ -360,6 +354,20 @@ def summed(parts: Sequence[tuple[float, Interval]]) -> Interval:
     return Interval(mean, mean - sides[0], mean + sides[1])
 
 
+def effective_number(observed: float, least: float, differing: int) -> float:
+    """Return an effective number of items between that observed and the least possible.
+
+    Their harmonic mean, weighted by how much the observed one can be trusted.
+
+    Args:
+        observed: What the variance implies.
+        least: If the items of each group always change together.
+        differing: Number of groups that hold an item that differs from the rest.
+    """
+    weight = differing / (differing + _PRIOR_GROUPS)
+    return 1 / (weight / observed + (1 - weight) / least)
+
+
 def wilson_ends(share: float, items: float, quantile: float) -> tuple[float, float]:
     """Return the ends of Wilson's score interval (1927) of a share.
 
@@ -399,6 +407,21 @@ def finite(values: npt.ArrayLike) -> Floats:
             f"and say how many."
         )
     return numbers
+
+
+def paired(before: npt.ArrayLike, after: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Return two series of the same items as finite numbers.
+
+    Raises:
+        InputError: Other lengths, no items, or values that are not finite.
+    """
+    first, second = finite(before), finite(after)
+    if len(first) != len(second):
+        raise InputError(
+            f"Paired values need two series of the same items; these have {len(first)} and "
+            f"{len(second)}."
+        )
+    return first, second
 
 
 def in_steps(values: Floats) -> bool:

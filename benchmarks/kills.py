@@ -194,7 +194,7 @@ def content(file: Path) -> Any:
             return timeless(json.loads(file.read_text(encoding="utf-8")))
         case ".jsonl":
             text = file.read_text(encoding="utf-8")
-            assert text.endswith("\n"), f"{file} ends in the midst of a line"
+            assert text.endswith("\n"), f"{file} ends in the middle of a line"
             return [timeless(json.loads(line)) for line in text.splitlines()]
         case ".csv":
             return list(csv.reader(file.read_text(encoding="utf-8").splitlines()))

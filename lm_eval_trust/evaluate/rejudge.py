@@ -125,11 +125,11 @@ class SavedAnswers(LM):  # type: ignore[misc]
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
         """Refuse: no judged task needs log-likelihoods."""
-        raise NotImplementedError("Saved answers have no log-likelihoods.")
+        raise InputError("Saved answers have no log-likelihoods.")
 
     def loglikelihood_rolling(self, requests: Sequence[Instance]) -> list[float]:
         """Refuse: no judged task needs log-likelihoods."""
-        raise NotImplementedError("Saved answers have no log-likelihoods.")
+        raise InputError("Saved answers have no log-likelihoods.")
 
 
 def _told(run: SavedRun, task: str, request: Rejudgement) -> dict[str, Any] | None:

@@ -10,7 +10,6 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -92,11 +91,6 @@ class MetricItems:
     groups: tuple[str, ...]
     values: Array
     weights: Array
-
-    @cached_property
-    def group_numbers(self) -> npt.NDArray[np.int64]:
-        """Number of each item's group, shape (items,)."""
-        return np.unique(self.groups, return_inverse=True)[1]
 
     @property
     def mean(self) -> float:

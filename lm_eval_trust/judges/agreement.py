@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,14 +13,15 @@ import pandas as pd
 from scipy import special
 from sklearn.metrics import roc_curve
 
-from lm_eval_trust.analysis.statistics import GroupTotals, proportion_interval
+from lm_eval_trust.analysis.statistics import (
+    GroupTotals,
+    effective_number,
+    proportion_interval,
+)
 from lm_eval_trust.judges.interface import Verdict
 
 Values = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
-#: ``(labels (n,), predictions (n,), weights (r, n))`` → figures (r,).
-Statistic = Callable[[Labels, Values, Values], Values]
-
 _CURVE_POINTS = 200
 
 
@@ -125,9 +127,8 @@ def threshold_curve(labels: Labels, verdicts: Sequence[Verdict]) -> pd.DataFrame
     false, true, thresholds = roc_curve(labels, scores, drop_intermediate=False)
     picked = np.unique(np.linspace(0, len(thresholds) - 1, _CURVE_POINTS).round().astype(int))
     accepted = (scores >= thresholds[picked, None]).astype(np.float64)
-    one = np.ones((1, len(labels)))
     rows = [
-        (threshold, *(float(f(labels, said, one)[0]) for f in (accuracy, kappa)), *rates)
+        (threshold, accuracy(labels, said), kappa(labels, said), *rates)
         for threshold, said, *rates in zip(
             thresholds[picked], accepted, true[picked], false[picked], strict=True
         )
@@ -162,12 +163,10 @@ def _kappa(labels: Labels, said: Values, groups: Sequence[str]) -> Estimate:
         return _UNDEFINED
     _, place = np.unique(np.array(groups, dtype=object), return_inverse=True)
     number = int(place.max()) + 1
-    one = np.ones((1, len(labels)))
-    (value,) = kappa(labels, said, one)
-    (agreed,) = accuracy(labels, said, one)
+    value, agreed = kappa(labels, said), accuracy(labels, said)
     right = GroupTotals.of((labels == said).astype(np.float64), list(groups))
     if not np.isfinite(value) or number < 2:
-        return Estimate(float(value), np.nan, np.nan)
+        return Estimate(value, np.nan, np.nan)
     columns = np.stack([np.ones(len(labels)), labels, said, labels == said])
     left = columns.sum(axis=1)[:, None] - np.array([np.bincount(place, c) for c in columns])
     ones, says, same = left[1:] / left[0]
@@ -178,7 +177,7 @@ def _kappa(labels: Labels, said: Values, groups: Sequence[str]) -> Estimate:
     expected = (1 - agreed) / (1 - value) if value < 1 else _expected_errors(labels, said)
     low, high = proportion_interval((labels == said).astype(np.float64), list(groups))
     ends = (value - half, value + half, 1 - (1 - low) / expected, 1 - (1 - high) / expected)
-    return Estimate(float(value), max(-1.0, min(ends)), min(1.0, max(ends)))
+    return Estimate(value, max(-1.0, min(ends)), min(1.0, max(ends)))
 
 
 def _expected_errors(labels: Labels, said: Values) -> float:
@@ -193,14 +192,14 @@ def _auroc(labels: Labels, scores: Values, groups: Sequence[str]) -> Estimate:
     clustered by Obuchowski (1997); and the score interval of Newcombe (2006, method 5) with
     effective numbers of texts, which stays open where no pair is in the wrong order.
     """
-    positive, negative = scores[labels == 1], scores[labels == 0]
-    if not len(positive) or not len(negative):
+    value = auroc(labels, scores)
+    if np.isnan(value):
         return _UNDEFINED
-    (value,) = auroc(labels, scores, np.ones((1, len(labels))))
+    positive, negative = scores[labels == 1], scores[labels == 0]
     _, place = np.unique(np.array(groups, dtype=object), return_inverse=True)
     number = int(place.max()) + 1
     if number < 2:
-        return Estimate(float(value), np.nan, np.nan)
+        return Estimate(value, np.nan, np.nan)
     beyond = np.zeros(len(scores))
     beyond[labels == 1] = (_below(positive, negative) - value) / len(positive)
     beyond[labels == 0] = (1 - _below(negative, positive) - value) / len(negative)
@@ -211,8 +210,8 @@ def _auroc(labels: Labels, scores: Values, groups: Sequence[str]) -> Estimate:
     if 0 < value < 1:
         half = quantile * error / (value * (1 - value))
         ends += [float(special.expit(special.logit(value) + s * half)) for s in (-1, 1)]
-    ends += _newcombe(float(value), *_effective(labels, place, by_group), quantile)
-    return Estimate(float(value), max(0.0, min(ends)), min(1.0, max(ends)))
+    ends += _newcombe(value, *_effective(labels, place, by_group), quantile)
+    return Estimate(value, max(0.0, min(ends)), min(1.0, max(ends)))
 
 
 def _below(values: Values, others: Values) -> Values:
@@ -229,12 +228,11 @@ def _effective(labels: Labels, place: npt.NDArray[Any], beyond: Values) -> tuple
     groups there are in which texts stand in the wrong order.
     """
     differing = int((beyond < -1e-12).sum())
-    weight = differing / (differing + 4)
     found = []
     for of in (1, 0):
         sizes = np.bincount(place[labels == of]).astype(np.float64)
-        whole = sizes.sum() ** 2 / np.square(sizes).sum()
-        found.append(float(1 / (weight / sizes.sum() + (1 - weight) / whole)))
+        whole = float(sizes.sum() ** 2 / np.square(sizes).sum())
+        found.append(effective_number(float(sizes.sum()), whole, differing))
     return found[0], found[1]
 
 
@@ -248,40 +246,32 @@ def _newcombe(value: float, positive: float, negative: float, quantile: float) -
     return [float(held[0]), float(held[-1])] if len(held) else []
 
 
-def accuracy(labels: Labels, said: Values, weights: Values) -> Values:
-    """Return the weighted share of verdicts that equal the labels, shape (r,).
+def accuracy(labels: Labels, said: Values) -> float:
+    """Return the share of verdicts that equal the labels.
 
     Args:
         labels: 0 or 1, shape (n,).
         said: Verdicts, 0 or 1, shape (n,).
-        weights: One row for each resample, shape (r, n).
     """
-    agreed: Values = weights @ (labels == said) / weights.sum(axis=1)
-    return agreed
+    return float((labels == said).mean())
 
 
-def kappa(labels: Labels, said: Values, weights: Values) -> Values:
-    """Return Cohen's kappa, shape (r,); ``nan`` if chance agreement is 1. Arguments as above."""
-    total = weights.sum(axis=1)
-    ones, says = weights @ labels / total, weights @ said / total
-    chance = ones * says + (1 - ones) * (1 - says)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found: Values = (accuracy(labels, said, weights) - chance) / (1 - chance)
-    return np.where(chance < 1, found, np.nan)
+def kappa(labels: Labels, said: Values) -> float:
+    """Return Cohen's kappa; ``nan`` if chance agreement is 1. Arguments as above."""
+    chance = 1 - _expected_errors(labels, said) if len(labels) else 1.0
+    return (accuracy(labels, said) - chance) / (1 - chance) if chance < 1 else math.nan
 
 
-def auroc(labels: Labels, scores: Values, weights: Values) -> Values:
-    """Return the area under the ROC curve, shape (r,): how often a positive outscores a negative.
+def auroc(labels: Labels, scores: Values) -> float:
+    """Return the area under the ROC curve: how often a positive outscores a negative.
 
-    A tie counts half; ``nan`` if a resample lacks a class. Arguments as above.
+    A tie counts half; ``nan`` if a class is missing.
+
+    Args:
+        labels: 0 or 1, shape (n,).
+        scores: Shape (n,).
     """
-    order = np.argsort(scores, kind="stable")
-    _, starts = np.unique(scores[order], return_index=True)
-    ordered = weights[:, order]
-    positive = np.add.reduceat(ordered * labels[order], starts, axis=1)
-    negative = np.add.reduceat(ordered * (1 - labels[order]), starts, axis=1)
-    below = np.cumsum(negative, axis=1) - negative
-    with np.errstate(invalid="ignore", divide="ignore"):
-        wins = (positive * (below + negative / 2)).sum(axis=1)
-        found: Values = wins / (positive.sum(axis=1) * negative.sum(axis=1))
-    return found
+    positive, negative = scores[labels == 1], scores[labels == 0]
+    if not len(positive) or not len(negative):
+        return math.nan
+    return float(_below(positive, negative).mean())

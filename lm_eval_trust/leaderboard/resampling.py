@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lm_eval_trust.analysis.comparison import SIGN_FLIPS, Comparison, p_of, sign_flip_p
-from lm_eval_trust.analysis.families import Standing, TestBlock, standings
+from lm_eval_trust.analysis.families import Standing, standings
 from lm_eval_trust.analysis.statistics import Floats, GroupTotals, Interval, in_steps, summed
 from lm_eval_trust.leaderboard.items import Strata, Stratum
 
@@ -82,10 +82,6 @@ class PairedRows:
     def interval(self, level: float) -> Interval:
         """Return the interval of the difference at another level."""
         return summed([(w, t.interval(level, steps=steps)) for w, t, steps in self.strata])
-
-    def block(self) -> TestBlock:
-        """Return the comparison as a test of a family."""
-        return TestBlock(self.groups, self.parts[:, None], self.residuals[:, None])
 
 
 Pairs = Mapping[tuple[str, str], PairedRows]

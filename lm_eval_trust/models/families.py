@@ -6,8 +6,9 @@ from typing import Any
 
 from lm_eval_trust.core.errors import InputError
 
-#: Model types that ``tests/families`` holds against an independent loop in every use. Another
-#: one is measured when it is first used, see :mod:`lm_eval_trust.models.reading`.
+#: Model types that ``tests/conformance/test_families.py`` holds against an independent loop in
+#: every use. Another one is measured when it is first used, see
+#: :mod:`lm_eval_trust.models.reading`.
 TESTED = frozenset(
     [
         "arcee",

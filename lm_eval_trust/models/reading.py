@@ -30,8 +30,7 @@ _EXCEPTIONS = {
 #: Lengths of the two rows that are read, and how many tokens are generated after them.
 _LONG, _SHORT, _NEW = 20, 7, 3
 #: What rounding may change, as a part of the logits' standard deviation.
-_CLOSE = {torch.float32: 0.01, torch.float64: 0.01}
-_CLOSE_IN_HALF_PRECISION = 0.25
+_CLOSE, _CLOSE_IN_HALF_PRECISION = 0.01, 0.25
 #: Index of the last prompt token → context in which a model reads.
 Scope = Callable[[int], AbstractContextManager[Any]]
 
@@ -113,7 +112,7 @@ def measure(model: Any, scope: Scope = lambda end: nullcontext()) -> Reading:
         beginning = _logits(model, rows[0])
     with scope(_SHORT - 1):
         short = _logits(model, [*rows[1], *tokens[1]])
-    close = _CLOSE.get(model.dtype, _CLOSE_IN_HALF_PRECISION) * float(whole.std())
+    close = rounding_of(model, float(whole.std()))
 
     def same(found: torch.Tensor, expected: torch.Tensor) -> bool:
         return float((found - expected).abs().max()) <= close
@@ -123,6 +122,12 @@ def measure(model: Any, scope: Scope = lambda end: nullcontext()) -> Reading:
         cached=same(padded[0], whole[_LONG - 1 : -1]),
         masks_padding=same(padded[1], short[_SHORT - 1 : -1]),
     )
+
+
+def rounding_of(model: Any, spread: float) -> float:
+    """Return by how much rounding may change a model's logits of this standard deviation."""
+    precise = model.dtype in (torch.float32, torch.float64)
+    return (_CLOSE if precise else _CLOSE_IN_HALF_PRECISION) * spread
 
 
 def _generated(model: Any, rows: list[list[int]]) -> tuple[list[list[int]], torch.Tensor]:

@@ -8,6 +8,7 @@ of it.
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -97,9 +98,9 @@ class JoiningGeneration(GenerationMixin):  # type: ignore[misc]
     """``generate`` for a model that is made of several, each with a cache of its own."""
 
     @property
+    @abstractmethod
     def cached_models(self) -> Sequence[PreTrainedModel]:
         """The models whose caches are joined, in the order of :attr:`JoinedCache.parts`."""
-        raise NotImplementedError
 
     def _prepare_cache_for_generation(
         self,

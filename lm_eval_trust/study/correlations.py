@@ -23,8 +23,6 @@ from lm_eval_trust.core.errors import InputError
 Row = dict[str, Any]
 #: Name of the row that holds the mean of all contrasts.
 ALL = "all"
-
-
 #: What tells a series of checkpoints from others, beside its benchmark; the target is the model
 #: that was steered by them.
 SERIES = ("target", "layer", "alpha", "seed", "steered")

@@ -139,12 +139,25 @@ def aligned_continuations(
     return Sequences(tokens, mask, before)
 
 
+@dataclass(frozen=True)
+class Continuations:
+    """Continuations to be scored together.
+
+    Attributes:
+        inputs: Tokens that each row is fed, the continuation's last one left out.
+        wanted: Tokens whose log-probabilities are summed: what the last positions predict.
+        prompt_ends: See :func:`aligned_continuations`.
+    """
+
+    inputs: Sequence[Sequence[int]]
+    wanted: Sequence[Sequence[int]]
+    prompt_ends: Sequence[int]
+
+
 def score(
     model: nn.Module,
     plans: Sequence[SteeringPlan],
-    inputs: Sequence[Sequence[int]],
-    continuations: Sequence[Sequence[int]],
-    prompt_ends: Sequence[int],
+    asked: Continuations,
     *,
     dtype: torch.dtype | None = None,
 ) -> list[list[Scored]]:
@@ -153,14 +166,13 @@ def score(
     Args:
         model: A causal model of transformers.
         plans: The first one is what the others' divergence is measured from.
-        inputs: Tokens that each row is fed, the continuation's last one left out.
-        continuations: Tokens whose log-probabilities are summed: what the last positions predict.
-        prompt_ends: See :func:`aligned_continuations`.
+        asked: The continuations.
         dtype: Of the log-probabilities; by default that of the logits, as in the harness.
 
     Returns:
         A list for each row, of an entry for each plan.
     """
+    inputs, prompt_ends = asked.inputs, asked.prompt_ends
     rows = aligned_continuations(inputs, prompt_ends, padded_within=may_pad_within(model))
     shared = BatchedForward(model, plans, prompts=len(inputs), prompt_end=rows.prompt_end)
     device = next(model.parameters()).device
@@ -172,7 +184,7 @@ def score(
         output = shared.read(tokens, mask, keep=after)
     first = tokens.shape[1] - output.logits.shape[1]
     found = []
-    for i, wanted in enumerate(continuations):
+    for i, wanted in enumerate(asked.wanted):
         # The row's last token stands as far after its prompt's end as it does in its input.
         last = rows.prompt_end + len(inputs[i]) - prompt_ends[i] - first
         mine = output.row_of[i * len(plans) : (i + 1) * len(plans)]
@@ -184,9 +196,7 @@ def score(
 def score_apart(
     model: nn.Module,
     plans: Sequence[SteeringPlan],
-    inputs: Sequence[Sequence[int]],
-    continuations: Sequence[Sequence[int]],
-    prompt_ends: Sequence[int],
+    asked: Continuations,
     *,
     dtype: torch.dtype | None = None,
 ) -> list[list[Scored]]:
@@ -194,18 +204,18 @@ def score_apart(
 
     Padding is on the right, where a causal model does not see it.
     """
+    inputs, ends = asked.inputs, torch.tensor(asked.prompt_ends)
     batch = padded_batch(inputs, side="right", device=next(model.parameters()).device)
-    ends = torch.tensor(prompt_ends)
     found: list[list[torch.Tensor]] = [[] for _ in inputs]
     for plan in plans:
         with Steerer(model, plan).apply(ends), torch.inference_mode():
             logits = model(input_ids=batch["input_ids"], use_cache=False).logits
-        for i, wanted in enumerate(continuations):
+        for i, wanted in enumerate(asked.wanted):
             # A copy, so that the rest of the logits is freed.
             found[i].append(logits[i, len(inputs[i]) - len(wanted) : len(inputs[i])].clone())
     return [
         _scored(torch.stack(of_row), torch.tensor(wanted, device=of_row[0].device), dtype)
-        for of_row, wanted in zip(found, continuations, strict=True)
+        for of_row, wanted in zip(found, asked.wanted, strict=True)
     ]
 
 

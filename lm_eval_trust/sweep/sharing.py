@@ -8,6 +8,7 @@ import torch
 
 from lm_eval_trust.core.errors import reason_of
 from lm_eval_trust.models.decoder_blocks import hidden_size, number_of_blocks, text_config
+from lm_eval_trust.models.reading import rounding_of
 from lm_eval_trust.models.transformers_internals import keeps_state
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan
@@ -17,9 +18,6 @@ from lm_eval_trust.sweep.scoring import aligned_prompts, may_pad_within
 
 #: Lengths of the two prompts that are tried.
 _LENGTHS = (11, 6)
-#: What rounding may change, as a part of the logits' standard deviation.
-_CLOSE = {torch.float32: 0.01, torch.float64: 0.01}
-_CLOSE_IN_HALF_PRECISION = 0.25
 
 
 def why_apart(model: Any) -> str:
@@ -38,7 +36,7 @@ def why_apart(model: Any) -> str:
         off, spread = _difference(model)
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         return f"{name} does not read stage by stage ({reason_of(error)})"
-    if off > _CLOSE.get(model.dtype, _CLOSE_IN_HALF_PRECISION) * spread:
+    if off > rounding_of(model, spread):
         return f"{name} gives other logits when it is read stage by stage"
     return ""
 

@@ -28,6 +28,7 @@ from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.sweep.batched_forward import BatchedForward
 from lm_eval_trust.sweep.generation import BatchedCache, BatchedCausalLM, decode_greedily
 from lm_eval_trust.sweep.scoring import (
+    Continuations,
     Scored,
     aligned_prompts,
     may_pad_within,
@@ -222,15 +223,14 @@ class SweepLM(Amber):
         inputs = {key: model_input(request, self.max_length) for key, request, _ in found}
         compute = score_apart if self.apart else score
         for part, batch in self._passes(found, plans, inputs):
-            scores = compute(
-                self.model,
-                [_UNSTEERED, *part],
+            asked = Continuations(
                 [inputs[key] for key, _, _ in batch],
                 [request[2] for _, request, _ in batch],
                 [end for _, _, end in batch],
-                dtype=self.softmax_dtype,
             )
-            self._answers.put_many(self._scored(batch, [_UNSTEERED, *part], scores))
+            tried = [_UNSTEERED, *part]
+            scores = compute(self.model, tried, asked, dtype=self.softmax_dtype)
+            self._answers.put_many(self._scored(batch, tried, scores))
             bar.update(len(batch) * len(part))
 
     def _passes(

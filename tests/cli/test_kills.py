@@ -1,4 +1,4 @@
-"""``vector build`` and ``sweep`` killed with -9 in the midst of their work end as if undisturbed.
+"""``vector build`` and ``sweep`` killed with -9 while they work end as if undisturbed.
 
 ``benchmarks/kills.py`` does the same with six commands at random moments.
 """
