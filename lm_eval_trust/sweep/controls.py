@@ -8,8 +8,9 @@ steering without content looks like: if they move the score as much, the directi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ from lm_eval_trust.steering.spec import SteeringSpec
 
 if TYPE_CHECKING:  # Torch takes seconds to load, and help pages read the settings of a sweep.
     from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
-    from lm_eval_trust.steering.vectors import SteeringVector
 
 #: Kind of an arm → how many there are where no number is given.
 KINDS: Mapping[str, int] = {"prompt": 1, "random": 8, "shuffled": 1, "sign": 1}
@@ -117,38 +117,42 @@ def arms_of(controls: Controls, choice: SteeringSpec) -> list[Arm]:
         InputError: A control needs what the vector lacks.
         ExternalError: The model that a vector was built from cannot be fetched.
     """
+    from lm_eval_trust.steering.plan import SteeringPlan
+
     plan = choice.plan()
     found = []
     for kind, count in controls.counts.items():
         for number in range(1, count + 1):
             name = f"{kind} {number}" if kind in _COUNTED else kind
             call = {"system_instruction": controls.prompt} if kind == "prompt" else {}
-            if kind == "shuffled":
-                arm_plan = choice.plan(_shuffled(controls, choice, number))
-            else:
-                arm_plan = _plan_of(kind, plan, number)
-            found.append(Arm(name, kind, arm_plan, call))
+            made: Mapping[str, Callable[[], SteeringPlan]] = {
+                "prompt": SteeringPlan,
+                "random": partial(_randomised, plan, number),
+                "shuffled": partial(_shuffled, choice, number, controls.source),
+                "sign": partial(_reversed, plan),
+            }
+            found.append(Arm(name, kind, made[kind](), call))
     return found
 
 
-def _plan_of(kind: str, plan: SteeringPlan, number: int) -> SteeringPlan:
-    from lm_eval_trust.steering.plan import SteeringPlan
-
-    if kind == "prompt":
-        return SteeringPlan()
-    if kind == "sign":
-        return SteeringPlan(tuple(replace(step, alpha=-step.alpha) for step in plan.steps))
-    return SteeringPlan(tuple(random_step(step, number) for step in plan.steps))
+def _reversed(plan: SteeringPlan) -> SteeringPlan:
+    return replace(plan, steps=tuple(replace(step, alpha=-step.alpha) for step in plan.steps))
 
 
-def _shuffled(controls: Controls, choice: SteeringSpec, number: int) -> SteeringVector:
+def _randomised(plan: SteeringPlan, number: int) -> SteeringPlan:
+    return replace(
+        plan, steps=tuple(random_step(step, number) for step in plan.steps), built_from=()
+    )
+
+
+def _shuffled(choice: SteeringSpec, number: int, source: str | None) -> SteeringPlan:
     from lm_eval_trust.steering.build import shuffled_vector
     from lm_eval_trust.steering.vectors import load_vector
 
-    assert controls.source is not None
+    assert source is not None
     assert choice.vector is not None
     vector = load_vector(choice.vector)
-    return shuffled_vector(vector, controls.source, layers=choice.layers, seed=number)
+    return choice.plan(shuffled_vector(vector, source, layers=choice.layers, seed=number))
 
 
 def check_shuffled(controls: Controls, vectors: Sequence[str]) -> None:

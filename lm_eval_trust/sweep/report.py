@@ -38,13 +38,23 @@ def write_report(found: Found, settings: SweepSettings, folder: Path) -> pd.Data
     steering = folder / STEERING_FILE
     if chosen is None:
         steering.unlink(missing_ok=True)
+        for name in ("test", "controls"):
+            _remove_table(folder / name)
         return table
     comment = "Chosen on the validation part; see sweep.csv and test.csv."
     _write(steering, steering_yaml([chosen], folder, comment=comment))
     write_table(pd.DataFrame(list(test_rows(found, settings))), folder / "test")
     if found.controls:
         write_table(pd.DataFrame(list(control_rows(found, settings))), folder / "controls")
+    else:
+        _remove_table(folder / "controls")
     return table
+
+
+def _remove_table(path: Path) -> None:
+    """Remove what an earlier sweep in the folder wrote, which says nothing of this one."""
+    for ending in (".csv", ".parquet"):
+        path.with_suffix(ending).unlink(missing_ok=True)
 
 
 def test_rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]:

@@ -125,3 +125,6 @@ def test_a_sweep_runs_its_choice_against_all_arms(
     ]
     assert "Control prompt" in printed
     assert "random directions of the same length" in printed
+    # The same sweep without controls leaves none of those of the first.
+    assert main(call) == 0
+    assert not list((tmp_path / "out").glob("controls.*"))
