@@ -192,6 +192,7 @@ def test_a_help_page_into_a_closed_pipe(monkeypatch: pytest.MonkeyPatch) -> None
         ["vector", "build", "--split-seed", "-1"],
         ["analyze", "--permutations", "many"],
         ["finetune", "--epochs", "1", "--max-steps", "0"],
+        ["pretrain", "--micro-batch", "0"],
     ],
     ids=" ".join,
 )

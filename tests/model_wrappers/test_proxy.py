@@ -158,7 +158,9 @@ def test_other_vocabularies_are_refused(tiny_llama: Llamas, tmp_path: Path) -> N
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.add_tokens(["<turn>"])
     tokenizer.save_pretrained(other)
-    with pytest.raises(InputError, match="token 259"):
+    with pytest.raises(
+        InputError, match="token 259 is '<turn>' in the base model and absent in expert"
+    ):
         create("proxy_amber", pretrained=other, expert=base, antiexpert=base)
 
 

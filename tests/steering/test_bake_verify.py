@@ -32,8 +32,9 @@ def test_a_model_that_is_not_the_hooked_one_is_not_left_behind(
         "lm_eval_trust.steering.bake.shift_outputs",
         lambda model, shifts, name: right(model, WRONG[how](shifts), name=name),
     )
-    refused = r"does not compute what the hooked one does.*Nothing|holds NaN or infinite values"
-    with pytest.raises(InputError, match=refused):
+    refused = {"not a number": r"bias in .* holds NaN or infinite values as float32"}
+    differs = r"does not compute what the hooked one does.*Nothing"
+    with pytest.raises(InputError, match=refused.get(how, differs)):
         bake(Bake(find_source(str(tiny_llama())), some_plan()), tmp_path / "baked")
     assert [path.name for path in tmp_path.iterdir()] == [".baked.lock"]
 
