@@ -21,7 +21,8 @@ from lm_eval_trust.sweep.search import TEST, VALIDATION, Found, Search, SweepEva
 from lm_eval_trust.sweep.sweep_model import load_sweep_model
 
 _ANSWERS, _MARK = "answers.sqlite", "sweep.json"
-_FORMAT = {"format": 1}
+#: 2: before, answers of models with sliding windows could be wrong where prompts began alike.
+_FORMAT = {"format": 2}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pytest
 from support.conformance import random_vector
 
 from lm_eval_trust.cli import main
+from lm_eval_trust.core.storage import write_kept
 from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.judges.interface import Answer, Verdict
 from lm_eval_trust.judges.registry import TRUTH_JUDGES, JudgeEntry
@@ -116,6 +117,16 @@ def test_a_folder_of_another_release_is_refused(
 ) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / name).write_text('{"format": 0}')
+    with pytest.raises(AssertionError):
+        sweep("old", "--tasks", "trust_stereoset_mini")
+    assert "holds a sweep of another release" in capsys.readouterr().err
+
+
+def test_a_folder_with_answers_of_an_earlier_format_is_refused(
+    tmp_path: Path, sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its answers may be those of models with sliding windows that were read wrongly."""
+    write_kept(tmp_path / "old" / "sweep.json", {"format": 1})
     with pytest.raises(AssertionError):
         sweep("old", "--tasks", "trust_stereoset_mini")
     assert "holds a sweep of another release" in capsys.readouterr().err
