@@ -1,8 +1,8 @@
 """HSIC of all layers: one Cholesky factorisation a layer against the release's four inversions.
 
 Activations of SmolLM2 on StereoSet's statements; training half, as the paper has it. The baseline
-computes, for each layer, R = K H (K H + ε n I)⁻¹ for both sides of I(T, X) and of I(T, Y) in
-float32 with a general inverse, as the paper's release does. Then the price of the permutation
+computes, for each layer, R = K H (K H + ε n I)⁻¹ for both sides of I(T, X) and of I(T, Y) (labels
+as 0 and 1) in float32 with a general inverse, as the paper's release does. Then the price of the permutation
 null, beside one evaluation.
 
     LM_EVAL_TRUST_DATA=FOLDER LM_EVAL_TRUST_SMOLLM2=FOLDER python benchmarks/hsic.py
@@ -101,7 +101,7 @@ def main() -> None:
             standardise(torch.from_numpy(values[:, i]).double()).to(dtype)
             for i in range(values.shape[1])
         ]
-        return layers, standardise(torch.from_numpy(labels).double()[:, None]).to(dtype)
+        return layers, torch.from_numpy(labels).to(dtype)[:, None]
 
     double, labels_double = inputs(torch.float64)
     exact = four_inversions(double[::EVERY], labels_double)
