@@ -178,7 +178,14 @@ def cached_vector(
         split_seed=split_seed,
         part=_CACHED_PART,
     )
-    key = fingerprint({"provenance": provenance.fingerprint, "layers": chosen, "format": FORMAT})
+    key = fingerprint(
+        {
+            "provenance": provenance.fingerprint,
+            "layers": chosen,
+            "format": FORMAT,
+            "holds": "state_norm",  # Earlier entries lack it.
+        }
+    )
     path = cache_dir() / "vectors" / f"{key}.safetensors"
 
     def build(temporary: Path) -> None:
@@ -310,6 +317,7 @@ def layer_vector(
         direction=torch.from_numpy(direction.astype(np.float32)),
         projection_std=float(projections.std()),
         target=float(projections[labels == trustworthy].mean()),
+        state_norm=float(np.median(np.linalg.norm(activations.astype(np.float64), axis=1))),
     )
 
 

@@ -95,7 +95,7 @@ def write_lm_eval(
         path: Where to write; lm-eval asks for the ending ``.pt`` or ``.pth``.
         layers: Decoder blocks to steer.
         alpha: The coefficient of each.
-        scale: What α multiplies: ``projection_std``, ``unit`` or ``none``.
+        scale: What α multiplies: ``projection_std``, ``relative``, ``unit`` or ``none``.
         action: Whose difference is written; it has to be the same for every state.
 
     Raises:
@@ -270,7 +270,7 @@ def write_llama_cpp(
         layers: Decoder blocks to steer, 0 not among them.
         alpha: Multiplies each direction in the file. With 1 the strength can be left to
             ``--control-vector-scaled FILE:α``.
-        scale: What α multiplies: ``projection_std``, ``unit`` or ``none``.
+        scale: What α multiplies: ``projection_std``, ``relative``, ``unit`` or ``none``.
         action: Whose difference is written; it has to be the same for every state.
 
     Raises:
@@ -412,7 +412,7 @@ def export_vector(
         tool: Name of the format, see :data:`FORMATS`.
         layers: Decoder blocks to steer.
         alpha: Strength.
-        scale: What α multiplies: ``projection_std``, ``unit`` or ``none``.
+        scale: What α multiplies: ``projection_std``, ``relative``, ``unit`` or ``none``.
         action: Whose difference is written; it has to be the same for every state.
 
     Raises:

@@ -36,7 +36,7 @@ DEFAULT_LAYER = 16
 #: Which tokens are steered: from the last prompt token on, all, or the last prompt token alone.
 POSITIONS = ("generated", "all", "last_prompt")
 #: What α multiplies: see :meth:`lm_eval_trust.steering.vectors.LayerVector.scaled`.
-SCALES = ("projection_std", "unit", "none")
+SCALES = ("projection_std", "relative", "unit", "none")
 
 #: Settings that say how a vector is built; a vector file has them behind it.
 _BUILDING = ("source", "method", "data_source", "split", "split_seed")
@@ -61,7 +61,7 @@ class SteeringSpec:
         alpha: Strength.
         positions: ``generated``, ``all`` or ``last_prompt``.
         action: ``add``, ``clamp``, ``ablate``, or one that another package adds.
-        scale: ``projection_std``, ``unit`` or ``none``.
+        scale: ``projection_std``, ``relative``, ``unit`` or ``none``.
         target: Projection that ``clamp`` sets; default: the trustworthy side's mean.
         method: How a vector is built: ``mass_mean``, ``pca``, ``logistic``, or one that another
             package adds.

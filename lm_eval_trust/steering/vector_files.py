@@ -58,6 +58,7 @@ def to_bytes(vector: SteeringVector) -> bytes:
     }
     numbers = {
         str(index): {"projection_std": layer.projection_std, "target": layer.target}
+        | ({} if layer.state_norm is None else {"state_norm": layer.state_norm})
         for index, layer in sorted(vector.layers.items())
     }
     metadata = {"format": FORMAT, "layers": json.dumps(numbers)}

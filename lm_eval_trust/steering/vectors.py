@@ -48,11 +48,14 @@ class LayerVector:
         projection_std: Standard deviation of the building activations' projections on the unit
             direction; ``None`` for a vector that came without (an import).
         target: Mean projection of the trustworthy side on the unit direction; ``None`` likewise.
+        state_norm: Median length of the building activations, the hidden states at this block's
+            output; ``None`` likewise.
     """
 
     direction: torch.Tensor
     projection_std: float | None = None
     target: float | None = None
+    state_norm: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "direction", real_vector(self.direction))
@@ -62,7 +65,7 @@ class LayerVector:
         if not torch.isfinite(self.direction).all():
             bad = int((~torch.isfinite(self.direction)).sum())
             raise InputError(f"The steering vector holds {bad} NaN or infinite values as float32.")
-        for name in ("projection_std", "target"):
+        for name in ("projection_std", "target", "state_norm"):
             value = getattr(self, name)
             if value is not None and not _is_finite_number(value):
                 raise InputError(
@@ -72,6 +75,11 @@ class LayerVector:
             raise InputError(
                 f"The steering vector's projection_std is {self.projection_std}; a standard "
                 f"deviation is above 0. Build the vector again, or pass scale=unit."
+            )
+        if self.state_norm is not None and self.state_norm <= 0:
+            raise InputError(
+                f"The steering vector's state_norm is {self.state_norm}; the length of a hidden "
+                f"state is above 0. Build the vector again, or pass scale=unit."
             )
         norm = float(self.direction.norm())
         if norm == 0:
@@ -92,10 +100,12 @@ class LayerVector:
 
         Args:
             scale: ``none`` for the raw difference (eq. 1), ``unit`` for length 1,
-                ``projection_std`` for length = standard deviation of the projections (after ITI).
+                ``projection_std`` for length = standard deviation of the projections (after ITI,
+                arXiv 2306.03341), ``relative`` for the typical length of a hidden state there, so
+                that α is a share of it.
 
         Raises:
-            InputError: Unknown scale, or no standard deviation is known for this vector.
+            InputError: Unknown scale, or the vector does not carry what the scale needs.
         """
         if scale == "none":
             return self.direction
@@ -107,6 +117,14 @@ class LayerVector:
                     "This vector carries no projection_std; pass scale=none or scale=unit."
                 )
             return self.unit * self.projection_std
+        if scale == "relative":
+            if self.state_norm is None:
+                raise InputError(
+                    "This vector does not carry the length of the hidden states (state_norm), as "
+                    "imports and vectors of earlier releases do not; build it, or pass scale=none "
+                    "or scale=unit."
+                )
+            return self.unit * self.state_norm
         raise unknown_name("scale", scale, SCALES)
 
 
@@ -164,12 +182,13 @@ class SteeringVector:
         """Return a table of the layers, and the provenance line by line."""
         lines = [
             f"{self.name}: width {self.width}",
-            f"{'layer':>5} {'norm':>12} {'std':>12} target",
+            f"{'layer':>5} {'norm':>12} {'std':>12} {'state norm':>12} target",
         ]
         for index, layer in sorted(self.layers.items()):
             norm = float(layer.direction.norm())
             std, target = _number(layer.projection_std), _number(layer.target)
-            lines.append(f"{index:>5} {_number(norm):>12} {std:>12} {target}")
+            state = _number(layer.state_norm)
+            lines.append(f"{index:>5} {_number(norm):>12} {std:>12} {state:>12} {target}")
         if self.provenance is None:
             lines.append("provenance: unknown (an import); the leak guard cannot see it")
         else:

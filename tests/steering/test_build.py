@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+import statistics as stdlib_statistics
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -64,6 +66,8 @@ def test_the_mass_mean_is_what_the_formula_says(
         centred = projections - projections.mean()
         assert found.projection_std == pytest.approx(np.sqrt((centred**2).mean()), rel=1e-4)
         assert found.target == pytest.approx(projections[used.labels == 1].mean(), rel=1e-4)
+        lengths = sorted(math.sqrt(sum(value * value for value in state)) for state in values)
+        assert found.state_norm == pytest.approx(stdlib_statistics.median(lengths), rel=1e-4)
 
 
 @pytest.mark.parametrize("method", ["mass_mean", "pca", "logistic"])

@@ -28,7 +28,7 @@ PROVENANCE = Provenance(
 def some_vector(provenance: Provenance | None = PROVENANCE) -> SteeringVector:
     generator = torch.Generator().manual_seed(1)
     layers = {
-        index: LayerVector(torch.randn(8, generator=generator), projection_std=0.7)
+        index: LayerVector(torch.randn(8, generator=generator), projection_std=0.7, state_norm=9.0)
         for index in (0, 2, 5)
     }
     return SteeringVector(layers, provenance)
@@ -57,7 +57,7 @@ def ones(width: int = 8, dtype: type = np.float32) -> np.ndarray:
     return np.ones(width, dtype=dtype)
 
 
-@pytest.mark.parametrize("scale", ["projection_std", "unit", "none"])
+@pytest.mark.parametrize("scale", ["projection_std", "relative", "unit", "none"])
 def test_directions_are_alpha_times_the_scaled_vector(tmp_path: Path, scale: str) -> None:
     write_llama_cpp(some_vector(), tmp_path / "v.gguf", layers=[5, 2], alpha=-1.5, scale=scale)
     reader = gguf.GGUFReader(tmp_path / "v.gguf")
@@ -69,7 +69,9 @@ def test_directions_are_alpha_times_the_scaled_vector(tmp_path: Path, scale: str
         assert tensor.tensor_type == gguf.GGMLQuantizationType.F32
         assert tensor.shape.tolist() == [8]
         raw = some_vector().layer(int(tensor.name[-1])).direction.numpy().astype(np.float64)
-        length = {"none": np.linalg.norm(raw), "unit": 1.0, "projection_std": 0.7}[scale]
+        length = {"none": np.linalg.norm(raw), "unit": 1.0, "projection_std": 0.7, "relative": 9.0}[
+            scale
+        ]
         np.testing.assert_allclose(
             tensor.data, -1.5 * length * raw / np.linalg.norm(raw), rtol=1e-5
         )

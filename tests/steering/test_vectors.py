@@ -137,7 +137,7 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
     direction = torch.tensor([1.0, value])
     with pytest.raises(InputError, match="1 NaN or infinite"):
         LayerVector(direction)
-    for name in ("projection_std", "target"):
+    for name in ("projection_std", "target", "state_norm"):
         with pytest.raises(InputError, match=f"{name} is {value}"):
             LayerVector(torch.ones(2), **{name: value})
 
@@ -180,8 +180,8 @@ def test_a_full_disk_leaves_the_old_file_as_it_was(
 def test_the_description_tells_layers_and_origin() -> None:
     lines = some_vector().describe().splitlines()
     assert lines[0] == "vector: width 8"
-    assert lines[2].split()[0] == "2" and lines[2].split()[2:] == ["0.1", "-0.333333"]
-    assert lines[3].split()[0] == "11" and lines[3].split()[2:] == ["-", "-"]
+    assert lines[2].split()[0] == "2" and lines[2].split()[2:] == ["0.1", "-", "-0.333333"]
+    assert lines[3].split()[0] == "11" and lines[3].split()[2:] == ["-", "-", "-"]
     assert "  split_seed: 3" in lines and "  items: 2" in lines
     assert "unknown" in SteeringVector({1: LayerVector(torch.ones(2))}).describe()
 
@@ -212,5 +212,15 @@ def test_other_real_types_become_float32(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("value", [0.0, -0.5, 1e39, True, "0.5"])
 def test_a_spread_that_is_none_is_refused(value: Any) -> None:
-    with pytest.raises(InputError, match="projection_std is"):
-        LayerVector(torch.ones(4), projection_std=value)
+    for name in ("projection_std", "state_norm"):
+        with pytest.raises(InputError, match=f"{name} is"):
+            LayerVector(torch.ones(4), **{name: value})
+
+
+def test_the_length_of_states_is_kept_in_the_file_and_scales(tmp_path: Path) -> None:
+    direction = torch.tensor([3.0, 0.0, 4.0, 0.0])
+    SteeringVector({2: LayerVector(direction, state_norm=20.0)}).save(tmp_path / "v.safetensors")
+    read = load_vector(tmp_path / "v.safetensors").layer(2)
+    torch.testing.assert_close(read.scaled("relative"), torch.tensor([12.0, 0.0, 16.0, 0.0]))
+    with pytest.raises(InputError, match="does not carry the length of the hidden states"):
+        LayerVector(direction).scaled("relative")
