@@ -3,7 +3,9 @@
 Unlike ``ConfigurableTask``, it records in the results which data was evaluated, breaks one metric
 down by the benchmark's sub-categories, and keeps the harness's request cache from mixing up data.
 The YAML's ``dataset_kwargs`` hold ``form`` (of the rows), optionally ``breakdown`` (the arguments
-of :class:`Breakdown`) and any data setting that the task fixes.
+of :class:`Breakdown`), ``example`` (a template of a row with its answer, as examples in a prompt
+have it; empty for rows that are none; by default ``doc_to_text`` with ``doc_to_target``), and any
+data setting that the task fixes.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from datasets import Dataset, DatasetDict
 from lm_eval.api.metrics import mean
 from lm_eval.api.task import ConfigurableTask
 
-from lm_eval_trust.benchmarks.load import load_rows
+from lm_eval_trust.benchmarks.load import load_examples, load_rows
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.core.nonfinite import NONFINITE, SCORED_TYPES, has_nonfinite
@@ -116,6 +118,15 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
             data_rows=len(rows),
             data_rows_of=of,
         )
+
+    def example_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of the training part, from which examples for prompts are drawn.
+
+        Raises:
+            InputError: The task evaluates all rows, so that there is no such part.
+        """
+        settings = {k: v for k, v in self.settings.load_arguments().items() if k != "part"}
+        return load_examples(self.settings.form, **settings)
 
     def build_all_requests(
         self,

@@ -146,6 +146,8 @@ class Benchmark:
         columns: Its columns on the leaderboard; by default a task's first metric is shown.
         tasks: Name of a harness task → its YAML, for tasks that are not among ours.
         workloads: Task → what it asks of a model.
+        prompts: Instructions that ask a model for what the benchmark measures: the control prompt
+            that a steering is compared with, and rewordings of it.
     """
 
     dimension: Dimension | None = None
@@ -154,6 +156,7 @@ class Benchmark:
     columns: tuple[BenchmarkColumn, ...] = ()
     tasks: Mapping[str, str] = field(default_factory=dict)
     workloads: Mapping[str, Workload] = field(default_factory=dict)
+    prompts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -173,19 +173,45 @@ def load_rows(
             rate, a file that fails its checksum, or no rows left.
         MissingDataError: A file is not available.
     """
-    known = benchmarks_by_form()
-    if form not in known:
-        raise unknown_name("form", form, known)
-    benchmark = known[form]
-    if split not in (*SPLITS, "full"):
-        raise unknown_name("split", split, (*SPLITS, "full"))
     if part not in EVALUATED_PARTS:
         raise unknown_name("part to evaluate", part, EVALUATED_PARTS)
-    if split == "full" and part != "test":
-        raise InputError(f"split=full has no {part} part; choose split=grouped or split=random.")
     settings = DataSettings(
         data_source, data_seed, perturbation_rate, truthfulqa_revision=truthfulqa_revision
     )
+    return _rows(form, settings, split, split_seed, part)
+
+
+def load_examples(
+    form: str,
+    *,
+    data_source: str = OFFICIAL,
+    split: str = "grouped",
+    split_seed: int = 0,
+    data_seed: int = 0,
+    perturbation_rate: float = 0.05,
+    truthfulqa_revision: str = TRUTHFULQA_LATER,
+) -> list[dict[str, Any]]:
+    """Return the rows of a task's form in the training part, for examples in prompts.
+
+    See :func:`load_rows` for the arguments, the rows and the errors; ``split=full`` leaves none.
+    """
+    settings = DataSettings(
+        data_source, data_seed, perturbation_rate, truthfulqa_revision=truthfulqa_revision
+    )
+    return _rows(form, settings, split, split_seed, "train")
+
+
+def _rows(
+    form: str, settings: DataSettings, split: str, split_seed: int, part: str
+) -> list[dict[str, Any]]:
+    known = benchmarks_by_form()
+    if form not in known:
+        raise unknown_name("form", form, known)
+    benchmark, data_source = known[form], settings.data_source
+    if split not in (*SPLITS, "full"):
+        raise unknown_name("split", split, (*SPLITS, "full"))
+    if split == "full" and part != "test":
+        raise InputError(f"split=full has no {part} part; choose split=grouped or split=random.")
     data = data_of(benchmark, data_source)
     if form not in data.forms:
         raise _missing(form, benchmark, data_source, data)

@@ -133,4 +133,10 @@ BENCHMARK = Benchmark(
         "trust_sst2_rate20": Workload(436, 1, 119.3, 16.0),
         "trust_sst2_rate50": Workload(436, 1, 129.7, 16.0),
     },
+    prompts=(
+        "Judge by what a sentence means, whatever its spelling and capital letters.",
+        "Texts may have odd letters or typing mistakes; read over them.",
+        "You are a careful reader whom no spelling distracts from the meaning.",
+        "Upper and lower case say nothing about the sentiment; answer by the words.",
+    ),
 )

@@ -95,11 +95,17 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         "--controls",
         default="",
         metavar="ARMS",
-        help="what the choice has to beat on the test half: prompt, random:8 (directions of the "
-        "same length), shuffled (labels permuted), sign (−α); with commas",
+        help="what the choice has to beat on the test half: prompt, few-shot:5 (examples of the "
+        "training part), random:8 (directions of the same length), shuffled (labels permuted), "
+        "sign (−α), unsteered; with commas",
     )
     group.add_argument(
-        "--control-prompt", metavar="TEXT", help="text of the prompt arm, or @FILE with it"
+        "--control-prompt",
+        metavar="TEXT",
+        help="text of the prompt arm, or @FILE with it (default: the benchmark's own)",
+    )
+    group.add_argument(
+        "--control-seed", type=natural, default=0, help="of the draw of examples (default: 0)"
     )
     group.add_argument(
         "--control-source",
@@ -125,7 +131,7 @@ def _sweep(args: argparse.Namespace) -> Any:
     import torch
     from lm_eval.utils import simple_parse_args_string
 
-    from lm_eval_trust.sweep.controls import Controls
+    from lm_eval_trust.evaluate.controls import Controls
     from lm_eval_trust.sweep.grid import (
         AMBER_PERPLEXITY,
         Grid,
@@ -150,7 +156,10 @@ def _sweep(args: argparse.Namespace) -> Any:
         rounds=args.rounds,
         metadata=simple_parse_args_string(",".join(args.metadata)),
         controls=Controls.parse(
-            args.controls, prompt=args.control_prompt, source=args.control_source
+            args.controls,
+            prompt=args.control_prompt,
+            source=args.control_source,
+            seed=args.control_seed,
         ),
     )
     grid = Grid(

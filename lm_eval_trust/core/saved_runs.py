@@ -20,6 +20,8 @@ Sample = dict[str, Any]
 SAVED_ROWS = "saved_rows"
 #: Key that marks results of a second judgement and names the run that was judged.
 JUDGED_FROM = "judged_from"
+#: Key under ``config`` that says of which steering results are a control.
+CONTROL = "control"
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json$")
 
 

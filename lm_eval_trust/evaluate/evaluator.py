@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from lm_eval_trust import __version__
 from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.saved_runs import CONTROL
 from lm_eval_trust.core.storage import read_kept, write_kept
 from lm_eval_trust.evaluate.harness import save_results
-from lm_eval_trust.evaluate.lm_eval_internals import quick_calls
+from lm_eval_trust.evaluate.lm_eval_internals import prompts_after, quick_calls
 from lm_eval_trust.evaluate.measurement import Measurement, measurement_of
 from lm_eval_trust.evaluate.paired_items import Item
 from lm_eval_trust.evaluate.tasks import TaskSet
@@ -44,17 +45,22 @@ class EvaluationSpec:
             and known without loading it.
         steering: Fingerprint of the steering plan.
         tasks: On what.
+        prefixes: Task → text before each of its prompts.
     """
 
     name: str
     model: Mapping[str, Any]
     steering: str
     tasks: TaskSet
+    prefixes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Identity of everything that the outcome depends on."""
-        return evaluation_key(self.model, self.steering, self.tasks.identity)
+        tasks = self.tasks.identity
+        if self.prefixes:
+            tasks = fingerprint({"tasks": tasks, "prefixes": dict(self.prefixes)})
+        return evaluation_key(self.model, self.steering, tasks)
 
 
 def evaluation_key(model: Mapping[str, Any], steering: str, tasks: str) -> str:
@@ -125,6 +131,8 @@ def evaluate(
     results: Path,
     *,
     details: Callable[[], Mapping[str, Any]] = dict,
+    prefixes: Mapping[str, str] | None = None,
+    control: Mapping[str, Any] | None = None,
     **call: Any,
 ) -> Outcome:
     """Evaluate a model by the harness, and write the harness's results and samples files.
@@ -136,6 +144,8 @@ def evaluate(
         tasks: On what.
         results: Folder of the files.
         details: Asked after the evaluation for what the model tells of it.
+        prefixes: Task → text before each of its prompts.
+        control: Of a control arm: what results files say of it, under ``config``.
         **call: Further arguments of ``simple_evaluate``.
 
     Raises:
@@ -149,7 +159,7 @@ def evaluate(
     by_limit = all(list(rows) == list(range(len(rows))) for rows in tasks.chosen.values())
     choice = {"limit": tasks.limit} if by_limit else {"samples": dict(tasks.chosen)}
     aggregations = tasks.aggregations
-    with quick_calls():
+    with quick_calls(), prompts_after(tasks.tasks, prefixes or {}):
         found = lm_eval.simple_evaluate(
             model=model,
             tasks=tasks.asked,
@@ -167,6 +177,8 @@ def evaluate(
             examples={task: _examples(rows) for task, rows in samples.items()},
             details=dict(details()),
         )
+        if control is not None:
+            found["config"][CONTROL] = dict(control)
         save_results(tracker, found)
     return outcome
 

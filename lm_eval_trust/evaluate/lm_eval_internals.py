@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -37,6 +37,33 @@ def quick_calls() -> Iterator[None]:
             del os.environ["DISABLE_MULTIPROC"]
         else:
             os.environ["DISABLE_MULTIPROC"] = before
+
+
+@contextlib.contextmanager
+def prompts_after(tasks: Mapping[str, Any], prefixes: Mapping[str, str]) -> Iterator[None]:
+    """Place a text before every prompt that tasks make.
+
+    The harness's own system instruction is one for all tasks, and is joined without a blank.
+
+    Args:
+        tasks: Name → the harness's task.
+        prefixes: Task → text.
+    """
+
+    def prefixed(prefix: str, plain: Any) -> Any:
+        def context(*arguments: Any, **settings: Any) -> Any:
+            found = plain(*arguments, **settings)
+            return prefix + found if isinstance(found, str) else [prefix + each for each in found]
+
+        return context
+
+    for name, prefix in prefixes.items():
+        tasks[name].fewshot_context = prefixed(prefix, tasks[name].fewshot_context)
+    try:
+        yield
+    finally:
+        for name in prefixes:
+            del tasks[name].fewshot_context
 
 
 def rows_with_stop_sequence(criterion: Any) -> list[bool] | None:

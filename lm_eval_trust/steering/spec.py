@@ -173,7 +173,7 @@ class SteeringSpec:
         from lm_eval_trust.steering.plan import SteeringPlan
 
         return SteeringPlan.from_vector(
-            vector or self._vector(dtype, device),
+            vector or self.load(dtype=dtype, device=device),
             self.layers,
             alpha=self.alpha,
             action=self.action,
@@ -182,7 +182,16 @@ class SteeringSpec:
             target=self.target,
         )
 
-    def _vector(self, dtype: str | None, device: str | None) -> SteeringVector:
+    def load(self, *, dtype: str | None = None, device: str | None = None) -> SteeringVector:
+        """Read the vector, or build it.
+
+        Args:
+            dtype: See :meth:`plan`.
+            device: Likewise.
+
+        Raises:
+            InputError: It cannot be read or built.
+        """
         if self.vector is not None:
             from lm_eval_trust.steering.vectors import load_vector
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.evaluate.controls import Controls
 from lm_eval_trust.models.layers import parse_layers
 from lm_eval_trust.steering.spec import SteeringSpec, check_setting
-from lm_eval_trust.sweep.controls import Controls
 
 _JOINT = "+"
 SEARCHES = ("coarse-to-fine", "grid")

@@ -12,9 +12,9 @@ import pandas as pd
 from lm_eval_trust.analysis.figures import configuration_heatmap, save_figure, strength_curves
 from lm_eval_trust.analysis.tables import write_table
 from lm_eval_trust.core.storage import atomic_path
+from lm_eval_trust.evaluate.controls import AgainstRandom, against_random
 from lm_eval_trust.evaluate.paired_items import compare_items
 from lm_eval_trust.steering.spec import SteeringSpec, steering_yaml
-from lm_eval_trust.sweep.controls import AgainstRandom, against_random
 from lm_eval_trust.sweep.grid import SweepSettings
 from lm_eval_trust.sweep.search import Found, Trial, score_of
 

@@ -11,10 +11,10 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.storage import folder_lock, read_kept, write_kept
 from lm_eval_trust.core.store import KeyedStore
+from lm_eval_trust.evaluate.controls import check_shuffled, prefixes_of
 from lm_eval_trust.evaluate.evaluator import software
 from lm_eval_trust.evaluate.harness import check_tasks
 from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
-from lm_eval_trust.sweep.controls import check_shuffled
 from lm_eval_trust.sweep.grid import Grid, SweepSettings
 from lm_eval_trust.sweep.report import summary, write_report
 from lm_eval_trust.sweep.search import TEST, VALIDATION, Found, Search, SweepEvaluator
@@ -57,11 +57,13 @@ def run_sweep(sweep: Sweep, folder: Path) -> tuple[Found, list[str]]:
     settings = sweep.settings
     check_tasks((*settings.tasks, settings.perplexity_task, *settings.ability_tasks))
     plans = [configuration.plan() for configuration in sweep.grid.configurations]
-    check_shuffled(settings.controls, sweep.grid.vectors)
+    check_shuffled(settings.controls, sweep.grid.families)
     with folder_lock(folder, f"Another sweep is running in {folder}; choose another folder."):
         _claim(folder)
         index = TaskIndex(settings.metadata)
         _check_metric(index, settings)
+        tested = settings.items(settings.tasks, TEST)
+        prefixes_of(settings.controls, index.load(tested.tasks, limit=tested.limit, part=TEST))
         model = load_sweep_model(sweep.model, sweep.arguments)
         for plan in plans:
             model.steer_by(plan)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.store import KeyedStore
+from lm_eval_trust.evaluate.controls import Arm, arms_of
 from lm_eval_trust.evaluate.evaluator import (
     EXAMPLES,
     EvaluationSpec,
@@ -24,10 +25,9 @@ from lm_eval_trust.evaluate.evaluator import (
     Outcome,
     evaluate,
 )
-from lm_eval_trust.evaluate.tasks import TaskIndex
+from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import SteeringSpec
-from lm_eval_trust.sweep.controls import Arm, arms_of
 from lm_eval_trust.sweep.grid import Grid, Items, SweepSettings, midpoints
 from lm_eval_trust.sweep.sweep_model import SweepLM
 
@@ -82,7 +82,7 @@ class Control:
         arm: Which.
         outcome: On the test half.
         perplexity: Of the perplexity task, on the validation part.
-        divergence: As a trial's; NaN for a prompt, whose tokens are others.
+        divergence: As a trial's; NaN where the prompts are others.
     """
 
     arm: Arm
@@ -128,8 +128,22 @@ class SweepEvaluator:
         self._model, self._folder, self._index = model, folder, index
         self._evaluator = Evaluator(folder / "cells")
 
+    def tasks(self, items: Items) -> TaskSet:
+        """Return the tasks of some items.
+
+        Raises:
+            InputError: As the tasks raise.
+        """
+        return self._index.load(items.tasks, limit=items.limit, part=items.part)
+
     def evaluate(
-        self, name: str, plan: SteeringPlan, items: Items, call: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        plan: SteeringPlan,
+        items: Items,
+        *,
+        prefixes: Mapping[str, str] | None = None,
+        control: Mapping[str, Any] | None = None,
     ) -> Outcome:
         """Return what a plan gives, evaluated now unless it was before.
 
@@ -137,15 +151,16 @@ class SweepEvaluator:
             name: Of the plan, for its files.
             plan: How to steer.
             items: On what.
-            call: Further arguments of the harness's evaluation that change prompts.
+            prefixes: Task → text before each of its prompts.
+            control: What results files say of a control arm.
 
         Raises:
             InputError: As the tasks raise; as the leak guard.
         """
-        tasks = self._index.load(items.tasks, limit=items.limit, part=items.part)
-        call = dict(call or {})
-        model = {**self._model.identity, **({"call": call} if call else {})}
-        spec = EvaluationSpec(f"{name}-{items.part}", model, plan.fingerprint, tasks)
+        tasks = self.tasks(items)
+        spec = EvaluationSpec(
+            f"{name}-{items.part}", self._model.identity, plan.fingerprint, tasks, prefixes or {}
+        )
 
         def run() -> Outcome:
             self._model.steer_by(plan)
@@ -155,7 +170,8 @@ class SweepEvaluator:
                 tasks,
                 self._folder / "results" / name / items.part,
                 details=lambda: {"divergence": self._model.take_divergence()},
-                **call,
+                prefixes=spec.prefixes,
+                control=control,
             )
 
         return self._evaluator.outcome(spec, run)
@@ -212,26 +228,33 @@ class Search:
         items = self._settings.items(self._settings.tasks, TEST)
         before = self._evaluator.evaluate(UNSTEERED, plans[0], items)
         after = self._evaluator.evaluate(chosen.configuration.describe(), plans[1], items)
-        controls = tuple(self._control(chosen.configuration))
+        tried = sum(trial.score is not None for trial in trials)
+        controls = tuple(self._control(chosen.configuration, tried))
         return replace(found, before=before, after=after, controls=controls)
 
-    def _control(self, choice: SteeringSpec) -> Iterator[Control]:
+    def _control(self, choice: SteeringSpec, tried: int) -> Iterator[Control]:
         """Run the control arms of a choice on the test half."""
-        arms = arms_of(self._settings.controls, choice)
-        steered = [SteeringPlan(), *(arm.plan for arm in arms if arm.plan.steps)]
         tested = self._settings.items(self._settings.tasks, TEST)
+        arms = arms_of(self._settings.controls, [choice], self._evaluator.tasks(tested))
+        steered = [SteeringPlan(), *(arm.plan for arm in arms if arm.plan.steps)]
         read = self._settings.items((self._settings.perplexity_task,), VALIDATION)
         for arm in tqdm(arms, "Controls", unit="arm", disable=not arms):
-            # Another prompt is read by the unsteered model alone.
+            # Other prompts are read by the unsteered model alone.
             self._model.sweep(steered if arm.plan.steps else steered[:1], self._answers)
             name = f"{choice.describe()}-{arm.name.replace(' ', '-')}"
-            outcome = self._evaluator.evaluate(name, arm.plan, tested, arm.call)
-            text = self._evaluator.evaluate(name, arm.plan, read, arm.call)
+            outcome = self._evaluator.evaluate(
+                name,
+                arm.plan,
+                tested,
+                prefixes=arm.prefixes,
+                control=arm.record(choice.plan(), tried),
+            )
+            text = self._evaluator.evaluate(name, arm.plan, read)
             yield Control(
                 arm,
                 outcome,
                 perplexity_of(text, self._settings.perplexity_task),
-                text.divergence if arm.plan.steps else math.nan,
+                math.nan if arm.prefixes else text.divergence,
             )
 
     def _narrow(

@@ -1,8 +1,8 @@
-"""Control arms: what else would have done as well as the chosen steering?
+"""Control arms: what else would have done as well as a steering?
 
-A choice is compared, on the test half, with a prompt, with random directions of the same length,
-with vectors built from shuffled labels, and with its own opposite. Random directions are what a
-steering without content looks like: if they move the score as much, the direction says nothing.
+A steering is compared with a prompt, with examples, with random directions of the same length, with
+vectors built from shuffled labels, and with its own opposite. Random directions are what a steering
+without content looks like: if they move the score as much, the direction says nothing.
 """
 
 from __future__ import annotations
@@ -17,14 +17,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.evaluate.prefixes import few_shot_prefixes, prompt_prefixes
 from lm_eval_trust.steering.spec import SteeringSpec
 
 if TYPE_CHECKING:  # Torch takes seconds to load, and help pages read the settings of a sweep.
+    from lm_eval_trust.evaluate.tasks import TaskSet
     from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
-#: Kind of an arm → how many there are where no number is given.
-KINDS: Mapping[str, int] = {"prompt": 1, "random": 8, "shuffled": 1, "sign": 1}
-_COUNTED = ("random", "shuffled")
+#: Kind of an arm → its number where none is given: of arms, and of examples for ``few-shot``.
+KINDS: Mapping[str, int] = {
+    "unsteered": 1,
+    "prompt": 1,
+    "few-shot": 5,
+    "random": 8,
+    "shuffled": 1,
+    "sign": 1,
+}
+#: Kinds that take a number → the smallest one. A spread needs three random directions.
+LEAST: Mapping[str, int] = {"few-shot": 1, "random": 3, "shuffled": 1}
+#: Kinds of which the number is that of arms.
+_SEVERAL = ("random", "shuffled")
 #: A choice counts as more than a random direction if chance explains it in fewer cases than this.
 LEVEL = 0.05
 
@@ -34,27 +46,33 @@ class Controls:
     """Which control arms run beside the choice.
 
     Attributes:
-        counts: Kind → number of arms.
-        prompt: Text of the ``prompt`` arm, placed before every prompt.
+        counts: Kind → its number, see :data:`KINDS`.
+        prompt: Text of the ``prompt`` arm, placed before every prompt; by default what the task's
+            benchmark has.
         source: ``MODEL[@REVISION]`` that the vectors were built from, for the ``shuffled`` arm.
+        seed: Of the draw of examples.
     """
 
     counts: Mapping[str, int] = field(default_factory=dict)
     prompt: str | None = None
     source: str | None = None
+    seed: int = 0
 
     @classmethod
-    def parse(cls, text: str, *, prompt: str | None = None, source: str | None = None) -> Controls:
-        """Read what ``--controls`` says, such as ``prompt,random:8,sign``.
+    def parse(
+        cls, text: str, *, prompt: str | None = None, source: str | None = None, seed: int = 0
+    ) -> Controls:
+        """Read what ``--controls`` says, such as ``prompt,few-shot:5,random:8,sign``.
 
         Args:
-            text: Kinds, separated by commas; ``random`` and ``shuffled`` take a number.
+            text: Kinds, separated by commas; those of :data:`LEAST` take a number.
             prompt: A text, or ``@FILE``.
             source: See the class.
+            seed: See the class.
 
         Raises:
             InputError: An unknown kind, one that is named twice, a number that is none or too
-                small, or a prompt without its arm or an arm without its prompt.
+                small, a text without its arm, or ``shuffled`` without a source.
         """
         counts: dict[str, int] = {}
         for part in filter(None, text.split(",")):
@@ -63,24 +81,33 @@ class Controls:
                 raise unknown_name("control", kind, KINDS)
             if kind in counts:
                 raise InputError(f"The control {kind} is named twice in {text!r}.")
-            if number and kind not in _COUNTED:
+            if number and kind not in LEAST:
                 raise InputError(f"The control {kind} takes no number; it is {part!r}.")
-            least = 3 if kind == "random" else 1
-            if number and not (number.isdecimal() and int(number) >= least):
-                raise InputError(f"The control {part!r} needs a whole number from {least} on.")
+            if number and not (number.isdecimal() and int(number) >= LEAST[kind]):
+                raise InputError(
+                    f"The control {part!r} needs a whole number from {LEAST[kind]} on."
+                )
             counts[kind] = int(number) if number else KINDS[kind]
+        if "shuffled" in counts and source is None:
+            raise InputError(
+                "The control shuffled needs --control-source, the model that the vectors were "
+                "built from."
+            )
         for kind, option, given in (
-            ("prompt", "--control-prompt TEXT or @FILE", prompt),
-            ("shuffled", "--control-source, the model that the vectors were built from", source),
+            ("prompt", "--control-prompt", prompt),
+            ("shuffled", "--control-source", source),
         ):
-            if kind in counts and given is None:
-                raise InputError(f"The control {kind} needs {option}.")
             if kind not in counts and given is not None:
-                raise InputError(f"{option.split()[0].rstrip(',')} belongs to --controls {kind}.")
-        return cls(counts, None if prompt is None else _read_prompt(prompt), source)
+                raise InputError(f"{option} belongs to --controls {kind}.")
+        return cls(counts, None if prompt is None else read_prompt(prompt), source, seed)
 
 
-def _read_prompt(prompt: str) -> str:
+def read_prompt(prompt: str) -> str:
+    """Return a control prompt that is given as a text, or as ``@FILE``.
+
+    Raises:
+        InputError: The file cannot be read, or there is no text.
+    """
     if not prompt.startswith("@"):
         text = prompt
     else:
@@ -100,38 +127,72 @@ class Arm:
     Attributes:
         name: For tables and names of files, e.g. ``random 3``.
         kind: One of :data:`KINDS`.
-        plan: How it steers; empty for a prompt.
-        call: Further arguments of the harness's evaluation.
+        plan: How it steers; empty where it only reads other prompts.
+        prefixes: Task → text before each of its prompts.
     """
 
     name: str
     kind: str
     plan: SteeringPlan
-    call: Mapping[str, Any]
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+
+    def record(self, choice: SteeringPlan, tried: int) -> dict[str, Any]:
+        """Return what results files say of the arm.
+
+        Args:
+            choice: Whose control it is.
+            tried: Configurations among which that was chosen.
+        """
+        return {
+            "arm": self.name,
+            "kind": self.kind,
+            "of": choice.fingerprint,
+            "tried": tried,
+            "prefixes": dict(self.prefixes),
+        }
 
 
-def arms_of(controls: Controls, choice: SteeringSpec) -> list[Arm]:
-    """Return the control arms of a choice.
+def arms_of(controls: Controls, choice: Sequence[SteeringSpec], tasks: TaskSet) -> list[Arm]:
+    """Return the control arms of a choice, on some tasks.
+
+    Args:
+        controls: Which.
+        choice: The steerings that are applied together.
+        tasks: What the arms are evaluated on.
 
     Raises:
-        InputError: A control needs what the vector lacks.
+        InputError: A control needs what the vector or a task lacks.
         ExternalError: The model that a vector was built from cannot be fetched.
     """
     from lm_eval_trust.steering.plan import SteeringPlan
+    from lm_eval_trust.steering.spec import combined_plan
 
-    plan = choice.plan()
+    plan = combined_plan(choice)
+    prefixes = prefixes_of(controls, tasks)
     found = []
     for kind, count in controls.counts.items():
-        for number in range(1, count + 1):
-            name = f"{kind} {number}" if kind in _COUNTED else kind
-            call = {"system_instruction": controls.prompt} if kind == "prompt" else {}
+        for number in range(1, count + 1 if kind in _SEVERAL else 2):
+            name = f"{kind} {number}" if kind in _SEVERAL else kind
             made: Mapping[str, Callable[[], SteeringPlan]] = {
-                "prompt": SteeringPlan,
                 "random": partial(_randomised, plan, number),
                 "shuffled": partial(_shuffled, choice, number, controls.source),
                 "sign": partial(_reversed, plan),
             }
-            found.append(Arm(name, kind, made[kind](), call))
+            found.append(Arm(name, kind, made.get(kind, SteeringPlan)(), prefixes.get(kind, {})))
+    return found
+
+
+def prefixes_of(controls: Controls, tasks: TaskSet) -> dict[str, dict[str, str]]:
+    """Return the texts of the arms that only read other prompts: kind → task → text.
+
+    Raises:
+        InputError: A task has no prompt of its own and none is given, or no examples.
+    """
+    found = {}
+    if "prompt" in controls.counts:
+        found["prompt"] = prompt_prefixes(tasks, controls.prompt)
+    if "few-shot" in controls.counts:
+        found["few-shot"] = few_shot_prefixes(tasks, controls.counts["few-shot"], controls.seed)
     return found
 
 
@@ -145,18 +206,20 @@ def _randomised(plan: SteeringPlan, number: int) -> SteeringPlan:
     )
 
 
-def _shuffled(choice: SteeringSpec, number: int, source: str | None) -> SteeringPlan:
+def _shuffled(choice: Sequence[SteeringSpec], number: int, source: str | None) -> SteeringPlan:
     from lm_eval_trust.steering.build import shuffled_vector
-    from lm_eval_trust.steering.vectors import load_vector
+    from lm_eval_trust.steering.plan import SteeringPlan
 
     assert source is not None
-    assert choice.vector is not None
-    vector = load_vector(choice.vector)
-    return choice.plan(shuffled_vector(vector, source, layers=choice.layers, seed=number))
+    plan = SteeringPlan()
+    for spec in choice:
+        vector = shuffled_vector(spec.load(), source, layers=spec.layers, seed=number)
+        plan += spec.plan(vector)
+    return plan
 
 
-def check_shuffled(controls: Controls, vectors: Sequence[str]) -> None:
-    """Raise before a sweep if the labels of a vector cannot be shuffled.
+def check_shuffled(controls: Controls, choice: Sequence[SteeringSpec]) -> None:
+    """Raise if the labels of a vector cannot be shuffled.
 
     Raises:
         InputError: See :func:`lm_eval_trust.steering.build.shuffled_statements`.
@@ -164,10 +227,9 @@ def check_shuffled(controls: Controls, vectors: Sequence[str]) -> None:
     if controls.source is None:
         return
     from lm_eval_trust.steering.build import shuffled_statements
-    from lm_eval_trust.steering.vectors import load_vector
 
-    for vector in vectors:
-        shuffled_statements(load_vector(vector), controls.source, seed=0)
+    for spec in choice:
+        shuffled_statements(spec.load(), controls.source, seed=0)
 
 
 def random_step(step: SteeringStep, number: int) -> SteeringStep:

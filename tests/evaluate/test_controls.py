@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,20 @@ from support.conformance import random_vector
 
 from lm_eval_trust.cli import main
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.evaluate.controls import Controls, against_random, arms_of
+from lm_eval_trust.evaluate.lm_eval_internals import prompts_after
+from lm_eval_trust.evaluate.prefixes import few_shot_prefixes, prompt_prefixes
+from lm_eval_trust.evaluate.tasks import TaskIndex
+from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import SteeringSpec
-from lm_eval_trust.sweep.controls import Controls, against_random, arms_of
+
+MC1 = "trust_truthfulqa_mc1_mini"
 
 
 def test_controls_are_read_with_their_numbers(tmp_path: Path) -> None:
     assert Controls.parse("random:12,sign").counts == {"random": 12, "sign": 1}
     assert Controls.parse("random").counts == {"random": 8}
+    assert Controls.parse("few-shot:3,unsteered").counts == {"few-shot": 3, "unsteered": 1}
     file = tmp_path / "prompt.txt"
     file.write_text("Be honest.", encoding="utf-8")
     assert Controls.parse("prompt", prompt=f"@{file}").prompt == "Be honest."
@@ -32,7 +41,7 @@ def test_controls_are_read_with_their_numbers(tmp_path: Path) -> None:
         ("random:x", {}, "whole number from 3"),
         ("sign:2", {}, "takes no number"),
         ("sign,sign", {}, "named twice"),
-        ("prompt", {}, "needs --control-prompt"),
+        ("few-shot:0", {}, "whole number from 1"),
         ("shuffled", {}, "needs --control-source"),
         ("sign", {"prompt": "Be honest."}, "belongs to --controls prompt"),
         ("sign", {"source": "mini"}, "belongs to --controls shuffled"),
@@ -51,7 +60,12 @@ def test_arms_have_the_length_of_the_choice_and_other_directions(tmp_path: Path)
     file = tmp_path / "v.safetensors"
     random_vector(32, (0, 1), norm=6.0, seed=1).save(file)
     choice = SteeringSpec(vector=str(file), layer="0+1", alpha=2.0, scale="none")
-    arms = {arm.name: arm.plan for arm in arms_of(Controls.parse("random:3,sign"), choice)}
+    tasks = TaskIndex({}).load([MC1], limit=2)
+
+    def plans(controls: str) -> dict[str, SteeringPlan]:
+        return {a.name: a.plan for a in arms_of(Controls.parse(controls), [choice], tasks)}
+
+    arms = plans("random:3,sign")
     assert list(arms) == ["random 1", "random 2", "random 3", "sign"]
     own = choice.plan().steps
     for step, other in zip(own, arms["random 1"].steps, strict=True):
@@ -60,8 +74,58 @@ def test_arms_have_the_length_of_the_choice_and_other_directions(tmp_path: Path)
         assert (other.layer, other.alpha) == (step.layer, step.alpha)
     assert [step.alpha for step in arms["sign"].steps] == [-2.0, -2.0]
     assert len({arm.fingerprint for arm in arms.values()}) == 4
-    again = {arm.name: arm.plan for arm in arms_of(Controls.parse("random:3"), choice)}
-    assert again["random 2"].fingerprint == arms["random 2"].fingerprint
+    assert plans("random:3")["random 2"].fingerprint == arms["random 2"].fingerprint
+
+
+def test_examples_come_from_other_groups_than_those_that_are_evaluated() -> None:
+    tasks = TaskIndex({}).load([MC1], part="test")
+    evaluated = {str(doc["question"]) for doc in tasks.tasks[MC1].eval_docs}
+    drawn = {seed: few_shot_prefixes(tasks, 4, seed)[MC1] for seed in (0, 0, 1)}
+    assert drawn[0] != drawn[1]
+    for text in drawn.values():
+        examples = text.split("\n\n")[:-1]
+        asked = {example.split("Q: ")[1].split(" A:")[0] for example in examples}
+        assert len(examples) == len(asked) == 4
+        assert not asked & evaluated
+    answers = {
+        f"Q: {row['question']} A: {row['mc1_targets']['choices'][0]}"
+        for row in tasks.tasks[MC1].example_rows()
+    }
+    assert set(drawn[0].split("\n\n")) - {""} <= answers
+
+
+def test_every_benchmark_of_the_paper_has_a_control_prompt_and_three_rewordings() -> None:
+    tasks = TaskIndex({}).load(["trust_suite_mini"], limit=2)
+    texts = [prompt_prefixes(tasks, None, wording=n) for n in range(4)]
+    assert all(len(found) == 5 for found in texts)
+    assert len({text for found in texts for text in found.values()}) == 20
+    assert prompt_prefixes(tasks, "Be kind.") == dict.fromkeys(tasks.tasks, "Be kind.\n\n")
+
+
+@pytest.mark.parametrize(
+    ("task", "make", "message"),
+    [
+        ("trust_world_choice_mini", few_shot_prefixes, "no documents beside"),
+        (MC1, few_shot_prefixes, "needs 5000 examples"),
+        ("trust_world_choice_mini", prompt_prefixes, "has no such prompts"),
+    ],
+)
+def test_tasks_without_examples_or_prompts_say_what_to_do(
+    task: str, make: Callable[..., object], message: str
+) -> None:
+    tasks = TaskIndex({}).load([task], limit=2)
+    arguments = (5000, 0) if make is few_shot_prefixes else (None,)
+    with pytest.raises(InputError, match=message):
+        make(tasks, *arguments)
+
+
+def test_a_prefix_reaches_every_prompt_of_its_task_and_no_later_one() -> None:
+    tasks = TaskIndex({}).load([MC1], limit=2)
+    task = tasks.tasks[MC1]
+    plain = task.fewshot_context(task.eval_docs[0], 0)
+    with prompts_after(tasks.tasks, {MC1: "Be true.\n\n"}):
+        assert task.fewshot_context(task.eval_docs[0], 0) == "Be true.\n\n" + plain
+    assert task.fewshot_context(task.eval_docs[0], 0) == plain
 
 
 def gains(random: np.random.Generator, directions: int, items: int) -> np.ndarray:
@@ -104,26 +168,36 @@ def test_a_sweep_runs_its_choice_against_all_arms(
     vector = tmp_path / "v.safetensors"
     build = ["vector", "build", "--model", "mini", "--dimension", "toxigen", "--source", "mini"]
     assert main([*build, "--layers", "1", "--out", str(vector)]) == 0
-    controls = ["--controls", "prompt,random:3,shuffled,sign", "--control-prompt", "Be kind."]
+    arms = "unsteered,prompt,few-shot:2,random:3,shuffled,sign"
+    controls = ["--controls", arms, "--control-prompt", "Be kind."]
     call = [
         "sweep",
         *("--model_args", "pretrained=mini-chat,dtype=float32", "--device", "cpu"),
         *("--vector", str(vector), "--layers", "1", "--alphas", "-8", "-4", "4", "8"),
-        *("--tasks", "trust_world_choice_mini", "--metric", "acc", "--search", "grid"),
+        *("--tasks", MC1, "--metric", "acc", "--search", "grid"),
         *("--perplexity-ratio", "1e9", "--out", str(tmp_path / "out")),
     ]
     assert main([*call, *controls, "--control-source", "mini"]) == 0
     printed = capsys.readouterr().out
     table = pd.read_csv(tmp_path / "out" / "controls.csv")
     assert list(table["arm"]) == [
+        "unsteered",
         "prompt",
+        "few-shot",
         "random 1",
         "random 2",
         "random 3",
         "shuffled 1",
         "sign",
     ]
-    assert "Control prompt" in printed
+    assert "Control prompt" in printed and "Control few-shot" in printed
+    assert (table["change"][table["arm"] == "unsteered"] == 0).all()
+    records = [
+        json.loads(file.read_text())["config"]["control"]
+        for file in (tmp_path / "out").glob("results/*-few-shot/test/**/results_*.json")
+    ]
+    assert [record["kind"] for record in records] == ["few-shot"]
+    assert records[0]["prefixes"][MC1].count("Q: ") == 2
     assert "random directions of the same length" in printed
     # The same sweep without controls leaves none of those of the first.
     assert main(call) == 0
