@@ -2,8 +2,8 @@
 
 Activations of SmolLM2 on StereoSet's statements; training half, as the paper has it. The baseline
 computes, for each layer, R = K H (K H + ε n I)⁻¹ for both sides of I(T, X) and of I(T, Y) (labels
-as 0 and 1) in float32 with a general inverse, as the paper's release does. Then the price of the permutation
-null, beside one evaluation.
+as 0 and 1) in float32 with a general inverse, as the paper's release does. Then the price of the
+permutation null, beside one evaluation.
 
     LM_EVAL_TRUST_DATA=FOLDER LM_EVAL_TRUST_SMOLLM2=FOLDER python benchmarks/hsic.py
 """

@@ -12,17 +12,16 @@ from lm_eval.models.huggingface import HFLM
 from torch import nn
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.core.hashing import fingerprint
-from lm_eval_trust.core.nonfinite import NONFINITE, has_nonfinite
+from lm_eval_trust.core.nonfinite import has_nonfinite
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.model_wrappers.finite import FiniteLogits, check_logits
+from lm_eval_trust.model_wrappers.guarded import GuardedLM
 from lm_eval_trust.model_wrappers.identities import (
     identity_of,
     part_identities,
     parts_trained_on,
     source_of,
 )
-from lm_eval_trust.model_wrappers.leak_guard import refuse_leaks
 from lm_eval_trust.model_wrappers.lm_eval_internals import keep_responses_apart
 from lm_eval_trust.model_wrappers.prompt_ends import (
     PromptEnds,
@@ -45,7 +44,7 @@ _EXECUTION_ARGUMENTS = frozenset(
 )
 
 
-class SteerableLM(HFLM):  # type: ignore[misc]
+class SteerableLM(GuardedLM, HFLM):  # type: ignore[misc]
     """``HFLM`` around a model that is steered in every kind of request.
 
     Log-likelihood, rolling log-likelihood and generation share one meaning of a position: the
@@ -92,7 +91,6 @@ class SteerableLM(HFLM):  # type: ignore[misc]
             # Their content takes the place of their paths.
             **part_identities(kwargs),
         }
-        self._nonfinite = 0
         self._prompt_ends: PromptEnds | None = None
         self._rolling_ends: Iterator[int] | None = None
         super().__init__(pretrained, **kwargs)
@@ -161,36 +159,6 @@ class SteerableLM(HFLM):  # type: ignore[misc]
             adapter = find_adapter(peft)
             self._model: Any = attach_adapter(self.model, adapter, tokenizer=self.tokenizer)
 
-    @property
-    def trust_fingerprint(self) -> str:
-        """Identity of everything that answers depend on: model, arguments, steering."""
-        return fingerprint(
-            {
-                "arguments": self._arguments,
-                "steering": self.plan.fingerprint,
-                "allow_leak": self._allow_leak,
-            }
-        )
-
-    def get_model_info(self) -> dict[str, Any]:
-        """Return what the harness puts under ``config`` of a results file, and the steering.
-
-        ``nonfinite`` is the number of requests whose log-likelihood was NaN or infinite.
-        """
-        info: dict[str, Any] = super().get_model_info()
-        return info | {
-            "trust_fingerprint": self.trust_fingerprint,
-            "steering": self.plan.summary(),
-            "trained_on": [provenance.summary() for provenance in self._trained_on],
-            "allow_leak": self._allow_leak,
-            NONFINITE: self._nonfinite,
-        }
-
-    def set_cache_hook(self, cache_hook: Any) -> None:
-        """Give this model and this steering answers of their own in a ``--use_cache`` file."""
-        keep_responses_apart(cache_hook, self.trust_fingerprint)
-        super().set_cache_hook(cache_hook)
-
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
@@ -228,18 +196,6 @@ class SteerableLM(HFLM):  # type: ignore[misc]
         self._guard(requests)
         result: list[str] = super().generate_until(requests, disable_tqdm)
         return result
-
-    def _guard(self, requests: Sequence[Instance]) -> None:
-        steered_by = self.plan.built_from if self.plan.active_steps else ()
-        made_from = (*self._trained_on, *steered_by)
-        if self._allow_leak or not made_from:
-            return
-        docs: dict[str, dict[int, Mapping[str, Any]]] = {}
-        for request in requests:
-            if isinstance(request.doc, Mapping):
-                docs.setdefault(str(request.task_name), {})[request.doc_id] = request.doc
-        for task, found in docs.items():
-            refuse_leaks(made_from, found.values(), task=task)
 
     def _loglikelihood_tokens(
         self, requests: list[TokenRequest], **kwargs: Any

@@ -1,0 +1,79 @@
+"""What each of our harness models says of itself in results, keeps apart in caches and refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lm_eval.api.instance import Instance
+
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.nonfinite import NONFINITE
+from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.model_wrappers.leak_guard import refuse_leaks
+from lm_eval_trust.model_wrappers.lm_eval_internals import keep_responses_apart
+from lm_eval_trust.steering.plan import SteeringPlan
+
+
+class GuardedLM:
+    """Identity, results and leak guard of a steered model; goes before a model of the harness.
+
+    The class beside it sets the attributes before its own ``__init__`` runs.
+
+    Attributes:
+        plan: The steering; an empty plan leaves the model as it is.
+    """
+
+    plan: SteeringPlan
+    #: Evaluate also on items that the plan's vectors, or the model itself, were made from.
+    _allow_leak: bool
+    #: What the model and its parts were trained on, as far as it is recorded.
+    _trained_on: tuple[Provenance, ...]
+    #: Everything beside the steering that answers depend on.
+    _arguments: Mapping[str, str]
+    #: Number of requests whose log-likelihood was NaN or infinite.
+    _nonfinite: int = 0
+
+    @property
+    def trust_fingerprint(self) -> str:
+        """Identity of everything that answers depend on: model, arguments, steering."""
+        return fingerprint(
+            {
+                "arguments": self._arguments,
+                "steering": self.plan.fingerprint,
+                "allow_leak": self._allow_leak,
+            }
+        )
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Return what the harness puts under ``config`` of a results file, and the steering.
+
+        ``nonfinite`` is the number of requests whose log-likelihood was NaN or infinite.
+        """
+        ask = getattr(super(), "get_model_info", dict)
+        info: dict[str, Any] = ask()
+        return info | {
+            "trust_fingerprint": self.trust_fingerprint,
+            "steering": self.plan.summary(),
+            "trained_on": [provenance.summary() for provenance in self._trained_on],
+            "allow_leak": self._allow_leak,
+            NONFINITE: self._nonfinite,
+        }
+
+    def set_cache_hook(self, cache_hook: Any) -> None:
+        """Give this model and this steering answers of their own in a ``--use_cache`` file."""
+        keep_responses_apart(cache_hook, self.trust_fingerprint)
+        super().set_cache_hook(cache_hook)  # type: ignore[misc]
+
+    def _guard(self, requests: Sequence[Instance]) -> None:
+        """Raise when requests belong to items that the model or its steering was made from."""
+        steered_by = self.plan.built_from if self.plan.active_steps else ()
+        made_from = (*self._trained_on, *steered_by)
+        if self._allow_leak or not made_from:
+            return
+        docs: dict[str, dict[int, Mapping[str, Any]]] = {}
+        for request in requests:
+            if isinstance(request.doc, Mapping):
+                docs.setdefault(str(request.task_name), {})[request.doc_id] = request.doc
+        for task, found in docs.items():
+            refuse_leaks(made_from, found.values(), task=task)
