@@ -25,8 +25,9 @@ from lm_eval_trust.evaluate.paired_items import Item
 from lm_eval_trust.evaluate.tasks import TaskSet
 
 Scores = dict[str, dict[str, Any]]
-#: Of kept outcomes; it rises when earlier ones lack something. 2: the count of non-finite items.
-_FORMAT = 2
+#: Of kept outcomes; it rises when earlier ones lack something. 2: the count of non-finite items;
+#: 3: their categories.
+_FORMAT = 3
 #: Libraries whose releases may change what a model answers.
 _LIBRARIES = ("lm_eval", "torch", "transformers", "peft")
 #: Resamples of the standard errors that have no closed form; the harness takes its own for others.

@@ -14,6 +14,13 @@ from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.nonfinite import has_nonfinite, nonfinite_items
 from lm_eval_trust.evaluate.paired_items import Item
 
+#: Fields of benchmarks' rows that hold an item's categories → what those are called.
+CATEGORIES: Mapping[str, str] = {
+    "target_groups": "target group",
+    "bias_type": "bias type",
+    "category": "category",
+    "subject": "subject",
+}
 #: A number, a log-likelihood with the number of words that it is of, or nothing.
 Value = float | list[float] | None
 #: Settings of tasks that decide what a score means.
@@ -37,6 +44,7 @@ class Measurement:
         values: Metric → value of each item.
         positions: Of the items among the task's documents.
         nonfinite: Number of items with a log-likelihood or a score that is NaN or infinite.
+        categories: Of each item; of one kind, or none.
     """
 
     task: str
@@ -50,6 +58,7 @@ class Measurement:
     values: dict[str, list[Value]]
     positions: list[int] = field(default_factory=list)
     nonfinite: int = 0
+    categories: list[list[str]] = field(default_factory=list)
 
     @property
     def items(self) -> list[Item]:
@@ -132,6 +141,7 @@ def measurement_of(
             for key, (metric, name) in metrics.items()
         },
         nonfinite=nonfinite_items(samples, found["configs"][task]),
+        categories=[list(categories_of(row.get("doc"))[1]) for row in rows],
     )
 
 
@@ -157,6 +167,18 @@ def group_of(document: object) -> str | None:
     """Return the group that a document is of; ``None`` where it is one of its own."""
     given = document.get("group_id") if isinstance(document, Mapping) else None
     return str(given) if given else None
+
+
+def categories_of(document: object) -> tuple[str, tuple[str, ...]]:
+    """Return what a document's categories are called, and the categories; empty if it has none."""
+    row: Mapping[str, Any] = document if isinstance(document, Mapping) else {}
+    for name, kind in CATEGORIES.items():
+        given = row.get(name)
+        listed = given if isinstance(given, list) else [given]
+        told = tuple(dict.fromkeys(str(each) for each in listed if isinstance(each, str) and each))
+        if told:
+            return kind, told
+    return "", ()
 
 
 def _group(sample: Mapping[str, Any]) -> str:

@@ -11,19 +11,12 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.plain import is_finite
 from lm_eval_trust.core.saved_runs import Sample, SavedRun
+from lm_eval_trust.evaluate.measurement import categories_of
 from lm_eval_trust.evaluate.paired_items import items_of
 from lm_eval_trust.leaderboard.board import Column
 from lm_eval_trust.leaderboard.consistency import SAME, check_scores, nonfinite_note
 from lm_eval_trust.leaderboard.identity import DATA_SEEDS, settings_of
 from lm_eval_trust.leaderboard.layout import leaves, numbers
-
-#: Fields of benchmarks' rows that hold an item's categories → what those are called.
-CATEGORIES: Mapping[str, str] = {
-    "target_groups": "target group",
-    "bias_type": "bias type",
-    "category": "category",
-    "subject": "subject",
-}
 
 
 class Value(NamedTuple):
@@ -125,8 +118,7 @@ class Samples:
 def _items(samples: Sequence[Sample], where: str) -> list[_Item]:
     found = []
     for sample, item in zip(samples, items_of(samples), strict=True):
-        document = sample.get("doc")
-        kind, categories = _categories(document if isinstance(document, Mapping) else {})
+        kind, categories = categories_of(sample.get("doc"))
         identity = sample.get("doc_hash") or ""
         values = {name: item[name] for name in sample["metrics"] if name in item}
         found.append(
@@ -139,16 +131,6 @@ def _items(samples: Sequence[Sample], where: str) -> list[_Item]:
             )
         )
     return found
-
-
-def _categories(document: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    for name, kind in CATEGORIES.items():
-        given = document.get(name)
-        listed = given if isinstance(given, list) else [given]
-        told = tuple(dict.fromkeys(str(each) for each in listed if isinstance(each, str) and each))
-        if told:
-            return kind, told
-    return "", ()
 
 
 ByTask = Sequence[Mapping[str, Value]]

@@ -9,10 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from lm_eval_trust.analysis.effects import Effects, effect_bars
 from lm_eval_trust.analysis.figures import configuration_heatmap, save_figure, strength_curves
 from lm_eval_trust.analysis.tables import write_table
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.evaluate.controls import AgainstRandom, against_random
+from lm_eval_trust.evaluate.item_effects import item_effects
 from lm_eval_trust.evaluate.paired_items import compare_items
 from lm_eval_trust.steering.spec import SteeringSpec, steering_yaml
 from lm_eval_trust.sweep.grid import SweepSettings
@@ -22,7 +24,7 @@ STEERING_FILE = "steering.yaml"
 
 
 def write_report(found: Found, settings: SweepSettings, folder: Path) -> pd.DataFrame:
-    """Write ``sweep``, ``pareto``, ``test``, figures, examples and the chosen steering.
+    """Write all tables, figures, examples and the chosen steering.
 
     Returns:
         The table of all configurations.
@@ -38,12 +40,20 @@ def write_report(found: Found, settings: SweepSettings, folder: Path) -> pd.Data
     steering = folder / STEERING_FILE
     if chosen is None:
         steering.unlink(missing_ok=True)
-        for name in ("test", "controls"):
+        for name in ("test", "effects", "controls"):
             _remove_table(folder / name)
+        for file in (folder / "figures").glob("effects.*"):
+            file.unlink()
         return table
     comment = "Chosen on the validation part; see sweep.csv and test.csv."
     _write(steering, steering_yaml([chosen], folder, comment=comment))
     write_table(pd.DataFrame(list(test_rows(found, settings))), folder / "test")
+    effects = list(chosen_effects(found, settings))
+    write_table(
+        pd.DataFrame([{"task": t, **each.row()} for t, each in effects]), folder / "effects"
+    )
+    labels = [(f"{task}, {each.category}".rstrip(", "), each) for task, each in effects]
+    save_figure(effect_bars(labels), folder / "figures", "effects")
     if found.controls:
         write_table(pd.DataFrame(list(control_rows(found, settings))), folder / "controls")
     else:
@@ -78,6 +88,17 @@ def test_rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]
             "low": change.low,
             "high": change.high,
         }
+
+
+def chosen_effects(found: Found, settings: SweepSettings) -> Iterator[tuple[str, Effects]]:
+    """Yield each task with the choice's effects on its items of the test half, by category."""
+    if found.before is None or found.after is None:
+        return
+    for task, before in found.before.measurements.items():
+        if settings.metric in before.values:
+            after = found.after.measurements[task]
+            for effects in item_effects(before, after, settings.metric):
+                yield task, effects
 
 
 def control_rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]:
@@ -268,6 +289,9 @@ def summary(found: Found, settings: SweepSettings) -> list[str]:
             f"Test half, {row['task']}: {row['unsteered']:.3f} → {row['steered']:.3f}, change "
             f"{row['change']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {row['items']} items."
         )
+    for task, effects in chosen_effects(found, settings):
+        if not effects.category:
+            lines.append(f"On {task} it {effects.sentence}.")
     return [*lines, *_control_lines(found, settings)]
 
 

@@ -190,6 +190,11 @@ def test_a_sweep_runs_its_choice_against_all_arms(
         "shuffled 1",
         "sign",
     ]
+    effects = pd.read_csv(tmp_path / "out" / "effects.csv")
+    assert list(effects["category"].isna()) == [True] + [False] * (len(effects) - 1)
+    assert (effects[["right", "wrong", "unmoved"]].sum(axis=1) - 1).abs().max() < 1e-9
+    assert (tmp_path / "out" / "figures" / "effects.svg").exists()
+    assert f"On {MC1} it moves" in printed
     assert "Control prompt" in printed and "Control few-shot" in printed
     assert (table["change"][table["arm"] == "unsteered"] == 0).all()
     records = [
