@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,12 @@ from lm_eval.api.instance import Instance
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.nonfinite import NONFINITE
 from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.model_wrappers.chat_turns import template_mismatch
 from lm_eval_trust.model_wrappers.leak_guard import refuse_leaks
 from lm_eval_trust.model_wrappers.lm_eval_internals import keep_responses_apart
 from lm_eval_trust.steering.plan import SteeringPlan
+
+logger = logging.getLogger(__name__)
 
 
 class GuardedLM:
@@ -33,6 +37,8 @@ class GuardedLM:
     _arguments: Mapping[str, str]
     #: Number of requests whose log-likelihood was NaN or infinite.
     _nonfinite: int = 0
+    #: Warnings that were given already.
+    _warned: frozenset[str] = frozenset()
 
     @property
     def trust_fingerprint(self) -> str:
@@ -66,8 +72,17 @@ class GuardedLM:
         super().set_cache_hook(cache_hook)  # type: ignore[misc]
 
     def _guard(self, requests: Sequence[Instance]) -> None:
-        """Raise when requests belong to items that the model or its steering was made from."""
+        """Raise when requests belong to items that the model or its steering was made from.
+
+        Vectors from chats beside prompts that are none, or the other way round, are warned of.
+        """
         steered_by = self.plan.built_from if self.plan.active_steps else ()
+        # Rolling requests have a text and no prompt.
+        prompts = (request.args[0] for request in requests if len(request.args) > 1)
+        told = template_mismatch(steered_by, prompts, getattr(self, "tokenizer", None))
+        if told and told not in self._warned:
+            logger.warning(told)
+            self._warned |= {told}
         made_from = (*self._trained_on, *steered_by)
         if self._allow_leak or not made_from:
             return

@@ -17,6 +17,9 @@ from lm_eval_trust.core.hashing import content_id
 
 T = TypeVar("T")
 
+#: What the user of a chat says before a statement that answers no question.
+USER_TURN = "Tell me something."
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -57,6 +60,16 @@ class Statement:
     def id(self) -> str:
         """Content hash of text and label."""
         return content_id(self.text, self.label)
+
+    def turns(self, user: str = USER_TURN) -> tuple[str, str]:
+        """Return a user's turn and an assistant's: question and answer, or ``user`` and the text.
+
+        Args:
+            user: What the user says where the statement answers no question.
+        """
+        if self.exchange is None:
+            return user, self.text
+        return self.exchange.question, self.exchange.answer
 
 
 @dataclass(frozen=True)

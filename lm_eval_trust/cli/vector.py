@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
+from lm_eval_trust.benchmarks.statements import USER_TURN
 from lm_eval_trust.cli.options import add_overwrite, natural, refuse_foreign_file
 from lm_eval_trust.steering.spec import choices_for
 
@@ -46,6 +48,15 @@ def _add_build(commands: _Commands) -> None:
     parser.add_argument("--split", default="grouped", help=choices_for("split"))
     parser.add_argument("--split-seed", type=natural, default=0, metavar="INT", help="seed (0)")
     parser.add_argument("--part", default="train", help="train (default) or development")
+    parser.add_argument(
+        "--chat-template",
+        nargs="?",
+        const=USER_TURN,
+        metavar="TEXT",
+        help="write statements by the tokenizer's chat template, as the assistant's turn: after "
+        f"their question, or after TEXT where they answer none (default: {USER_TURN!r}); they are "
+        "read at their own last token, not at the template's",
+    )
     add_overwrite(parser)
     parser.add_argument("--dtype", help="default: float32 on CPU, the checkpoint's own elsewhere")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, or auto to spread over all")
@@ -94,6 +105,7 @@ def run_build(args: argparse.Namespace) -> int:
     from lm_eval_trust.models.layers import parse_layers
     from lm_eval_trust.models.sources import load_source
     from lm_eval_trust.steering.build import build_vector
+    from lm_eval_trust.steering.evidence import doubts, from_record, table
     from lm_eval_trust.steering.vector_files import check_ending
 
     check_ending(args.out)
@@ -111,10 +123,16 @@ def run_build(args: argparse.Namespace) -> int:
         split=args.split,
         split_seed=args.split_seed,
         part=args.part,
+        chat_template=args.chat_template,
     )
     vector.save(args.out)
-    used = len(vector.provenance.items) if vector.provenance else 0
+    assert vector.provenance is not None
+    used = len(vector.provenance.items)
     print(f"{args.out}: {len(layers)} layers of width {vector.width} from {used} statements")
+    evidence = from_record(vector.provenance.evidence)
+    print(table(evidence))
+    for doubt in doubts(evidence):
+        print(f"warning: {doubt}", file=sys.stderr)
     return 0
 
 

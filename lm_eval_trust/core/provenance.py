@@ -31,6 +31,8 @@ class Provenance:
         groups: Ids of the groups (question, context, sentence) used, sorted.
         settings: Further settings that change the result (perturbation rate, seed, …).
         versions: Versions of the libraries that took part.
+        evidence: What was measured while it was made; for vectors, what predicts that they steer
+            (:mod:`lm_eval_trust.steering.evidence`).
     """
 
     model: str
@@ -45,15 +47,18 @@ class Provenance:
     groups: tuple[str, ...]
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    evidence: dict[str, Any] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
-        """Identity of what was made; library versions do not enter it."""
-        return fingerprint({k: v for k, v in asdict(self).items() if k != "versions"})
+        """Identity of what was made; library versions and evidence do not enter it."""
+        known = asdict(self).items()
+        return fingerprint({k: v for k, v in known if k not in ("versions", "evidence")})
 
     def summary(self) -> dict[str, Any]:
-        """Return the record for results files: counts instead of the long lists of ids."""
+        """Return the record for results files: counts for the lists of ids, and no evidence."""
         record = asdict(self)
+        del record["evidence"]
         record["items"] = len(self.items)
         record["groups"] = len(self.groups)
         return record | {"fingerprint": self.fingerprint}

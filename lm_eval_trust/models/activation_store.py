@@ -40,6 +40,7 @@ def load_or_extract(
     *,
     layers: Sequence[int],
     identity: ModelIdentity,
+    ids: Sequence[list[int]] | None = None,
     batch_tokens: int | None = None,
     progress: bool = True,
 ) -> npt.NDArray[np.float32]:
@@ -56,6 +57,8 @@ def load_or_extract(
         layers: See there.
         identity: Identity of the model. Activations are found by it, so it has to change whenever
             the weights do.
+        ids: Token ids of each text where these are not the tokenizer's own of the texts, such as
+            those of a chat.
         batch_tokens: See there.
         progress: See there.
 
@@ -67,7 +70,7 @@ def load_or_extract(
         ExternalError: The cache cannot be written.
     """
     checked = tuple(check_layers(layers, number_of_blocks(model), model=type(model).__name__))
-    ids = encode(model, tokenizer, texts)
+    ids = encode(model, tokenizer, texts) if ids is None else ids
     key = fingerprint(
         {
             "model": asdict(identity),

@@ -15,19 +15,29 @@ from lm_eval_trust.models.decoder_blocks import text_config
 _LIMITS = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length")
 
 
-def encode(model: nn.Module, tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def encode(
+    model: nn.Module, tokenizer: Any, texts: Sequence[str], *, special: bool = True
+) -> list[list[int]]:
     """Return the token ids of each text, with the tokenizer's own special tokens.
 
     A text without tokens (an empty statement, if the tokenizer adds no beginning-of-sequence token)
     is read as that one token, or as the end-of-sequence token if there is none: the prefix that
     the harness scores an empty context with.
 
+    Args:
+        model: Whose context bounds the length.
+        tokenizer: Its tokenizer.
+        texts: The texts.
+        special: Whether the tokenizer adds its special tokens; a chat template has written them.
+
     Raises:
         InputError: A text is longer than the model's context; nothing is truncated.
     """
     if not texts:
         return []
-    ids: list[list[int]] = tokenizer(list(texts), verbose=False)["input_ids"]
+    ids: list[list[int]] = tokenizer(list(texts), verbose=False, add_special_tokens=special)[
+        "input_ids"
+    ]
     limit = context_length(model)
     for index, tokens in enumerate(ids):
         if limit is not None and len(tokens) > limit:

@@ -5,7 +5,10 @@ Vectors that are asked for by dimension are built on first use and found again a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,10 +29,21 @@ from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.core.storage import build_once, cache_dir
 from lm_eval_trust.models.activation_store import load_or_extract
 from lm_eval_trust.models.activations import compute_dtype
+from lm_eval_trust.models.chat import encode_turns
 from lm_eval_trust.models.sources import ModelIdentity, find_source, load_pinned, resolve_dtype
+from lm_eval_trust.steering.evidence import (
+    Evidence,
+    HeldOut,
+    doubts,
+    evidence_of,
+    from_record,
+    to_record,
+)
 from lm_eval_trust.steering.methods import METHODS, find_direction
 from lm_eval_trust.steering.vector_files import FORMAT, to_bytes
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector, load_vector
+
+logger = logging.getLogger(__name__)
 
 #: The validation part stays untouched, for choosing layers and strengths.
 _CACHED_PART = "train"
@@ -37,6 +51,8 @@ _CACHED_PART = "train"
 _DATA_SETTINGS = ("data_seed", "perturbation_rate", "balanced")
 #: Parts that a vector may be built from; the test half is what it is evaluated on.
 BUILDING_PARTS = ("train", "development")
+#: Setting of a provenance: what the user said before statements in a chat's turns.
+CHAT_SETTING = "chat_template"
 
 
 def build_vector(
@@ -50,13 +66,16 @@ def build_vector(
     split: str = "grouped",
     split_seed: int = 0,
     part: str = "train",
+    chat_template: str | None = None,
     progress: bool = True,
 ) -> SteeringVector:
     """Build the directions of a dimension at several layers.
 
     Only the chosen part enters, in everything: the direction, the standard deviation of the
     projections on it and the trustworthy side's mean projection, all computed in float64.
-    Whatever the labels' orientation, the direction points to the trustworthy side.
+    Whatever the labels' orientation, the direction points to the trustworthy side. The validation
+    part, where it is another one, is read for the evidence that the provenance keeps
+    (:mod:`lm_eval_trust.steering.evidence`), and changes nothing else.
 
     Args:
         model: Source model, in evaluation mode.
@@ -69,14 +88,18 @@ def build_vector(
         split_seed: Seed of the partition.
         part: ``train``, which leaves the validation part for selecting layers and strengths, or
             ``development`` for both.
+        chat_template: What the user says before a statement that answers no question. Statements
+            are then written by the tokenizer's chat template: the question as the user's turn, the
+            answer or the whole statement as the assistant's, read at its own last token and not at
+            the template's. By default they are read as they are.
         progress: Show a progress bar on standard error.
 
     Returns:
         The vector, with its provenance.
 
     Raises:
-        InputError: Unknown method, split or part, a layer out of range, a statement too long, or
-            a part that lacks a label.
+        InputError: Unknown method, split or part, a layer out of range, a statement too long, a
+            part that lacks a label, or a chat template that is missing or cannot be used.
     """
     provenance = provenance_of(
         statements,
@@ -86,15 +109,97 @@ def build_vector(
         split=split,
         split_seed=split_seed,
         part=part,
+        chat_template=chat_template,
     )
     used = _part(statements, split, split_seed, part)
-    activations = load_or_extract(
-        model, tokenizer, used.texts, layers=layers, identity=identity, progress=progress
+    read = partial(
+        read_statements,
+        model,
+        tokenizer,
+        layers=layers,
+        identity=identity,
+        chat_template=chat_template,
+        progress=progress,
     )
+    activations = read(used)
     directions = {
         layer: layer_vector(method, activations[:, at], used) for at, layer in enumerate(layers)
     }
+    held_out = _held_out(statements, split, split_seed, part)
+    beyond = read(held_out) if held_out is not None else None
+    evidence = {
+        layer: layer_evidence(
+            directions[layer],
+            activations[:, at],
+            used,
+            None if beyond is None else beyond[:, at],
+            held_out,
+        )
+        for at, layer in enumerate(layers)
+    }
+    provenance = replace(provenance, evidence=to_record(evidence))
     return SteeringVector(directions, provenance, name=f"{statements.dimension.name} vector")
+
+
+def read_statements(
+    model: nn.Module,
+    tokenizer: Any,
+    statements: Statements,
+    *,
+    layers: Sequence[int],
+    identity: ModelIdentity,
+    chat_template: str | None = None,
+    progress: bool = True,
+) -> npt.NDArray[np.float32]:
+    """Return activations at the statements' last tokens, kept on disk.
+
+    See :func:`build_vector` for the arguments.
+
+    Returns:
+        Float32, shape (statements, layers, hidden).
+    """
+    ids = None
+    if chat_template is not None:
+        turns = [item.turns(chat_template) for item in statements.items]
+        ids = encode_turns(model, tokenizer, turns)
+    return load_or_extract(
+        model,
+        tokenizer,
+        statements.texts,
+        layers=layers,
+        identity=identity,
+        ids=ids,
+        progress=progress,
+    )
+
+
+def layer_evidence(
+    layer: LayerVector,
+    activations: npt.NDArray[np.float32],
+    used: Statements,
+    beyond: npt.NDArray[np.float32] | None,
+    held_out: Statements | None,
+) -> Evidence:
+    """Return what predicts that one layer's direction will steer.
+
+    Args:
+        layer: The direction.
+        activations: Of the statements that it was built from, shape (statements, hidden).
+        used: These statements.
+        beyond: Of the validation part, likewise; ``None`` where the direction was built from it.
+        held_out: The validation part.
+    """
+    validation = None
+    if beyond is not None and held_out is not None:
+        trustworthy = held_out.labels == held_out.dimension.trustworthy_label
+        validation = HeldOut(beyond, trustworthy.astype(np.int64), held_out.groups)
+    return evidence_of(layer.direction.numpy(), activations, used.labels, used.groups, validation)
+
+
+def _held_out(statements: Statements, split: str, split_seed: int, part: str) -> Statements | None:
+    """Return the validation part; ``None`` if it is built from, or empty."""
+    positions = statements.partition(split=split, seed=split_seed).validation
+    return None if part == "development" or not len(positions) else statements.select(positions)
 
 
 def provenance_of(
@@ -106,14 +211,18 @@ def provenance_of(
     split: str,
     split_seed: int,
     part: str,
+    chat_template: str | None = None,
 ) -> Provenance:
     """Return the provenance that :func:`build_vector` gives a vector, before it is built.
 
     Raises:
-        InputError: Unknown method, split or part.
+        InputError: Unknown method, split or part, or an empty turn of the user.
     """
     METHODS[method]  # An unknown one is refused before activations are computed.
+    if chat_template is not None and not chat_template.strip():
+        raise InputError("The user's turn of the chat template is empty; give it a text.")
     used = _part(statements, split, split_seed, part)
+    chat = {} if chat_template is None else {CHAT_SETTING: chat_template}
     return Provenance(
         model=identity.name,
         revision=identity.revision,
@@ -125,7 +234,7 @@ def provenance_of(
         method=method,
         items=tuple(sorted({item.id for item in used.items})),
         groups=tuple(sorted(set(used.groups))),
-        settings=statements.settings | {"commit": identity.commit, "dtype": dtype},
+        settings=statements.settings | {"commit": identity.commit, "dtype": dtype} | chat,
         versions=_versions(),
     )
 
@@ -140,6 +249,7 @@ def cached_vector(
     split: str = "grouped",
     split_seed: int = 0,
     data_seed: int = 0,
+    chat_template: str | None = None,
     dtype: str | None = "float32",
     device: str | None = None,
 ) -> SteeringVector:
@@ -158,6 +268,7 @@ def cached_vector(
         split: ``grouped`` or ``random``.
         split_seed: Seed of the partition.
         data_seed: Seed of the choice of statements.
+        chat_template: See :func:`build_vector`.
         dtype: In which the source model runs; see
             :func:`lm_eval_trust.models.sources.load_source`.
         device: Where it runs.
@@ -177,6 +288,7 @@ def cached_vector(
         split=split,
         split_seed=split_seed,
         part=_CACHED_PART,
+        chat_template=chat_template,
     )
     key = fingerprint(
         {
@@ -200,7 +312,11 @@ def cached_vector(
             split=split,
             split_seed=split_seed,
             part=_CACHED_PART,
+            chat_template=chat_template,
         )
+        assert vector.provenance is not None
+        for doubt in doubts(from_record(vector.provenance.evidence)):
+            logger.warning("%s built from %s: %s", vector.name, source, doubt)
         temporary.write_bytes(to_bytes(vector))
 
     return build_once(path, build, read=load_vector)
@@ -233,8 +349,13 @@ def shuffled_vector(
     made, found = vector.provenance, find_source(source)
     assert made is not None
     model, tokenizer = load_pinned(found, dtype=made.settings["dtype"], device=device)
-    activations = load_or_extract(
-        model, tokenizer, used.texts, layers=layers, identity=found.identity
+    activations = read_statements(
+        model,
+        tokenizer,
+        used,
+        layers=layers,
+        identity=found.identity,
+        chat_template=made.settings.get(CHAT_SETTING),
     )
     directions = {
         layer: layer_vector(made.method, activations[:, at], used)

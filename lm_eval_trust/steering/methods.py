@@ -86,7 +86,7 @@ def pca(activations: Floats, labels: Labels, groups: Sequence[str]) -> Floats:
     label only are left out. Each pair counts in both orders, so the differences have mean zero
     and their principal component is the first right singular vector of the uncentred differences.
     """
-    differences = _paired_differences(activations, labels, groups)
+    differences = paired_differences(activations, labels, groups)
     if len(differences) == 0:
         raise InputError(
             "pca compares positives and negatives of the same group, and no group has both; use "
@@ -125,8 +125,17 @@ def _along(axis: Floats, activations: Floats, labels: Labels) -> Floats:
     return along
 
 
-def _paired_differences(activations: Floats, labels: Labels, groups: Sequence[str]) -> Floats:
-    """Return mean positive − mean negative of each group with both labels, (pairs, hidden)."""
+def paired_differences(activations: Floats, labels: Labels, groups: Sequence[str]) -> Floats:
+    """Return mean positive − mean negative of each group with both labels.
+
+    Args:
+        activations: Shape (n, hidden).
+        labels: 0 or 1, shape (n,).
+        groups: Group of each, shape (n,).
+
+    Returns:
+        Float64, shape (pairs, hidden).
+    """
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.zeros((2, len(names), activations.shape[1]))
     counts = np.zeros((2, len(names)))

@@ -11,6 +11,7 @@ import torch
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.steering.evidence import from_record, table
 from lm_eval_trust.steering.spec import SCALES
 
 #: Endings by which files of other tools are told from our own.
@@ -194,6 +195,8 @@ class SteeringVector:
         else:
             lines.append("provenance:")
             lines.extend(f"  {name}: {value}" for name, value in self.provenance.summary().items())
+            if self.provenance.evidence:
+                lines += ["evidence:", table(from_record(self.provenance.evidence))]
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> None:

@@ -6,7 +6,7 @@ import gc
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from lm_eval_trust.models.activations import compute_dtype, extract_activations
 from lm_eval_trust.models.decoder_blocks import number_of_blocks
 from lm_eval_trust.models.loading import loading_errors
 from lm_eval_trust.models.sources import ModelIdentity, Source, load_tokenizer
-from lm_eval_trust.steering.build import layer_vector, provenance_of
+from lm_eval_trust.steering.build import layer_evidence, layer_vector, provenance_of
+from lm_eval_trust.steering.evidence import to_record
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.vectors import SteeringVector, load_vector
 from lm_eval_trust.study.activation_sets import ActivationSet, SetInfo, read_set, save_set, set_path
@@ -236,7 +237,14 @@ def _vector(cell: VectorCell, out: Path, folder: StudyFolder) -> Mapping[str, An
     )
     rows = found.parts.train
     used = statements.select(rows)
-    layers = {i: layer_vector(cell.method, found.layer(i)[rows], used) for i in found.layers}
+    beyond = found.parts.validation
+    held_out = statements.select(beyond) if len(beyond) else None
+    layers, evidence = {}, {}
+    for i in found.layers:
+        values = found.layer(i)
+        layers[i] = layer_vector(cell.method, values[rows], used)
+        evidence[i] = layer_evidence(layers[i], values[rows], used, values[beyond], held_out)
+    provenance = replace(provenance, evidence=to_record(evidence))
     vector = SteeringVector(layers, provenance, name=f"{source.dimension} vector")
     vector.save(out / VECTOR)
     return {"provenance": provenance.summary(), "layers": list(found.layers)}
