@@ -1,7 +1,8 @@
 """What steering does to a hidden state: one entry per action, with all that depends on it.
 
-Every action changes a state h by α times a difference d(h), so that α = 0 leaves the model as it
-is, and α and −α move a state in opposite directions.
+Every action has a difference d(h): where it takes a state h at α = 0. Most go straight on, to
+h + α d(h); a rotation goes round. So α = 0 leaves the model as it is, and α and −α set out in
+opposite directions.
 
 Another package adds an action by an entry point of the group ``lm_eval_trust.actions`` that names
 an :class:`Action`. It is then known to model arguments, steering files, sweeps, studies and gates.
@@ -9,8 +10,9 @@ an :class:`Action`. It is then known to model arguments, steering files, sweeps,
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lm_eval_trust.core.registry import Registry
@@ -27,11 +29,18 @@ class Direction:
         vector: The scaled vector, what α multiplies; shape (hidden,).
         unit: The same at length 1.
         target: Projection on ``unit`` that was asked for; ``None`` unless the action needs one.
+        parts: Further tensors that the action needs, by name.
     """
 
     vector: torch.Tensor
     unit: torch.Tensor
     target: float | None = None
+    parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def to(self, where: torch.device | str | torch.dtype) -> Direction:
+        """Return it on another device or in another floating type."""
+        parts = {name: part.to(where) for name, part in self.parts.items()}
+        return Direction(self.vector.to(where), self.unit.to(where), self.target, parts)
 
 
 @dataclass(frozen=True)
@@ -46,12 +55,39 @@ class Action:
         constant: Whether d is the same for every h. Then, and only then, it can be baked as a
             bias and exported as a control vector. Baking compares logits, so that a wrong claim
             is noticed there.
+        parts: Names of the tensors that a vector has to bring beside its direction; see
+            :attr:`lm_eval_trust.steering.vectors.LayerVector.parts`.
     """
 
     difference: Callable[[torch.Tensor, Direction], torch.Tensor]
     summary: str
     needs_target: bool = False
     constant: bool = False
+    parts: tuple[str, ...] = ()
+
+    def change(self, states: torch.Tensor, direction: Direction, alpha: float) -> torch.Tensor:
+        """Return what is added to states at a strength; broadcasts to them.
+
+        Args:
+            states: Shape (…, hidden).
+            direction: Of the same floating type and on the same device.
+            alpha: The strength.
+        """
+        return alpha * self.difference(states, direction)
+
+
+class Rotation(Action):
+    """An action whose differences are tangents of the circles that states move on.
+
+    α is an angle in degrees, and d(h) is what one degree would add if the circle were straight.
+    """
+
+    def change(self, states: torch.Tensor, direction: Direction, alpha: float) -> torch.Tensor:
+        """Return (cos α − 1) h + sin α t(h), with the tangent t(h) as long as h; 0 where t is."""
+        angle = math.radians(alpha)
+        tangent = self.difference(states, direction) / math.radians(1)
+        turned = (math.cos(angle) - 1) * states + math.sin(angle) * tangent
+        return turned * tangent.any(dim=-1, keepdim=True)
 
 
 def _vector(states: torch.Tensor, direction: Direction) -> torch.Tensor:
@@ -67,6 +103,45 @@ def _to_zero(states: torch.Tensor, direction: Direction) -> torch.Tensor:
     return -(states @ direction.unit)[..., None] * direction.unit
 
 
+def _to_the_mean(states: torch.Tensor, direction: Direction) -> torch.Tensor:
+    """Minus what a least-squares fit tells of the concept (Belrose et al. 2023, theorem 4.2).
+
+    The paper's W⁺ P W (h − μ) is ⟨c, h − μ⟩ u for a binary concept: see
+    :func:`lm_eval_trust.steering.methods.covector`.
+    """
+    concept = (states - direction.parts["mean"]) @ direction.parts["covector"]
+    return -concept[..., None] * direction.unit
+
+
+def _tangent(states: torch.Tensor, direction: Direction) -> torch.Tensor:
+    """Tangent at h of the circle through h in the plane of h and u, towards u, a degree long.
+
+    It is zero where h and u are parallel to the precision of the states, and span no plane.
+    """
+    norms = states.norm(dim=-1, keepdim=True)
+    along = states / norms.clamp(min=_tiny(states))
+    towards = direction.unit - (along @ direction.unit)[..., None] * along
+    length = towards.norm(dim=-1, keepdim=True)
+    spans = (length > _PARALLEL * _epsilon(states)) & (norms > 0)
+    return math.radians(1) * norms * towards / length.clamp(min=_tiny(states)) * spans
+
+
+#: Times the precision: directions that are closer than this are parallel.
+_PARALLEL = 8
+
+
+def _epsilon(states: torch.Tensor) -> float:
+    import torch
+
+    return torch.finfo(states.dtype).eps
+
+
+def _tiny(states: torch.Tensor) -> float:
+    import torch
+
+    return torch.finfo(states.dtype).tiny
+
+
 ACTIONS: Registry[Action] = Registry(
     "steering action",
     "lm_eval_trust.actions",
@@ -77,5 +152,13 @@ ACTIONS: Registry[Action] = Registry(
             _to_target, "what brings the projection on the vector to `target`", needs_target=True
         ),
         "ablate": Action(_to_zero, "minus the projection on the vector"),
+        "rotate": Rotation(
+            _tangent, "what turns it by α degrees towards the vector (after arXiv 2510.26243)"
+        ),
+        "erase": Action(
+            _to_the_mean,
+            "minus what a linear fit tells of the concept (LEACE, arXiv 2306.03819)",
+            parts=("covector", "mean"),
+        ),
     },
 )

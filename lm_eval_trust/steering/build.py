@@ -433,12 +433,16 @@ def layer_vector(
     length = float(np.linalg.norm(direction))
     if length == 0:
         raise InputError(f"{method} finds no direction: the two labels' activations do not differ.")
-    projections = activations.astype(np.float64) @ (direction / length)
+    precise = activations.astype(np.float64)
+    projections = precise @ (direction / length)
+    oriented = (labels == trustworthy).astype(np.int64)
+    parts = {name: find(precise, oriented) for name, find in METHODS[method].parts.items()}
     return LayerVector(
         direction=torch.from_numpy(direction.astype(np.float32)),
         projection_std=float(projections.std()),
         target=float(projections[labels == trustworthy].mean()),
-        state_norm=float(np.median(np.linalg.norm(activations.astype(np.float64), axis=1))),
+        state_norm=float(np.median(np.linalg.norm(precise, axis=1))),
+        parts={name: torch.from_numpy(part) for name, part in parts.items()},
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -236,16 +235,12 @@ def steer(
 
 
 def _change(hidden: torch.Tensor, step: SteeringStep, direction: Direction) -> torch.Tensor:
-    """Return α d(h) in the dtype of ``hidden``, broadcastable to its shape."""
-    action = ACTIONS[step.action]
+    """Return what is added, in the dtype of ``hidden``, broadcastable to its shape."""
+    action, states = ACTIONS[step.action], hidden
     if not action.constant:
         precise = torch.promote_types(hidden.dtype, torch.float32)
-        hidden_precise = hidden.to(precise)
-        direction = replace(
-            direction, vector=direction.vector.to(precise), unit=direction.unit.to(precise)
-        )
-        return (step.alpha * action.difference(hidden_precise, direction)).to(hidden.dtype)
-    return (step.alpha * action.difference(hidden, direction)).to(hidden.dtype)
+        states, direction = hidden.to(precise), direction.to(precise)
+    return action.change(states, direction, step.alpha).to(hidden.dtype)
 
 
 def _last_real_tokens(length: int, mask: Any) -> int | torch.Tensor:

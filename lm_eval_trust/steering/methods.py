@@ -6,13 +6,14 @@ it, which makes the same α comparable between methods; for the mass mean this i
 means itself.
 
 Another package adds a method by an entry point of the group ``lm_eval_trust.direction_methods``
-that names a :class:`DirectionMethod`.
+that names a :class:`DirectionMethod`. A method may find further tensors for an action that needs
+them, as ``leace`` does for ``erase``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,10 +34,13 @@ class DirectionMethod:
         find: (activations (n, hidden), labels (n,) of 0 and 1, group of each item) → direction
             (hidden,), float64, from y = 0 to y = 1. There are items of both labels.
         summary: One line for help pages.
+        parts: Name of a further tensor → what finds it: (activations, labels) → float64. Where
+            the direction is reversed, so are the labels.
     """
 
     find: Callable[[Floats, Labels, Sequence[str]], Floats]
     summary: str
+    parts: Mapping[str, Callable[[Floats, Labels], Floats]] = field(default_factory=dict)
 
 
 def find_direction(
@@ -107,6 +111,33 @@ def logistic(activations: Floats, labels: Labels, groups: Sequence[str]) -> Floa
     return _along(gradient / np.linalg.norm(gradient), activations, labels)
 
 
+def covector(activations: Floats, labels: Labels) -> Floats:
+    """What a least-squares fit reads a binary concept by, scaled to go with the mass mean.
+
+    LEACE erases by x − W⁺ P W (x − μ), where W = (Σₓₓ^½)⁺ and P projects on W Σₓz (Belrose et al.
+    2023, theorem 4.2). For one binary label Σₓz is a multiple of the difference of class means δ,
+    so that the rest is x − ⟨k, x − μ⟩ u with u = δ / |δ| and k = |δ| Σₓₓ⁺ δ / ⟨δ, Σₓₓ⁺ δ⟩. And
+    Σₓₓ⁺ δ is proportional to the smallest solution of regressing the centred labels on the
+    centred activations.
+
+    Returns:
+        k, shape (hidden,), with ⟨k, u⟩ = 1. Zero where the two labels' means do not differ.
+    """
+    centred = activations - activations.mean(axis=0)
+    # Activations are known to single precision: smaller singular values are rounding.
+    rcond = float(np.finfo(np.float32).eps)
+    solution: Floats = np.linalg.lstsq(centred, labels - labels.mean(), rcond=rcond)[0]
+    difference = mass_mean(activations, labels, ())
+    along = solution @ difference
+    return solution * (np.linalg.norm(difference) / along) if along > 0 else 0 * solution
+
+
+def mean(activations: Floats, labels: Labels) -> Floats:
+    """Mean of all activations, shape (hidden,)."""
+    found: Floats = activations.mean(axis=0)
+    return found
+
+
 METHODS: Registry[DirectionMethod] = Registry(
     "method",
     "lm_eval_trust.direction_methods",
@@ -115,6 +146,11 @@ METHODS: Registry[DirectionMethod] = Registry(
         "mass_mean": DirectionMethod(mass_mean, "difference of class means (arXiv 2402.19465)"),
         "pca": DirectionMethod(pca, "first principal component of differences within groups"),
         "logistic": DirectionMethod(logistic, "gradient of a logistic regression's logit"),
+        "leace": DirectionMethod(
+            mass_mean,
+            "difference of class means, with what action erase needs (arXiv 2306.03819)",
+            {"covector": covector, "mean": mean},
+        ),
     },
 )
 

@@ -1,11 +1,14 @@
 """What is done to which block's output, where and how strongly.
 
-Every action changes a hidden state h by α times a difference d(h), see
+Actions change a hidden state h by α times a difference d(h), see
 :mod:`lm_eval_trust.steering.actions`:
 
 - ``add``: d = v, the scaled vector (arXiv 2402.19465, eq. 2);
 - ``clamp``: d = (c − ⟨h, u⟩) u, which at α = 1 sets the projection on the unit direction u to c;
-- ``ablate``: d = −⟨h, u⟩ u, which at α = 1 removes the direction.
+- ``ablate``: d = −⟨h, u⟩ u, which at α = 1 removes the direction;
+- ``erase``: d = −⟨k, h − μ⟩ u with the covector k and the mean μ of a fit, which at α = 1 leaves
+  nothing of the concept that a linear probe could read (arXiv 2306.03819);
+- ``rotate``: h is turned by α degrees towards u, in the plane of both, and keeps its length.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.models.decoder_blocks import check_layers
 from lm_eval_trust.steering.actions import ACTIONS, Direction
+from lm_eval_trust.steering.methods import METHODS
 from lm_eval_trust.steering.spec import POSITIONS
 from lm_eval_trust.steering.vectors import SteeringVector
 
@@ -38,8 +42,8 @@ class SteeringStep:
 
     Attributes:
         layer: 0-based decoder block.
-        vector: What α multiplies, float32, shape (hidden,); its direction is the unit direction
-            of ``clamp`` and ``ablate``.
+        vector: What α multiplies, float32, shape (hidden,); its direction is the unit direction u
+            of the actions that its length means nothing to.
         alpha: Strength; 0 does nothing.
         action: Name of an action, see :data:`lm_eval_trust.steering.actions.ACTIONS`.
         positions: ``generated`` (the last prompt token and every later position), ``all`` (every
@@ -47,6 +51,7 @@ class SteeringStep:
         target: Projection that is aimed at, in the activations' own units; for actions that need
             one, such as ``clamp``.
         origin: Where the vector comes from, for messages and results files.
+        parts: Further float32 tensors that the action needs, by name.
     """
 
     layer: int
@@ -56,6 +61,7 @@ class SteeringStep:
     positions: str = "generated"
     target: float | None = None
     origin: str = "vector"
+    parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         needs_target = ACTIONS[self.action].needs_target
@@ -86,7 +92,30 @@ class SteeringStep:
                 f"The vector of {self.origin} has length {float(self.vector.norm())} as float32, "
                 f"and no direction."
             )
+        self._check_parts()
         self.check_dtype(torch.float32)
+
+    def _check_parts(self) -> None:
+        action = ACTIONS[self.action]
+        if lacking := [name for name in action.parts if name not in self.parts]:
+            giving = [name for name, method in METHODS.items() if set(lacking) <= set(method.parts)]
+            raise InputError(
+                f"action={self.action} needs {' and '.join(lacking)}, which {self.origin} does not "
+                f"hold; take a vector that was built with method={' or '.join(giving) or '…'}."
+            )
+        if not action.parts:
+            return
+        try:
+            found = action.difference(self.vector, self.direction())
+            fits = torch.broadcast_shapes(found.shape, self.vector.shape) == self.vector.shape
+        except (RuntimeError, ValueError):
+            fits = False
+        if not fits:
+            shapes = ", ".join(f"{n} {tuple(t.shape)}" for n, t in self.parts.items())
+            raise InputError(
+                f"The tensors of {self.origin} do not fit each other for action={self.action}: "
+                f"{shapes}, direction {tuple(self.vector.shape)}. Build the vector again."
+            )
 
     def check_dtype(self, dtype: torch.dtype) -> None:
         """Refuse a step whose change is infinite, or nothing, in the dtype of the hidden states.
@@ -100,7 +129,8 @@ class SteeringStep:
         if self.alpha == 0:
             return
         # What every state changes by, or could: of clamp, that of a state whose projection is 0.
-        changes = self.vector if self.target is None else self.target * self.unit
+        reached = 1.0 if self.target is None else self.target
+        changes = self.constant() if ACTIONS[self.action].constant else reached * self.unit
         changed = (self.alpha * changes.to(torch.float32)).to(dtype)
         setting = f"alpha={self.alpha:g}"
         if self.target is not None:
@@ -124,8 +154,8 @@ class SteeringStep:
 
     def direction(self, device: torch.device | str = "cpu") -> Direction:
         """Return what the action is given, float32, on a device."""
-        vector, unit = (each.to(device, torch.float32) for each in (self.vector, self.unit))
-        return Direction(vector, unit, self.target)
+        given = Direction(self.vector, self.unit, self.target, self.parts)
+        return given.to(torch.float32).to(device)
 
     def constant(self) -> torch.Tensor:
         """Return d, the difference at α = 1, of an action whose d is the same for every state.
@@ -138,8 +168,8 @@ class SteeringStep:
         return ACTIONS[self.action].difference(direction.vector, direction)
 
     def summary(self) -> dict[str, Any]:
-        """Return the step as JSON-like values, with a digest in place of the vector."""
-        values = self.vector.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
+        """Return the step as JSON-like values, with a digest in place of each tensor."""
+        parts = {name: _digest(part) for name, part in sorted(self.parts.items())}
         return {
             "layer": self.layer,
             "alpha": float(self.alpha),
@@ -147,7 +177,8 @@ class SteeringStep:
             "positions": self.positions,
             "target": self.target,
             "norm": float(self.vector.norm()),
-            "vector": hashlib.sha256(values).hexdigest()[:16],
+            "vector": _digest(self.vector),
+            **({"parts": parts} if parts else {}),
         }
 
 
@@ -200,10 +231,10 @@ class SteeringPlan:
             InputError: The vector lacks a layer, or the settings are not possible together.
         """
         steps = []
-        needs_target = ACTIONS[action].needs_target
+        needed = ACTIONS[action]
         for index in layers:
             layer = vector.layer(index)
-            wanted = layer.target if needs_target and target is None else target
+            wanted = layer.target if needed.needs_target and target is None else target
             steps.append(
                 SteeringStep(
                     layer=index,
@@ -213,6 +244,7 @@ class SteeringPlan:
                     positions=positions,
                     target=wanted,
                     origin=vector.name,
+                    parts={n: part for n, part in layer.parts.items() if n in needed.parts},
                 )
             )
         return cls(tuple(steps), (vector.provenance,) if vector.provenance else ())
@@ -266,6 +298,11 @@ class SteeringPlan:
             "steps": [step.summary() | {"origin": step.origin} for step in self.steps],
             "built_from": [provenance.summary() for provenance in self.built_from],
         }
+
+
+def _digest(tensor: torch.Tensor) -> str:
+    values = tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
+    return hashlib.sha256(values).hexdigest()[:16]
 
 
 def _in_float32(number: float) -> bool:

@@ -60,11 +60,12 @@ class SteeringSpec:
         layer: 0-based decoder block, several as ``12+14+16`` or a list.
         alpha: Strength.
         positions: ``generated``, ``all`` or ``last_prompt``.
-        action: ``add``, ``clamp``, ``ablate``, or one that another package adds.
+        action: ``add``, ``clamp``, ``ablate``, ``rotate``, ``erase``, or one that another package
+            adds.
         scale: ``projection_std``, ``relative``, ``unit`` or ``none``.
         target: Projection that ``clamp`` sets; default: the trustworthy side's mean.
-        method: How a vector is built: ``mass_mean``, ``pca``, ``logistic``, or one that another
-            package adds.
+        method: How a vector is built: ``mass_mean``, ``pca``, ``logistic``, ``leace``, or one that
+            another package adds.
         data_source: ``official`` or ``tracingllm``, for building.
         split: ``grouped`` or ``random``, for building.
         split_seed: Seed of the partition, for building.
@@ -103,6 +104,13 @@ class SteeringSpec:
             raise InputError(
                 f"target={self.target} means nothing to action={self.action}, which aims at no "
                 f"projection."
+            )
+        needed, found = ACTIONS[self.action].parts, METHODS[self.method].parts
+        if self.dimension is not None and not set(needed) <= set(found):
+            giving = [name for name, each in METHODS.items() if set(needed) <= set(each.parts)]
+            raise InputError(
+                f"action={self.action} needs {' and '.join(needed)}, which method={self.method} "
+                f"does not find; {f'pass method={giving[0]}' if giving else 'pass a vector file'}."
             )
 
     @classmethod

@@ -19,13 +19,16 @@ from lm_eval_trust.models.loading import several
 from lm_eval_trust.steering.vectors import OTHER_ENDINGS, LayerVector, SteeringVector
 
 FORMAT = "lm_eval_trust.steering_vector.v1"
+#: Of vectors with tensors beside their directions, which readers of the first version lack.
+FORMAT_WITH_PARTS = "lm_eval_trust.steering_vector.v2"
 
 
 def write_vector(vector: SteeringVector, path: Path) -> None:
     """Write ``vector`` to ``path``, atomically.
 
-    Tensors are named ``layers.N``; the header's metadata hold the format's name, the layers'
-    numbers, the provenance, and a SHA-256 over all of these.
+    Directions are named ``layers.N``, and what a layer has beside ``layers.N.NAME``; the header's
+    metadata hold the format's name, the layers' numbers, the provenance, and a SHA-256 over all of
+    these.
 
     Raises:
         InputError: The path has the ending of another tool's file.
@@ -51,17 +54,26 @@ def check_ending(path: Path) -> None:
 
 def to_bytes(vector: SteeringVector) -> bytes:
     """Return the content of the file that :func:`write_vector` writes."""
+    named = {
+        f"layers.{index}{name and '.'}{name}": tensor
+        for index, layer in sorted(vector.layers.items())
+        for name, tensor in {"": layer.direction, **layer.parts}.items()
+    }
     tensors = {
         # Copies: the format refuses tensors that share memory.
-        f"layers.{index}": layer.direction.detach().to("cpu", torch.float32, copy=True).contiguous()
-        for index, layer in sorted(vector.layers.items())
+        name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+        for name, tensor in named.items()
     }
     numbers = {
         str(index): {"projection_std": layer.projection_std, "target": layer.target}
         | ({} if layer.state_norm is None else {"state_norm": layer.state_norm})
         for index, layer in sorted(vector.layers.items())
     }
-    metadata = {"format": FORMAT, "layers": json.dumps(numbers)}
+    plain = len(tensors) == len(vector.layers)
+    metadata = {
+        "format": FORMAT if plain else FORMAT_WITH_PARTS,
+        "layers": json.dumps(numbers),
+    }
     if vector.provenance is not None:
         metadata["provenance"] = vector.provenance.to_json()
     metadata["checksum"] = _checksum(tensors, metadata)
@@ -76,7 +88,7 @@ def read_vector(path: Path) -> SteeringVector:
         ExternalError: The operating system refused to read.
     """
     tensors, metadata = _open(path)
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") not in (FORMAT, FORMAT_WITH_PARTS):
         held = several(tensors) if tensors else "none"
         raise InputError(
             f"{path} is a safetensors file of another layout (tensors {held}; "
@@ -114,8 +126,12 @@ def _open(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 def _layers(
     tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, Mapping[str, Any]]
 ) -> dict[int, LayerVector]:
+    parts: dict[str, dict[str, torch.Tensor]] = {index: {} for index in numbers}
+    for name, tensor in tensors.items():
+        _, index, *of_part = name.split(".")
+        parts[index].update(dict.fromkeys(of_part, tensor))
     return {
-        int(index): LayerVector(tensors[f"layers.{index}"], **values)
+        int(index): LayerVector(tensors[f"layers.{index}"], **values, parts=parts[index])
         for index, values in numbers.items()
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -51,15 +51,27 @@ class LayerVector:
         target: Mean projection of the trustworthy side on the unit direction; ``None`` likewise.
         state_norm: Median length of the building activations, the hidden states at this block's
             output; ``None`` likewise.
+        parts: Further tensors by name that belong to the direction as it is, each float32 and of
+            the shape that the action which needs it asks for: see
+            :attr:`lm_eval_trust.steering.actions.Action.parts`.
     """
 
     direction: torch.Tensor
     projection_std: float | None = None
     target: float | None = None
     state_norm: float | None = None
+    parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "direction", real_vector(self.direction))
+        parts = {name: real_vector(part) for name, part in self.parts.items()}
+        object.__setattr__(self, "parts", parts)
+        for name, part in parts.items():
+            if not name.isidentifier() or not torch.isfinite(part).all():
+                raise InputError(
+                    f"The steering vector's part {name!r} holds NaN or infinite values as float32, "
+                    f"or its name is no word."
+                )
         if self.direction.ndim != 1:
             shape = tuple(self.direction.shape)
             raise InputError(f"A steering vector has one axis; this one has shape {shape}.")
@@ -189,7 +201,8 @@ class SteeringVector:
             norm = float(layer.direction.norm())
             std, target = _number(layer.projection_std), _number(layer.target)
             state = _number(layer.state_norm)
-            lines.append(f"{index:>5} {_number(norm):>12} {std:>12} {state:>12} {target}")
+            parts = "".join(f"  {name} {tuple(part.shape)}" for name, part in layer.parts.items())
+            lines.append(f"{index:>5} {_number(norm):>12} {std:>12} {state:>12} {target}{parts}")
         if self.provenance is None:
             lines.append("provenance: unknown (an import); the leak guard cannot see it")
         else:

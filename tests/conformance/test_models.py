@@ -137,7 +137,9 @@ def test_the_sign_of_alpha_is_the_sign_on_a_probe(plain_case: Case, loaded: Load
 
     up, down = probe_logit(0.5) - probe_logit(0.0), probe_logit(-0.5) - probe_logit(0.0)
     assert up * down < 0
-    assert up.item() == pytest.approx(-down.item(), rel=1e-3)
+    # A circle leaves its tangent, by little at half a degree.
+    rotates = case.plan_arguments["action"] == "rotate"
+    assert up.item() == pytest.approx(-down.item(), rel=5e-3 if rotates else 1e-3)
 
 
 def test_two_steered_models_do_not_disturb_each_other(plain_case: Case, loaded: Loaded) -> None:

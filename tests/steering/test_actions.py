@@ -41,7 +41,7 @@ def plan(action: str) -> SteeringPlan:
 
 def test_an_added_action_is_a_choice_everywhere() -> None:
     assert SteeringSpec(vector="v", action="reflect").action == "reflect"
-    assert choices_for("action") == "add (default), clamp, ablate, reflect, oppose"
+    assert choices_for("action") == "add (default), clamp, ablate, rotate, erase, reflect, oppose"
 
 
 @torch.no_grad()
@@ -62,7 +62,7 @@ def test_what_depends_on_the_state_is_neither_baked_nor_exported(
     tiny_llama: Callable[..., Path], tmp_path: Path
 ) -> None:
     source = find_source(str(tiny_llama()))
-    for action in ("reflect", "clamp", "ablate"):
+    for action in ("reflect", "clamp", "ablate", "rotate"):
         with pytest.raises(
             InputError, match=f"action={action} at positions=all .* cannot be baked"
         ):

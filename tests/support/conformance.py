@@ -119,7 +119,11 @@ def random_vector(width: int, layers: tuple[int, ...], *, norm: float, seed: int
     made = {}
     for layer in layers:
         direction = torch.randn(width, generator=generator)
-        made[layer] = LayerVector(norm * direction / direction.norm(), 1.0, 2.0 * norm)
+        unit = direction / direction.norm()
+        # Of a fit whose covector is not parallel to the direction, as ever.
+        other = torch.randn(width, generator=torch.Generator().manual_seed(seed + layer + 1))
+        parts = {"covector": unit + (other - (other @ unit) * unit) / width**0.5, "mean": other}
+        made[layer] = LayerVector(norm * unit, 1.0, 2.0 * norm, parts=parts)
     return SteeringVector(made, name="random vector")
 
 

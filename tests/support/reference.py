@@ -7,6 +7,7 @@ formulas of the plan's documentation. Everything that the wrappers do is compare
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -117,7 +118,23 @@ class ReferenceModel(Reference):
                 difference = (step.target - along) * unit
             elif step.action == "ablate":
                 difference = -along * unit
+            elif step.action == "erase":
+                mean, covector = step.parts["mean"].double(), step.parts["covector"].double()
+                difference = -torch.dot(state - mean, covector) * unit
+            elif step.action == "rotate":
+                changed[0, place] = rotation(state, unit, step.alpha) @ state
+                continue
             else:
                 raise ValueError(f"There is no independent formulation of {step.action}.")
             changed[0, place] = state + step.alpha * difference
         return changed
+
+
+def rotation(state: torch.Tensor, towards: torch.Tensor, degrees: float) -> torch.Tensor:
+    """The orthogonal matrix that turns the plane of two vectors and nothing else."""
+    plane = torch.linalg.qr(torch.stack([state, towards], dim=1)).Q
+    plane = plane * torch.sign(torch.stack([state @ plane[:, 0], towards @ plane[:, 1]]))
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    turn = torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64)
+    rest = torch.eye(len(state), dtype=torch.float64) - plane @ plane.T
+    return rest + plane @ turn @ plane.T

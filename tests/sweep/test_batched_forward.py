@@ -29,7 +29,12 @@ def model() -> LlamaForCausalLM:
 def step(layer: int, alpha: float, positions: str, action: str = "add") -> Step:
     generator = torch.Generator().manual_seed(layer)
     vector = 6 * torch.nn.functional.normalize(torch.randn(WIDTH, generator=generator), dim=0)
-    return Step(layer, vector, alpha, action, positions, 1.5 if action == "clamp" else None)
+    target = 1.5 if action == "clamp" else None
+    other = torch.randn(WIDTH, generator=generator)
+    parts = {"covector": vector / 36 + other / 100, "mean": other}
+    parts = {name: part for name, part in parts.items() if name in ACTIONS[action].parts}
+    alpha = 25 * alpha if action == "rotate" else alpha
+    return Step(layer, vector, alpha, action, positions, target, parts=parts)
 
 
 PLANS = [
