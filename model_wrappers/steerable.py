@@ -31,6 +31,7 @@ from lm_eval_trust.model_wrappers.prompt_ends import (
     unambiguous_batches,
 )
 from lm_eval_trust.models.adapters import attach_adapter, find_adapter
+from lm_eval_trust.models.decoder_blocks import skipped_blocks
 from lm_eval_trust.models.families import model_class
 from lm_eval_trust.models.loading import WholeModels
 from lm_eval_trust.models.reading import check_steering, reading_of
@@ -140,7 +141,10 @@ class SteerableLM(GuardedLM, HFLM):  # type: ignore[misc]
         text_config = self._config.get_text_config()
         # Before gigabytes of weights are loaded.
         self.plan.check(
-            blocks=text_config.num_hidden_layers, width=text_config.hidden_size, model=pretrained
+            blocks=text_config.num_hidden_layers,
+            width=text_config.hidden_size,
+            model=pretrained,
+            skipped=skipped_blocks(text_config),
         )
 
     def _get_backend(self, config: Any, *args: Any, **kwargs: Any) -> None:

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     """Store the missing sets."""
     from lm_eval_trust.benchmarks.load import load_statements
     from lm_eval_trust.benchmarks.registry import DIMENSIONS, find_dimension
-    from lm_eval_trust.models.decoder_blocks import number_of_blocks
+    from lm_eval_trust.models.decoder_blocks import text_blocks
     from lm_eval_trust.models.layers import parse_layers
     from lm_eval_trust.models.sources import find_source, load_pinned
     from lm_eval_trust.models.untrained import UNTRAINED, untrained
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = CheckpointInfo(name, args.step, args.tokens)
     source = find_source(args.model)
     model, tokenizer = load_pinned(source, dtype=args.dtype, device=args.device)
-    layers = parse_layers(args.layers) if args.layers else range(number_of_blocks(model))
+    layers = parse_layers(args.layers) if args.layers else text_blocks(model)
     identity = source.identity
     if args.untrained:
         checkpoint = CheckpointInfo(UNTRAINED, 0, 0)

@@ -19,7 +19,7 @@ from lm_eval_trust.doctor.environment import Check, State, checked, is_reachable
 from lm_eval_trust.judges.linear import linear_judge_auroc
 from lm_eval_trust.judges.registry import TOXICITY, TRUTH, JudgeChoice
 from lm_eval_trust.judges.settings import JudgeSettings, split_models
-from lm_eval_trust.models.decoder_blocks import hidden_size, number_of_blocks
+from lm_eval_trust.models.decoder_blocks import hidden_size, number_of_blocks, text_blocks
 from lm_eval_trust.models.sources import load_source
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
@@ -162,8 +162,10 @@ def _random_plan(model: Any) -> SteeringPlan:
     """Return a plan that adds a random unit direction at the middle block."""
     generator = torch.Generator().manual_seed(0)
     vector = torch.randn(hidden_size(model), generator=generator)
-    middle = number_of_blocks(model) // 2
-    return SteeringPlan((SteeringStep(middle, vector / vector.norm(), origin="dry run"),))
+    layers = text_blocks(model)
+    return SteeringPlan(
+        (SteeringStep(layers[len(layers) // 2], vector / vector.norm(), origin="dry run"),)
+    )
 
 
 @torch.inference_mode()

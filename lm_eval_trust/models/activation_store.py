@@ -22,7 +22,7 @@ from lm_eval_trust.core.errors import InputError, reason_of
 from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.core.storage import build_once, cache_dir
 from lm_eval_trust.models.activations import compute_dtype, extract_from_ids
-from lm_eval_trust.models.decoder_blocks import check_layers, hidden_size, number_of_blocks
+from lm_eval_trust.models.decoder_blocks import checked_layers, hidden_size
 from lm_eval_trust.models.sources import ModelIdentity
 from lm_eval_trust.models.tokens import encode
 
@@ -69,7 +69,7 @@ def load_or_extract(
         InputError: As there.
         ExternalError: The cache cannot be written.
     """
-    checked = tuple(check_layers(layers, number_of_blocks(model), model=type(model).__name__))
+    checked = tuple(checked_layers(model, layers))
     ids = encode(model, tokenizer, texts) if ids is None else ids
     key = fingerprint(
         {

@@ -22,11 +22,10 @@ from tqdm import tqdm
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.models.adapters import refuse_virtual_tokens
 from lm_eval_trust.models.decoder_blocks import (
-    check_layers,
+    checked_layers,
     decoder_blocks,
     decoder_of,
     hidden_size,
-    number_of_blocks,
 )
 from lm_eval_trust.models.reading import reading_of
 from lm_eval_trust.models.tokens import encode
@@ -70,10 +69,10 @@ def extract_activations(
         float32, shape (texts, layers, hidden).
 
     Raises:
-        InputError: A layer is out of range, a text is longer than the model's context, the model
-            is not a supported decoder, or its outputs are not finite.
+        InputError: A layer is out of range or skipped by text, a text is longer than the model's
+            context, the model is not a supported decoder, or its outputs are not finite.
     """
-    check_layers(layers, number_of_blocks(model), model=type(model).__name__)
+    checked_layers(model, layers)
     ids = encode(model, tokenizer, texts)
     with tqdm(total=len(ids), desc="activations", unit="text", disable=not progress) as bar:
         return extract_from_ids(
@@ -116,6 +115,12 @@ def _read(
     inputs = _inputs(batch, _device(model), compute_dtype(model))
     with _recording(model, layers, rows, ends) as recorded, _stopping_after(model, max(layers)):
         decoder_of(model)(**inputs, use_cache=False)
+    for layer in layers:
+        if layer not in recorded:
+            raise InputError(
+                f"Decoder block {layer} of {type(model).__name__} did not run: text skips it, or "
+                f"it is not called as a module. Read other layers."
+            )
     return statements, torch.stack([recorded[layer] for layer in layers], dim=1).numpy()
 
 

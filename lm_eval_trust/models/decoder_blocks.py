@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.models.layers import parts_of
 
 
 def number_of_blocks(model: nn.Module) -> int:
@@ -66,11 +67,40 @@ def decoder_blocks(model: nn.Module) -> list[nn.Module]:
     return list(blocks)
 
 
-def check_layers(layers: Iterable[int], blocks: int, *, model: str = "the model") -> list[int]:
+def skipped_blocks(config: Any) -> frozenset[int]:
+    """Return the 0-based blocks that text does not run through: Mllama's, which attend to images.
+
+    Args:
+        config: The configuration of a model, or of its language part.
+    """
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    named = str(getattr(text, "model_type", "")).startswith("mllama")
+    return frozenset(text.cross_attention_layers if named else ())
+
+
+def text_blocks(model: nn.Module) -> list[int]:
+    """Return the 0-based blocks that text runs through, which can be read and steered."""
+    skipped = skipped_blocks(model.config)
+    return [layer for layer in range(number_of_blocks(model)) if layer not in skipped]
+
+
+def check_layers(
+    layers: Iterable[int],
+    blocks: int,
+    *,
+    model: str = "the model",
+    skipped: frozenset[int] = frozenset(),
+) -> list[int]:
     """Return the layers as a list if each is the 0-based index of a block.
 
+    Args:
+        layers: The layers.
+        blocks: How many blocks the model has.
+        model: Its name, for messages.
+        skipped: Those of its blocks that text does not run through.
+
     Raises:
-        InputError: A layer is out of range, repeated, or none is given.
+        InputError: A layer is out of range, skipped, repeated, or none is given.
     """
     checked = list(layers)
     if not checked:
@@ -81,9 +111,29 @@ def check_layers(layers: Iterable[int], blocks: int, *, model: str = "the model"
             f"Layer {', '.join(map(str, outside))} is out of range: {model} has {blocks} decoder "
             f"blocks, numbered 0 to {blocks - 1}."
         )
+    if unread := skipped.intersection(checked):
+        others = parts_of(layer for layer in range(blocks) if layer not in skipped)
+        raise InputError(
+            f"Layer {', '.join(map(str, sorted(unread)))} of {model} attends to images, and text "
+            f"does not run through it; the layers {others} can be read and steered."
+        )
     if len(set(checked)) != len(checked):
         raise InputError(f"Layers {checked} repeat a block; name each once.")
     return checked
+
+
+def checked_layers(model: nn.Module, layers: Iterable[int]) -> list[int]:
+    """Return the layers as a list if text can be read at each of them in a model.
+
+    Raises:
+        InputError: As :func:`check_layers`.
+    """
+    return check_layers(
+        layers,
+        number_of_blocks(model),
+        model=type(model).__name__,
+        skipped=skipped_blocks(model.config),
+    )
 
 
 def text_config(model: nn.Module) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterable
 
 from lm_eval_trust.core.errors import InputError
 
@@ -32,3 +34,12 @@ def parse_layers(text: str) -> list[int]:
     if len(set(layers)) != len(layers):
         raise InputError(f"Layers {text!r} name a layer twice.")
     return layers
+
+
+def parts_of(layers: Iterable[int]) -> str:
+    """Return ascending layers as users write them, runs as ranges: ``0-2,4``."""
+    found = []
+    runs = itertools.groupby(enumerate(layers), key=lambda pair: pair[1] - pair[0])
+    for run in ([layer for _, layer in pairs] for _, pairs in runs):
+        found.append(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]))
+    return ",".join(found)

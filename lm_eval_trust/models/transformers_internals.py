@@ -168,7 +168,7 @@ class StageCache(DynamicCache):  # type: ignore[misc]
     """Keys and values of the blocks of one stage; the blocks before it leave their layers empty.
 
     Args:
-        first: First block of the stage, whose layer tells the length.
+        first: First block of the stage that keeps keys, whose layer tells the length.
     """
 
     def __init__(self, first: int) -> None:

@@ -21,6 +21,7 @@ from lm_eval_trust.models.decoder_blocks import (
     decoder_of,
     hidden_size,
     number_of_blocks,
+    skipped_blocks,
 )
 from lm_eval_trust.models.transformers_internals import STATES, keys_seen
 from lm_eval_trust.steering.actions import ACTIONS, Direction
@@ -52,6 +53,7 @@ class Steerer:
             blocks=number_of_blocks(model),
             width=hidden_size(model),
             model=getattr(model.config, "name_or_path", "") or type(model).__name__,
+            skipped=skipped_blocks(model.config),
         )
         blocks = decoder_blocks(model)
         self._decoder = decoder_of(model)
@@ -148,10 +150,10 @@ class _Passes:
 
     def finish(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self._steered_blocks != self._expected:
-            raise RuntimeError(
+            raise InputError(
                 f"{self._steered_blocks} of {self._expected} steered blocks ran in a forward pass "
-                f"of {type(module).__name__}: this model does not call its decoder blocks as "
-                f"modules, and cannot be steered by hooks."
+                f"of {type(module).__name__}: text skips some of them, or they are not called as "
+                f"modules. Steer other layers, or a model of a family in docs/families.md."
             )
 
     def count(self) -> None:

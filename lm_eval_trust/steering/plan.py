@@ -263,14 +263,23 @@ class SteeringPlan:
         layers = sorted({step.layer for step in self.active_steps})
         return {i: tuple(s for s in self.active_steps if s.layer == i) for i in layers}
 
-    def check(self, *, blocks: int, width: int, model: str) -> None:
+    def check(
+        self, *, blocks: int, width: int, model: str, skipped: frozenset[int] = frozenset()
+    ) -> None:
         """Raise unless the plan fits a model.
 
+        Args:
+            blocks: How many decoder blocks it has.
+            width: Its hidden size.
+            model: Its name, for messages.
+            skipped: Those of its blocks that text does not run through.
+
         Raises:
-            InputError: A layer is out of range, or the vectors have another width.
+            InputError: A layer is out of range or skipped, or the vectors have another width.
         """
         if self.steps:
-            check_layers(sorted({step.layer for step in self.steps}), blocks, model=model)
+            layers = sorted({step.layer for step in self.steps})
+            check_layers(layers, blocks, model=model, skipped=skipped)
         for found in self._widths - {width}:
             raise InputError(
                 f"The steering vector has width {found}, but {model} has hidden size {width}; "

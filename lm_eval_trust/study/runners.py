@@ -20,7 +20,7 @@ from lm_eval_trust.benchmarks.surface import surface_controls
 from lm_eval_trust.evaluate.evaluator import evaluate
 from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.models.activations import compute_dtype, extract_activations
-from lm_eval_trust.models.decoder_blocks import number_of_blocks
+from lm_eval_trust.models.decoder_blocks import text_blocks
 from lm_eval_trust.models.loading import loading_errors
 from lm_eval_trust.models.sources import ModelIdentity, Source, load_tokenizer
 from lm_eval_trust.steering.build import layer_evidence, layer_vector, provenance_of
@@ -184,7 +184,7 @@ def _loaded(choice: StatementChoice, dimension: str, state: str) -> Statements:
 
 def _activations(cell: ActivationCell, out: Path, loaded: LoadedModel) -> Mapping[str, Any]:
     statements = _statements(cell.statements, cell.dimension)
-    layers = range(number_of_blocks(loaded.model)) if cell.layers is None else cell.layers
+    layers = text_blocks(loaded.model) if cell.layers is None else cell.layers
 
     def read(texts: list[str]) -> Any:
         return extract_activations(

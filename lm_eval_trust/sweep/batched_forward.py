@@ -19,7 +19,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from lm_eval_trust.models.decoder_blocks import decoder_blocks, decoder_of, hidden_size
+from lm_eval_trust.models.decoder_blocks import (
+    decoder_blocks,
+    decoder_of,
+    hidden_size,
+    text_blocks,
+)
 from lm_eval_trust.models.transformers_internals import CACHE, StageCache, replaced_forwards
 from lm_eval_trust.steering.actions import Direction
 from lm_eval_trust.steering.hooks import steer
@@ -166,13 +171,15 @@ class BatchedForward:
 
     def _divide(self, rows: int) -> Iterator[_Stage]:
         boundaries = sorted({layer for plan in self._plans for layer in plan})
+        read = text_blocks(self._model)
         firsts = (0, *(layer + 1 for layer in boundaries))
         for first, last in zip(firsts, (*boundaries, len(self._blocks) - 1), strict=True):
             yield _Stage(
                 first,
                 last,
                 torch.zeros(len(self._plans), dtype=torch.bool, device=self._device),
-                StageCache(first),
+                # A block that text skips keeps no keys, whose number would tell the length.
+                StageCache(next((block for block in read if block >= first), first)),
                 torch.zeros(rows, dtype=torch.int64, device=self._device),
             )
 

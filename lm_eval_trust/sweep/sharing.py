@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from lm_eval_trust.core.errors import reason_of
-from lm_eval_trust.models.decoder_blocks import hidden_size, number_of_blocks, text_config
+from lm_eval_trust.models.decoder_blocks import hidden_size, text_blocks, text_config
 from lm_eval_trust.models.reading import rounding_of
 from lm_eval_trust.models.transformers_internals import keeps_state
 from lm_eval_trust.steering.hooks import Steerer
@@ -79,13 +79,14 @@ def _difference(model: Any) -> tuple[float, float]:
 
 def _plans(model: Any) -> list[SteeringPlan]:
     """Return plans that act early and late, everywhere and after the prompt."""
-    width, last = hidden_size(model), number_of_blocks(model) - 1
+    width, layers = hidden_size(model), text_blocks(model)
+    first, middle = layers[0], layers[(len(layers) - 1) // 2]
     direction = torch.randn(width, generator=torch.Generator().manual_seed(0))
     vector = SteeringVector(
-        {layer: LayerVector(direction, 1.0, 0.0) for layer in {0, last // 2}}, name="trial"
+        {layer: LayerVector(direction, 1.0, 0.0) for layer in {first, middle}}, name="trial"
     )
     return [
         SteeringPlan(),
-        SteeringPlan.from_vector(vector, [last // 2], alpha=1.0, scale="none"),
-        SteeringPlan.from_vector(vector, [0], alpha=1.0, scale="none", positions="all"),
+        SteeringPlan.from_vector(vector, [middle], alpha=1.0, scale="none"),
+        SteeringPlan.from_vector(vector, [first], alpha=1.0, scale="none", positions="all"),
     ]

@@ -276,7 +276,7 @@ def test_a_block_that_does_not_run_as_a_module_is_an_error(
     steerer = Steerer(model, plan())
     monkeypatch.setattr(model.model, "layers", nn.ModuleList(model.model.layers[:1]))
     monkeypatch.setattr(model.config, "num_hidden_layers", 1)
-    with pytest.raises(RuntimeError, match="0 of 1 steered blocks ran"), steerer.apply():
+    with pytest.raises(InputError, match="0 of 1 steered blocks ran"), steerer.apply():
         model(TOKENS)
 
 
