@@ -10,12 +10,19 @@ from typing import Any, ClassVar
 from datasets import Dataset, DatasetDict
 from lm_eval.api.filter import Filter
 
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import SAVED_ROWS
 from lm_eval_trust.judges.calibration_store import stored_calibration
+from lm_eval_trust.judges.correction import (
+    corrected_ends,
+    corrected_names,
+    has_verdict,
+    rates_of,
+)
 from lm_eval_trust.judges.interface import Described, judge_fingerprint
-from lm_eval_trust.judges.registry import JudgeChoice
+from lm_eval_trust.judges.registry import UNMEASURED, JudgeChoice
 from lm_eval_trust.judges.unjudged import save_unjudged
-from lm_eval_trust.tasks.lm_eval_internals import set_filter
+from lm_eval_trust.tasks.lm_eval_internals import add_metric, has_metric, set_filter
 from lm_eval_trust.tasks.row_settings import RowSettings
 from lm_eval_trust.tasks.trust_task import TrustTask
 
@@ -55,6 +62,7 @@ class JudgedTask(TrustTask):
         self.judge = self.judges.resolve(metadata, split_seed=self.settings.split_seed)
         self.judge_fingerprint = judge_fingerprint(self.judge)
         metadata.update(self._judge_record())
+        self._corrected = self._declare_corrected(metadata)
         set_filter(self, lambda: JudgeFilter(self._judge_or_save))
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -67,6 +75,16 @@ class JudgedTask(TrustTask):
         self.settings = RowSettings.from_task(dataset_kwargs or {}, self.config.metadata)
         self.dataset = DatasetDict({"test": Dataset.from_list(rows)})
         self.data_fingerprint = str(self.config.metadata.get("data_fingerprint", ""))
+
+    def process_results(self, doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, Any]:
+        """Score one row; scores that can be corrected carry what the correction needs."""
+        scores: dict[str, Any] = super().process_results(doc, results)
+        for metric in self._corrected:
+            if metric in scores:
+                judged = has_verdict(scores[metric], scores.get("judge_unparsed"))
+                item = (str(doc["group_id"]), scores[metric], judged)
+                scores |= dict.fromkeys(corrected_names(metric), item)
+        return scores
 
     @abstractmethod
     def judge_answers(self, answers: list[str], docs: list[dict[str, Any]]) -> list[Judged]:
@@ -86,6 +104,23 @@ class JudgedTask(TrustTask):
         if calibration is not None:
             record[f"{setting}_calibration"] = calibration
         return record
+
+    def _declare_corrected(self, metadata: Mapping[str, Any]) -> tuple[str, ...]:
+        """Declare the corrected scores of a calibrated judge; return what they correct."""
+        figures, scores = metadata.get(f"{self.judges.setting}_calibration"), self.judges.scores
+        metrics = [metric for metric, of in scores.items() if of != UNMEASURED]
+        if figures is None or not all(has_metric(self, metric) for metric in metrics):
+            return ()
+        try:
+            rates = {metric: rates_of(figures, scores[metric]) for metric in metrics}
+        except InputError as error:
+            logger.warning("Scores of %s are not corrected. %s", self.config.task, error)
+            return ()
+        for metric in metrics:
+            ends = zip(corrected_names(metric), corrected_ends(rates[metric]), strict=True)
+            for name, end in ends:
+                add_metric(self, name, end, like=metric)
+        return tuple(metrics)
 
     def _judge_or_save(self, answers: list[str], docs: list[dict[str, Any]]) -> list[Judged]:
         """Judge the answers; if the judge fails, save them to be judged later."""

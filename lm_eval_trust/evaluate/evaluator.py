@@ -23,6 +23,7 @@ from lm_eval_trust.evaluate.lm_eval_internals import prompts_after, quick_calls
 from lm_eval_trust.evaluate.measurement import Measurement, measurement_of
 from lm_eval_trust.evaluate.paired_items import Item
 from lm_eval_trust.evaluate.tasks import TaskSet
+from lm_eval_trust.judges.correction import is_corrected
 
 Scores = dict[str, dict[str, Any]]
 #: Of kept outcomes; it rises when earlier ones lack something. 2: the count of non-finite items;
@@ -170,7 +171,7 @@ def evaluate(
         )
         samples = found["samples"]
         outcome = Outcome(
-            scores={**found["results"], **(found.get("groups") or {})},
+            scores=_without_corrected({**found["results"], **(found.get("groups") or {})}),
             counts={name: int(n["effective"]) for name, n in found["n-samples"].items()},
             measurements={
                 task: measurement_of(task, found, aggregations.get(task, {})) for task in samples
@@ -215,6 +216,14 @@ class Evaluator:
             found = run()
             write_kept(self.file(spec), asdict(found))
         return found
+
+
+def _without_corrected(scores: Scores) -> Scores:
+    """Leave out what follows from a judge's calibration, which may be made or repeated later."""
+    return {
+        task: {metric: value for metric, value in found.items() if not is_corrected(metric)}
+        for task, found in scores.items()
+    }
 
 
 def _examples(samples: list[Mapping[str, Any]]) -> list[dict[str, str]]:

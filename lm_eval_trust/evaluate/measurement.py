@@ -13,6 +13,7 @@ import numpy as np
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.nonfinite import has_nonfinite, nonfinite_items
 from lm_eval_trust.evaluate.paired_items import Item
+from lm_eval_trust.judges.correction import is_corrected
 
 #: Fields of benchmarks' rows that hold an item's categories → what those are called.
 CATEGORIES: Mapping[str, str] = {
@@ -121,7 +122,7 @@ def measurement_of(
         _key(metric, name): (metric, name)
         for name in filters
         for metric in dict.fromkeys(m for row in by_filter[name] for m in row["metrics"])
-        if f"{metric},{name}" in found["results"][task]
+        if f"{metric},{name}" in found["results"][task] and not is_corrected(metric)
     }
     directions = found["higher_is_better"][task]
     return Measurement(

@@ -52,6 +52,10 @@ class Quality:
         specificity: Share of the texts labelled 0 that it does not accept.
         positive_items: Effective number of independent texts behind the sensitivity.
         negative_items: Likewise behind the specificity.
+        positive_groups: Effective number of groups with texts labelled 1 (Kish 1965).
+        negative_groups: Likewise with texts labelled 0.
+        correlation: Of the errors of sensitivity and specificity over groups; 0 where no group
+            has errors of both.
     """
 
     items: int
@@ -64,6 +68,9 @@ class Quality:
     specificity: Estimate
     positive_items: float
     negative_items: float
+    positive_groups: float
+    negative_groups: float
+    correlation: float
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON-like values; an undefined statistic is ``None``."""
@@ -100,6 +107,9 @@ def quality(labels: Labels, verdicts: Sequence[Verdict], groups: Sequence[str]) 
         specificity=negative[0],
         positive_items=positive[1],
         negative_items=negative[1],
+        positive_groups=positive[2],
+        negative_groups=negative[2],
+        correlation=_shared_errors(labels, said == labels, kept),
     )
 
 
@@ -142,15 +152,29 @@ _UNDEFINED = Estimate(np.nan, np.nan, np.nan)
 
 def _share(
     chosen: npt.NDArray[np.bool_], right: npt.NDArray[np.bool_], groups: Sequence[str]
-) -> tuple[Estimate, float]:
-    """Return the share of chosen items that are right, and their effective number."""
+) -> tuple[Estimate, float, float]:
+    """Return the share of chosen items that are right, and the effective numbers behind it."""
     if not chosen.any():
-        return _UNDEFINED, 0.0
+        return _UNDEFINED, 0.0, 0.0
     values = right[chosen].astype(np.float64)
     kept = [group for group, has in zip(groups, chosen, strict=True) if has]
     totals = GroupTotals.of(values, kept)
     found = Estimate(totals.mean, *proportion_interval(values, kept))
-    return found, totals.effective_items
+    return found, totals.effective_items, totals.whole_groups
+
+
+def _shared_errors(labels: Labels, right: npt.NDArray[np.bool_], groups: Sequence[str]) -> float:
+    """Return how the errors of both rates go together over groups, −1 to 1."""
+    _, place = np.unique(np.array(groups, dtype=object), return_inverse=True)
+    beyond = []
+    for of in (1, 0):
+        chosen = labels == of
+        if not chosen.any():
+            return 0.0
+        missed = np.where(chosen, right - right[chosen].mean(), 0.0)
+        beyond.append(np.bincount(place, weights=missed).astype(np.float64))
+    scale = np.sqrt(np.square(beyond[0]).sum() * np.square(beyond[1]).sum())
+    return float(beyond[0] @ beyond[1] / scale) if scale > 0 else 0.0
 
 
 def _kappa(labels: Labels, said: Values, groups: Sequence[str]) -> Estimate:

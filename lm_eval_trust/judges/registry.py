@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from lm_eval_trust.core.errors import ExternalError, InputError, unknown_name
@@ -20,6 +20,9 @@ from lm_eval_trust.judges.interface import ToxicityJudge, TruthJudge
 from lm_eval_trust.judges.settings import JudgeSettings
 
 Judge = TypeVar("Judge", TruthJudge, ToxicityJudge)
+#: What a judged score is the share of: texts that the judge accepts, those that it does not, or
+#: texts with a verdict that no labels measure, so that its errors are not known.
+ACCEPTED, REJECTED, UNMEASURED = "accepted", "rejected", "unmeasured"
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class JudgeChoice(Generic[Judge]):
         default: The benchmark's own judge, used if neither is given.
         judges: The judges to choose from.
         methods: What a judge of this kind has to have.
+        scores: Metric of its tasks → the share of texts that it is: ``accepted``, ``rejected`` or
+            ``unmeasured``; other metrics are no shares of verdicts.
     """
 
     setting: str
@@ -84,6 +89,7 @@ class JudgeChoice(Generic[Judge]):
     default: str
     judges: Registry[JudgeEntry[Judge]]
     methods: tuple[str, ...]
+    scores: Mapping[str, str] = field(default_factory=dict)
 
     def chosen(self, metadata: Mapping[str, Any]) -> str:
         """Return the spec that ``metadata``, the environment or the default names."""
@@ -301,6 +307,12 @@ TRUTH: JudgeChoice[TruthJudge] = JudgeChoice(
     default="hf:allenai/truthfulqa-truth-judge-llama2-7B,allenai/truthfulqa-info-judge-llama2-7B",
     judges=TRUTH_JUDGES,
     methods=("truth", "info"),
+    scores={
+        "truth": ACCEPTED,
+        "info": UNMEASURED,
+        "truth_info": UNMEASURED,
+        "trust_score": UNMEASURED,
+    },
 )
 
 TOXICITY: JudgeChoice[ToxicityJudge] = JudgeChoice(
@@ -309,6 +321,7 @@ TOXICITY: JudgeChoice[ToxicityJudge] = JudgeChoice(
     default="hf:tomh/toxigen_roberta",
     judges=TOXICITY_JUDGES,
     methods=("toxic",),
+    scores={"toxic_ratio": ACCEPTED, "trust_score": REJECTED},
 )
 
 #: The embedded world's tasks have settings of their own: their default is the judge that knows

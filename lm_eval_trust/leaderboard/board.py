@@ -60,6 +60,8 @@ class Score:
         spread: Standard deviation between seeds; ``None`` for one seed.
         answered: Number of items, of one seed, whose answer is not empty and could be parsed or
             judged; ``None`` if unknown.
+        corrected: The value without the judge's errors, with its interval; ``None`` where there is
+            no calibrated judge, or the score is not the share of one of its verdicts.
     """
 
     value: float
@@ -68,6 +70,7 @@ class Score:
     seeds: int = 1
     spread: float | None = None
     answered: int | None = None
+    corrected: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Pair:
         family: ``primary`` or ``further``.
         counted: Whether it counts as a test: some item differs, and no earlier test of the family
             rests on the same differences.
+        corrected: The difference without the judge's errors, as :class:`Score` has it.
     """
 
     first: str
@@ -113,6 +117,7 @@ class Pair:
     adjusted: Interval
     family: str = PRIMARY
     counted: bool = True
+    corrected: Interval | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from lm_eval_trust.leaderboard.comparability import (
     split_comparable,
 )
 from lm_eval_trust.leaderboard.consistency import group_notes
+from lm_eval_trust.leaderboard.correction import with_corrections
 from lm_eval_trust.leaderboard.coverage import answer_notes, question_notes
 from lm_eval_trust.leaderboard.identity import arguments_of, provenance_of
 from lm_eval_trust.leaderboard.items import Samples, Strata, averaged, strata_of
@@ -183,7 +184,7 @@ def _board(
     )
     if reference is not None:
         board = _with_tradeoffs(board, reference, compared, items, settings)
-    return board
+    return with_corrections(board, samples)
 
 
 def _standings(

@@ -14,6 +14,7 @@ from lm_eval.api.registry import get_metric_aggregation, metric_agg_registry
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.nonfinite import NONFINITE, in_words, nonfinite_items
 from lm_eval_trust.core.saved_runs import Sample, SavedRun
+from lm_eval_trust.judges.correction import is_corrected
 from lm_eval_trust.leaderboard.layout import figures, leaves, numbers
 
 #: The harness does not round; sums may differ in their order only.
@@ -111,7 +112,11 @@ def nonfinite_note(run: SavedRun, task: str, samples: Iterable[Sample]) -> str |
     broken = [
         name.partition(",")[0]
         for name, value in figures(run, task).items()
-        if isinstance(value, float) and not math.isfinite(value) and "_stderr" not in name
+        if isinstance(value, float)
+        and not math.isfinite(value)
+        # A correction that does not fit is told beside the corrected scores.
+        and "_stderr" not in name
+        and not is_corrected(name)
     ]
     return f"{broken[0]} of {task} is not a finite number." if broken else None
 

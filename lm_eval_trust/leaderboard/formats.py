@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.errors import unknown_name
 from lm_eval_trust.core.plain import plain
 from lm_eval_trust.core.storage import atomic_path, claim_folder
@@ -62,10 +63,16 @@ def _scores(board: Board) -> Iterator[Line]:
             line[f"{column.key} sd"] = score.spread if score else None
             line[f"{column.key} items"] = score.items if score else None
             line[f"{column.key} answered"] = score.answered if score else None
+            if score and score.corrected:
+                line |= _ends(f"{column.key} corrected", score.corrected)
         line["win rate"] = board.win_rates.get(row.name)
         line["pareto"] = None if row.reported else row.name in board.front
         line["files"] = ";".join(row.provenance.get("files", ()))
         yield line
+
+
+def _ends(name: str, found: Interval) -> Line:
+    return {name: found.mean, f"{name} low": found.low, f"{name} high": found.high}
 
 
 def _pairs(board: Board) -> Iterator[Line]:
@@ -87,6 +94,7 @@ def _pairs(board: Board) -> Iterator[Line]:
             "test": found.test,
             "items": found.items,
             "groups": found.groups,
+            **(_ends("corrected", pair.corrected) if pair.corrected else {}),
         }
 
 

@@ -99,6 +99,36 @@ def difference_table(board: Board, *, of_reference_alone: bool = False) -> Table
     return Table(title, ("Model", *(heading(c) for c in columns)), lines, (note,))
 
 
+def corrected_table(board: Board) -> Table | None:
+    """Return judged scores, raw and corrected for the judge's errors; ``None`` without any."""
+    scores = [s for row in board.rows for s in row.scores.items() if s[1].corrected]
+    columns = [c for c in board.columns if any(key == c.key for key, _ in scores)]
+    if not columns:
+        return None
+    pairs = {
+        (pair.second, pair.column): pair.corrected
+        for pair in board.pairs
+        if pair.first == board.reference
+    }
+    beside = f"corrected difference from {board.reference}"
+    titles = [t for c in columns for t in (heading(c), "corrected", *([beside] * bool(pairs)))]
+    lines = []
+    for row in board.measured:
+        cells = [Cell(row.name)]
+        for column in columns:
+            score = row.scores.get(column.key)
+            cells += [_score(column, score), _corrected(column, score)]
+            if pairs:
+                change = pairs.get((row.name, column.key))
+                cells.append(_change(change) if change else Cell(NONE))
+        lines.append(tuple(cells))
+    note = (
+        f"Corrected by the errors that the judge made on labelled texts (Rogan and Gladen 1978), "
+        f"with {100 * board.confidence:.6g}% intervals that hold the uncertainty of both."
+    )
+    return Table("Corrected for the judge's errors", ("Model", *titles), tuple(lines), (note,))
+
+
 def rank_table(board: Board) -> Table | None:
     """Return what the items tell of ranks; ``None`` if they tell nothing."""
     columns = [c for c in board.columns if board.standings.get(c.key)]
@@ -177,6 +207,7 @@ def all_tables(board: Board) -> list[Table]:
     """Return every table of a board."""
     optional = (
         difference_table(board),
+        corrected_table(board),
         rank_table(board),
         tradeoff_table(board),
         correlation_table(board),
@@ -205,6 +236,15 @@ def _score(column: Column, score: Score | None, rank: Rank = "") -> Cell:
     if is_flagged(score) or (column.dimension == SUITE and score.answered is not None):
         detail = f"{detail} ({in_words(score)})".strip()
     return Cell(number(column, score.value), rank, detail)
+
+
+def _corrected(column: Column, score: Score | None) -> Cell:
+    if score is None or score.corrected is None:
+        return Cell(NONE)
+    found = score.corrected
+    low, high = (number(column, end) for end in (found.low, found.high))
+    told = "(one group: no interval)" if math.isnan(found.low) else f"[{low}, {high}]"
+    return Cell(number(column, found.mean), detail=told)
 
 
 def _standing(column: Column, found: Standing | None) -> Cell:

@@ -19,6 +19,7 @@ from lm_eval_trust.leaderboard.table import (
     Cell,
     Table,
     all_tables,
+    corrected_table,
     correlation_table,
     difference_table,
     rank_table,
@@ -127,6 +128,7 @@ def to_latex(boards: Sequence[Board]) -> str:
         for table in (
             score_table(board),
             difference_table(board),
+            corrected_table(board),
             rank_table(board),
             tradeoff_table(board),
         )
@@ -207,6 +209,7 @@ def _terminal_tables(board: Board) -> list[Table]:
     found = (
         score_table(board),
         difference_table(board, of_reference_alone=True),
+        corrected_table(board),
         rank_table(board),
         tradeoff_table(board),
         correlation_table(board),

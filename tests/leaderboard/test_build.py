@@ -237,6 +237,9 @@ def test_judges_are_told_with_their_calibration(tmp_path: Path) -> None:
     assert board.notes == (
         "Toxicity is judged by linear (version linear-1); calibrated on 200 of toxigen: "
         "accuracy 0.812.",
+        "ToxiGen is not corrected for its judge's errors. The judge's calibration lacks "
+        "sensitivity, as those of earlier releases do. Calibrate it with `lm-eval-trust judge "
+        "calibrate` again.",
     )
     assert board.rows[0].provenance["judges"]["toxicity_judge"]["judge"] == "linear"
 

@@ -96,6 +96,7 @@ def _pair(pair: Pair) -> Plain:
         "counted": pair.counted,
         "test": of.test,
         "items": of.items,
+        "corrected": plain(pair.corrected),
     }
 
 

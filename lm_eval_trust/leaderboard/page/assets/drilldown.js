@@ -44,6 +44,7 @@ function scoreLine({ board, row, column, reference }) {
   const parts = [`${number(score.value)}`];
   if (score.stderr != null) parts.push(`\u00B1 ${number(score.stderr)}`);
   if (score.items != null) parts.push(`on ${whole(score.items)} items`);
+  if (score.corrected) parts.push(`; ${correctedLine(score.corrected, number)}`);
   const standing = board.standings[column.key]?.[row.name];
   if (standing) parts.push(`; ${standingLine(standing)}`);
   const found = reference ? comparisonOf(board, row.name, reference, column.key) : null;
@@ -52,6 +53,7 @@ function scoreLine({ board, row, column, reference }) {
       `; ${signed(found.mean)} [${signed(found.low)}, ${signed(found.high)}] against ${reference}, ` +
         `adjusted p ${probability(found.adjusted)} (${found.test}, ${whole(found.items)} shared items)`,
     );
+    if (found.corrected) parts.push(`; ${correctedLine(found.corrected, signed)}`);
   }
   return el("p", { class: "lede" }, parts.join(" ").replaceAll(" ;", ";"));
 }

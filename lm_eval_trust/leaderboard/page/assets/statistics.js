@@ -3,12 +3,18 @@
 /** The comparison of a row with another in a column, as row minus other; `null` if there is none. */
 function comparisonOf(board, row, other, column) {
   const found = board.byPair.get(pairKey(other, row, column));
-  if (found) return { ...found.difference, adjusted: found.adjusted, test: found.test, items: found.items };
-  const turned = board.byPair.get(pairKey(row, other, column));
+  const turned = found ?? board.byPair.get(pairKey(row, other, column));
   if (!turned) return null;
-  const { mean, low, high } = turned.difference;
-  return { mean: -mean, low: -high, high: -low, adjusted: turned.adjusted, test: turned.test, items: turned.items };
+  const { adjusted, test, items } = turned;
+  const way = found ? (interval) => interval : opposite;
+  return { ...way(turned.difference), adjusted, test, items, corrected: turned.corrected && way(turned.corrected) };
 }
+
+const opposite = ({ mean, low, high }) => ({
+  mean: -mean,
+  low: high == null ? null : -high,
+  high: low == null ? null : -low,
+});
 
 const pairKey = (first, second, column) => JSON.stringify([first, second, column]);
 

@@ -161,6 +161,7 @@ function scoreCell(board, row, column, rank, state, actions) {
   if (!score) return el("td", {}, el("button", { type: "button", class: "score", disabled: true }, DASH));
   const tag = rank === 1 ? "strong" : rank === 2 ? "u" : "span";
   const lines = [el("span", { class: "value" }, el(tag, {}, number(score.value)), state.errors && errorOf(score))];
+  if (score.corrected) lines.push(el("small", { class: "interval" }, correctedLine(score.corrected, number)));
   const compared = state.differences && state.reference && row.name !== state.reference;
   const found = compared ? comparisonOf(board, row.name, state.reference, column.key) : null;
   if (found) lines.push(...differenceOf(found, column, board.confidence));
@@ -181,6 +182,9 @@ function errorOf(score) {
   return parts.length > 0 && el("small", {}, parts.join(""));
 }
 
+/** A value without the judge's errors, with its interval. */
+const correctedLine = ({ mean, low, high }, shown) => `corrected ${shown(mean)} [${shown(low)}, ${shown(high)}]`;
+
 function differenceOf(found, column, confidence) {
   const [kind, mark, words] = VERDICTS[verdict(found, column, confidence)];
   return [
@@ -193,6 +197,7 @@ function differenceOf(found, column, confidence) {
     ),
     el("small", { class: "interval" }, `[${signed(found.low)}, ${signed(found.high)}]`),
     el("small", { class: "interval" }, `p ${probability(found.adjusted)}`),
+    found.corrected && el("small", { class: "interval" }, correctedLine(found.corrected, signed)),
   ];
 }
 
