@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,9 @@ def run_sweep(sweep: Sweep, folder: Path) -> tuple[Found, list[str]]:
     plans = [configuration.plan() for configuration in sweep.grid.configurations]
     check_shuffled(settings.controls, sweep.grid.families)
     with folder_lock(folder, f"Another sweep is running in {folder}; choose another folder."):
-        _claim(folder)
+        claim(folder, _MARK, _FORMAT, what="sweep", answers=_ANSWERS)
         index = TaskIndex(settings.metadata)
-        _check_metric(index, settings)
+        check_metric(index, settings.tasks, settings.metric, settings.limit)
         tested = settings.items(settings.tasks, TEST)
         prefixes_of(settings.controls, index.load(tested.tasks, limit=tested.limit, part=TEST))
         model = load_sweep_model(sweep.model, sweep.arguments)
@@ -76,49 +76,62 @@ def run_sweep(sweep: Sweep, folder: Path) -> tuple[Found, list[str]]:
     return found, [*notes, *summary(found, settings)]
 
 
-def _claim(folder: Path) -> None:
-    """Mark a folder as one of sweeps, unless it is, or refuse it.
+def claim(folder: Path, name: str, content: Mapping[str, int], *, what: str, answers: str) -> None:
+    """Mark a folder as one of sweeps or rankings, unless it is, or refuse it.
+
+    Args:
+        folder: The folder.
+        name: Of the file that marks it.
+        content: Of that file, with the format of what is kept.
+        what: ``sweep`` or ``ranking``.
+        answers: Name of the file in which answers are kept.
 
     Raises:
-        InputError: Another release swept there, and kept its answers in another form; or it holds
+        InputError: Another release ran there, and kept its answers in another form; or it holds
             other things.
     """
-    mark = folder / _MARK
-    known = mark.is_file() and read_kept(mark) == _FORMAT
-    if not known and (mark.is_file() or (folder / _ANSWERS).exists()):
+    mark = folder / name
+    known = mark.is_file() and read_kept(mark) == content
+    if not known and (mark.is_file() or (folder / answers).exists()):
         raise InputError(
-            f"{folder} holds a sweep of another release, whose answers cannot be used. Choose "
-            f"another folder, or delete this one to repeat the sweep there."
+            f"{folder} holds a {what} of another release, whose answers cannot be used. Choose "
+            f"another folder, or delete this one to repeat the {what} there."
         )
     foreign = [path.name for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     if not known and foreign:
         raise InputError(
-            f"{folder} holds {foreign[0]} and is no sweep's folder; choose an empty or a new one."
+            f"{folder} holds {foreign[0]} and is no {what}'s folder; choose an empty or a new one."
         )
-    write_kept(mark, _FORMAT)
+    write_kept(mark, content)
 
 
-def _check_metric(index: TaskIndex, settings: SweepSettings) -> None:
+def check_metric(index: TaskIndex, tasks: Sequence[str], metric: str, limit: int | None) -> None:
     """Raise before anything is scored if the metric of the choice is not measured.
+
+    Args:
+        index: Loads the tasks.
+        tasks: What is to become better.
+        metric: By the mean of which.
+        limit: Items of each task at most.
 
     Raises:
         InputError: A task has no such metric, or a group does not aggregate it.
     """
     for part in (VALIDATION, TEST):
-        for name in settings.tasks:
-            loaded = index.load([name], limit=settings.limit, part=part)
+        for name in tasks:
+            loaded = index.load([name], limit=limit, part=part)
             for member, task in loaded.tasks.items():
                 known = task.aggregation()
-                if settings.metric not in known:
+                if metric not in known:
                     whose = "it" if member == name else member
                     raise InputError(
-                        f"{name} has no metric {settings.metric!r}; {whose} has "
+                        f"{name} has no metric {metric!r}; {whose} has "
                         f"{', '.join(sorted(known))}. Name one that all of its tasks have by "
                         f"--metric."
                     )
-            if name not in loaded.tasks and settings.metric not in _aggregated(loaded, name):
+            if name not in loaded.tasks and metric not in _aggregated(loaded, name):
                 raise InputError(
-                    f"{name} has no {settings.metric!r} of its own, since it does not aggregate "
+                    f"{name} has no {metric!r} of its own, since it does not aggregate "
                     f"its tasks'. Name the tasks instead: --tasks {','.join(loaded.tasks)}."
                 )
 

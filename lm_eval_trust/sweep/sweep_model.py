@@ -103,6 +103,20 @@ class SweepLM(Amber):
         self._divergence = (0.0, 0)
         return total / tokens if tokens else 0.0
 
+    def read_texts(self, requests: Sequence[TokenRequest]) -> tuple[float, float]:
+        """Return what the current plan makes of texts, from shared passes where there are some.
+
+        Args:
+            requests: Texts, token ids of a prompt, and token ids of what is scored after it.
+
+        Returns:
+            Mean KL(unsteered ‖ steered) per scored token, in nats, and the sum of the scored
+            tokens' log-probabilities.
+        """
+        self.take_divergence()
+        scored = self._loglikelihood_tokens(list(requests), disable_tqdm=True)
+        return self.take_divergence(), sum(logprob for logprob, _ in scored)
+
     def _model_generate(
         self, context: torch.Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
     ) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""A ranking of steering methods at equal cost: the same divergence from the unsteered model."""

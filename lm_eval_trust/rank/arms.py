@@ -1,0 +1,196 @@
+"""What is ranked, and what it is held against: methods, random directions, shuffled labels, −α.
+
+A random direction goes through all that a method goes through: α by its cost, the layer by the
+validation part, the score on the test half. So under the hypothesis that a method's direction is
+one more random one, its result is one more of theirs, and choosing the layer needs no correction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.rank.spec import DimensionSpec, Layers, RankSpec
+from lm_eval_trust.steering.build import cached_vector, shuffled_statements, shuffled_vector
+from lm_eval_trust.steering.plan import SteeringPlan
+from lm_eval_trust.steering.spec import SteeringSpec
+from lm_eval_trust.steering.vectors import SteeringVector, load_vector
+from lm_eval_trust.evaluate.controls import random_step
+
+METHOD, RANDOM, SHUFFLED, SIGN = "method", "random", "shuffled", "sign"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to steer, at any of some layers and any strength.
+
+    Attributes:
+        name: For tables, e.g. ``mass_mean``, ``pca ablate`` or ``random 3``.
+        kind: ``method``, ``random``, ``shuffled`` or ``sign``.
+        action: Name of the action.
+        plans: Layers → the plan at α = 1.
+        file: Vector of a method.
+        of: The method that a ``shuffled`` or ``sign`` arm belongs to.
+    """
+
+    name: str
+    kind: str
+    action: str
+    plans: Mapping[Layers, SteeringPlan]
+    file: str | None = None
+    of: str = ""
+
+    def at(self, layers: Layers, alpha: float) -> SteeringPlan:
+        """Return the plan at a strength."""
+        plan = self.plans[layers]
+        return replace(
+            plan, steps=tuple(replace(step, alpha=step.alpha * alpha) for step in plan.steps)
+        )
+
+
+@dataclass(frozen=True)
+class Panel:
+    """All arms of a dimension that take part from the beginning.
+
+    Attributes:
+        name: Of the panel.
+        spec: What its file says.
+        methods: What is ranked.
+        randoms: Random directions, as many for each action.
+        notes: What cannot take part, and why.
+    """
+
+    name: str
+    spec: DimensionSpec
+    methods: tuple[Arm, ...]
+    randoms: tuple[Arm, ...]
+    notes: tuple[str, ...]
+
+    def randoms_of(self, method: Arm) -> list[Arm]:
+        """Return the random directions that a method is held against."""
+        return [arm for arm in self.randoms if arm.action == method.action]
+
+
+def panel_of(name: str, spec: RankSpec, folder: Path) -> Panel:
+    """Build a dimension's vectors, or find them again, and return its arms.
+
+    Args:
+        name: Of the dimension's panel.
+        spec: The ranking.
+        folder: Where built vectors are written.
+
+    Raises:
+        InputError: A vector cannot be built or read, lacks a layer or what the scale or an action
+            needs, or none of the methods can take part.
+        ExternalError: The source model cannot be fetched, or the disk refused to write.
+    """
+    panel, methods, notes = spec.dimensions[name], [], []
+    files = dict(panel.vectors)
+    if panel.dimension is not None:
+        for method in spec.methods:
+            files[method] = str(_built(name, method, spec, folder))
+    for title, file in files.items():
+        vector = load_vector(file)
+        for action in spec.actions:
+            arm_name = title if len(spec.actions) == 1 else f"{title} {action}"
+            try:
+                plans = {
+                    layers: _spec(file, layers, action, spec).plan(vector) for layers in spec.layers
+                }
+            except InputError as error:
+                if len(spec.actions) == 1:
+                    raise InputError(f"{title} of {name}: {error}") from error
+                notes.append(f"{arm_name} takes no part: {error}")
+                continue
+            methods.append(Arm(arm_name, METHOD, action, plans, file))
+        if spec.controls.shuffled:
+            _check_shuffled(vector, title, spec)
+    if not methods:
+        raise InputError(f"{name}: no method can take part. {' '.join(notes)}")
+    randoms = tuple(_randoms(methods, spec))
+    return Panel(name, panel, tuple(methods), randoms, tuple(notes))
+
+
+def steering_of(arm: Arm, layers: Layers, alpha: float, spec: RankSpec) -> SteeringSpec:
+    """Return a method's steering as a steering file has it."""
+    assert arm.file is not None
+    return _spec(arm.file, layers, arm.action, spec).at(alpha)
+
+
+def controls_of(arm: Arm, layers: Sequence[Layers], spec: RankSpec) -> Iterator[Arm]:
+    """Yield the control arms of one method at the layers that were chosen for it.
+
+    Raises:
+        InputError: See :func:`lm_eval_trust.steering.build.shuffled_statements`.
+        ExternalError: The source model cannot be fetched.
+    """
+    if spec.controls.sign:
+        plans = {each: _reversed(arm.plans[each]) for each in layers}
+        yield Arm(f"{arm.name} −α", SIGN, arm.action, plans, of=arm.name)
+    assert arm.file is not None
+    for number in range(1, spec.controls.shuffled + 1):
+        assert spec.source is not None
+        needed = sorted({layer for each in layers for layer in each})
+        vector = shuffled_vector(
+            load_vector(arm.file), spec.source, layers=needed, seed=number, device=spec.device
+        )
+        plans = {each: _spec(arm.file, each, arm.action, spec).plan(vector) for each in layers}
+        name = f"{arm.name} shuffled {number}"
+        yield Arm(name, SHUFFLED, arm.action, plans, of=arm.name)
+
+
+def _built(name: str, method: str, spec: RankSpec, folder: Path) -> Path:
+    panel = spec.dimensions[name]
+    assert panel.dimension is not None
+    assert spec.source is not None
+    vector = cached_vector(
+        dimension=panel.dimension,
+        source=spec.source,
+        layers=spec.every_layer,
+        method=method,
+        data_source=panel.data_source,
+        device=spec.device,
+    )
+    path = folder / "vectors" / f"{name}-{method}.safetensors"
+    vector.save(path)
+    return path
+
+
+def _spec(file: str, layers: Layers, action: str, spec: RankSpec) -> SteeringSpec:
+    return SteeringSpec(
+        vector=file, layer=layers, positions=spec.positions, action=action, scale=spec.scale
+    )
+
+
+def _check_shuffled(vector: SteeringVector, title: str, spec: RankSpec) -> None:
+    if spec.source is None:
+        raise InputError(
+            f"The control shuffled builds {title} again from permuted labels; name the model that "
+            f"it was built from by source, or leave the control out by controls: {{shuffled: 0}}."
+        )
+    try:
+        shuffled_statements(vector, spec.source, seed=0)
+    except InputError as error:
+        raise InputError(f"{error} Or leave it out by controls: {{shuffled: 0}}.") from error
+
+
+def _randoms(methods: Sequence[Arm], spec: RankSpec) -> Iterator[Arm]:
+    for action in dict.fromkeys(arm.action for arm in methods):
+        pattern = next(arm for arm in methods if arm.action == action)
+        for number in range(1, spec.controls.random + 1):
+            plans = {
+                layers: replace(
+                    plan,
+                    steps=tuple(random_step(step, number) for step in plan.steps),
+                    built_from=(),
+                )
+                for layers, plan in pattern.plans.items()
+            }
+            name = f"random {number}" if len(spec.actions) == 1 else f"random {number} {action}"
+            yield Arm(name, RANDOM, action, plans)
+
+
+def _reversed(plan: SteeringPlan) -> SteeringPlan:
+    return replace(plan, steps=tuple(replace(step, alpha=-step.alpha) for step in plan.steps))

@@ -1,0 +1,274 @@
+"""What the test half says: each arm against the unsteered model, a prompt, and random directions.
+
+A dimension's comparisons of all methods at all costs with the unsteered model are one family of
+tests, all pairs of methods at the same cost another; both are corrected by step-down
+(:func:`lm_eval_trust.analysis.families.step_down`). The p against random directions is corrected
+by Holm's method within the dimension.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lm_eval_trust.analysis.comparison import Comparison, holm, p_of
+from lm_eval_trust.analysis.families import TestBlock, step_down
+from lm_eval_trust.analysis.statistics import GroupTotals, Interval, mean_interval
+from lm_eval_trust.evaluate.evaluator import Outcome
+from lm_eval_trust.evaluate.paired_items import Item, compare_items
+from lm_eval_trust.rank.arms import METHOD, RANDOM
+from lm_eval_trust.rank.run import Entry, PanelResult
+from lm_eval_trust.evaluate.controls import LEVEL, AgainstRandom, against_random
+from lm_eval_trust.sweep.search import score_of
+
+Pair = tuple[Sequence[Item], Sequence[Item]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm at a cost on one task of the test half.
+
+    Attributes:
+        entry: The arm with its strength; ``None`` for the unsteered model and the prompt.
+        name: Of the arm.
+        kind: ``method``, ``random``, ``shuffled``, ``sign``, ``unsteered`` or ``prompt``.
+        task: Name of the task.
+        items: How many.
+        value: Mean of the metric with its interval.
+        change: Against the unsteered model, paired; ``None`` for that itself.
+        p_family: Of a method's change, corrected within its dimension; NaN for controls.
+        over_prompt: By how much a method is ahead of the prompt, paired.
+    """
+
+    entry: Entry | None
+    name: str
+    kind: str
+    task: str
+    items: int
+    value: Interval
+    change: Comparison | None = None
+    p_family: float = math.nan
+    over_prompt: Comparison | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A method at a cost beside the random directions of the same cost.
+
+    Attributes:
+        entry: The method.
+        gain: Of the score, the mean over tasks, against the unsteered model; NaN where the cost
+            is not reached.
+        beside: Of the random directions; ``None`` where fewer than three reach the cost.
+        p: That p, corrected for the dimension's methods and costs.
+        prompt: Gain of the prompt; NaN without one.
+    """
+
+    entry: Entry
+    gain: float
+    beside: AgainstRandom | None
+    p: float
+    prompt: float
+
+    @property
+    def is_more(self) -> bool:
+        """Whether the method does more than random directions of the same cost do."""
+        return (
+            self.beside is not None and self.beside.beaten == self.beside.arms and self.p <= LEVEL
+        )
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Two methods at the same cost on a task.
+
+    Attributes:
+        cost: In nats per token.
+        task: Name of the task.
+        first: A method.
+        second: Another.
+        difference: Second minus first, paired.
+        p_family: Corrected for all pairs and costs of the dimension.
+    """
+
+    cost: float
+    task: str
+    first: str
+    second: str
+    difference: Comparison
+    p_family: float
+
+
+def usable(entry: Entry) -> bool:
+    """Tell whether an entry was measured, and all that was measured is finite."""
+    return entry.outcome is not None and not entry.outcome.nonfinite
+
+
+def rows_of(result: PanelResult) -> list[Row]:
+    """Return all arms of a panel on the test half, the unsteered model first."""
+    metric = result.panel.spec.metric
+    before: Mapping[str, Sequence[Item]] = result.unsteered.items
+    rows = [_row(None, "unsteered", "unsteered", task, i, metric) for task, i in before.items()]
+    if result.prompt is not None:
+        for task, answers in result.prompt.items.items():
+            change = compare_items(before[task], answers, metric)
+            rows.append(_row(None, "prompt", "prompt", task, answers, metric, change))
+    for entry in result.entries:
+        if not usable(entry):
+            continue
+        for task, items in _items(entry).items():
+            change = compare_items(before[task], items, metric)
+            over = None
+            if result.prompt is not None and entry.arm.kind == METHOD:
+                over = compare_items(result.prompt.items[task], items, metric)
+            arm = entry.arm
+            rows.append(_row(entry, arm.name, arm.kind, task, items, metric, change, over))
+    return _corrected(rows, before, metric)
+
+
+def standings_of(result: PanelResult) -> list[Standing]:
+    """Return each method at each cost beside the random directions of that cost."""
+    spec = result.panel.spec
+
+    def score(outcome: Outcome) -> float:
+        return score_of(outcome, spec.tasks, spec.metric)
+
+    unsteered = score(result.unsteered)
+    prompt = score(result.prompt) - unsteered if result.prompt is not None else math.nan
+    found = []
+    for entry in result.entries:
+        if entry.arm.kind != METHOD:
+            continue
+        gain = score(entry.outcome) - unsteered if usable(entry) and entry.outcome else math.nan
+        gains = [
+            score(other.outcome) - unsteered
+            for other in result.entries
+            if other.arm.kind == RANDOM
+            and other.arm.action == entry.arm.action
+            and other.strength.cost == entry.strength.cost
+            and usable(other)
+            and other.outcome is not None
+        ]
+        beside = None
+        if len(gains) >= 3 and not math.isnan(gain):
+            # The random directions' layers were chosen as the method's were.
+            beside = against_random(gain, gains, tried=1)
+        found.append((entry, gain, beside))
+    tested = [beside.p for _, _, beside in found if beside is not None]
+    corrected = iter(holm(tested))
+    return [
+        Standing(entry, gain, beside, math.nan if beside is None else next(corrected), prompt)
+        for entry, gain, beside in found
+    ]
+
+
+def duels_of(result: PanelResult) -> list[Duel]:
+    """Return all pairs of methods at the same cost, task by task."""
+    metric = result.panel.spec.metric
+    methods = [e for e in result.entries if e.arm.kind == METHOD and usable(e)]
+    places = [
+        (task, first, second)
+        for task in result.unsteered.items
+        for number, first in enumerate(methods)
+        for second in methods[number + 1 :]
+        if first.strength.cost == second.strength.cost
+    ]
+    pairs = {
+        number: (_items(first)[task], _items(second)[task])
+        for number, (task, first, second) in enumerate(places)
+    }
+    corrected = _family(pairs, metric, lambda number: places[number][0])
+    return [
+        Duel(
+            first.strength.cost,
+            task,
+            first.arm.name,
+            second.arm.name,
+            compare_items(*pairs[number], metric),
+            corrected[number],
+        )
+        for number, (task, first, second) in enumerate(places)
+    ]
+
+
+def _corrected(rows: Sequence[Row], before: Mapping[str, Sequence[Item]], metric: str) -> list[Row]:
+    pairs = {
+        number: (before[row.task], _items(row.entry)[row.task])
+        for number, row in enumerate(rows)
+        if row.kind == METHOD and row.entry is not None
+    }
+    found = _family(pairs, metric, lambda number: rows[number].task)
+    return [
+        Row(**{**vars(row), "p_family": found[number]}) if number in found else row
+        for number, row in enumerate(rows)
+    ]
+
+
+def _family(
+    pairs: Mapping[int, Pair], metric: str, task_of: Callable[[int], str]
+) -> dict[int, float]:
+    """Return p of each pair, corrected for all of them; pairs of a task share their items."""
+    by_task: dict[str, list[int]] = {}
+    for number in pairs:
+        by_task.setdefault(task_of(number), []).append(number)
+    order = [number for numbers in by_task.values() for number in numbers]
+    blocks, single = [], []
+    for numbers in by_task.values():
+        totals = []
+        for number in numbers:
+            first, second = (
+                np.array([float(item[metric]) for item in items]) for items in pairs[number]
+            )
+            groups = [item["group"] for item in pairs[number][0]]
+            totals.append(GroupTotals.of(second - first, groups))
+            single.append(p_of(first, second, totals[-1])[0])
+        names = list(dict.fromkeys(item["group"] for item in pairs[numbers[0]][0]))
+        blocks.append(
+            TestBlock(
+                names,
+                np.stack([t.sums / t.sizes.sum() for t in totals], axis=1),
+                np.stack([t.residuals / t.sizes.sum() for t in totals], axis=1),
+            )
+        )
+    adjusted = step_down(blocks).p if blocks else ()
+    # A step-down p is never below its own test's, which may be exact where signs are drawn.
+    return {
+        number: max(float(p), alone)
+        for number, p, alone in zip(order, adjusted, single, strict=True)
+    }
+
+
+def _row(
+    entry: Entry | None,
+    name: str,
+    kind: str,
+    task: str,
+    items: Sequence[Item],
+    metric: str,
+    change: Comparison | None = None,
+    over: Comparison | None = None,
+) -> Row:
+    values = [float(item[metric]) for item in items]
+    low, high = mean_interval(values, [item["group"] for item in items])
+    mean = sum(values) / len(values)
+    value = Interval(mean, low, high)
+    return Row(entry, name, kind, task, len(values), value, change, over_prompt=over)
+
+
+def _items(entry: Entry | None) -> Mapping[str, Sequence[Item]]:
+    assert entry is not None
+    assert entry.outcome is not None
+    return entry.outcome.items
+
+
+def winners(standings: Sequence[Standing]) -> Iterator[Standing]:
+    """Yield the method that gains most at each cost, costs ascending."""
+    for cost in sorted({one.entry.strength.cost for one in standings}):
+        at_cost = [
+            one for one in standings if one.entry.strength.cost == cost and not math.isnan(one.gain)
+        ]
+        if at_cost:
+            yield max(at_cost, key=lambda one: one.gain)
