@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.evaluate.controls import random_step
 from lm_eval_trust.rank.spec import DimensionSpec, Layers, RankSpec
 from lm_eval_trust.steering.build import cached_vector, shuffled_statements, shuffled_vector
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.steering.vectors import SteeringVector, load_vector
-from lm_eval_trust.evaluate.controls import random_step
 
 METHOD, RANDOM, SHUFFLED, SIGN = "method", "random", "shuffled", "sign"
 

@@ -17,11 +17,11 @@ import numpy as np
 from lm_eval_trust.analysis.comparison import Comparison, holm, p_of
 from lm_eval_trust.analysis.families import TestBlock, step_down
 from lm_eval_trust.analysis.statistics import GroupTotals, Interval, mean_interval
+from lm_eval_trust.evaluate.controls import LEVEL, AgainstRandom, against_random
 from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.evaluate.paired_items import Item, compare_items
 from lm_eval_trust.rank.arms import METHOD, RANDOM
 from lm_eval_trust.rank.run import Entry, PanelResult
-from lm_eval_trust.evaluate.controls import LEVEL, AgainstRandom, against_random
 from lm_eval_trust.sweep.search import score_of
 
 Pair = tuple[Sequence[Item], Sequence[Item]]
