@@ -22,6 +22,7 @@ from transformers import (
     DataCollatorForSeq2Seq,
     EarlyStoppingCallback,
     Trainer,
+    TrainerState,
     TrainingArguments,
     set_seed,
 )
@@ -38,6 +39,13 @@ from lm_eval_trust.training.chat_format import Encoded, encode_conversation
 from lm_eval_trust.training.conversations import Conversation, TuningData
 from lm_eval_trust.training.corpus import IGNORED
 from lm_eval_trust.training.finetune_config import FinetuneConfig
+from lm_eval_trust.training.finetune_states import (
+    SealStates,
+    StopIfDiverged,
+    TuningState,
+    copy_weights,
+    newest_state,
+)
 from lm_eval_trust.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -47,6 +55,8 @@ _STATES = "states"
 #: Where the weights are written before they take their places.
 _WEIGHTS = ".weights"
 RESULT, HISTORY = "result.json", "losses.jsonl"
+#: What a line of the losses may hold; the speed of a run is left out.
+_LOGGED = ("step", "epoch", "loss", "eval_loss", "grad_norm", "learning_rate")
 #: Default number of validation evaluations per run (least, most), and the share of the training
 #: time that they may take; a backward pass is assumed to cost two forward passes.
 _EVALUATIONS, _SHARE = (2, 10), 0.3
@@ -104,7 +114,7 @@ class Finetuning:
             ExternalError: The operating system refused to write.
         """
         with ExitStack() as held:
-            if os.environ.get("RANK", "0") == "0":  # The others of a distributed run wait for it.
+            if _is_first_process():  # The others of a distributed run wait for it.
                 busy = f"Another fine-tuning is at work in {out}; choose another folder, or wait."
                 held.enter_context(folder_lock(out, busy))
             return self._run(out)
@@ -117,12 +127,17 @@ class Finetuning:
             return result
         model, tokenizer = self._load()
         train, validation, left_out = self._encode(tokenizer)
-        trainer = self._trainer(model, tokenizer, train, validation, out / _STATES)
-        with disk_errors(out):
-            trainer.train(resume_from_checkpoint=_last_complete_state(out / _STATES))
-        result = _result(trainer, left_out)
-        if trainer.is_world_process_zero():
-            self._save(trainer, tokenizer, result, out)
+        found = newest_state(out / _STATES)
+        if found is None or not found.ended:
+            trainer = self._trainer(model, tokenizer, train, validation, out / _STATES, found)
+            with disk_errors(out):
+                trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
+            state = trainer.state
+        else:
+            state = found.state
+        result = _result(state, left_out)
+        if _is_first_process():
+            self._save(state, result, out)
         return result
 
     def provenance(self) -> Provenance:
@@ -206,6 +221,7 @@ class Finetuning:
         train: list[Encoded],
         validation: list[Encoded],
         states: Path,
+        found: TuningState | None,
     ) -> Any:
         config = self.config
         steps_an_epoch = -(-len(train) // config.batch_size)
@@ -227,14 +243,16 @@ class Finetuning:
             optim=config.optimizer,
             eval_strategy="steps" if validation else "no",
             eval_steps=every,
-            eval_on_start=bool(validation),
+            eval_on_start=bool(validation) and found is None,
             save_strategy="steps",
             save_steps=every,
             save_total_limit=2,
             load_best_model_at_end=bool(validation),
             metric_for_best_model="eval_loss" if validation else None,
             greater_is_better=False if validation else None,
+            restore_callback_states_from_checkpoint=True,
             logging_steps=1,
+            logging_nan_inf_filter=False,
             seed=config.seed,
             bf16=self._on_gpu,
             gradient_checkpointing=self._on_gpu if checkpointing is None else checkpointing,
@@ -256,16 +274,17 @@ class Finetuning:
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(_QuietProgress)
+        trainer.add_callback(StopIfDiverged)
+        trainer.add_callback(SealStates)
         return trainer
 
-    def _save(self, trainer: Any, tokenizer: Any, result: FinetuneResult, out: Path) -> None:
+    def _save(self, state: TrainerState, result: FinetuneResult, out: Path) -> None:
         with atomic_folder(out / _WEIGHTS) as folder:
-            trainer.model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+            copy_weights(out / _STATES / f"checkpoint-{result.kept_step}", folder)
         for file in (out / _WEIGHTS).iterdir():
             file.replace(out / file.name)
         provenance = self.provenance()
-        history = [json.dumps(entry) + "\n" for entry in trainer.state.log_history]
+        history = [json.dumps(entry) + "\n" for entry in _losses(state)]
         for name, text in (
             (HISTORY, "".join(history)),
             ("README.md", model_card(self.source, self.data, self.config, result)),
@@ -298,6 +317,10 @@ def _evaluations(config: FinetuneConfig, steps: int, validation: int) -> int:
     return int(min(max(affordable, least), most))
 
 
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _remove_states(out: Path) -> None:
     for folder in (out / _STATES, out / _WEIGHTS):
         if folder.exists():
@@ -314,29 +337,32 @@ def _finished(file: Path) -> FinetuneResult:
         return FinetuneResult(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
-            f"{file} is damaged ({reason_of(error)}); delete it and run again, which goes on from "
-            f"the last saved state."
+            f"{file} is damaged ({reason_of(error)}); delete it and run again, which trains again."
         ) from error
 
 
-def _last_complete_state(states: Path) -> str | None:
-    """Return the folder of the last state that was written completely."""
-    # Trainer writes trainer_state.json last.
-    complete = [file.parent for file in states.glob("checkpoint-*/trainer_state.json")]
-    latest = max(complete, key=lambda folder: int(folder.name.split("-")[1]), default=None)
-    return str(latest) if latest else None
+def _losses(state: TrainerState) -> list[dict[str, float]]:
+    """Return the lines of the log that hold losses, without times.
+
+    Trainer's closing line is left out: its mean loss is that of the steps since it was started.
+    """
+    return [
+        {name: entry[name] for name in _LOGGED if name in entry}
+        for entry in state.log_history
+        if "loss" in entry or "eval_loss" in entry
+    ]
 
 
-def _result(trainer: Any, left_out: int) -> FinetuneResult:
-    history = trainer.state.log_history
+def _result(state: TrainerState, left_out: int) -> FinetuneResult:
+    history = state.log_history
     losses = [float(entry["loss"]) for entry in history if "loss" in entry]
     evaluated = [(entry["step"], entry["eval_loss"]) for entry in history if "eval_loss" in entry]
     tenth = max(1, len(losses) // 10)
     trained = [(step, loss) for step, loss in evaluated if step > 0]
     kept, after = min(trained, key=lambda found: found[1]) if trained else (None, None)
     return FinetuneResult(
-        steps=trainer.state.global_step,
-        kept_step=trainer.state.global_step if kept is None else int(kept),
+        steps=state.global_step,
+        kept_step=state.global_step if kept is None else int(kept),
         first_loss=sum(losses[:tenth]) / tenth,
         last_loss=sum(losses[-tenth:]) / tenth,
         validation_before=next((loss for step, loss in evaluated if step == 0), None),

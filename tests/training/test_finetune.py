@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from lm_eval_trust.training import finetune
 from lm_eval_trust.training.conversations import Conversation, TuningData, Turn
 from lm_eval_trust.training.finetune import FinetuneResult, Finetuning, model_card
 from lm_eval_trust.training.finetune_config import PRESETS, LoraSettings, preset_config
+from lm_eval_trust.training.finetune_states import newest_state
 
 PLACES = ("Arvel", "Brenn", "Corvo", "Dunmar", "Eldis", "Fenmoor", "Garth", "Hollin")
 SETTINGS = {"max_steps": 12, "batch_size": 4, "micro_batch": 2, "evaluate_every": 3}
@@ -35,6 +37,19 @@ def conversation(place: str) -> Conversation:
 def data(train: tuple[str, ...] = PLACES[:6], validation: tuple[str, ...] = PLACES[6:]) -> Any:
     parts = (tuple(map(conversation, names)) for names in (train, validation))
     return TuningData(*parts, "custom", "talk.jsonl", "grouped", 0, "all", {})
+
+
+#: What is learnt says nothing of what is validated.
+APART = TuningData(
+    (conversation("Arvel"),),
+    (Conversation((Turn("assistant", "Xyzzy 42 % quux!"),), "g", "other"),),
+    "custom",
+    "talk.jsonl",
+    "grouped",
+    0,
+    "all",
+    {},
+)
 
 
 @pytest.fixture
@@ -94,31 +109,129 @@ class KillAt(TrainerCallback):  # type: ignore[misc]
             raise Killed
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.fixture
+def killed_run(
+    run: Callable[..., FinetuneResult], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    def start(out: Path, step: int, **settings: Any) -> None:
+        """Kill a run while it takes a step; 0 is when it writes its weights."""
+        build = Finetuning._trainer
+
+        def disturbed(self: Finetuning, *args: Any) -> Any:
+            trainer = build(self, *args)
+            trainer.add_callback(KillAt(step))
+            return trainer
+
+        def unsaved(*args: Any) -> None:
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Finetuning, "_trainer", disturbed)
+            if step == 0:
+                patch.setattr(finetune, "copy_weights", unsaved)
+            with pytest.raises(Killed):
+                run(out, **settings)
+
+    return start
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file.name: file.read_bytes() for file in files if not file.name.startswith(".")}
+
+
+@pytest.mark.parametrize(
+    ("method", "steps"), [("lora", (5, 8, 0)), ("full", (8,))], ids=["lora", "full"]
+)
 def test_an_interrupted_run_ends_as_an_undisturbed_one(
     run: Callable[..., FinetuneResult],
+    killed_run: Callable[..., None],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     method: str,
+    steps: tuple[int, ...],
 ) -> None:
-    undisturbed = run(tmp_path / "whole", method)
-    build = Finetuning._trainer
+    # Epochs have two batches, so that states lie within them and at their ends.
+    settings: dict[str, Any] = {"max_steps": 11}
+    undisturbed = run(tmp_path / "whole", method, **settings)
+    for step in steps:
+        broken = tmp_path / f"broken-{step}"
+        killed_run(broken, step, method=method, **settings)
+        # What a kill leaves of a state that was being written.
+        (broken / "states" / "checkpoint-99").mkdir(parents=True, exist_ok=True)
+        assert run(broken, method, **settings) == undisturbed
+        assert content_of(broken) == content_of(tmp_path / "whole")
 
-    def disturbed(self: Finetuning, *args: Any) -> Any:
-        trainer = build(self, *args)
-        trainer.add_callback(KillAt(8))
-        return trainer
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Finetuning, "_trainer", disturbed)
-        with pytest.raises(Killed):
-            run(tmp_path / "broken", method)
-    # A state that a kill left without its last file is not one to resume from.
-    (tmp_path / "broken" / "states" / "checkpoint-9").mkdir()
-    assert run(tmp_path / "broken", method) == undisturbed
-    name = "adapter_model.safetensors" if method == "lora" else "model.safetensors"
-    whole, broken = (load_file(tmp_path / place / name) for place in ("whole", "broken"))
-    assert all(torch.equal(whole[key], broken[key]) for key in whole)
+def test_an_interrupted_run_stops_when_an_undisturbed_one_does(
+    run: Callable[..., FinetuneResult], killed_run: Callable[..., None], tmp_path: Path
+) -> None:
+    settings = {"used": APART, "max_steps": 200, "evaluate_every": 2, "learning_rate": 5e-2}
+    for patience in (1, 2):
+        undisturbed = run(tmp_path / f"whole-{patience}", patience=patience, **settings)
+        assert undisturbed.steps < 200
+        # With a patience of 2, a state has one disappointment; with 1, the last one ends the run.
+        step = undisturbed.steps - 1 if patience == 2 else 0
+        broken = tmp_path / f"broken-{patience}"
+        killed_run(broken, step, patience=patience, **settings)
+        assert run(broken, patience=patience, **settings) == undisturbed
+        assert content_of(broken) == content_of(tmp_path / f"whole-{patience}")
+
+
+def test_a_damaged_state_is_named_and_the_one_before_it_used(
+    run: Callable[..., FinetuneResult],
+    killed_run: Callable[..., None],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    undisturbed = run(tmp_path / "whole")
+    killed_run(tmp_path / "killed", 8)
+    names = {file.name for file in (tmp_path / "killed" / "states" / "checkpoint-6").iterdir()}
+    assert {"optimizer.pt", "scheduler.pt", "rng_state.pth", "adapter_model.safetensors"} <= names
+    for name in names:
+        broken = tmp_path / name
+        shutil.copytree(tmp_path / "killed", broken)
+        file = broken / "states" / "checkpoint-6" / name
+        file.write_bytes(file.read_bytes()[:-1])
+        caplog.clear()
+        found = newest_state(broken / "states")
+        assert found is not None and found.folder.name == "checkpoint-3"
+        assert str(file) in caplog.text
+    assert run(broken) == undisturbed
+    assert content_of(broken) == content_of(tmp_path / "whole")
+
+
+def test_without_a_whole_state_a_run_starts_again(
+    run: Callable[..., FinetuneResult],
+    killed_run: Callable[..., None],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    killed_run(tmp_path / "broken", 8)
+    # The newest state would give the weights of the best one, which is no longer there.
+    best = tmp_path / "broken" / "states" / "checkpoint-3"
+    newest = tmp_path / "broken" / "states" / "checkpoint-6" / "trainer_state.json"
+    shutil.rmtree(best)
+    newest.unlink()
+    assert run(tmp_path / "broken") == run(tmp_path / "whole")
+    assert "No state" in caplog.text and str(newest) in caplog.text
+
+
+def test_a_state_whose_best_weights_are_damaged_is_not_used(
+    run: Callable[..., FinetuneResult], killed_run: Callable[..., None], tmp_path: Path
+) -> None:
+    settings = {"used": APART, "max_steps": 200, "evaluate_every": 2, "learning_rate": 5e-2}
+    undisturbed = run(tmp_path / "whole", patience=2, **settings)
+    killed_run(tmp_path / "broken", 0, patience=2, **settings)
+    states = tmp_path / "broken" / "states"
+    weights = states / f"checkpoint-{undisturbed.kept_step}" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert newest_state(states) is None
+    assert run(tmp_path / "broken", patience=2, **settings) == undisturbed
+
+
+def test_a_run_that_diverges_stops(run: Callable[..., FinetuneResult], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"loss is nan at step \d+: the run diverged"):
+        run(tmp_path / "out", "full", learning_rate=1e30)
 
 
 def test_a_finished_run_is_not_repeated(
@@ -153,19 +266,9 @@ def test_another_seed_gives_another_adapter(
 def test_training_stops_when_validation_no_longer_falls(
     run: Callable[..., FinetuneResult], tmp_path: Path
 ) -> None:
-    apart = TuningData(
-        (conversation("Arvel"),),
-        (Conversation((Turn("assistant", "Xyzzy 42 % quux!"),), "g", "other"),),
-        "custom",
-        "talk.jsonl",
-        "grouped",
-        0,
-        "all",
-        {},
-    )
     result = run(
         tmp_path / "out",
-        used=apart,
+        used=APART,
         max_steps=200,
         evaluate_every=2,
         learning_rate=5e-2,
