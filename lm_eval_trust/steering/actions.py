@@ -57,6 +57,8 @@ class Action:
             is noticed there.
         parts: Names of the tensors that a vector has to bring beside its direction; see
             :attr:`lm_eval_trust.steering.vectors.LayerVector.parts`.
+        most: Strength at which it has done what it is for, and beyond which no ranking goes;
+            ``None`` if there is none.
     """
 
     difference: Callable[[torch.Tensor, Direction], torch.Tensor]
@@ -64,6 +66,7 @@ class Action:
     needs_target: bool = False
     constant: bool = False
     parts: tuple[str, ...] = ()
+    most: float | None = None
 
     def change(self, states: torch.Tensor, direction: Direction, alpha: float) -> torch.Tensor:
         """Return what is added to states at a strength; broadcasts to them.
@@ -149,16 +152,22 @@ ACTIONS: Registry[Action] = Registry(
     {
         "add": Action(_vector, "the scaled vector (arXiv 2402.19465, eq. 2)", constant=True),
         "clamp": Action(
-            _to_target, "what brings the projection on the vector to `target`", needs_target=True
+            _to_target,
+            "what brings the projection on the vector to `target`",
+            needs_target=True,
+            most=1.0,
         ),
-        "ablate": Action(_to_zero, "minus the projection on the vector"),
+        "ablate": Action(_to_zero, "minus the projection on the vector", most=1.0),
         "rotate": Rotation(
-            _tangent, "what turns it by α degrees towards the vector (after arXiv 2510.26243)"
+            _tangent,
+            "what turns it by α degrees towards the vector (after arXiv 2510.26243)",
+            most=180.0,
         ),
         "erase": Action(
             _to_the_mean,
             "minus what a linear fit tells of the concept (LEACE, arXiv 2306.03819)",
             parts=("covector", "mean"),
+            most=1.0,
         ),
     },
 )
