@@ -259,12 +259,29 @@ class AgainstRandom:
             Student's t around the arms' gains; corrected for how many configurations the choice
             was made from (Šidák).
         tried: Number of these configurations.
+        spread: Standard deviation of one more direction's gain around the arms' mean.
     """
 
     beaten: int
     arms: int
     p: float
     tried: int
+    spread: float = 0.0
+
+    def reach(self, confidence: float) -> float:
+        """Return half the length of the prediction interval of one more direction's gain."""
+        from scipy import stats
+
+        return float(stats.t.ppf((1 + confidence) / 2, self.arms - 1)) * self.spread
+
+    @property
+    def sentence(self) -> str:
+        """The comparison in words."""
+        corrected = f", corrected for {self.tried} configurations tried" if self.tried > 1 else ""
+        return (
+            f"beats {self.beaten} of {self.arms} random directions of the same length "
+            f"(p = {self.p:.2g}{corrected})"
+        )
 
     @property
     def is_more(self) -> bool:
@@ -299,4 +316,4 @@ def against_random(gain: float, random_gains: Sequence[float], *, tried: int) ->
     else:
         p = 0.0 if above > 0 else 1.0
     corrected = float(-np.expm1(tried * np.log1p(-p))) if p < 1 else 1.0
-    return AgainstRandom(int((gains < gain).sum()), len(gains), corrected, tried)
+    return AgainstRandom(int((gains < gain).sum()), len(gains), corrected, tried, spread)

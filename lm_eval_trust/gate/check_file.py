@@ -20,6 +20,7 @@ from pydantic import (
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.yaml_file import Document, Place, read_document
+from lm_eval_trust.evaluate.controls import KINDS, LEAST, Controls, check_shuffled, read_prompt
 from lm_eval_trust.evaluate.harness import check_metric, needs_defaults
 from lm_eval_trust.gate.baseline import baseline_path, read_baseline
 from lm_eval_trust.plugin import MODELS
@@ -45,8 +46,10 @@ Scalar = str | int | float | bool
 DIFFERENCES = ("max_drop", "min_gain", "non_inferiority")
 RATIOS = ("min_ratio", "max_ratio")
 BOUNDS = ("min", "max")
+#: The rule that compares with control arms.
+BEATS = "beats"
 #: Rules that pass only if something good is shown; the others fail only if something bad is.
-TO_BE_SHOWN = ("min_gain", "non_inferiority")
+TO_BE_SHOWN = ("min_gain", "non_inferiority", BEATS)
 
 
 class _Strict(BaseModel):
@@ -79,6 +82,29 @@ class NonInferiority(_Rules):
     confidence: Confidence | None = None
 
 
+class ControlSpec(_Strict):
+    """What control arms need beside their names."""
+
+    prompt: str | None = None
+    source: str | None = None
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+
+
+def _known_arms(given: dict[str, bool | int]) -> dict[str, bool | int]:
+    if not given:
+        raise InputError(f"beats names no control; give one or more of {', '.join(KINDS)}.")
+    for kind, number in given.items():
+        if kind not in KINDS:
+            raise unknown_name("control", kind, KINDS)
+        if number is True:
+            continue
+        if number is False or kind not in LEAST:
+            raise InputError(f"{kind} is {number!r}; expected true, or leave it out.")
+        if number < LEAST[kind]:
+            raise InputError(f"{kind} is {number}; expected a whole number from {LEAST[kind]} on.")
+    return given
+
+
 class MetricSpec(_Rules):
     """The rules of one metric; docs/gate.md defines them."""
 
@@ -89,14 +115,16 @@ class MetricSpec(_Rules):
     min_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
     max_ratio: Annotated[float, Field(ge=1)] | None = None
     non_inferiority: NonInferiority | None = None
+    beats: Annotated[dict[str, bool | int], AfterValidator(_known_arms)] | None = None
     against: Against | None = None
     detect: PositiveFloat | None = None
 
     @model_validator(mode="after")
     def _rules(self) -> MetricSpec:
-        given = [key for key in (*BOUNDS, *DIFFERENCES, *RATIOS) if getattr(self, key) is not None]
+        kinds = (*BOUNDS, *DIFFERENCES, *RATIOS, BEATS)
+        given = [key for key in kinds if getattr(self, key) is not None]
         if not given:
-            known = ", ".join((*BOUNDS, *DIFFERENCES, *RATIOS))
+            known = ", ".join(kinds)
             raise InputError(f"there is no rule; give one or more of {known}.")
         detecting = [key for key in given if key in ("max_drop", *RATIOS)]
         if self.detect is None:
@@ -127,6 +155,7 @@ class CheckSpec(_Strict):
     against: Against = "unsteered"
     inconclusive: Policy | None = None
     disagreement: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.1
+    controls: ControlSpec = ControlSpec()
     rules: dict[str, dict[str, MetricSpec]] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -151,10 +180,11 @@ class Rule:
     Attributes:
         task: Task, group or tag as the file has it; each task of a group has to keep the rule.
         metric: Metric of the task, with its filter if there are several: ``acc,strict``.
-        kind: ``min``, ``max``, ``max_drop``, ``min_gain``, ``non_inferiority``, ``min_ratio`` or
-            ``max_ratio``.
-        bound: Its number.
-        against: The reference: ``unsteered`` or ``baseline``.
+        kind: ``min``, ``max``, ``max_drop``, ``min_gain``, ``non_inferiority``, ``min_ratio``,
+            ``max_ratio`` or ``beats``.
+        bound: Its number; 0 for ``beats``.
+        against: The reference: ``unsteered`` or ``baseline``; for ``beats`` the control, or
+            ``random:K`` for as many random directions.
         confidence: Of the two-sided interval.
         detect: Change that the items have to be able to show, in the units of ``bound``; ``None``
             for the default.
@@ -180,7 +210,7 @@ class Rule:
     @property
     def text(self) -> str:
         """The rule as the file has it."""
-        return f"{self.kind} {self.bound:g}"
+        return f"{self.kind} {self.against if self.kind == BEATS else f'{self.bound:g}'}"
 
 
 def rules_of(spec: CheckSpec) -> Iterator[Rule]:
@@ -190,6 +220,26 @@ def rules_of(spec: CheckSpec) -> Iterator[Rule]:
             for kind in (*BOUNDS, *DIFFERENCES, *RATIOS):
                 if getattr(given, kind) is not None:
                     yield _rule(spec, task, metric, kind, given)
+            for kind, number in (given.beats or {}).items():
+                for name in compared_arms(kind, number):
+                    yield beats_rule(task, metric, name, spec.confidence, spec.inconclusive)
+
+
+def compared_arms(kind: str, number: bool | int) -> list[str]:
+    """Return what ``beats`` compares with, one by one, but random directions all at once."""
+    count = KINDS[kind] if number is True else int(number)
+    if kind == "random":
+        return [f"random:{count}"]
+    return [f"{kind} {n}" for n in range(1, count + 1)] if kind == "shuffled" else [kind]
+
+
+def beats_rule(
+    task: str, metric: str, against: str, confidence: float, inconclusive: str | None = None
+) -> Rule:
+    """Return the rule that the checked model beats a control; see :class:`Rule`."""
+    strict = inconclusive != "warn"
+    place = ("rules", task, metric, BEATS)
+    return Rule(task, metric, BEATS, 0.0, against, confidence, None, strict, place)
 
 
 def _rule(spec: CheckSpec, task: str, metric: str, kind: str, given: MetricSpec) -> Rule:
@@ -240,6 +290,40 @@ class Check:
         """Tell whether a rule compares with ``unsteered`` or ``baseline``."""
         return any(rule.compares and rule.against == reference for rule in self.rules)
 
+    @property
+    def controls(self) -> Controls:
+        """The control arms of all rules together.
+
+        Raises:
+            InputError: The model is not steered, two rules want different numbers of examples, or
+                labels are to be shuffled and the source of the vectors is not told.
+        """
+        counts: dict[str, int] = {}
+        for task, metrics in self.spec.rules.items():
+            for metric, given in metrics.items():
+                for kind, number in (given.beats or {}).items():
+                    with self.document.at("rules", task, metric, BEATS, kind):
+                        count = KINDS[kind] if number is True else int(number)
+                        if self.spec.steering is None:
+                            raise InputError("a control is one of a steering; give `steering:`.")
+                        if kind == "few-shot" and counts.get(kind, count) != count:
+                            raise InputError(
+                                f"few-shot is {count} here and {counts[kind]} above; give all "
+                                f"rules one number."
+                            )
+                        if kind == "shuffled" and self.spec.controls.source is None:
+                            raise InputError(
+                                "shuffled needs the model that the vectors were built from; give "
+                                "`controls: {source: MODEL}`."
+                            )
+                        counts[kind] = max(count, counts.get(kind, 0))
+        told = self.spec.controls
+        prompt = None
+        if told.prompt is not None:
+            with self.document.at("controls", "prompt"):
+                prompt = read_prompt(told.prompt)
+        return Controls(counts, prompt, told.source, told.seed)
+
     def steering(self) -> list[SteeringSpec]:
         """Return the steering, given inline or in a file of its own; empty for none.
 
@@ -269,7 +353,7 @@ class Check:
         steering = self.steering()
         with self.document.at("steering" if steering else "model_args"):
             steered = steered_subject(self.spec, steering)
-        if not self.needs("unsteered"):
+        if not (self.needs("unsteered") or self.controls.counts):
             return steered, None
         with self.document.at("reference" if self.spec.reference else "model"):
             return steered, reference_subject(self.spec, steered)
@@ -301,6 +385,9 @@ def validate(check: Check) -> None:
 
         with check.document.at("metadata"):
             check_metadata(check.spec.metadata)
+    if check.controls.counts:
+        with check.document.at("rules"):
+            check_shuffled(check.controls, check.steering())
     _validate_steering(check)
     if check.needs("baseline"):
         with check.document.at("rules"):

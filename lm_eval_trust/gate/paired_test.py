@@ -24,7 +24,7 @@ from scipy import optimize
 from lm_eval_trust.analysis.statistics import GroupTotals, Interval
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.measurement import Measurement
-from lm_eval_trust.gate.check_file import RATIOS, Rule
+from lm_eval_trust.gate.check_file import BEATS, RATIOS, Rule
 from lm_eval_trust.gate.metrics import SCALES, Array, MetricItems, exp, items_of
 
 
@@ -203,7 +203,7 @@ def paired_test(rule: Rule, metric: str, before: Measurement, after: Measurement
     """
     aggregation, better = after.aggregations[metric], after.higher_is_better.get(metric)
     check_kind(rule.kind, after.task, metric, aggregation, better)
-    items = _common_items(metric, before, after)
+    items = common_items(metric, before, after)
     if SCALES[aggregation].multiplicative:
         return _by_perplexity(rule, *items)
     if rule.kind in RATIOS:
@@ -248,9 +248,14 @@ def _no_mean(task: str, metric: str) -> InputError:
     )
 
 
-def _common_items(
+def common_items(
     metric: str, before: Measurement, after: Measurement
 ) -> tuple[MetricItems, MetricItems]:
+    """Return the items that have a value of a metric under both models, in the same order.
+
+    Raises:
+        InputError: There is none, or the metric is not a mean over items.
+    """
     first, second = items_of(before, metric), items_of(after, metric)
     if first is None or second is None:
         raise _no_mean(after.task, metric)
@@ -264,7 +269,7 @@ def _by_difference(
     rule: Rule, before: MetricItems, after: MetricItems, higher_is_better: bool
 ) -> PairedTest:
     raw = paired_contrast(before, after)
-    gains = rule.kind == "min_gain"
+    gains = rule.kind in ("min_gain", BEATS)
     return PairedTest(
         gain=raw if higher_is_better else _flipped(raw),
         threshold=rule.bound if gains else -rule.bound,

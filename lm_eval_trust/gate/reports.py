@@ -16,7 +16,7 @@ from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.nonfinite import in_words
 from lm_eval_trust.core.plain import plain
 from lm_eval_trust.core.storage import atomic_path
-from lm_eval_trust.gate.check_file import Rule
+from lm_eval_trust.gate.check_file import BEATS, Rule
 from lm_eval_trust.gate.verdicts import INCONCLUSIVE, CheckResult, Power, RuleVerdict
 
 #: Files of checks that could not be run, each with the reason.
@@ -26,6 +26,7 @@ _SHOWN = {
     "max_drop": "a drop of {} or more",
     "min_gain": "a gain of {} or more",
     "non_inferiority": "a margin of {} or more",
+    BEATS: "a gain of {} or more",
 }
 _SHOWN_RATIO = {"min_ratio": "a ratio of {} or less", "max_ratio": "a ratio of {} or more"}
 _COMPARED = {"unsteered": "unsteered", "baseline": "in the baseline"}
@@ -33,6 +34,10 @@ _MARKUP = re.compile(r"[|*<]")
 _HEADER = (
     "| verdict | task | metric | rule | value | reference | change | interval | power |",
     "|---|---|---|---|---|---|---|---|---|",
+)
+_HEADER_OF_ITEMS = (
+    "| task | metric | category | items | wrong way | interval | right way | interval |",
+    "|---|---|---|---:|---:|---|---:|---|",
 )
 #: Characters that XML 1.0 cannot hold in any form.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -75,6 +80,8 @@ def power(verdict: RuleVerdict) -> str:
     found = verdict.power
     if verdict.nonfinite:
         return in_words(verdict.nonfinite, verdict.items, verdict.task)
+    if verdict.random is not None:
+        return verdict.random.sentence
     if found is None:
         return ""
     counted = f"these {items_in_groups(verdict.items, verdict.groups)}"
@@ -98,7 +105,7 @@ def _needed(found: Power, verdict: RuleVerdict) -> str:
 
 
 def _kind(rule: Rule) -> str:
-    return {"min_gain": "gain", "non_inferiority": "margin"}.get(rule.kind, "drop")
+    return {"min_gain": "gain", BEATS: "gain", "non_inferiority": "margin"}.get(rule.kind, "drop")
 
 
 def items_in_groups(items: int, groups: int) -> str:
@@ -112,7 +119,7 @@ def sentence(verdict: RuleVerdict) -> str:
     if verdict.nonfinite:
         parts.append(in_words(verdict.nonfinite, verdict.items, verdict.task).rstrip("."))
     elif verdict.reference is not None:
-        compared = _COMPARED[verdict.rule.against]
+        compared = _COMPARED.get(verdict.rule.against, f"under the control {verdict.rule.against}")
         parts[0] += f", {number(verdict.reference)} {compared}"
         parts.append(f"{change(verdict)} at {verdict.rule.confidence:.4g} confidence")
         parts.append(power(verdict))
@@ -124,6 +131,8 @@ def report_lines(result: CheckResult) -> Iterator[str]:
     yield f"{result.path}: {'passed' if result.passed else 'FAILED'}"
     for verdict in result.verdicts:
         yield f"  {label(verdict):<21} {sentence(verdict)}"
+    for moved in result.moved:
+        yield f"  {'items':<21} {moved.sentence}"
 
 
 def label(verdict: RuleVerdict) -> str:
@@ -150,6 +159,8 @@ def markdown(results: Sequence[CheckResult], errors: Errors) -> str:
         passed = "passed" if result.passed else "failed"
         lines += [f"### {_escaped(result.path.name)}: {passed}", ""]
         lines += [*_HEADER, *_rows(result), ""]
+        if result.moved:
+            lines += [*_HEADER_OF_ITEMS, *_rows_of_items(result), ""]
     for config, message in errors:
         lines += [f"### {_escaped(config.name)}: could not run", "", _escaped(message), ""]
     return "\n".join(lines)
@@ -169,6 +180,18 @@ def _rows(result: CheckResult) -> Iterator[str]:
         )
         said = f"**{label(verdict)}**" if verdict.fails_check else label(verdict)
         yield f"| {' | '.join((said, *map(_escaped, cells)))} |"
+
+
+def _rows_of_items(result: CheckResult) -> Iterator[str]:
+    for moved in result.moved:
+        for effects in moved.effects:
+            shares = (
+                part
+                for share in (effects.wrong, effects.right)
+                for part in (f"{share.mean:.1%}", f"{share.low:.1%} to {share.high:.1%}")
+            )
+            cells = (moved.task, moved.metric, effects.category or "all", str(effects.items))
+            yield f"| {' | '.join(map(_escaped, (*cells, *shares)))} |"
 
 
 def _escaped(text: str) -> str:
@@ -191,6 +214,7 @@ def write_json(results: Sequence[CheckResult], errors: Errors, path: Path) -> No
                     {**plain(verdict), "fails_check": verdict.fails_check}
                     for verdict in result.verdicts
                 ],
+                "moved": plain(result.moved),
             }
             for result in results
         ],
@@ -233,6 +257,9 @@ def _add_suite(root: Xml.Element, result: CheckResult) -> None:
     )
     for verdict in result.verdicts:
         _add_case(suite, result.path.stem, verdict)
+    if result.moved:
+        said = "\n".join(moved.sentence for moved in result.moved)
+        _element(suite, "system-out").text = _clean(said)
 
 
 def _add_case(suite: Xml.Element, check: str, verdict: RuleVerdict) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,26 @@ from tqdm import tqdm
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.nonfinite import in_words
 from lm_eval_trust.core.storage import cache_dir
+from lm_eval_trust.evaluate.controls import Arm, arms_of, check_shuffled
 from lm_eval_trust.evaluate.evaluator import EvaluationSpec, Evaluator, Outcome, evaluate
+from lm_eval_trust.evaluate.item_effects import item_effects
 from lm_eval_trust.evaluate.measurement import Measurement
 from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
 from lm_eval_trust.gate.baseline import Baseline, read_baseline, write_baseline
-from lm_eval_trust.gate.check_file import DIFFERENCES, Check, Rule
+from lm_eval_trust.gate.check_file import BEATS, DIFFERENCES, Check, Rule
 from lm_eval_trust.gate.models import Subject
 from lm_eval_trust.gate.paired_test import check_kind
 from lm_eval_trust.gate.power import Design, planned_contrast
 from lm_eval_trust.gate.reports import items_in_groups, number
-from lm_eval_trust.gate.verdicts import CheckResult, RuleVerdict, check_comparable, decide
+from lm_eval_trust.gate.verdicts import (
+    CheckResult,
+    Moved,
+    RuleVerdict,
+    check_comparable,
+    decide,
+    decide_random,
+)
+from lm_eval_trust.steering.plan import SteeringPlan
 
 #: Name in the rules → the measurement of each task that it stands for.
 _ByName = Mapping[str, list[Measurement]]
@@ -29,11 +39,15 @@ _ByName = Mapping[str, list[Measurement]]
 
 @dataclass(frozen=True)
 class _Measured:
-    """The measurements of a check; ``unsteered`` is empty if no rule compares with it."""
+    """The measurements of a check; ``unsteered`` is empty if no rule compares with it.
+
+    ``arms`` holds, for each task of a name, those of its control arms by their names.
+    """
 
     subject: Subject
     steered: _ByName
     unsteered: _ByName
+    arms: Mapping[str, list[Mapping[str, Measurement]]] = field(default_factory=dict)
 
 
 def run_check(check: Check, cache: Path | None = None) -> CheckResult:
@@ -49,7 +63,8 @@ def run_check(check: Check, cache: Path | None = None) -> CheckResult:
     """
     baseline = read_baseline(check.baseline) if check.needs("baseline") else None
     found = _measure(check, cache)
-    return CheckResult(check.path, tuple(_verdicts(check, found, baseline)))
+    verdicts = tuple(_verdicts(check, found, baseline))
+    return CheckResult(check.path, verdicts, tuple(_moved(check, found)))
 
 
 def update_baseline(check: Check, cache: Path | None = None) -> bool:
@@ -93,13 +108,20 @@ def plan(check: Check, cache: Path | None = None) -> Iterator[str]:
     steered, reference = check.subjects()
     measuring = _Measuring(cache)
     subjects = {"steered": steered, "unsteered": reference}
+    tasks = _tasks(check)
+    arms = _arms(check, steered, reference, tasks)
     yield f"{check.path}:"
-    for name, members in _tasks(check).items():
-        for task in members:
+    for name, members in tasks.items():
+        for number_of_task, task in enumerate(members):
             missing = [
                 label
                 for label, subject in subjects.items()
                 if subject is not None and not measuring.is_kept(subject, task)
+            ]
+            missing += [
+                arm.name
+                for arm, subject in (arms[name][number_of_task] if name in arms else ())
+                if not measuring.is_kept(subject, task, arm)
             ]
             todo = f"to be run {' and '.join(missing)}" if missing else "measured already"
             (task_name,) = task.tasks
@@ -135,17 +157,36 @@ class _Measuring:
         self._evaluator = Evaluator(self._folder / "measurements")
         self._loaded: tuple[str, Any] | None = None
 
-    def is_kept(self, subject: Subject, task: TaskSet) -> bool:
+    def is_kept(self, subject: Subject, task: TaskSet, arm: Arm | None = None) -> bool:
         """Tell whether a measurement is there already."""
-        return self._evaluator.kept(_spec(subject, task)) is not None
+        return self._evaluator.kept(_spec(subject, task, arm)) is not None
 
-    def measure(self, subject: Subject, task: TaskSet) -> Measurement:
-        """Return what a subject scores, evaluated now unless it was before."""
-        spec = _spec(subject, task)
+    def measure(
+        self,
+        subject: Subject,
+        task: TaskSet,
+        arm: Arm | None = None,
+        of: SteeringPlan | None = None,
+    ) -> Measurement:
+        """Return what a subject scores, evaluated now unless it was before.
+
+        Args:
+            subject: The model.
+            task: One task.
+            arm: The control arm that the subject is, if it is one.
+            of: Whose control.
+        """
+        spec = _spec(subject, task, arm)
 
         def run() -> Outcome:
-            results = self._folder / "results" / spec.key
-            return evaluate(self._model(subject), task, results, bootstrap_iters=0)
+            return evaluate(
+                self._model(subject),
+                task,
+                self._folder / "results" / spec.key,
+                prefixes=spec.prefixes,
+                control=None if arm is None or of is None else arm.record(of, tried=1),
+                bootstrap_iters=0,
+            )
 
         return self._evaluator.outcome(spec, run).measurements[spec.name]
 
@@ -157,9 +198,10 @@ class _Measuring:
         return self._loaded[1]
 
 
-def _spec(subject: Subject, task: TaskSet) -> EvaluationSpec:
+def _spec(subject: Subject, task: TaskSet, arm: Arm | None = None) -> EvaluationSpec:
     (name,) = task.tasks
-    return EvaluationSpec(name, subject.identity, subject.plan.fingerprint, task)
+    prefixes = arm.prefixes if arm is not None else {}
+    return EvaluationSpec(name, subject.identity, subject.plan.fingerprint, task, prefixes)
 
 
 def _tasks(check: Check) -> dict[str, list[TaskSet]]:
@@ -189,11 +231,44 @@ def _measure(check: Check, cache: Path | None, *, reference: bool = True) -> _Me
     subject, unsteered = check.subjects()
     members = _tasks(check)
     subjects = [subject, unsteered] if reference and unsteered is not None else [subject]
+    arms = _arms(check, subject, unsteered, members) if reference else {}
     total = len(subjects) * sum(map(len, members.values()))
+    total += sum(len(of_task) for of_name in arms.values() for of_task in of_name)
     measuring = _Measuring(cache)
     with tqdm(total=total, desc=check.path.name, unit="task") as bar:
         found = [_measure_all(measuring, each, members, bar) for each in subjects]
-    return _Measured(subject, found[0], found[1] if len(found) > 1 else {})
+        beside: dict[str, list[Mapping[str, Measurement]]] = {}
+        for name, of_name in arms.items():
+            for task, of_task in zip(members[name], of_name, strict=True):
+                measured = {}
+                for arm, model in of_task:
+                    measured[arm.name] = measuring.measure(model, task, arm, subject.plan)
+                    bar.update()
+                beside.setdefault(name, []).append(measured)
+    return _Measured(subject, found[0], found[1] if len(found) > 1 else {}, beside)
+
+
+def _arms(
+    check: Check, steered: Subject, unsteered: Subject | None, members: Mapping[str, list[TaskSet]]
+) -> dict[str, list[list[tuple[Arm, Subject]]]]:
+    """Return the control arms of each task that has to beat some, with the model of each."""
+    controls = check.controls
+    if not controls.counts:
+        return {}
+    assert unsteered is not None
+    steering = check.steering()
+    check_shuffled(controls, steering)
+    found: dict[str, list[list[tuple[Arm, Subject]]]] = {}
+    for name, metrics in check.spec.rules.items():
+        kinds = {kind for given in metrics.values() for kind in given.beats or {}}
+        wanted = replace(controls, counts={k: n for k, n in controls.counts.items() if k in kinds})
+        for task in members[name] if kinds else ():
+            with check.document.at("rules", name):
+                arms = arms_of(wanted, steering, task)
+            found.setdefault(name, []).append(
+                [(a, replace(steered, plan=a.plan) if a.plan.steps else unsteered) for a in arms]
+            )
+    return found
 
 
 def _measure_all(
@@ -214,6 +289,9 @@ def _verdicts(check: Check, found: _Measured, baseline: Baseline | None) -> Iter
     for rule in check.rules:
         for number_of_task, after in enumerate(found.steered[rule.task]):
             with check.document.at(*rule.place):
+                if rule.kind == BEATS:
+                    yield _against_arms(rule, after, found.arms[rule.task][number_of_task])
+                    continue
                 before = None
                 if rule.compares and rule.against == "unsteered":
                     before = found.unsteered[rule.task][number_of_task]
@@ -222,6 +300,26 @@ def _verdicts(check: Check, found: _Measured, baseline: Baseline | None) -> Iter
                 if before is not None:
                     _check_pair(before, after, baseline if rule.against == "baseline" else None)
                 yield decide(rule, after, before)
+
+
+def _against_arms(rule: Rule, after: Measurement, arms: Mapping[str, Measurement]) -> RuleVerdict:
+    kind, _, number_of_arms = rule.against.partition(":")
+    if kind != "random":
+        return decide(rule, after, arms[rule.against])
+    directions = [arms[f"random {n}"] for n in range(1, int(number_of_arms) + 1)]
+    return decide_random(rule, after, directions)
+
+
+def _moved(check: Check, found: _Measured) -> Iterator[Moved]:
+    """Yield what the steering does to single items, once for each task and metric."""
+    pairs = dict.fromkeys((rule.task, rule.metric) for rule in check.rules if rule.compares)
+    for name, metric_name in pairs:
+        for before, after in zip(
+            found.unsteered.get(name, ()), found.steered[name], strict=bool(found.unsteered)
+        ):
+            metric = after.metric(metric_name)
+            if not max(before.broken(metric), after.broken(metric)):
+                yield Moved(after.task, metric, tuple(item_effects(before, after, metric)))
 
 
 def _check_pair(before: Measurement, after: Measurement, baseline: Baseline | None) -> None:

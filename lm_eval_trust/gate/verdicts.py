@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lm_eval_trust.analysis.effects import Effects
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.evaluate.controls import AgainstRandom, against_random
 from lm_eval_trust.evaluate.measurement import Measurement
-from lm_eval_trust.gate.check_file import TO_BE_SHOWN, Rule
+from lm_eval_trust.gate.check_file import BEATS, TO_BE_SHOWN, Rule
 from lm_eval_trust.gate.metrics import SCALES, items_of
-from lm_eval_trust.gate.paired_test import PairedTest, own_interval, paired_test
+from lm_eval_trust.gate.paired_test import (
+    PairedTest,
+    common_items,
+    own_interval,
+    paired_test,
+)
 from lm_eval_trust.gate.power import Design
 
 PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
@@ -53,6 +61,7 @@ class RuleVerdict:
         groups: Number of groups that they are in.
         nonfinite: Number of items whose log-likelihoods or scores are not finite, under either
             model. Such items fail every rule.
+        random: For ``beats random:K``, how many directions are beaten.
     """
 
     rule: Rule
@@ -67,11 +76,32 @@ class RuleVerdict:
     items: int = 0
     groups: int = 0
     nonfinite: int = 0
+    random: AgainstRandom | None = None
 
     @property
     def fails_check(self) -> bool:
         """Whether it fails the check."""
         return self.outcome == FAILED or (self.outcome == INCONCLUSIVE and self.rule.strict)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a steering does to the items of a task.
+
+    Attributes:
+        task: The task.
+        metric: The metric.
+        effects: Of all items, then of each category.
+    """
+
+    task: str
+    metric: str
+    effects: tuple[Effects, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What it does to all items, in words."""
+        return f"{self.task} {self.metric}: it {self.effects[0].sentence}"
 
 
 @dataclass(frozen=True)
@@ -81,10 +111,13 @@ class CheckResult:
     Attributes:
         path: Its file.
         verdicts: One for each rule and task.
+        moved: What the steering does to single items, for each task and metric of a rule that has
+            the unsteered model beside it.
     """
 
     path: Path
     verdicts: tuple[RuleVerdict, ...]
+    moved: tuple[Moved, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -138,6 +171,45 @@ def decide(rule: Rule, after: Measurement, before: Measurement | None) -> RuleVe
     )
 
 
+def decide_random(rule: Rule, after: Measurement, arms: Sequence[Measurement]) -> RuleVerdict:
+    """Return the verdict on a steering beside random directions of the same length.
+
+    The change is from the arms' mean, with the prediction interval of one more direction.
+
+    Args:
+        rule: ``beats random:K``.
+        after: Measurement of the checked model.
+        arms: Measurements of the K directions.
+
+    Raises:
+        InputError: As :func:`decide`.
+    """
+    metric = after.metric(rule.metric)
+    items = common_items(metric, arms[0], after)[0]
+    value, values = after.scores[metric], [arm.scores[metric] for arm in arms]
+    middle = sum(values) / len(values)
+    found = RuleVerdict(
+        rule,
+        after.task,
+        FAILED,
+        value,
+        reference=middle,
+        items=len(items.ids),
+        groups=len(set(items.groups)),
+        nonfinite=max(each.broken(metric) for each in (after, *arms)),
+    )
+    if found.nonfinite:
+        return found
+    sign = 1 if after.higher_is_better.get(metric) else -1
+    beside = against_random(sign * value, [sign * each for each in values], tried=1)
+    half = beside.reach(rule.confidence)
+    outcome = (
+        PASSED if beside.is_more else FAILED if sign * value <= sign * middle else INCONCLUSIVE
+    )
+    change = Interval(value - middle, value - middle - half, value - middle + half)
+    return replace(found, outcome=outcome, change=change, random=beside)
+
+
 def _decide_change(
     rule: Rule, found: PairedTest, after: Measurement, before: Measurement, metric: str
 ) -> RuleVerdict:
@@ -160,7 +232,7 @@ def _decide_change(
 def _outcome(rule: Rule, gain: Interval, threshold: float, power: Power) -> str:
     if gain.high < threshold:
         return FAILED
-    if gain.low >= threshold:
+    if gain.low > threshold or (gain.low == threshold and rule.kind != BEATS):
         return PASSED
     return PASSED if power.suffices and rule.kind not in TO_BE_SHOWN else INCONCLUSIVE
 
@@ -175,7 +247,7 @@ def _power(rule: Rule, found: PairedTest) -> Power:
     if rule.kind == "non_inferiority":
         smallest, needed = design.margin_held(), design.groups_to_hold(rule.bound)
         return Power(shown(smallest), rule.bound, needed, smallest <= rule.bound)
-    if rule.kind == "min_gain":
+    if rule.kind in ("min_gain", BEATS):
         held = max(0.0, found.gain.mean - found.gain.agreement)
         return Power(shown(design.smallest_shown(rule.bound, held)), None, None, True)
     allowed = found.gain.agreement - found.threshold

@@ -305,9 +305,6 @@ def _control_lines(found: Found, settings: SweepSettings) -> Iterator[str]:
     beside = beside_random(found, settings)
     if beside is None:
         return
-    yield (
-        f"It beats {beside.beaten} of {beside.arms} random directions of the same length "
-        f"(p = {beside.p:.2g}, corrected for {beside.tried} configurations tried)."
-    )
+    yield f"It {beside.sentence}."
     if not beside.is_more:
         yield "So it is not shown to do more than a random direction of the same length does."
