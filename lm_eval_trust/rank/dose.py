@@ -127,13 +127,25 @@ class DoseMeter:
         return Dose(kl, math.exp(-mean) if -mean < 700 else math.inf)
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A way to steer, at any strength.
+
+    Attributes:
+        plan: Returns the plan at a strength above 0.
+        limit: The largest strength.
+    """
+
+    plan: Callable[[float], SteeringPlan]
+    limit: float
+
+
 def find_strengths(
-    curves: Mapping[Key, Callable[[float], SteeringPlan]],
+    curves: Mapping[Key, Curve],
     measure: Callable[[Sequence[SteeringPlan]], Sequence[Dose]],
     *,
     costs: Sequence[float],
     tolerance: float,
-    limit: float,
     title: str = "Strengths",
 ) -> dict[Key, tuple[Strength, ...]]:
     """Find the strengths at which curves have some costs, all curves side by side.
@@ -143,11 +155,10 @@ def find_strengths(
     largest α by at most four times, up to the limit.
 
     Args:
-        curves: Key → the plan at a strength above 0.
+        curves: What is to be given strengths, by any key.
         measure: Returns what plans cost.
         costs: In nats per token, ascending.
         tolerance: Share of a cost by which KL may miss it.
-        limit: The largest strength.
         title: Of the progress bar.
 
     Returns:
@@ -159,14 +170,18 @@ def find_strengths(
             wanted = [
                 (key, alpha)
                 for key, doses in known.items()
-                for alpha in dict.fromkeys(_next(doses, costs, tolerance, limit))
+                for alpha in dict.fromkeys(_next(doses, costs, tolerance, curves[key].limit))
             ]
             if not wanted:
                 break
-            plans = [curves[key](alpha) for key, alpha in wanted]
+            plans = [curves[key].plan(alpha) for key, alpha in wanted]
             for (key, alpha), dose in zip(wanted, measure(plans), strict=True):
                 known[key][alpha] = dose
-            left = sum(1 for doses in known.values() for _ in _next(doses, costs, tolerance, limit))
+            left = sum(
+                1
+                for key, doses in known.items()
+                for _ in _next(doses, costs, tolerance, curves[key].limit)
+            )
             bar.update(len(curves) * len(costs) - left - bar.n)
     return {
         key: tuple(_strength(doses, cost, tolerance) for cost in costs)
