@@ -14,6 +14,7 @@ from pathlib import Path
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.controls import random_step
 from lm_eval_trust.rank.spec import DimensionSpec, Layers, RankSpec
+from lm_eval_trust.steering.actions import ACTIONS
 from lm_eval_trust.steering.build import cached_vector, shuffled_statements, shuffled_vector
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import SteeringSpec
@@ -41,6 +42,10 @@ class Arm:
     plans: Mapping[Layers, SteeringPlan]
     file: str | None = None
     of: str = ""
+
+    def limit(self, spec: RankSpec) -> float:
+        """Return the largest strength that is tried: the action's own, or the ranking's."""
+        return ACTIONS[self.action].most or spec.alpha_limit
 
     def at(self, layers: Layers, alpha: float) -> SteeringPlan:
         """Return the plan at a strength."""

@@ -21,6 +21,7 @@ from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
 from lm_eval_trust.rank.arms import Arm, Panel, controls_of, panel_of
 from lm_eval_trust.rank.budget import Budget, configurations
 from lm_eval_trust.rank.dose import (
+    Curve,
     DoseMeter,
     Strength,
     find_strengths,
@@ -199,9 +200,8 @@ class _Runner:
 
     def estimate(self, panels: Sequence[Panel], budget: Budget) -> None:
         """Time what the search begins with, and hold the estimate against the budget."""
-        start = first_strength(self._spec.alpha_limit)
         plans = [
-            arm.at(layers, start)
+            arm.at(layers, first_strength(arm.limit(self._spec)))
             for panel in panels
             for arm in (*panel.methods, *panel.randoms)
             for layers in self._spec.layers
@@ -258,11 +258,14 @@ class _Runner:
             return self._meter.measure(plans)
 
         return find_strengths(
-            {(arm.name, each): partial(arm.at, each) for arm in arms for each in layers[arm.name]},
+            {
+                (arm.name, each): Curve(partial(arm.at, each), arm.limit(spec))
+                for arm in arms
+                for each in layers[arm.name]
+            },
             measure,
             costs=spec.costs,
             tolerance=spec.tolerance,
-            limit=spec.alpha_limit,
             title=f"{title}: strengths",
         )
 

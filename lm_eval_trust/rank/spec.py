@@ -168,7 +168,7 @@ class RankSpec(_Strict):
         scale: What α counts.
         costs: KL per token at which the methods are compared, in nats.
         tolerance: Share of a cost by which KL may miss it.
-        alpha_limit: Largest strength that is tried.
+        alpha_limit: Largest strength that is tried of actions that name none themselves.
         text: On what the cost is measured.
         controls: What runs beside the methods.
         limit: Items of each task at most, on either part.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lm_eval_trust.rank.dose import Dose, find_strengths, next_strength
+from lm_eval_trust.rank.dose import Curve, Dose, find_strengths, next_strength
 
 COSTS = (0.05, 0.1, 0.2)
 LIMIT = 4.0
@@ -36,8 +36,12 @@ class Measured:
 
 
 def search(*names: str, measured: Any = None, **settings: Any) -> Any:
-    asked = {"costs": COSTS, "tolerance": 0.02, "limit": LIMIT} | settings
-    curves: Any = {name: lambda alpha, name=name: (CURVES[name], alpha) for name in names}
+    limit = settings.pop("limit", LIMIT)
+    asked = {"costs": COSTS, "tolerance": 0.02} | settings
+    curves: Any = {
+        name: Curve(lambda alpha, name=name: (CURVES[name], alpha), limit)  # type: ignore
+        for name in names
+    }
     return find_strengths(curves, measured or Measured(), **asked)
 
 
