@@ -1,4 +1,4 @@
-"""The pre-training loop, the state it resumes from, and its log of losses.
+"""The pre-training loop and its log of losses.
 
 This is our own loop and not transformers' ``Trainer`` (which fine-tunes, see
 :mod:`lm_eval_trust.training.finetune`): a run that is killed ends with the same weights, bit for
@@ -11,12 +11,11 @@ and the optimizers that ``Trainer`` brings along.
 from __future__ import annotations
 
 import json
-import pickle
+import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -28,10 +27,11 @@ from lm_eval_trust.core.storage import atomic_path, disk_errors
 from lm_eval_trust.training.backend import Backend
 from lm_eval_trust.training.config import TrainingConfig, learning_rate
 from lm_eval_trust.training.corpus import IGNORED, ExampleSource, Tokens
+from lm_eval_trust.training.resume_state import STATE, load_state, save_state
 
 OnStep = Callable[[int, PreTrainedModel], None]
 
-STATE, LOSSES = "resume.pt", "losses.jsonl"
+LOSSES = "losses.jsonl"
 #: Approximate number of lines of a run's loss log; a line averages the steps since the last one.
 _LINES = 1000
 
@@ -63,7 +63,8 @@ class Loop:
             wanted: The numbers of the steps whose model is needed.
 
         Raises:
-            InputError: The batch cannot be divided among the processes.
+            InputError: The batch cannot be divided among the processes, the loss is not finite, or
+                the kept state holds values that are not.
         """
         config, last, writes = self.config, max(wanted), self.backend.rank == 0
         _require_equal_shares(config, self.backend)
@@ -81,6 +82,7 @@ class Loop:
                 if writes and step % config.resume_every == 0 and step > start:
                     save_state(self.folder, step, model, optimizer, self.examples)
                 loss = train_step(prepared, optimizer, self.examples, step, config, self.backend)
+                _require_finite(loss, step)
                 losses.add(step, loss, learning_rate(step, config))
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             if writes:
@@ -150,6 +152,14 @@ def _require_equal_shares(config: TrainingConfig, backend: Backend) -> None:
         )
 
 
+def _require_finite(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise InputError(
+            f"The training loss is {loss} at step {step + 1}: the run diverged. Choose a smaller "
+            f"--learning-rate, and another folder."
+        )
+
+
 @contextmanager
 def cpu_threads(number: int) -> Iterator[None]:
     """Compute with this many CPU threads inside the block."""
@@ -159,59 +169,6 @@ def cpu_threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def save_state(
-    folder: Path,
-    step: int,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    examples: ExampleSource,
-) -> None:
-    """Replace the folder's state; a kill during the write leaves the previous one."""
-    state = {
-        "step": step,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "random": torch.get_rng_state(),
-        "examples": dict(examples.state()),
-    }
-    with atomic_path(folder / STATE) as temporary:
-        torch.save(state, temporary)
-
-
-def load_state(
-    folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    examples: ExampleSource,
-    *,
-    latest: int,
-) -> int:
-    """Restore the folder's state; return its step, or 0 without a usable state.
-
-    A state that cannot be read, or that lies after step ``latest``, is ignored: training starts
-    from the beginning and gives the same result.
-    """
-    state = _read_state(folder / STATE)
-    if state is None or state["step"] > latest:
-        examples.restore({})
-        return 0
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["random"])
-    examples.restore(state["examples"])
-    return int(state["step"])
-
-
-def _read_state(file: Path) -> dict[str, Any] | None:
-    if not file.exists():
-        return None
-    try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
-        return None
-    return state
 
 
 class LossLog:

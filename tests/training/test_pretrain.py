@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.training import loop
@@ -19,6 +22,7 @@ from lm_eval_trust.training.config import ModelConfig, TrainingConfig, granular_
 from lm_eval_trust.training.corpus import IGNORED, build_tokenizer, pack_documents
 from lm_eval_trust.training.loop import Loop
 from lm_eval_trust.training.pretrain import Pretraining
+from lm_eval_trust.training.resume_state import STATE
 from lm_eval_trust.training.run_folder import checksums
 
 SHAPE = ModelConfig(16, 32, 2, 2, 2, 64, initializer_range=0.1)
@@ -63,11 +67,8 @@ def test_same_seed_gives_the_same_checkpoints_and_another_seed_others(tmp_path: 
     assert of_models(tmp_path / "a")[weights] != of_models(tmp_path / "c")[weights]
 
 
-@pytest.mark.parametrize("stop", [1, 7, 16, 23])
-def test_an_interrupted_run_ends_as_an_undisturbed_one(
-    tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small_run().run(tmp_path / "whole")
+def cut_run(folder: Path, stop: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Interrupt a run before one of its steps; return the file of its state."""
     real = loop.train_step
 
     def failing(model: Any, optimizer: Any, examples: Any, step: int, *rest: Any) -> float:
@@ -75,12 +76,73 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(
             raise KeyboardInterrupt
         return real(model, optimizer, examples, step, *rest)
 
-    monkeypatch.setattr(loop, "train_step", failing)
-    with pytest.raises(KeyboardInterrupt):
-        small_run().run(tmp_path / "cut")
-    monkeypatch.setattr(loop, "train_step", real)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", failing)
+        with pytest.raises(KeyboardInterrupt):
+            small_run().run(folder)
+    return folder / STATE
+
+
+@pytest.mark.parametrize("stop", [1, 7, 16, 23])
+def test_an_interrupted_run_ends_as_an_undisturbed_one(
+    tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_run().run(tmp_path / "whole")
+    cut_run(tmp_path / "cut", stop, monkeypatch)
     small_run().run(tmp_path / "cut")
     assert of_models(tmp_path / "whole") == of_models(tmp_path / "cut")
+
+
+def cut_file(state: Path) -> None:
+    state.write_bytes(state.read_bytes()[:-100])
+
+
+def other_weights(state: Path) -> None:
+    found = torch.load(state, weights_only=True)
+    next(iter(found["model"].values())).view(-1)[0] += 1
+    torch.save(found, state)
+
+
+def without_random_state(state: Path) -> None:
+    found = torch.load(state, weights_only=True)
+    torch.save({name: part for name, part in found.items() if name != "random"}, state)
+
+
+@pytest.mark.parametrize("damage", [cut_file, other_weights, without_random_state])
+def test_a_damaged_state_is_named_and_not_used(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[Path], None],
+) -> None:
+    small_run().run(tmp_path / "whole")
+    state = cut_run(tmp_path / "cut", 16, monkeypatch)
+    damage(state)
+    small_run().run(tmp_path / "cut")
+    assert f"{state} is damaged" in caplog.text
+    assert of_models(tmp_path / "whole") == of_models(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer"])
+def test_a_state_that_is_not_finite_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    state = cut_run(tmp_path, 16, monkeypatch)
+    found = torch.load(state, weights_only=True)
+    weights = found["model"] if part == "model" else found["optimizer"]["state"][1]
+    name = "lm_head.weight" if part == "model" else "exp_avg"
+    weights[name].view(-1)[0] = float("nan")
+    torch.save(found, state)
+    with pytest.raises(InputError, match=rf"{re.escape(str(state))} holds NaN .*{name}"):
+        small_run().run(tmp_path)
+    state.unlink()
+    small_run().run(tmp_path)
+
+
+def test_a_run_that_diverges_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "train_step", lambda *_: float("inf"))
+    with pytest.raises(InputError, match="loss is inf at step 1: the run diverged"):
+        small_run().run(tmp_path)
 
 
 COMMAND = (
