@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
 from lm_eval_trust.benchmarks.statements import USER_TURN
 from lm_eval_trust.cli.options import add_overwrite, natural, refuse_foreign_file
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.steering.spec import choices_for
 
 if TYPE_CHECKING:
@@ -92,9 +93,25 @@ def _add_export(commands: _Commands) -> None:
 def _add_import(commands: _Commands) -> None:
     parser = commands.add_parser(
         "import",
-        help="read a .pt of lm-eval or of the paper's release, or a .gguf of llama.cpp or repeng",
+        help="read a .pt of lm-eval, steering-vectors or the paper's release, a .gguf of llama.cpp "
+        "or repeng, a folder of pyreft, or a feature of a sparse autoencoder",
     )
-    parser.add_argument("vector", type=Path, metavar="FILE.pt|FILE.gguf")
+    parser.add_argument(
+        "vector", nargs="?", type=Path, metavar="FILE.pt|FILE.gguf|FOLDER", help="unless --sae"
+    )
+    parser.add_argument(
+        "--sae",
+        type=Path,
+        metavar="FOLDER|FILE",
+        help="folder of SAELens (cfg.json, sae_weights.safetensors), or safetensors with W_dec",
+    )
+    parser.add_argument("--feature", type=natural, metavar="N", help="its feature, from 0 on")
+    parser.add_argument(
+        "--layer",
+        type=natural,
+        metavar="L",
+        help="0-based decoder block whose output the feature belongs to; a folder says it itself",
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.safetensors")
     add_overwrite(parser)
     parser.set_defaults(func=run_import)
@@ -166,12 +183,25 @@ def run_export(args: argparse.Namespace) -> int:
 
 def run_import(args: argparse.Namespace) -> int:
     """Write another tool's vector in our own format."""
+    from lm_eval_trust.steering.sae import read_feature
+    from lm_eval_trust.steering.vector_files import check_ending
     from lm_eval_trust.steering.vectors import load_vector
 
+    if (args.vector is None) == (args.sae is None) or (args.sae is None) != (args.feature is None):
+        raise InputError(
+            "Give either a vector file or a folder of pyreft, or --sae FOLDER with --feature N."
+        )
+    if args.sae is None and args.layer is not None:
+        raise InputError("--layer belongs to --sae; other files name their layers themselves.")
+    check_ending(args.out)
     _refuse_foreign_out(args)
-    vector = load_vector(args.vector)
+    if args.sae is None:
+        vector = load_vector(args.vector)
+    else:
+        vector = read_feature(args.sae, args.feature, layer=args.layer)
     vector.save(args.out)
-    print(f"{args.out}: layers {', '.join(map(str, sorted(vector.layers)))}; apply with scale=none")
+    applied = "action=reft" if any(each.parts for each in vector.layers.values()) else "scale=none"
+    print(f"{args.out}: layers {', '.join(map(str, sorted(vector.layers)))}; apply with {applied}")
     return 0
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.evaluate.prefixes import few_shot_prefixes, prompt_prefixes
+from lm_eval_trust.steering.actions import ACTIONS
 from lm_eval_trust.steering.spec import SteeringSpec
 
 if TYPE_CHECKING:  # Torch takes seconds to load, and help pages read the settings of a sweep.
@@ -207,8 +208,8 @@ def _randomised(plan: SteeringPlan, number: int) -> SteeringPlan:
 
 
 def _shuffled(choice: Sequence[SteeringSpec], number: int, source: str | None) -> SteeringPlan:
-    from lm_eval_trust.steering.build import shuffled_vector
     from lm_eval_trust.steering.plan import SteeringPlan
+    from lm_eval_trust.steering.shuffled import shuffled_vector
 
     assert source is not None
     plan = SteeringPlan()
@@ -222,11 +223,11 @@ def check_shuffled(controls: Controls, choice: Sequence[SteeringSpec]) -> None:
     """Raise if the labels of a vector cannot be shuffled.
 
     Raises:
-        InputError: See :func:`lm_eval_trust.steering.build.shuffled_statements`.
+        InputError: See :func:`lm_eval_trust.steering.shuffled.shuffled_statements`.
     """
     if controls.source is None:
         return
-    from lm_eval_trust.steering.build import shuffled_statements
+    from lm_eval_trust.steering.shuffled import shuffled_statements
 
     for spec in choice:
         shuffled_statements(spec.load(), controls.source, seed=0)
@@ -235,8 +236,9 @@ def check_shuffled(controls: Controls, choice: Sequence[SteeringSpec]) -> None:
 def random_step(step: SteeringStep, number: int) -> SteeringStep:
     """Return a step in a random direction, uniform on the sphere, of the same length.
 
-    The direction depends on the step's vector, layer and the number alone, so that a repeated run
-    meets the same ones.
+    Where an action goes by the rows of a part, these are turned to random ones with the angles that
+    they have, so that it adds as much as before in other directions. What is drawn depends on the
+    step's vector, layer and the number alone, so that a repeated run meets the same.
     """
     import torch
 
@@ -245,7 +247,14 @@ def random_step(step: SteeringStep, number: int) -> SteeringStep:
     random = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     drawn = torch.from_numpy(random.standard_normal(len(step.vector)).astype(np.float32))
     vector = drawn / drawn.norm() * step.vector.norm()
-    return replace(step, vector=vector, origin=f"random direction {number}")
+    parts = dict(step.parts)
+    if (rows := ACTIONS[step.action].towards) is not None:
+        # R = L Q with orthonormal rows of Q; R' = L Q' has the same Gram matrix.
+        lower = torch.linalg.qr(parts[rows].T).R.T
+        shape = tuple(parts[rows].T.shape)
+        anew = torch.from_numpy(random.standard_normal(shape).astype(np.float32))
+        parts[rows] = lower @ torch.linalg.qr(anew).Q.T
+    return replace(step, vector=vector, parts=parts, origin=f"random direction {number}")
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,8 @@ class Action:
             :attr:`lm_eval_trust.steering.vectors.LayerVector.parts`.
         most: Strength at which it has done what it is for, and beyond which no ranking goes;
             ``None`` if there is none.
+        towards: Name of the part whose rows d is a combination of, where these, and not the
+            direction, say which way states go.
     """
 
     difference: Callable[[torch.Tensor, Direction], torch.Tensor]
@@ -67,6 +69,7 @@ class Action:
     constant: bool = False
     parts: tuple[str, ...] = ()
     most: float | None = None
+    towards: str | None = None
 
     def change(self, states: torch.Tensor, direction: Direction, alpha: float) -> torch.Tensor:
         """Return what is added to states at a strength; broadcasts to them.
@@ -114,6 +117,12 @@ def _to_the_mean(states: torch.Tensor, direction: Direction) -> torch.Tensor:
     """
     concept = (states - direction.parts["mean"]) @ direction.parts["covector"]
     return -concept[..., None] * direction.unit
+
+
+def _low_rank(states: torch.Tensor, direction: Direction) -> torch.Tensor:
+    """Rᵀ(A h + b); LoReFT has A = W − R (Wu et al. 2024, arXiv 2404.03592, eq. 2)."""
+    parts = direction.parts
+    return (states @ parts["weight"].T + parts["bias"]) @ parts["rotation"]
 
 
 def _tangent(states: torch.Tensor, direction: Direction) -> torch.Tensor:
@@ -168,6 +177,12 @@ ACTIONS: Registry[Action] = Registry(
             "minus what a linear fit tells of the concept (LEACE, arXiv 2306.03819)",
             parts=("covector", "mean"),
             most=1.0,
+        ),
+        "reft": Action(
+            _low_rank,
+            "a low-rank affine change that was trained (LoReFT, arXiv 2404.03592)",
+            parts=("rotation", "weight", "bias"),
+            towards="rotation",
         ),
     },
 )

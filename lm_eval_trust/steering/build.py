@@ -19,9 +19,7 @@ import torch
 from torch import nn
 
 from lm_eval_trust import __version__
-from lm_eval_trust.analysis.nulls import permuted_labels
 from lm_eval_trust.benchmarks.load import load_statements
-from lm_eval_trust.benchmarks.registry import DATA_SOURCES
 from lm_eval_trust.benchmarks.statements import Statements
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.hashing import fingerprint
@@ -47,8 +45,6 @@ logger = logging.getLogger(__name__)
 
 #: The validation part stays untouched, for choosing layers and strengths.
 _CACHED_PART = "train"
-#: Settings of a vector's provenance that :func:`lm_eval_trust.benchmarks.load_statements` takes.
-_DATA_SETTINGS = ("data_seed", "perturbation_rate", "balanced")
 #: Parts that a vector may be built from; the test half is what it is evaluated on.
 BUILDING_PARTS = ("train", "development")
 #: Setting of a provenance: what the user said before statements in a chat's turns.
@@ -111,7 +107,7 @@ def build_vector(
         part=part,
         chat_template=chat_template,
     )
-    used = _part(statements, split, split_seed, part)
+    used = part_of(statements, split, split_seed, part)
     read = partial(
         read_statements,
         model,
@@ -221,7 +217,7 @@ def provenance_of(
     METHODS[method]  # An unknown one is refused before activations are computed.
     if chat_template is not None and not chat_template.strip():
         raise InputError("The user's turn of the chat template is empty; give it a text.")
-    used = _part(statements, split, split_seed, part)
+    used = part_of(statements, split, split_seed, part)
     chat = {} if chat_template is None else {CHAT_SETTING: chat_template}
     return Provenance(
         model=identity.name,
@@ -322,87 +318,12 @@ def cached_vector(
     return build_once(path, build, read=load_vector)
 
 
-def shuffled_vector(
-    vector: SteeringVector,
-    source: str,
-    *,
-    layers: Sequence[int],
-    seed: int,
-    device: str | None = None,
-) -> SteeringVector:
-    """Build a vector again, from the same statements with permuted labels.
-
-    What is left of the vector is what its method makes of activations whose labels mean nothing.
-
-    Args:
-        vector: Built by :func:`build_vector`.
-        source: ``MODEL[@REVISION]`` that it was built from.
-        layers: 0-based decoder blocks.
-        seed: Of the permutation.
-        device: Where the source model runs.
+def part_of(statements: Statements, split: str, split_seed: int, part: str) -> Statements:
+    """Return the statements of the part that a vector is built from.
 
     Raises:
-        InputError: As :func:`shuffled_statements`.
-        ExternalError: The source model cannot be fetched.
+        InputError: No vector is built from that part, or it is empty.
     """
-    used = shuffled_statements(vector, source, seed=seed)
-    made, found = vector.provenance, find_source(source)
-    assert made is not None
-    model, tokenizer = load_pinned(found, dtype=made.settings["dtype"], device=device)
-    activations = read_statements(
-        model,
-        tokenizer,
-        used,
-        layers=layers,
-        identity=found.identity,
-        chat_template=made.settings.get(CHAT_SETTING),
-    )
-    directions = {
-        layer: layer_vector(made.method, activations[:, at], used)
-        for at, layer in enumerate(layers)
-    }
-    return SteeringVector(directions, made, name=f"{vector.name} with shuffled labels")
-
-
-def shuffled_statements(vector: SteeringVector, source: str, *, seed: int) -> Statements:
-    """Return the statements that a vector was built from, with permuted labels.
-
-    Labels change places as :func:`lm_eval_trust.analysis.nulls.permuted_labels` allows.
-
-    Args:
-        vector: Built by :func:`build_vector`.
-        source: ``MODEL[@REVISION]`` that it was built from.
-        seed: Of the permutation.
-
-    Raises:
-        InputError: The vector does not say from which benchmark's statements it was built, or
-            those or the model are others now.
-        ExternalError: The source model's revision cannot be looked up.
-    """
-    made = vector.provenance
-    if made is None or made.data_source not in DATA_SOURCES:
-        raise InputError(
-            f"{vector.name} does not say from which benchmark's statements it was built, so their "
-            f"labels cannot be shuffled."
-        )
-    if find_source(source).identity.revision != made.revision:
-        raise InputError(
-            f"{vector.name} was built from {made.model}@{made.revision}, which {source} is not; "
-            f"name the model that it was built from."
-        )
-    settings = {k: made.settings[k] for k in _DATA_SETTINGS if k in made.settings}
-    statements = load_statements(made.dimension, data_source=made.data_source, **settings)
-    used = _part(statements, made.split, made.split_seed, made.part)
-    if tuple(sorted({item.id for item in used.items})) != made.items:
-        raise InputError(
-            f"The statements of {made.dimension} ({made.data_source}) are not those that "
-            f"{vector.name} was built from; build it again."
-        )
-    labels = permuted_labels(used.labels, used.groups, np.random.default_rng(seed))
-    return used.relabelled(labels.tolist())
-
-
-def _part(statements: Statements, split: str, split_seed: int, part: str) -> Statements:
     if part not in BUILDING_PARTS:
         raise unknown_name("part to build from", part, BUILDING_PARTS)
     positions = statements.partition(split=split, seed=split_seed).part(part)

@@ -31,6 +31,7 @@ from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.steering.actions import ACTIONS
+from lm_eval_trust.steering.objects import vector_from
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector, real_vector
 
@@ -140,12 +141,14 @@ def _differences(
 
 
 def read_pt(path: Path) -> SteeringVector:
-    """Read a ``.pt`` file of lm-eval's ``steered`` model, or a bare tensor.
+    """Read a ``.pt`` file of lm-eval's ``steered`` model, of steering-vectors, or a bare tensor.
 
     An entry that adds becomes coefficient times vector, so that ``scale=none`` at α = 1 does what
     the file says. An entry that clamps becomes its vector with the coefficient as target. A bare
     tensor of shape (hidden,) belongs to the layer in its file's name (``…_layer15.pt``), as the
-    files released with arXiv 2402.19465 are named.
+    files released with arXiv 2402.19465 are named. The ``layer_activations`` of a
+    ``SteeringVector`` of steering-vectors, saved alone, are read by
+    :func:`lm_eval_trust.steering.objects.vector_from`; a whole pickled one would run code.
 
     Raises:
         InputError: The file is missing or damaged, would run code, or is of another layout.
@@ -153,6 +156,8 @@ def read_pt(path: Path) -> SteeringVector:
     content = _load(path)
     if isinstance(content, torch.Tensor):
         return SteeringVector({_layer_in(path): _checked(path, content)}, name=str(path))
+    if isinstance(content, dict) and ("layer_activations" in content or _numbered(content)):
+        return vector_from(content, name=str(path))
     if not isinstance(content, dict) or not content:
         raise _layout(path, f"holds {type(content).__name__}")
     layers: dict[int, LayerVector] = {}
@@ -162,6 +167,13 @@ def read_pt(path: Path) -> SteeringVector:
             raise _layout(path, f"has two entries for layer {index}")
         layers[index] = layer
     return SteeringVector(layers, _pt_provenance(path, content), name=str(path))
+
+
+def _numbered(content: Mapping[Any, Any]) -> bool:
+    """Tell whether these are vectors by block, and no hook points."""
+    return bool(content) and all(
+        isinstance(key, int) and isinstance(value, torch.Tensor) for key, value in content.items()
+    )
 
 
 def _load(path: Path) -> Any:

@@ -230,15 +230,19 @@ def load_vector(path: str | Path) -> SteeringVector:
     ``.pt`` files of lm-eval's ``steered`` model and bare tensors are read as
     :func:`lm_eval_trust.steering.foreign_vectors.read_pt` describes, ``.gguf`` files of llama.cpp
     and repeng as :func:`lm_eval_trust.steering.foreign_vectors.read_gguf` does; such vectors carry
-    no standard deviation, so they are applied with ``scale=none`` or ``scale=unit``.
+    no standard deviation, so they are applied with ``scale=none`` or ``scale=unit``. A folder is
+    read by :func:`lm_eval_trust.steering.pyreft.read_pyreft`, for ``action=reft``.
 
     Raises:
         InputError: The file is missing, damaged, of another layout, or would run code.
     """
     from lm_eval_trust.steering.foreign_vectors import read_gguf, read_pt
+    from lm_eval_trust.steering.pyreft import read_pyreft
     from lm_eval_trust.steering.vector_files import read_vector
 
     path = Path(path)
+    if path.is_dir():
+        return read_pyreft(path)
     if not path.is_file():
         raise InputError(
             f"There is no vector file {path}; build one with `lm-eval-trust vector build`."

@@ -28,7 +28,7 @@ Loaded = Callable[[Path], tuple[Any, Any]]
 #: each position once.
 _THOROUGH = ("steered_amber", "lora_amber", "proxy_amber")
 #: Of this project, with their strengths; those that other packages add are theirs to test.
-_ACTIONS = {"add": 0.7, "clamp": 0.7, "ablate": 0.7, "erase": 0.7, "rotate": 25.0}
+_ACTIONS = {"add": 0.7, "clamp": 0.7, "ablate": 0.7, "erase": 0.7, "rotate": 25.0, "reft": 0.7}
 #: The case that every property meets also where slow tests are left out.
 _QUICK = ("steered_amber", "multi-head", "add", "generated")
 

@@ -14,11 +14,12 @@ from support.conformance import random_vector
 
 from lm_eval_trust.cli import main
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.evaluate.controls import Controls, against_random, arms_of
+from lm_eval_trust.evaluate.controls import Controls, against_random, arms_of, random_step
 from lm_eval_trust.evaluate.lm_eval_internals import prompts_after
 from lm_eval_trust.evaluate.prefixes import few_shot_prefixes, prompt_prefixes
 from lm_eval_trust.evaluate.tasks import TaskIndex
-from lm_eval_trust.steering.plan import SteeringPlan
+from lm_eval_trust.steering.actions import ACTIONS
+from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 from lm_eval_trust.steering.spec import SteeringSpec
 
 MC1 = "trust_truthfulqa_mc1_mini"
@@ -207,3 +208,22 @@ def test_a_sweep_runs_its_choice_against_all_arms(
     # The same sweep without controls leaves none of those of the first.
     assert main(call) == 0
     assert not list((tmp_path / "out").glob("controls.*"))
+
+
+def test_a_random_arm_of_a_low_rank_change_adds_as_much_in_other_directions() -> None:
+    random = torch.Generator().manual_seed(0)
+    rows, weight = torch.randn(2, 3, 40, generator=random)
+    parts = {"rotation": rows, "weight": weight, "bias": torch.ones(3)}
+    step = SteeringStep(1, torch.randn(40, generator=random), 1.0, "reft", parts=parts)
+    states = torch.randn(5, 40, generator=random)
+    first, second, again = (random_step(step, number) for number in (1, 2, 1))
+
+    def added(each: SteeringStep) -> torch.Tensor:
+        return ACTIONS["reft"].change(states, each.direction(), 1.0)
+
+    for arm in (first, second):
+        torch.testing.assert_close(added(arm).norm(dim=1), added(step).norm(dim=1))
+        cosines = torch.nn.functional.cosine_similarity(added(arm), added(step))
+        assert cosines.abs().mean() < 0.3
+    assert not torch.allclose(added(first), added(second))
+    assert torch.equal(added(first), added(again))

@@ -24,7 +24,8 @@ from lm_eval_trust.model_wrappers.chat_turns import template_mismatch
 from lm_eval_trust.models.chat import encode_turns
 from lm_eval_trust.models.sources import ModelIdentity
 from lm_eval_trust.steering import build as building
-from lm_eval_trust.steering.build import build_vector, cached_vector, shuffled_vector
+from lm_eval_trust.steering import shuffled
+from lm_eval_trust.steering.build import build_vector, cached_vector
 from lm_eval_trust.steering.vectors import SteeringVector, load_vector
 
 TEMPLATE = (
@@ -107,8 +108,9 @@ def test_provenance_and_shuffled_labels_remember_the_template(
     torch.testing.assert_close(chat.layer(1).direction, build(folder).layer(1).direction)
 
     # Labels that are permuted to themselves give the same vector, read through the template.
-    monkeypatch.setattr(building, "permuted_labels", lambda labels, groups, random: labels)
-    again = shuffled_vector(chat, str(folder), layers=[1], seed=0)
+    monkeypatch.setattr(shuffled, "load_statements", towns)
+    monkeypatch.setattr(shuffled, "permuted_labels", lambda labels, groups, random: labels)
+    again = shuffled.shuffled_vector(chat, str(folder), layers=[1], seed=0)
     torch.testing.assert_close(again.layer(1).direction, chat.layer(1).direction)
 
 

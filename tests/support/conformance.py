@@ -123,6 +123,9 @@ def random_vector(width: int, layers: tuple[int, ...], *, norm: float, seed: int
         # Of a fit whose covector is not parallel to the direction, as ever.
         other = torch.randn(width, generator=torch.Generator().manual_seed(seed + layer + 1))
         parts = {"covector": unit + (other - (other @ unit) * unit) / width**0.5, "mean": other}
+        rows = torch.linalg.qr(torch.stack([direction, other, direction.roll(1)]).T).Q.T
+        parts |= {"rotation": rows, "weight": rows.roll(1, dims=1) - rows}
+        parts["bias"] = torch.tensor([0.5, -1.0, 1.0]) * norm
         made[layer] = LayerVector(norm * unit, 1.0, 2.0 * norm, parts=parts)
     return SteeringVector(made, name="random vector")
 

@@ -121,6 +121,13 @@ class ReferenceModel(Reference):
             elif step.action == "erase":
                 mean, covector = step.parts["mean"].double(), step.parts["covector"].double()
                 difference = -torch.dot(state - mean, covector) * unit
+            elif step.action == "reft":
+                # LoReFT's W is A + R, and what it adds Rᵀ(W h + b − R h).
+                rows, more, bias = (
+                    step.parts[name].double() for name in ("rotation", "weight", "bias")
+                )
+                wanted = torch.mv(more + rows, state) + bias
+                difference = torch.mv(rows.T, wanted - torch.mv(rows, state))
             elif step.action == "rotate":
                 changed[0, place] = rotation(state, unit, step.alpha) @ state
                 continue

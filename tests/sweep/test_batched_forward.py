@@ -31,7 +31,9 @@ def step(layer: int, alpha: float, positions: str, action: str = "add") -> Step:
     vector = 6 * torch.nn.functional.normalize(torch.randn(WIDTH, generator=generator), dim=0)
     target = 1.5 if action == "clamp" else None
     other = torch.randn(WIDTH, generator=generator)
-    parts = {"covector": vector / 36 + other / 100, "mean": other}
+    rotation, weight = torch.randn(2, 2, WIDTH, generator=generator) / WIDTH**0.5
+    parts = {"covector": vector / 36 + other / 100, "mean": other, "rotation": rotation}
+    parts |= {"weight": weight, "bias": torch.ones(2)}
     parts = {name: part for name, part in parts.items() if name in ACTIONS[action].parts}
     alpha = 25 * alpha if action == "rotate" else alpha
     return Step(layer, vector, alpha, action, positions, target, parts=parts)
