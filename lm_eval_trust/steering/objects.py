@@ -36,11 +36,11 @@ def vector_from(found: object, *, name: str = "vector") -> SteeringVector:
         InputError: It is something else, belongs to another place than blocks' outputs, or holds
             something that is no finite vector.
     """
-    read = found.get if isinstance(found, Mapping) else lambda key: getattr(found, key, None)
-    vectors = read("layer_activations")
-    kind = read("layer_type") if vectors is not None else _BLOCK
+    named: Mapping[Any, Any] = found if isinstance(found, Mapping) else _attributes(found)
+    vectors = named.get("layer_activations")
+    kind = named.get("layer_type") if vectors is not None else _BLOCK
     if vectors is None:
-        vectors = read("directions")
+        vectors = named.get("directions")
     if vectors is None:
         vectors = found
     if not isinstance(vectors, Mapping) or not vectors or not all(map(_is_block, vectors)):
@@ -55,6 +55,11 @@ def vector_from(found: object, *, name: str = "vector") -> SteeringVector:
             f'with layer_type="{_BLOCK}".'
         )
     return SteeringVector({int(n): _layer(name, n, v) for n, v in vectors.items()}, name=name)
+
+
+def _attributes(found: object) -> dict[str, Any]:
+    names = ("layer_activations", "layer_type", "directions")
+    return {name: getattr(found, name, None) for name in names}
 
 
 def _is_block(number: object) -> bool:
