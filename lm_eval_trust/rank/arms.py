@@ -15,8 +15,9 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.controls import random_step
 from lm_eval_trust.rank.spec import DimensionSpec, Layers, RankSpec
 from lm_eval_trust.steering.actions import ACTIONS
-from lm_eval_trust.steering.build import cached_vector, shuffled_statements, shuffled_vector
+from lm_eval_trust.steering.build import cached_vector
 from lm_eval_trust.steering.plan import SteeringPlan
+from lm_eval_trust.steering.shuffled import shuffled_statements, shuffled_vector
 from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.steering.vectors import SteeringVector, load_vector
 
@@ -128,7 +129,7 @@ def controls_of(arm: Arm, layers: Sequence[Layers], spec: RankSpec) -> Iterator[
     """Yield the control arms of one method at the layers that were chosen for it.
 
     Raises:
-        InputError: See :func:`lm_eval_trust.steering.build.shuffled_statements`.
+        InputError: See :func:`lm_eval_trust.steering.shuffled.shuffled_statements`.
         ExternalError: The source model cannot be fetched.
     """
     if spec.controls.sign:

@@ -122,7 +122,8 @@ def _to_the_mean(states: torch.Tensor, direction: Direction) -> torch.Tensor:
 def _low_rank(states: torch.Tensor, direction: Direction) -> torch.Tensor:
     """Rᵀ(A h + b); LoReFT has A = W − R (Wu et al. 2024, arXiv 2404.03592, eq. 2)."""
     parts = direction.parts
-    return (states @ parts["weight"].T + parts["bias"]) @ parts["rotation"]
+    change: torch.Tensor = (states @ parts["weight"].T + parts["bias"]) @ parts["rotation"]
+    return change
 
 
 def _tangent(states: torch.Tensor, direction: Direction) -> torch.Tensor:
