@@ -80,7 +80,7 @@ def _foreign_files(folder: Path) -> list[Path]:
 
 def _is_half_a_marker(path: Path) -> bool:
     """Tell whether a process was killed while it wrote this marker."""
-    return path.name.startswith(f".{MARKER}.") and path.name.endswith(".tmp")
+    return path.name.startswith(f".{MARKER}.") and path.name.endswith((".tmp", ".lock"))
 
 
 def _recorded(folder: Path) -> list[str] | None:

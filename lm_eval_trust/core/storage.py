@@ -6,8 +6,8 @@ import json
 import logging
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +25,9 @@ Content = TypeVar("Content")
 CACHE_VARIABLE = "LM_EVAL_TRUST_CACHE"
 #: Name of the lock file in a folder that one process holds at a time.
 LOCK = ".lock"
+#: Ends of the hidden names beside what is written: the new content, the former one, and the lock.
+_TEMPORARY, _REPLACED, _HELD = ".tmp", ".old", ".lock"
+_LOCKED = re.compile(rf"[0-9a-f]{{8}}{re.escape(_HELD)}")
 #: Lists the commands that write into a folder.
 _CLAIMS = ".lm_eval_trust"
 _KEPT = re.compile(r'\{"checksum": "(?P<checksum>\w+)",\n"content": (?P<content>.*)\}\n', re.DOTALL)
@@ -33,7 +36,7 @@ _REFUSED = re.compile(
     r"\(os error (28|122|27|30|5)\)|No space left on device|File too large|file write failed|"
     r"PytorchStreamWriter failed|unexpected pos \d+ vs \d+"
 )
-#: The process's umask, which can only be read by setting it; mkstemp ignores it.
+#: The process's umask, which can only be read by setting it.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
@@ -77,20 +80,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         ExternalError: The operating system refused to write.
     """
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        with disk_errors(path):
-            yield temporary
-            temporary.chmod(0o666 & ~_UMASK)
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _temporary(path) as temporary, disk_errors(path):
+        temporary.touch(0o600)
+        yield temporary
+        temporary.chmod(0o666 & ~_UMASK)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
 
 
 @contextmanager
@@ -103,11 +99,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         ExternalError: The operating system refused to write.
     """
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    replaced = temporary.with_suffix(".old")
-    try:
+    with temporary_folder(path) as temporary:
+        replaced = temporary.with_suffix(_REPLACED)
         with disk_errors(path):
             yield temporary
             for file in temporary.rglob("*"):
@@ -118,12 +111,71 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             if path.exists():
                 path.rename(replaced)
             temporary.replace(path)
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty hidden folder beside ``path`` that is deleted when the block ends.
+
+    Raises:
+        ExternalError: The operating system refused to write.
+    """
+    with _temporary(path) as temporary:
+        with disk_errors(path):
+            temporary.mkdir(0o700)
+        yield temporary
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Yield a name beside ``path``; what stands there after the block is deleted.
+
+    The name is locked first, which tells what is being written from what a kill left.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(path)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+        lock = FileLock(temporary.with_suffix(_HELD), timeout=0)
+        lock.acquire()
+    try:
+        yield temporary
     finally:
-        if replaced.exists() and not path.exists():
-            replaced.rename(path)
-        shutil.rmtree(temporary, ignore_errors=True)
-        if path.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
+        _remove_temporary(path, temporary)
+        lock.release()
+        temporary.with_suffix(_HELD).unlink(missing_ok=True)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Delete what killed processes left beside a file or folder that they were writing.
+
+    If they had moved it aside, it comes back. What another process is writing stays.
+    """
+    if not path.parent.is_dir():
+        return
+    beginning = f".{path.name}."
+    for name in os.listdir(path.parent):
+        if not name.startswith(beginning) or not _LOCKED.fullmatch(name[len(beginning) :]):
+            continue
+        lock = FileLock(path.with_name(name), timeout=0)
+        try:
+            lock.acquire()
+        except (Timeout, OSError):
+            continue
+        _remove_temporary(path, path.with_name(name).with_suffix(_TEMPORARY))
+        lock.release()
+        path.with_name(name).unlink(missing_ok=True)
+
+
+def _remove_temporary(path: Path, temporary: Path) -> None:
+    replaced = temporary.with_suffix(_REPLACED)
+    if replaced.exists() and not path.exists():
+        replaced.rename(path)
+    for left in (temporary, replaced):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 @contextmanager

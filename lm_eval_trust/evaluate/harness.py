@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.core.errors import ExternalError, InputError, unknown_name
-from lm_eval_trust.core.storage import disk_errors
+from lm_eval_trust.core.storage import disk_errors, temporary_folder
 
 _OUR_PREFIX = "trust_"
 #: Our groups whose members are the harness's own tasks.
@@ -153,13 +152,13 @@ def save_results(tracker: Any, found: dict[str, Any]) -> None:
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         # Hidden, so that a kill leaves nothing that is taken for results.
-        with tempfile.TemporaryDirectory(dir=out, prefix=".", suffix=".tmp") as making:
-            tracker.output_path = making
+        with temporary_folder(out / "results") as making:
+            tracker.output_path = str(making)
             tracker.save_results_aggregated(results=found, samples=samples)
             for task in found["configs"]:
                 tracker.save_results_samples(task_name=task, samples=samples[task])
             tracker.output_path = str(out)
-            written = list(Path(making).rglob(f"*_{tracker.date_id}.json*"))
+            written = list(making.rglob(f"*_{tracker.date_id}.json*"))
             if not _whole(written, {task: len(rows) for task, rows in samples.items()}):
                 # The harness only logs that it could not write.
                 raise ExternalError(

@@ -18,7 +18,7 @@ from torch import nn
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
-from lm_eval_trust.core.storage import atomic_folder, file_lock
+from lm_eval_trust.core.storage import atomic_folder, file_lock, remove_abandoned
 from lm_eval_trust.models.adapters import Adapter, attach_adapter, merge_adapter
 from lm_eval_trust.models.decoder_blocks import decoder_blocks
 from lm_eval_trust.models.loading import loading_errors
@@ -189,6 +189,7 @@ def bake(task: Bake, out: Path, *, device: str | None = None) -> BakeResult:
 
 
 def _bake(task: Bake, out: Path, device: str | None) -> BakeResult:
+    remove_abandoned(out)
     measured = _find_bake(out, task.settings)
     if measured is not None:
         merge = measured["merge"] and Agreement(**measured["merge"])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from lm_eval_trust.core import storage
 from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.storage import (
     CACHE_VARIABLE,
@@ -160,6 +161,50 @@ def test_a_kill_while_a_folder_is_replaced_loses_neither(tmp_path: Path) -> None
     killed = subprocess.run([sys.executable, "-c", code, str(target)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert sorted(p.read_text() for p in tmp_path.rglob("file")) == ["new", "old"]
+    with pytest.raises(KeyError), atomic_folder(target):
+        assert (target / "file").read_text() == "old"
+        raise KeyError
+    assert list(tmp_path.iterdir()) == [target]
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from lm_eval_trust.core import storage
+with getattr(storage, sys.argv[1])(Path(sys.argv[2])) as temporary:
+    (temporary if temporary.is_file() else temporary / "file").write_text("half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("kind", ["atomic_path", "atomic_folder", "temporary_folder"])
+def test_the_next_write_removes_what_a_kill_left_and_nothing_else(
+    tmp_path: Path, kind: str
+) -> None:
+    target = tmp_path / "out"
+    others = [tmp_path / ".out.of-another.tmp", tmp_path / ".output.0123abcd.tmp"]
+    for other in others:
+        other.touch()
+    words = [sys.executable, "-c", WRITER, kind, str(target)]
+    killed, at_work = (subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(2))
+    try:
+        for process in (killed, at_work):
+            assert process.stdout is not None and process.stdout.readline() == b"writing\n"
+        killed.kill()
+        killed.wait()
+        assert len(list(tmp_path.glob(".out.????????.tmp"))) == 2
+        with getattr(storage, kind)(target):
+            pass
+        # What the other process is writing stays until it is killed as well.
+        assert len(list(tmp_path.glob(".out.????????.tmp"))) == 1
+    finally:
+        at_work.kill()
+        at_work.communicate()
+        killed.communicate()
+    storage.remove_abandoned(target)
+    made = [] if kind == "temporary_folder" else [target]
+    assert sorted(tmp_path.iterdir()) == sorted([*others, *made])
 
 
 def test_a_folder_that_cannot_be_replaced_stays(
