@@ -154,6 +154,7 @@ class CheckSpec(_Strict):
     confidence: Confidence = 0.95
     against: Against = "unsteered"
     inconclusive: Policy | None = None
+    judge_correction: Annotated[bool, Field(strict=True)] = False
     disagreement: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.1
     controls: ControlSpec = ControlSpec()
     rules: dict[str, dict[str, MetricSpec]] = Field(min_length=1)

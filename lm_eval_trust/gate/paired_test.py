@@ -161,22 +161,28 @@ class PairedTest:
     Attributes:
         gain: The tested quantity; if the two agree on all items it is ``gain.agreement``.
         threshold: Gain that the rule demands; negative if it allows a loss.
+        allowed: Loss that the rule allows, from ``gain.agreement``.
         possible: Largest possible loss; for ``min_gain`` the largest possible gain.
         items: Number of items with a value from both models.
         change: Confidence → difference or ratio of the metric, with its interval.
         display: Size of a loss or gain → the same in the units of the rule's bound.
         size: A bound in its units → size of the loss that it stands for.
         is_ratio: Whether changes are reported as ratios.
+        correct: Interval of the gain, confidence → the same without a judge's errors.
+        shrink: Least and largest share of a true change that a judge lets be seen.
     """
 
     gain: Contrast
     threshold: float
+    allowed: float
     possible: float
     items: int
     change: Callable[[float], Interval]
     display: Callable[[float], float]
     size: Callable[[float], float]
     is_ratio: bool = False
+    correct: Callable[[Interval, float], Interval] = lambda gain, _: gain
+    shrink: tuple[float, float] = (1.0, 1.0)
 
     def wanted(self, rule: Rule) -> float:
         """Return the loss that the items have to be able to show, by default twice the allowed one.
@@ -185,8 +191,8 @@ class PairedTest:
         """
         if rule.detect is not None:
             return self.size(rule.detect)
-        allowed = self.gain.agreement - self.threshold
-        return 2 * allowed if allowed > 0 else math.inf
+        least, most = self.shrink
+        return 2 * self.allowed * least / most if self.allowed > 0 else math.inf
 
 
 def paired_test(rule: Rule, metric: str, before: Measurement, after: Measurement) -> PairedTest:
@@ -273,6 +279,7 @@ def _by_difference(
     return PairedTest(
         gain=raw if higher_is_better else _flipped(raw),
         threshold=rule.bound if gains else -rule.bound,
+        allowed=-rule.bound if gains else rule.bound,
         possible=_possible(before, after, falling=higher_is_better != gains),
         items=len(before.ids),
         change=raw.interval,
@@ -291,12 +298,17 @@ def _by_ratio(
         )
     raw = paired_contrast(before, after, ratio=rule.bound)
     sign = -1 if higher_is_better else 1
+    gain = raw if higher_is_better else _flipped(raw)
     found = PairedTest(
-        gain=raw if higher_is_better else _flipped(raw),
+        gain=gain,
         threshold=0.0,
+        allowed=gain.agreement,
         possible=_possible(before, after, falling=higher_is_better),
         items=len(before.ids),
-        change=lambda confidence: _ratio_interval(before, after, confidence),
+        change=lambda confidence: ratio_interval(
+            after.mean / before.mean,
+            lambda ratio: paired_contrast(before, after, ratio=ratio).interval(confidence),
+        ),
         display=lambda loss: 1 + sign * loss / before.mean,
         size=lambda ratio: sign * (ratio - 1) * before.mean,
         is_ratio=True,
@@ -324,6 +336,7 @@ def _by_perplexity(rule: Rule, before: MetricItems, after: MetricItems) -> Paire
     return PairedTest(
         gain=gain,
         threshold=-math.log(rule.bound),
+        allowed=math.log(rule.bound),
         possible=math.inf,
         items=len(before.ids),
         change=change,
@@ -346,19 +359,18 @@ def _possible(before: MetricItems, after: MetricItems, *, falling: bool) -> floa
     return before.mean if falling else 1 - before.mean
 
 
-def _ratio_interval(before: MetricItems, after: MetricItems, confidence: float) -> Interval:
-    """Return the ratio, with the interval of all ratios that the test does not reject."""
+def ratio_interval(ratio: float, tested: Callable[[float], Interval]) -> Interval:
+    """Return a ratio, with the interval of all ratios that a test does not reject.
 
-    def end(name: str) -> Callable[[float], float]:
-        def of(ratio: float) -> float:
-            found = paired_contrast(before, after, ratio=ratio).interval(confidence)
-            return float(getattr(found, name))
-
-        return of
-
-    ratio = after.mean / before.mean
+    Args:
+        ratio: The estimate.
+        tested: Ratio → interval of ``after − ratio · before``.
+    """
     beyond = (max(ratio, 1.0) * 4**k for k in range(1, 8))
-    outside = next((each for each in beyond if end("high")(each) < 0), None)
-    low = optimize.brentq(end("low"), 0.0, ratio) if end("low")(0.0) > 0 else 0.0
-    high = math.inf if outside is None else optimize.brentq(end("high"), ratio, outside)
-    return Interval(ratio, float(low), float(high))
+    outside = next((each for each in beyond if tested(each).high < 0), None)
+    low, high = 0.0, math.inf
+    if tested(0.0).low > 0:
+        low = float(optimize.brentq(lambda each: tested(each).low, 0.0, ratio))
+    if outside is not None:
+        high = float(optimize.brentq(lambda each: tested(each).high, ratio, outside))
+    return Interval(ratio, low, high)

@@ -121,6 +121,10 @@ def sentence(verdict: RuleVerdict) -> str:
     elif verdict.reference is not None:
         compared = _COMPARED.get(verdict.rule.against, f"under the control {verdict.rule.against}")
         parts[0] += f", {number(verdict.reference)} {compared}"
+    if verdict.raw is not None:
+        counted = " and ".join(number(raw) for raw in verdict.raw if raw is not None)
+        parts[0] += f", corrected for the judge's errors (it counted {counted})"
+    if verdict.reference is not None and not verdict.nonfinite:
         parts.append(f"{change(verdict)} at {verdict.rule.confidence:.4g} confidence")
         parts.append(power(verdict))
     return f"{title(verdict)}: {'; '.join(parts)}"
@@ -172,8 +176,8 @@ def _rows(result: CheckResult) -> Iterator[str]:
             verdict.task,
             verdict.rule.metric,
             verdict.rule.text,
-            value(verdict),
-            "" if verdict.reference is None else number(verdict.reference),
+            value(verdict) + _counted(verdict, 0),
+            "" if verdict.reference is None else number(verdict.reference) + _counted(verdict, 1),
             f"{change_name(verdict)} {amount(verdict)}" if verdict.change else "",
             ends(verdict.change) if verdict.change else "",
             power(verdict),
@@ -192,6 +196,12 @@ def _rows_of_items(result: CheckResult) -> Iterator[str]:
             )
             cells = (moved.task, moved.metric, effects.category or "all", str(effects.items))
             yield f"| {' | '.join(map(_escaped, (*cells, *shares)))} |"
+
+
+def _counted(verdict: RuleVerdict, which: int) -> str:
+    """Return what a judge counted beside its corrected value: the metric's, or the reference's."""
+    raw = None if verdict.raw is None else verdict.raw[which]
+    return "" if raw is None else f" (counted {number(raw)})"
 
 
 def _escaped(text: str) -> str:

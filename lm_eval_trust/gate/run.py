@@ -19,6 +19,7 @@ from lm_eval_trust.evaluate.measurement import Measurement
 from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
 from lm_eval_trust.gate.baseline import Baseline, read_baseline, write_baseline
 from lm_eval_trust.gate.check_file import BEATS, DIFFERENCES, Check, Rule
+from lm_eval_trust.gate.judge_correction import JudgeCorrection, correction_of, unparsed_beside
 from lm_eval_trust.gate.models import Subject
 from lm_eval_trust.gate.paired_test import check_kind
 from lm_eval_trust.gate.power import Design, planned_contrast
@@ -35,6 +36,8 @@ from lm_eval_trust.steering.plan import SteeringPlan
 
 #: Name in the rules → the measurement of each task that it stands for.
 _ByName = Mapping[str, list[Measurement]]
+#: Rule and task → what takes a judge's errors out of the metric.
+_Corrections = Mapping[tuple[Rule, str], JudgeCorrection]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class _Measured:
     subject: Subject
     steered: _ByName
     unsteered: _ByName
+    corrections: _Corrections
     arms: Mapping[str, list[Mapping[str, Measurement]]] = field(default_factory=dict)
 
 
@@ -89,9 +93,15 @@ def update_baseline(check: Check, cache: Path | None = None) -> bool:
                         f"as it is."
                     )
             metrics = kept.setdefault(measured.task, (measured, []))[1]
-            if metric not in metrics:
-                metrics.append(metric)
+            needed = [metric, *_unparsed(rule, measured, found)]
+            metrics += [each for each in needed if each not in metrics]
     return write_baseline(check.baseline, found.subject.identity, kept)
+
+
+def _unparsed(rule: Rule, measured: Measurement, found: _Measured) -> list[str]:
+    """Return the metric that a later correction needs beside that of a rule."""
+    corrected = (rule, measured.task) in found.corrections
+    return [unparsed_beside(measured.metric(rule.metric))] if corrected else []
 
 
 def plan(check: Check, cache: Path | None = None) -> Iterator[str]:
@@ -111,6 +121,7 @@ def plan(check: Check, cache: Path | None = None) -> Iterator[str]:
     tasks = _tasks(check)
     arms = _arms(check, steered, reference, tasks)
     yield f"{check.path}:"
+    _corrections(check, tasks)
     for name, members in tasks.items():
         for number_of_task, task in enumerate(members):
             missing = [
@@ -226,10 +237,31 @@ def _check_rule(rule: Rule, task: TaskSet) -> None:
         check_kind(rule.kind, name, metric, aggregation, better)
 
 
+def _corrections(check: Check, members: Mapping[str, list[TaskSet]]) -> _Corrections:
+    """Return what corrects the rules' metrics for judges' errors, where the check asks for it."""
+    found: dict[tuple[Rule, str], JudgeCorrection] = {}
+    if not check.spec.judge_correction:
+        return found
+    for rule in check.rules:
+        for name, task in (each for of in members[rule.task] for each in of.tasks.items()):
+            with check.document.at(*rule.place):
+                correction = correction_of(task, rule.metric.partition(",")[0])
+            if correction is not None:
+                found[rule, name] = correction
+    if not found:
+        with check.document.at("judge_correction"):
+            raise InputError(
+                "no rule holds a score that a calibrated judge decides, so there is nothing to "
+                "correct; leave judge_correction out."
+            )
+    return found
+
+
 def _measure(check: Check, cache: Path | None, *, reference: bool = True) -> _Measured:
     """Measure what has not been measured yet, of the unsteered model only if asked to."""
     subject, unsteered = check.subjects()
     members = _tasks(check)
+    corrections = _corrections(check, members)
     subjects = [subject, unsteered] if reference and unsteered is not None else [subject]
     arms = _arms(check, subject, unsteered, members) if reference else {}
     total = len(subjects) * sum(map(len, members.values()))
@@ -245,7 +277,8 @@ def _measure(check: Check, cache: Path | None, *, reference: bool = True) -> _Me
                     measured[arm.name] = measuring.measure(model, task, arm, subject.plan)
                     bar.update()
                 beside.setdefault(name, []).append(measured)
-    return _Measured(subject, found[0], found[1] if len(found) > 1 else {}, beside)
+    unsteered_found = found[1] if len(found) > 1 else {}
+    return _Measured(subject, found[0], unsteered_found, corrections, beside)
 
 
 def _arms(
@@ -288,9 +321,11 @@ def _measure_all(
 def _verdicts(check: Check, found: _Measured, baseline: Baseline | None) -> Iterator[RuleVerdict]:
     for rule in check.rules:
         for number_of_task, after in enumerate(found.steered[rule.task]):
+            correction = found.corrections.get((rule, after.task))
             with check.document.at(*rule.place):
                 if rule.kind == BEATS:
-                    yield _against_arms(rule, after, found.arms[rule.task][number_of_task])
+                    arms = found.arms[rule.task][number_of_task]
+                    yield _against_arms(rule, after, arms, correction)
                     continue
                 before = None
                 if rule.compares and rule.against == "unsteered":
@@ -299,13 +334,23 @@ def _verdicts(check: Check, found: _Measured, baseline: Baseline | None) -> Iter
                     before = baseline.of(after.task, after.metric(rule.metric))
                 if before is not None:
                     _check_pair(before, after, baseline if rule.against == "baseline" else None)
-                yield decide(rule, after, before)
+                yield decide(rule, after, before, correction)
 
 
-def _against_arms(rule: Rule, after: Measurement, arms: Mapping[str, Measurement]) -> RuleVerdict:
+def _against_arms(
+    rule: Rule,
+    after: Measurement,
+    arms: Mapping[str, Measurement],
+    correction: JudgeCorrection | None,
+) -> RuleVerdict:
+    """Return the verdict on a rule of control arms.
+
+    Of many directions each stands as it does with the judge's errors, which shift and shrink all
+    scores alike.
+    """
     kind, _, number_of_arms = rule.against.partition(":")
     if kind != "random":
-        return decide(rule, after, arms[rule.against])
+        return decide(rule, after, arms[rule.against], correction)
     directions = [arms[f"random {n}"] for n in range(1, int(number_of_arms) + 1)]
     return decide_random(rule, after, directions)
 

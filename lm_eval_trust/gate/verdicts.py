@@ -13,6 +13,7 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.controls import AgainstRandom, against_random
 from lm_eval_trust.evaluate.measurement import Measurement
 from lm_eval_trust.gate.check_file import BEATS, TO_BE_SHOWN, Rule
+from lm_eval_trust.gate.judge_correction import JudgeCorrection
 from lm_eval_trust.gate.metrics import SCALES, items_of
 from lm_eval_trust.gate.paired_test import (
     PairedTest,
@@ -59,6 +60,8 @@ class RuleVerdict:
         power: What the items can show; ``None`` for bounds on the metric itself.
         items: Number of items that decide.
         groups: Number of groups that they are in.
+        raw: The metric, and the reference's or ``None``, as the judge counted them, where value,
+            reference and change are corrected for its errors; else ``None``.
         nonfinite: Number of items whose log-likelihoods or scores are not finite, under either
             model. Such items fail every rule.
         random: For ``beats random:K``, how many directions are beaten.
@@ -75,6 +78,7 @@ class RuleVerdict:
     power: Power | None = None
     items: int = 0
     groups: int = 0
+    raw: tuple[float, float | None] | None = None
     nonfinite: int = 0
     random: AgainstRandom | None = None
 
@@ -125,17 +129,23 @@ class CheckResult:
         return not any(verdict.fails_check for verdict in self.verdicts)
 
 
-def decide(rule: Rule, after: Measurement, before: Measurement | None) -> RuleVerdict:
+def decide(
+    rule: Rule,
+    after: Measurement,
+    before: Measurement | None,
+    correction: JudgeCorrection | None = None,
+) -> RuleVerdict:
     """Return the verdict on a rule.
 
     Args:
         rule: The rule.
         after: Measurement of the checked model.
         before: Measurement of the reference; needed if the rule compares.
+        correction: Takes a judge's errors out of the metric.
 
     Raises:
-        InputError: There is no such metric, the rule does not apply to it, or the two
-            measurements hold different items.
+        InputError: There is no such metric, the rule does not apply to it, the two
+            measurements hold different items, or the correction does not fit them.
     """
     metric = after.metric(rule.metric)
     broken = max(found.broken(metric) for found in (after, before) if found is not None)
@@ -152,14 +162,27 @@ def decide(rule: Rule, after: Measurement, before: Measurement | None) -> RuleVe
         )
     if rule.compares:
         assert before is not None
-        return _decide_change(rule, paired_test(rule, metric, before, after), after, before, metric)
+        found = paired_test(rule, metric, before, after)
+        if correction is None:
+            return _decide_change(rule, found, after, before, metric)
+        found = correction.of_test(found, rule, before, after)
+        verdict = _decide_change(rule, found, after, before, metric)
+        value, reference = (
+            correction.share(each, metric, rule.confidence).mean for each in (after, before)
+        )
+        return replace(
+            verdict, value=value, reference=reference, raw=(verdict.value, verdict.reference)
+        )
     value = after.scores[metric]
-    holds = value >= rule.bound if rule.kind == "min" else value <= rule.bound
     items = items_of(after, metric)
-    interval, groups = None, len(set(after.groups))
-    if items is not None:
+    interval, groups, raw = None, len(set(after.groups)), None
+    if correction is not None:
+        interval = correction.share(after, metric, rule.confidence)
+        value, raw = interval.mean, (value, None)
+    elif items is not None:
         scale = SCALES[after.aggregations[metric]]
         interval = scale.interval(own_interval(items, rule.confidence))
+    holds = value >= rule.bound if rule.kind == "min" else value <= rule.bound
     return RuleVerdict(
         rule,
         after.task,
@@ -168,6 +191,7 @@ def decide(rule: Rule, after: Measurement, before: Measurement | None) -> RuleVe
         interval,
         items=len(items.ids) if items else len(after.ids),
         groups=groups,
+        raw=raw,
     )
 
 
@@ -213,7 +237,7 @@ def decide_random(rule: Rule, after: Measurement, arms: Sequence[Measurement]) -
 def _decide_change(
     rule: Rule, found: PairedTest, after: Measurement, before: Measurement, metric: str
 ) -> RuleVerdict:
-    gain = found.gain.interval(rule.confidence)
+    gain = found.correct(found.gain.interval(rule.confidence), rule.confidence)
     power = _power(rule, found)
     return RuleVerdict(
         rule,
@@ -244,19 +268,20 @@ def _power(rule: Rule, found: PairedTest) -> Power:
         told = found.display(smallest)
         return told if smallest <= found.possible and math.isfinite(told) else None
 
+    least, most = found.shrink
     if rule.kind == "non_inferiority":
-        smallest, needed = design.margin_held(), design.groups_to_hold(rule.bound)
-        return Power(shown(smallest), rule.bound, needed, smallest <= rule.bound)
+        smallest, margin = design.margin_held(), rule.bound * least
+        needed = design.groups_to_hold(margin) if margin > 0 else None
+        return Power(shown(smallest), rule.bound, needed, smallest <= margin)
     if rule.kind in ("min_gain", BEATS):
         held = max(0.0, found.gain.mean - found.gain.agreement)
-        return Power(shown(design.smallest_shown(rule.bound, held)), None, None, True)
-    allowed = found.gain.agreement - found.threshold
-    smallest = design.smallest_shown(allowed)
+        return Power(shown(design.smallest_shown(rule.bound * most, held)), None, None, True)
+    smallest = design.smallest_shown(found.allowed)
     wanted = min(found.wanted(rule), found.possible)
     return Power(
         shown(smallest),
         found.display(wanted) if math.isfinite(wanted) else None,
-        design.groups_needed(wanted, allowed) if math.isfinite(wanted) else None,
+        design.groups_needed(wanted, found.allowed) if math.isfinite(wanted) else None,
         smallest <= wanted and math.isfinite(smallest),
     )
 

@@ -162,37 +162,39 @@ class ErrorRates:
         return Interval(found.mean - 1, found.low - 1, found.high - 1)
 
     def corrected(
-        self, counted: Interval, level: float, *, judged: float = 1.0, difference: bool = False
+        self,
+        counted: Interval,
+        level: float,
+        *,
+        judged: float = 1.0,
+        within: tuple[float, float] | None = None,
     ) -> Interval:
-        """Return what a counted share, or a paired difference of two, is without the errors.
+        """Return what a counted share is without the errors, or a weighted sum of two of them.
 
-        The estimate is clipped to what is possible: 0 to ``judged``, or −1 to 1 for a difference;
-        so is the interval.
+        Estimate and interval are clipped to what is possible.
 
         Args:
-            counted: Share of the texts that the judge accepts, or the difference, with its
-                interval at the level.
+            counted: Share of the texts that the judge accepts, or the sum, with its interval at
+                the level.
             level: Confidence, between 0 and 1.
             judged: Share of the texts that have a verdict, where texts without one count as not
-                accepted; for a difference, the difference of these shares.
-            difference: Whether it is a difference.
+                accepted; for a sum, the sum of these shares with the same weights, which is 0 for
+                a difference where all have one.
+            within: Smallest and largest possible value; by default 0 and ``judged``.
 
         Raises:
             InputError: No share could have given what was counted, so that the judge errs on
                 these texts otherwise than on those of the calibration.
         """
-        least, most = (-1.0, 1.0) if difference else (0.0, judged)
+        least, most = within or (0.0, judged)
         if math.isnan(counted.low):
             return Interval(self._solved(counted.mean, judged, least, most), math.nan, math.nan)
 
         def beyond(share: float) -> Interval:
-            """What was counted, less what a share gives."""
-            weighed = self._weighed(-share, judged - share, level)
-            whole = summed([(1.0, counted), (1.0, weighed)])
-            return Interval(*(end - judged + share for end in (whole.mean, whole.low, whole.high)))
+            return self.unexplained(counted, share, level, judged)
 
         if beyond(least).high < 0 or beyond(most).low > 0:
-            raise InputError(self._misfit(counted, difference))
+            raise InputError(self._misfit(counted))
         estimate = self._solved(counted.mean, judged, least, most)
         low, high = least, most
         # Both ends' distances are convex in the share, so that each is crossed once.
@@ -201,6 +203,21 @@ class ErrorRates:
         if beyond(most).high < 0:
             high = float(optimize.brentq(lambda share: beyond(share).high, estimate, most))
         return Interval(estimate, min(low, estimate), max(high, estimate))
+
+    def unexplained(
+        self, counted: Interval, share: float, level: float, judged: float = 1.0
+    ) -> Interval:
+        """Return what was counted less what a true share gives, with its interval.
+
+        Args:
+            counted: As for :meth:`corrected`.
+            share: The true share, or weighted sum.
+            level: Confidence.
+            judged: As for :meth:`corrected`.
+        """
+        weighed = self._weighed(-share, judged - share, level)
+        whole = summed([(1.0, counted), (1.0, weighed)])
+        return Interval(*(end - judged + share for end in (whole.mean, whole.low, whole.high)))
 
     def _solved(self, counted: float, judged: float, least: float, most: float) -> float:
         found = (counted - judged * (1 - self.specificity.share)) / self.informedness
@@ -230,12 +247,11 @@ class ErrorRates:
             f"should count and on {second.mean:.3f} [{second.low:.3f}, {second.high:.3f}] of others"
         )
 
-    def _misfit(self, counted: Interval, difference: bool) -> str:
-        what = "A difference" if difference else "A share"
+    def _misfit(self, counted: Interval) -> str:
         return (
-            f"{what} of {counted.mean:.3f} [{counted.low:.3f}, {counted.high:.3f}] is more extreme "
-            f"than a judge gives that is {self}, whatever the texts: it errs here otherwise than "
-            f"on the texts of its calibration. Take the raw score."
+            f"A share or difference of {counted.mean:.3f} [{counted.low:.3f}, {counted.high:.3f}] "
+            f"is more extreme than a judge gives that is {self}, whatever the texts: it errs here "
+            f"otherwise than on the texts of its calibration. Take the raw score."
         )
 
 
@@ -300,7 +316,7 @@ def corrected_difference(
     counted = Interval(
         float((second - first).mean()), *paired_interval(first, second, groups, level)
     )
-    return rates.corrected(counted, level, judged=0.0, difference=True)
+    return rates.corrected(counted, level, judged=0.0, within=(-1.0, 1.0))
 
 
 def rates_of(calibration: Mapping[str, Any] | None, share: str) -> ErrorRates:

@@ -73,7 +73,7 @@ class _Corrected:
         judged = self.judged[pair.second] - self.judged[pair.first]
         raw = pair.comparison.difference
         try:
-            return self.rates.corrected(raw, confidence, judged=judged, difference=True)
+            return self.rates.corrected(raw, confidence, judged=judged, within=(-1.0, 1.0))
         except InputError:
             return None
 

@@ -133,9 +133,11 @@ def test_an_estimate_beyond_the_border_is_clipped_with_its_interval() -> None:
 
 
 def test_a_share_that_no_texts_give_is_refused() -> None:
-    with pytest.raises(InputError, match=r"A share of 0\.050.*errs here otherwise.*raw score"):
+    with pytest.raises(
+        InputError, match=r"A share or difference of 0\.050.*errs here otherwise.*raw score"
+    ):
         corrected_share([0] * 95 + [1] * 5, rates(0.9, 0.7, 400))
-    with pytest.raises(InputError, match=r"A difference of 0\.9.*errs here otherwise"):
+    with pytest.raises(InputError, match=r"A share or difference of 0\.9.*errs here otherwise"):
         corrected_difference([0] * 400, [1] * 380 + [0] * 20, rates(0.8, 0.8, 400))
 
 
