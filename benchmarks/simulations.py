@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import simulated_judges
 import simulated_series
 import torch
 from scipy import special
@@ -279,7 +280,10 @@ def intervals(runs: int) -> None:
 
 
 def judges(runs: int, accurate: float = 0.963) -> None:
-    """Print how often intervals of a judge's accuracy, kappa and AUROC hold the truth."""
+    """Print how often intervals of a judge's accuracy, kappa and AUROC hold the truth.
+
+    Likewise intervals of shares and differences that are corrected for its errors.
+    """
     distance = special.ndtri(accurate)
     truths = accurate, 2 * accurate - 1, float(special.ndtr(distance * np.sqrt(2)))
 
@@ -311,6 +315,11 @@ def judges(runs: int, accurate: float = 0.963) -> None:
     print(f"\nCoverage of 95 % intervals for a judge of accuracy {accurate}, {runs} runs\n")
     names = [f"{name}{when}" for name in ("accuracy", "κ", "AUROC") for when in (" before", "")]
     print_table(["questions", "texts of each", *names], rates())
+    designs = len(simulated_judges.SHARES) * len(simulated_judges.JUDGES)
+    print(
+        f"\nCoverage of 95 % intervals without a judge's errors, {designs} designs of {runs} runs\n"
+    )
+    print_table(simulated_judges.HEADER, simulated_judges.rows(runs))
 
 
 # Families of tests -------------------------------------------------------------------------------
