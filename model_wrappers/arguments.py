@@ -10,6 +10,7 @@ from lm_eval.utils import simple_parse_args_string
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.model_wrappers.lm_eval_internals import hflm_arguments
+from lm_eval_trust.steering.conditions import nested
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import (
     STEERING_KEYS,
@@ -69,6 +70,7 @@ def split_arguments(
     Raises:
         InputError: An argument is none of these; the nearest name is suggested.
     """
+    arguments = nested(arguments)
     allowed = frozenset(STEERING_KEYS) | own_names | hflm_arguments() | _LOADING_ARGUMENTS
     for name in arguments:
         if name not in allowed:

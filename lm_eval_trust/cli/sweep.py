@@ -43,6 +43,12 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--action", default="add", help=choices_for("action"))
     parser.add_argument("--scale", default="projection_std", help=choices_for("scale"))
+    parser.add_argument(
+        "--when",
+        metavar="KEY=VALUE,…",
+        help="steer only rows whose state at the prompt's end resembles a vector: "
+        "vector=FILE,threshold=COSINE and, if need be, layer=INT,above=false",
+    )
     _add_measures(parser)
     _add_search(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
@@ -132,6 +138,7 @@ def _sweep(args: argparse.Namespace) -> Any:
     from lm_eval.utils import simple_parse_args_string
 
     from lm_eval_trust.evaluate.controls import Controls
+    from lm_eval_trust.steering.conditions import When
     from lm_eval_trust.sweep.grid import (
         AMBER_PERPLEXITY,
         Grid,
@@ -169,6 +176,7 @@ def _sweep(args: argparse.Namespace) -> Any:
         positions=tuple(args.positions),
         action=args.action,
         scale=args.scale,
+        when=None if args.when is None else When.parse(simple_parse_args_string(args.when)),
     )
     arguments = {
         "device": args.device or ("cuda" if torch.cuda.is_available() else "cpu"),

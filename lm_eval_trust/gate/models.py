@@ -16,6 +16,7 @@ from lm_eval_trust.model_wrappers.identities import part_identities
 from lm_eval_trust.models.adapters import find_adapter
 from lm_eval_trust.models.loading import loading_errors
 from lm_eval_trust.models.sources import find_source, made_model
+from lm_eval_trust.steering.conditions import nested
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import STEERING_KEYS, SteeringSpec, combined_plan
 
@@ -142,7 +143,7 @@ def local_depth(spec: CheckSpec) -> int | None:
 
 
 def _without_steering(model: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    steering = sorted({*STEERING_KEYS, "steering"} & set(arguments))
+    steering = sorted({*STEERING_KEYS, "steering"} & set(nested(arguments)))
     if steering:
         raise InputError(
             f"model_args hold {', '.join(steering)}; steering goes under the key `steering`."

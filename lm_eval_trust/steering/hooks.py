@@ -25,6 +25,7 @@ from lm_eval_trust.models.decoder_blocks import (
 )
 from lm_eval_trust.models.transformers_internals import STATES, keys_seen
 from lm_eval_trust.steering.actions import ACTIONS, Direction
+from lm_eval_trust.steering.conditions import Condition
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
 #: What a decoder reads, by name; both have the positions on their second axis.
@@ -46,12 +47,14 @@ class Steerer:
         self.plan = plan
         self._passes: _Passes | None = None
         self._decoder: nn.Module = model
-        self._steered: dict[int, tuple[nn.Module, tuple[SteeringStep, ...]]] = {}
+        self._width = 0
+        self._hooked: list[tuple[nn.Module, tuple[Condition, ...], tuple[SteeringStep, ...]]] = []
         if not plan.steps:
             return
+        self._width = hidden_size(model)
         plan.check(
             blocks=number_of_blocks(model),
-            width=hidden_size(model),
+            width=self._width,
             model=getattr(model.config, "name_or_path", "") or type(model).__name__,
             skipped=skipped_blocks(model.config),
         )
@@ -60,7 +63,10 @@ class Steerer:
         weights = self._decoder.parameters()
         dtype = next((w.dtype for w in weights if w.is_floating_point()), torch.float32)
         plan.check_dtype(dtype)
-        self._steered = {i: (blocks[i], steps) for i, steps in plan.by_layer().items()}
+        steps, conditions = plan.by_layer(), plan.conditions
+        for layer in sorted({*steps, *(condition.layer for condition in conditions)}):
+            read = tuple(condition for condition in conditions if condition.layer == layer)
+            self._hooked.append((blocks[layer], read, steps.get(layer, ())))
 
     @contextmanager
     def apply(self, prompt_ends: int | torch.Tensor | None = None) -> Iterator[None]:
@@ -87,7 +93,7 @@ class Steerer:
         """
         if self._passes is not None:
             raise RuntimeError("This model is being steered already; end the other block first.")
-        self._passes = _Passes(prompt_ends, expected=len(self._steered))
+        self._passes = _Passes(prompt_ends, expected=len(self._hooked))
         try:
             yield
         finally:
@@ -97,14 +103,14 @@ class Steerer:
     def hooks(self) -> Iterator[None]:
         """Steer the passes inside; outside of a :meth:`request` they stay as they are."""
         passes = self._passes
-        if passes is None or not self._steered:
+        if passes is None or not self._hooked:
             yield
             return
         with ExitStack() as stack:
             before = self._decoder.register_forward_pre_hook(passes.begin, with_kwargs=True)
             stack.callback(before.remove)
-            for block, steps in self._steered.values():
-                hook = _BlockHook(passes, steps)
+            for block, conditions, steps in self._hooked:
+                hook = _BlockHook(passes, conditions, steps, self._width)
                 stack.callback(block.register_forward_hook(hook).remove)
             stack.callback(self._decoder.register_forward_hook(passes.finish).remove)
             yield
@@ -119,6 +125,7 @@ class _Passes:
         self._steered_blocks = 0
         self._seen_ends: int | torch.Tensor = -1
         self.offset = 0
+        self._decided: dict[Condition, torch.Tensor] = {}
         self._counted: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
     def begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -134,6 +141,8 @@ class _Passes:
         tokens = next(v for v in (*args, *(kwargs.get(k) for k in _INPUTS)) if v is not None)
         self.offset = self._positions_in(cache, tokens.shape[1]) if cache is not None else 0
         self._steered_blocks = 0
+        if self.offset == 0:
+            self._decided.clear()
         if self._given is None and self.offset == 0:
             self._seen_ends = _last_real_tokens(tokens.shape[1], kwargs.get("attention_mask"))
 
@@ -162,36 +171,60 @@ class _Passes:
     def ends(self, rows: int) -> int | torch.Tensor:
         """Return the prompt ends for a batch of ``rows``: beams and samples repeat each row."""
         ends = self._seen_ends if self._given is None else self._given
-        if isinstance(ends, int) or ends.shape[0] == rows:
-            return ends
-        repeats, rest = divmod(rows, ends.shape[0])
-        if rest:
-            raise RuntimeError(f"{rows} rows do not repeat {ends.shape[0]} prompts evenly.")
-        return ends.repeat_interleave(repeats)
+        return ends if isinstance(ends, int) else _repeated(ends, rows)
+
+    def decide(self, condition: Condition, hidden: torch.Tensor, ends: int | torch.Tensor) -> None:
+        """Decide for the rows whose prompts end in this pass; others keep what they had."""
+        rows, width = hidden.shape[:2]
+        places = torch.as_tensor(ends, device=hidden.device).expand(rows) - self.offset
+        here = (places >= 0) & (places < width)
+        states = hidden[torch.arange(rows, device=hidden.device), places.clamp(0, width - 1)]
+        before = self.chosen(condition, rows, hidden.device)
+        self._decided[condition] = torch.where(here, condition.holds(states), before)
+
+    def chosen(self, condition: Condition, rows: int, device: torch.device) -> torch.Tensor:
+        """Return which rows of a batch are steered, bool; none before a prompt's end was seen."""
+        decided = self._decided.get(condition)
+        if decided is None:
+            return torch.zeros(rows, dtype=torch.bool, device=device)
+        return _repeated(decided, rows).to(device)
 
 
 class _BlockHook:
     """Forward hook of one decoder block."""
 
-    def __init__(self, passes: _Passes, steps: tuple[SteeringStep, ...]) -> None:
-        self._passes = passes
-        self._steps = steps
+    def __init__(
+        self,
+        passes: _Passes,
+        conditions: tuple[Condition, ...],
+        steps: tuple[SteeringStep, ...],
+        width: int,
+    ) -> None:
+        self._passes, self._width = passes, width
+        self._conditions, self._steps = conditions, steps
         self._on_device: dict[torch.device, list[Direction]] = {}
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         self._passes.count()
         # transformers 5 returns a tensor, transformers 4 a tuple that starts with it.
         hidden = output[0] if isinstance(output, tuple) else output
-        width = self._steps[0].vector.shape[0]
+        width = self._width
         if not isinstance(hidden, torch.Tensor) or hidden.ndim != 3 or hidden.shape[-1] != width:
             shape = tuple(hidden.shape) if isinstance(hidden, torch.Tensor) else type(hidden)
             raise RuntimeError(
                 f"{type(module).__name__} returned {shape}, expected a tensor of shape "
                 f"(rows, positions, {width}); this version of transformers is not supported."
             )
-        ends = self._passes.ends(hidden.shape[0])
+        passes, rows = self._passes, hidden.shape[0]
+        ends = passes.ends(rows)
+        for condition in self._conditions:
+            passes.decide(condition, hidden, ends)
         for step, direction in zip(self._steps, self._directions(hidden.device), strict=True):
-            hidden = steer(hidden, step, direction, ends, self._passes.offset)
+            steered = steer(hidden, step, direction, ends, passes.offset)
+            if step.when is not None:
+                chosen = passes.chosen(step.when, rows, hidden.device)
+                steered = torch.where(chosen[:, None, None], steered, hidden)
+            hidden = steered
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
     def _directions(self, device: torch.device) -> list[Direction]:
@@ -243,6 +276,16 @@ def _change(hidden: torch.Tensor, step: SteeringStep, direction: Direction) -> t
         precise = torch.promote_types(hidden.dtype, torch.float32)
         states, direction = hidden.to(precise), direction.to(precise)
     return action.change(states, direction, step.alpha).to(hidden.dtype)
+
+
+def _repeated(values: torch.Tensor, rows: int) -> torch.Tensor:
+    """Return what belongs to prompts for a batch of ``rows``, in which each is repeated."""
+    if values.shape[0] == rows:
+        return values
+    repeats, rest = divmod(rows, values.shape[0])
+    if rest:
+        raise RuntimeError(f"{rows} rows do not repeat {values.shape[0]} prompts evenly.")
+    return values.repeat_interleave(repeats)
 
 
 def _last_real_tokens(length: int, mask: Any) -> int | torch.Tensor:

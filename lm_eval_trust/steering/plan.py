@@ -13,7 +13,6 @@ Actions change a hidden state h by α times a difference d(h), see
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Mapping
@@ -28,6 +27,7 @@ from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.models.decoder_blocks import check_layers
 from lm_eval_trust.steering.actions import ACTIONS, Direction
+from lm_eval_trust.steering.conditions import Condition, check_order, tensor_digest
 from lm_eval_trust.steering.methods import METHODS
 from lm_eval_trust.steering.spec import POSITIONS
 from lm_eval_trust.steering.vectors import SteeringVector
@@ -52,6 +52,7 @@ class SteeringStep:
             one, such as ``clamp``.
         origin: Where the vector comes from, for messages and results files.
         parts: Further float32 tensors that the action needs, by name.
+        when: Which rows are steered; all by default.
     """
 
     layer: int
@@ -62,6 +63,7 @@ class SteeringStep:
     target: float | None = None
     origin: str = "vector"
     parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    when: Condition | None = None
 
     def __post_init__(self) -> None:
         needs_target = ACTIONS[self.action].needs_target
@@ -92,6 +94,8 @@ class SteeringStep:
                 f"The vector of {self.origin} has length {float(self.vector.norm())} as float32, "
                 f"and no direction."
             )
+        if self.when is not None:
+            check_order(self.when.layer, [self.layer], self.positions)
         self._check_parts()
         self.check_dtype(torch.float32)
 
@@ -169,7 +173,7 @@ class SteeringStep:
 
     def summary(self) -> dict[str, Any]:
         """Return the step as JSON-like values, with a digest in place of each tensor."""
-        parts = {name: _digest(part) for name, part in sorted(self.parts.items())}
+        parts = {name: tensor_digest(part) for name, part in sorted(self.parts.items())}
         return {
             "layer": self.layer,
             "alpha": float(self.alpha),
@@ -177,8 +181,9 @@ class SteeringStep:
             "positions": self.positions,
             "target": self.target,
             "norm": float(self.vector.norm()),
-            "vector": _digest(self.vector),
+            "vector": tensor_digest(self.vector),
             **({"parts": parts} if parts else {}),
+            **({"when": self.when.summary()} if self.when else {}),
         }
 
 
@@ -196,7 +201,9 @@ class SteeringPlan:
     _widths: frozenset[int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        widths = frozenset(step.vector.shape[0] for step in self.steps)
+        vectors = [step.vector for step in self.steps]
+        vectors += [step.when.unit for step in self.steps if step.when]
+        widths = frozenset(vector.shape[0] for vector in vectors)
         if len(widths) > 1:
             raise InputError(f"The steering plan mixes vectors of widths {sorted(widths)}.")
         object.__setattr__(self, "_widths", widths)
@@ -214,6 +221,7 @@ class SteeringPlan:
         positions: str = "generated",
         scale: str = "projection_std",
         target: float | None = None,
+        when: Condition | None = None,
     ) -> SteeringPlan:
         """Return the plan that applies ``vector`` at ``layers``.
 
@@ -226,6 +234,7 @@ class SteeringPlan:
             scale: See :meth:`lm_eval_trust.steering.vectors.LayerVector.scaled`.
             target: Projection to aim at; by default the trustworthy side's mean projection, for
                 actions that need one.
+            when: See :class:`SteeringStep`.
 
         Raises:
             InputError: The vector lacks a layer, or the settings are not possible together.
@@ -245,9 +254,11 @@ class SteeringPlan:
                     target=wanted,
                     origin=vector.name,
                     parts={n: part for n, part in layer.parts.items() if n in needed.parts},
+                    when=when,
                 )
             )
-        return cls(tuple(steps), (vector.provenance,) if vector.provenance else ())
+        sources = (vector.provenance, when and when.provenance)
+        return cls(tuple(steps), tuple(source for source in sources if source))
 
     def __add__(self, other: SteeringPlan) -> SteeringPlan:
         """Return the plan of both; contradictions between them are refused."""
@@ -257,6 +268,12 @@ class SteeringPlan:
     def active_steps(self) -> tuple[SteeringStep, ...]:
         """Steps that change anything: those with α other than 0."""
         return tuple(step for step in self.steps if step.alpha != 0)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What active steps wait for, each once."""
+        found = (step.when for step in self.active_steps)
+        return tuple(dict.fromkeys(condition for condition in found if condition))
 
     def by_layer(self) -> Mapping[int, tuple[SteeringStep, ...]]:
         """Return the active steps of each layer, in their order."""
@@ -278,7 +295,8 @@ class SteeringPlan:
             InputError: A layer is out of range or skipped, or the vectors have another width.
         """
         if self.steps:
-            layers = sorted({step.layer for step in self.steps})
+            read = {step.when.layer for step in self.steps if step.when}
+            layers = sorted({step.layer for step in self.steps} | read)
             check_layers(layers, blocks, model=model, skipped=skipped)
         for found in self._widths - {width}:
             raise InputError(
@@ -307,11 +325,6 @@ class SteeringPlan:
             "steps": [step.summary() | {"origin": step.origin} for step in self.steps],
             "built_from": [provenance.summary() for provenance in self.built_from],
         }
-
-
-def _digest(tensor: torch.Tensor) -> str:
-    values = tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
-    return hashlib.sha256(values).hexdigest()[:16]
 
 
 def _in_float32(number: float) -> bool:

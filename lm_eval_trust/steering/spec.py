@@ -23,6 +23,7 @@ from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.yaml_file import read_document
 from lm_eval_trust.models.layers import parse_layers
 from lm_eval_trust.steering.actions import ACTIONS
+from lm_eval_trust.steering.conditions import When, check_order
 from lm_eval_trust.steering.methods import METHODS
 
 if TYPE_CHECKING:  # Torch takes seconds to load, and help pages read the names below.
@@ -64,6 +65,8 @@ class SteeringSpec:
             adds.
         scale: ``projection_std``, ``relative``, ``unit`` or ``none``.
         target: Projection that ``clamp`` sets; default: the trustworthy side's mean.
+        when: Which rows are steered: a :class:`lm_eval_trust.steering.conditions.When`, or a
+            mapping with ``vector``, ``threshold`` and, if need be, ``layer`` and ``above``.
         method: How a vector is built: ``mass_mean``, ``pca``, ``logistic``, ``leace``, or one that
             another package adds.
         data_source: ``official`` or ``tracingllm``, for building.
@@ -84,6 +87,7 @@ class SteeringSpec:
     action: str = "add"
     scale: str = "projection_std"
     target: float | None = None
+    when: When | Mapping[str, Any] | None = None
     method: str = "mass_mean"
     data_source: str = "official"
     split: str = "grouped"
@@ -105,6 +109,8 @@ class SteeringSpec:
                 f"target={self.target} means nothing to action={self.action}, which aims at no "
                 f"projection."
             )
+        if self.condition is not None:
+            check_order(self.condition.layer, self.layers, self.positions)
         needed, found = ACTIONS[self.action].parts, METHODS[self.method].parts
         if self.dimension is not None and not set(needed) <= set(found):
             giving = [name for name, each in METHODS.items() if set(needed) <= set(each.parts)]
@@ -141,8 +147,8 @@ class SteeringSpec:
                 if value is None:
                     raise InputError(f"{key} has no value; give one, or leave the key out.")
                 check_setting(key, value)
-        if folder is not None and "vector" in settings:
-            settings = {**settings, "vector": str(folder / settings["vector"])}
+        if folder is not None:
+            settings = _below(folder, settings)
         with at():
             return cls(**settings)
 
@@ -188,7 +194,14 @@ class SteeringSpec:
             positions=self.positions,
             scale=self.scale,
             target=self.target,
+            when=None if self.condition is None else self.condition.read(min(self.layers)),
         )
+
+    @property
+    def condition(self) -> When | None:
+        """The condition, if there is one."""
+        assert self.when is None or isinstance(self.when, When)
+        return self.when
 
     def load(self, *, dtype: str | None = None, device: str | None = None) -> SteeringVector:
         """Read the vector, or build it.
@@ -224,7 +237,8 @@ class SteeringSpec:
         what = Path(self.vector).stem if self.vector is not None else self.dimension
         applied = f"layer{self.layer_text}-{self.positions}-{self.action}-{self.scale}"
         target = "" if self.target is None else f"-target{self.target:g}"
-        return f"{what}-{applied}{target}-alpha{self.alpha:g}"
+        when = "" if self.condition is None else f"-{self.condition.describe()}"
+        return f"{what}-{applied}{target}{when}-alpha{self.alpha:g}"
 
     def recipe(self) -> dict[str, Any]:
         """Return the settings that matter as JSON-like values, as a steering file has them."""
@@ -232,7 +246,9 @@ class SteeringSpec:
         layer = self.layers[0] if len(self.layers) == 1 else list(self.layers)
         applied = {name: getattr(self, name) for name in _APPLYING}
         target = {} if self.target is None else {"target": self.target}
-        return {**{name: getattr(self, name) for name in names}, "layer": layer, **applied} | target
+        when = {} if self.condition is None else {"when": self.condition.recipe()}
+        named = {name: getattr(self, name) for name in names}
+        return {**named, "layer": layer, **applied, **target, **when}
 
 
 STEERING_KEYS = tuple(field.name for field in fields(SteeringSpec))
@@ -322,10 +338,11 @@ def steering_yaml(specs: Iterable[SteeringSpec], folder: Path, *, comment: str =
     entries = []
     for spec in specs:
         entry = spec.recipe()
-        if spec.vector is not None:
-            vector = Path(spec.vector).resolve()
-            below = vector.relative_to(base) if vector.is_relative_to(base) else vector
-            entry["vector"] = str(below)
+        for holder in (entry, entry.get("when", {})):
+            if "vector" in holder:
+                vector = Path(holder["vector"]).resolve()
+                below = vector.relative_to(base) if vector.is_relative_to(base) else vector
+                holder["vector"] = str(below)
         entries.append(entry)
     head = "".join(f"# {line}\n" for line in comment.splitlines())
     return head + str(yaml.safe_dump({"steering": entries}, sort_keys=False))
@@ -345,6 +362,20 @@ def combined_plan(
     for spec in specs:
         plan += spec.plan(dtype=dtype, device=device)
     return plan
+
+
+def _below(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings whose files are relative to a folder."""
+    found = dict(settings)
+    if "vector" in found:
+        found["vector"] = str(folder / found["vector"])
+    if "when" in found:
+        found["when"] = When.parse(found["when"]).below(folder)
+    return found
+
+
+def _when(name: str, value: Any) -> When:
+    return When.parse(value)
 
 
 def _file(name: str, value: Any) -> str:
@@ -412,5 +443,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "target": _number,
     "data_source": _text,
     "split_seed": _seed,
+    "when": _when,
     **dict.fromkeys(_CHOICES, _choice),
 }

@@ -12,12 +12,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 from lm_eval_trust.benchmarks.files import unpinned_files
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
 from lm_eval_trust.benchmarks.statements import Statements
 from lm_eval_trust.core.errors import TrustError
+from lm_eval_trust.core.file_digest import file_digest
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.evaluate.evaluator import software
 from lm_eval_trust.judges.registry import CHOICES
@@ -240,7 +242,10 @@ class SteeringPoint:
         """Return what the steering depends on: of the vector, the directions that are used."""
         vector = self.vector.recipe()
         vector["activations"].pop("layers")
-        return {**self.steering.recipe(), "vector": vector}
+        recipe = {**self.steering.recipe(), "vector": vector}
+        if self.steering.condition is not None:
+            recipe["when"]["vector"] = file_digest(Path(self.steering.condition.vector))
+        return recipe
 
 
 @dataclass(frozen=True)

@@ -268,6 +268,7 @@ class _GridBuilder:
                             action=steering.action,
                             scale=steering.scale,
                             target=steering.target,
+                            when=steering.when,
                             method=self._spec.method,
                         ),
                     )

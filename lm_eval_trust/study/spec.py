@@ -127,6 +127,7 @@ class SteeringGridSpec(_Strict):
     action: Annotated[str, BeforeValidator(_one_of("steering action", ACTIONS))] = "add"
     scale: Annotated[str, BeforeValidator(partial(check_setting, "scale"))] = "projection_std"
     target: float | None = None
+    when: Annotated[Any, BeforeValidator(partial(check_setting, "when"))] = None
 
 
 class ProxySpec(_Strict):

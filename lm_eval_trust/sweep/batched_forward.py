@@ -3,9 +3,10 @@
 Rows of a pass are prompts times configurations. Two rows whose tokens were the same so far hold
 the same states up to the first block at which their steering has differed. So the decoder blocks
 are divided into stages at the steered layers, and each stage runs one row for all that cannot
-differ there. Prompts before their steered positions, instructions that prompts begin with,
-blocks below the steered one, configurations that have generated the same tokens: all of it follows
-from this one rule. Rows that have ended share one row, since nobody reads what comes after.
+differ there. Prompts before their steered positions, instructions that prompts begin with, blocks
+below the steered one, rows whose condition for steering does not hold, configurations that have
+generated the same tokens: all of it follows from this one rule. Rows that have ended share one row,
+since nobody reads what comes after.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from lm_eval_trust.models.decoder_blocks import (
 )
 from lm_eval_trust.models.transformers_internals import CACHE, StageCache, replaced_forwards
 from lm_eval_trust.steering.actions import Direction
+from lm_eval_trust.steering.conditions import Condition
 from lm_eval_trust.steering.hooks import steer
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
@@ -40,13 +42,13 @@ _ENDED = -2
 
 @dataclass
 class _Stage:
-    """Blocks between two steered layers, and the rows that they run.
+    """Blocks between two layers at which something is steered or decided, and the rows they run.
 
     Attributes:
         first: First block.
         last: Last block, whose output is steered next; there is none in the stage after a steered
             last block of all.
-        steered: Configuration → whether a layer below has changed one of its positions so far.
+        steered: Row of the whole → whether a layer below has changed one of its positions so far.
         cache: Of the stage's blocks.
         row_of: Row of the whole → row here.
         rows: How many there are here.
@@ -93,6 +95,8 @@ class BatchedForward:
         self._decoder, self._blocks = decoder_of(model), decoder_blocks(model)
         self._device = next(model.parameters()).device
         self._plans = [plan.by_layer() for plan in plans]
+        self._conditions = {condition for plan in plans for condition in plan.conditions}
+        self._decided: dict[Condition, torch.Tensor] = {}
         self._directions: dict[SteeringStep, Direction] = {}
         rows = prompts * len(plans)
         self._configuration = torch.arange(rows, device=self._device) % len(plans)
@@ -153,6 +157,9 @@ class BatchedForward:
         self._history = torch.unique(keyed, dim=0, return_inverse=True)[1]
         hidden, output, before = None, None, None
         for stage in self._stages:
+            if before is not None and offset <= self._end < offset + width:
+                assert hidden is not None
+                self._decide(hidden[:, self._end - offset], before)
             chosen = self._assign_rows(stage, offset, width)
             if before is not None:
                 assert hidden is not None
@@ -170,14 +177,15 @@ class BatchedForward:
         return output
 
     def _divide(self, rows: int) -> Iterator[_Stage]:
-        boundaries = sorted({layer for plan in self._plans for layer in plan})
+        decisive = {condition.layer for condition in self._conditions}
+        boundaries = sorted({layer for plan in self._plans for layer in plan} | decisive)
         read = text_blocks(self._model)
         firsts = (0, *(layer + 1 for layer in boundaries))
         for first, last in zip(firsts, (*boundaries, len(self._blocks) - 1), strict=True):
             yield _Stage(
                 first,
                 last,
-                torch.zeros(len(self._plans), dtype=torch.bool, device=self._device),
+                torch.zeros(rows, dtype=torch.bool, device=self._device),
                 # A block that text skips keeps no keys, whose number would tell the length.
                 StageCache(next((block for block in read if block >= first), first)),
                 torch.zeros(rows, dtype=torch.int64, device=self._device),
@@ -187,9 +195,10 @@ class BatchedForward:
         """Give each row of the whole its row of the stage; return one of the whole for each."""
         for number, plan in enumerate(self._plans):
             below = (step for layer, steps in plan.items() if layer < stage.first for step in steps)
-            if any(self._acts(step, offset, width) for step in below):
-                stage.steered[number] = True
-        alone = stage.steered[self._configuration] & ~self._ended
+            for step in below:
+                if self._acts(step, offset, width):
+                    stage.steered |= (self._configuration == number) & self._chosen(step)
+        alone = stage.steered & ~self._ended
         own = torch.where(alone, self._configuration + 1, 0)
         keys = self._history * (len(self._plans) + 1) + own
         different, row_of = torch.unique(keys, return_inverse=True)
@@ -202,6 +211,19 @@ class BatchedForward:
             stage.cache.select(stage.row_of[chosen])
         stage.row_of, stage.rows = row_of, len(different)
         return chosen
+
+    def _decide(self, states: torch.Tensor, stage: _Stage) -> None:
+        """Decide the conditions that are read after a stage from its states at prompts' ends."""
+        for condition in self._conditions:
+            if condition.layer == stage.last:
+                self._decided[condition] = condition.holds(states).to(self._device)[stage.row_of]
+
+    def _chosen(self, step: SteeringStep) -> torch.Tensor:
+        """Return which rows of the whole a step changes as far as its condition goes, bool."""
+        if step.when is None:
+            return torch.ones_like(self._ended)
+        # Before a prompt's end, or without one, nothing is known.
+        return self._decided.get(step.when, torch.zeros_like(self._ended))
 
     def _representatives(self, row_of: torch.Tensor, rows: int) -> torch.Tensor:
         """Return the first row of the whole that stands for each of the rows."""
@@ -228,7 +250,9 @@ class BatchedForward:
             states = hidden[rows]
             for step in steps:
                 direction = self._on_device(step, hidden.device)
-                states = steer(states, step, direction, self._end, offset)
+                steered = steer(states, step, direction, self._end, offset)
+                mine = self._chosen(step)[chosen[rows.to(chosen.device)]].to(hidden.device)
+                states = torch.where(mine[:, None, None], steered, states)
             hidden[rows] = states
         return hidden
 

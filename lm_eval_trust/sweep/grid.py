@@ -13,6 +13,7 @@ from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.evaluate.controls import Controls
 from lm_eval_trust.models.layers import parse_layers
+from lm_eval_trust.steering.conditions import When
 from lm_eval_trust.steering.spec import SteeringSpec, check_setting
 
 _JOINT = "+"
@@ -33,6 +34,7 @@ class Grid:
         positions: Kinds of positions.
         action: The action.
         scale: The scale.
+        when: Which rows are steered; all by default.
 
     Raises:
         InputError: Values that are given twice, that are none of the setting's, or no strength
@@ -45,6 +47,7 @@ class Grid:
     positions: tuple[str, ...] = ("generated",)
     action: str = "add"
     scale: str = "projection_std"
+    when: When | None = None
 
     def __post_init__(self) -> None:
         for name in ("vectors", "layers", "alphas", "positions"):
@@ -71,6 +74,7 @@ class Grid:
                 positions=positions,
                 action=self.action,
                 scale=self.scale,
+                when=self.when,
             )
             for vector, layers, positions in itertools.product(
                 self.vectors, self.layers, self.positions
@@ -85,7 +89,7 @@ class Grid:
     @property
     def fingerprint(self) -> str:
         """Identity of the grid."""
-        return fingerprint(asdict(self))
+        return fingerprint({key: value for key, value in asdict(self).items() if value is not None})
 
 
 def parse_sweep_layers(text: str) -> tuple[tuple[int, ...], ...]:

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 import torch
 from transformers import LlamaForCausalLM
 
+from lm_eval_trust.steering.conditions import Condition
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
 
@@ -88,17 +89,28 @@ class ReferenceModel(Reference):
         rotary = decoder.rotary_emb(hidden, places)
         size = len(tokens)
         causal = torch.full((1, 1, size, size), float("-inf"), dtype=hidden.dtype).triu(1)
-        outputs = []
+        outputs, held = [], {}
         for index, block in enumerate(decoder.layers):
             hidden = block(
                 hidden, attention_mask=causal, position_ids=places, position_embeddings=rotary
             )
             hidden = hidden[0] if isinstance(hidden, tuple) else hidden
             for step in plan.steps:
-                if step.layer == index:
+                if step.when and step.when.layer == index:
+                    held[step.when] = prompt_end >= 0 and self._holds(
+                        hidden[0, prompt_end], step.when
+                    )
+            for step in plan.steps:
+                if step.layer == index and held.get(step.when, True):
                     hidden = self._change(hidden, step, prompt_end)
             outputs.append(hidden[0])
         return outputs, self._model.lm_head(decoder.norm(hidden))[0]
+
+    @staticmethod
+    def _holds(state: torch.Tensor, condition: Condition) -> bool:
+        unit = condition.unit.double()
+        cosine = float(state @ unit / (state.norm() * unit.norm()))
+        return cosine > condition.threshold if condition.above else cosine <= condition.threshold
 
     @staticmethod
     def _change(hidden: torch.Tensor, step: SteeringStep, prompt_end: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from transformers import GenerationConfig, LlamaForCausalLM
 
 from lm_eval_trust.models.transformers_internals import CACHE
 from lm_eval_trust.steering.actions import ACTIONS, Action, Direction
+from lm_eval_trust.steering.conditions import Condition
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan as Plan
 from lm_eval_trust.steering.plan import SteeringStep as Step
@@ -39,6 +41,24 @@ def step(layer: int, alpha: float, positions: str, action: str = "add") -> Step:
     return Step(layer, vector, alpha, action, positions, target, parts=parts)
 
 
+def conditional(
+    threshold: float, *steps: Step, layer: int = 1, above: bool = True, seed: int = 9
+) -> Plan:
+    unit = torch.randn(WIDTH, generator=torch.Generator().manual_seed(seed))
+    when = Condition(layer, torch.nn.functional.normalize(unit, dim=0), threshold, above)
+    return Plan(tuple(replace(one, when=when) for one in steps))
+
+
+#: At the prompts' ends of :func:`rows`, some conditions hold for some of the prompts.
+CONDITIONAL = [
+    conditional(0.0, step(1, 1.0, "generated")),
+    conditional(0.0, step(1, 1.0, "last_prompt"), above=False),
+    conditional(0.0, step(2, 1.0, "generated", "ablate"), step(3, 40.0, "generated", "rotate")),
+    conditional(0.05, step(LAYERS - 1, 1.0, "generated"), layer=0),
+    conditional(-1.0, step(2, 1.0, "generated")),
+    conditional(1.0, step(2, 1.0, "generated")),
+    Plan((step(0, 1.0, "generated"),)) + conditional(0.1, step(2, 1.0, "generated"), layer=2),
+]
 PLANS = [
     Plan(),
     *(Plan((step(1, 1.0, p, a),)) for p, a in itertools.product(POSITIONS, ACTIONS)),
@@ -46,6 +66,7 @@ PLANS = [
     Plan((step(0, 1.0, "generated"), step(3, -1.0, "last_prompt"))),
     Plan((step(LAYERS - 1, 1.0, "all"),)),
     Plan((step(2, 1.0, "generated"), step(2, 1.0, "all"))),
+    *CONDITIONAL,
 ]
 
 
@@ -165,6 +186,27 @@ def test_generation_ends_as_alone(model: LlamaForCausalLM, processors: dict[str,
         assert torch.equal(mine, expected)
         lengths.add(expected.shape[1])
     assert len(lengths) > 1
+
+
+def test_rows_whose_condition_does_not_hold_run_with_the_unsteered_ones(
+    model: LlamaForCausalLM,
+) -> None:
+    tokens, mask = rows()
+    plans = [Plan(), *(conditional(0.0, step(2, alpha, "generated")) for alpha in (1.0, 2.0, 3.0))]
+    held = []
+    hook = model.model.layers[1].register_forward_hook(
+        lambda m, a, out: held.extend(plans[1].conditions[0].holds(out[:, END]).tolist())
+    )
+    one_by_one(model, Plan(), tokens, mask)
+    hook.remove()
+    assert 0 < sum(held) < 3
+    seen: list[int] = []
+    hook = model.model.layers[3].mlp.register_forward_pre_hook(lambda m, a: seen.append(len(a[0])))
+    shared = BatchedForward(model, plans, prompts=3, prompt_end=END)
+    with torch.no_grad():
+        shared.read(*(t.repeat_interleave(4, dim=0) for t in (tokens, mask)), keep=COLUMNS - END)
+    hook.remove()
+    assert seen[-1] == 3 + 3 * sum(held)
 
 
 def test_the_model_is_left_as_it_was(model: LlamaForCausalLM) -> None:
