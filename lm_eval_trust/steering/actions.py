@@ -136,7 +136,8 @@ def _tangent(states: torch.Tensor, direction: Direction) -> torch.Tensor:
     towards = direction.unit - (along @ direction.unit)[..., None] * along
     length = towards.norm(dim=-1, keepdim=True)
     spans = (length > _PARALLEL * _epsilon(states)) & (norms > 0)
-    return math.radians(1) * norms * towards / length.clamp(min=_tiny(states)) * spans
+    tangent: torch.Tensor = norms * towards / length.clamp(min=_tiny(states)) * spans
+    return math.radians(1) * tangent
 
 
 #: Times the precision: directions that are closer than this are parallel.

@@ -206,4 +206,5 @@ class Condition:
         Returns:
             bool, shape (rows,).
         """
-        return (self.similarity(states) > self.threshold) == self.above
+        held: torch.Tensor = (self.similarity(states) > self.threshold) == self.above
+        return held

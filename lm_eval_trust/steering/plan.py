@@ -111,7 +111,7 @@ class SteeringStep:
             return
         try:
             found = action.difference(self.vector, self.direction())
-            fits = torch.broadcast_shapes(found.shape, self.vector.shape) == self.vector.shape
+            fits = (self.vector + found).shape == self.vector.shape
         except (RuntimeError, ValueError):
             fits = False
         if not fits:
