@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from hypothesis import HealthCheck, settings
 from peft import LoraConfig, get_peft_model
 from support.mini import QUICK, quick_family
 from support.models import build_llama, build_tokenizer
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.mini import family
+from lm_eval_trust.mini.world import build_world
 
 # A busy machine is no failure.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -120,3 +122,16 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's cache, and none asks the Hub."""
     monkeypatch.setenv("LM_EVAL_TRUST_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def naming(quick: None, tmp_path: Path) -> Path:
+    """A vector towards the name that is the right answer most often."""
+    (name, _), *_ = Counter(fact.truth for fact in build_world(0).facts).most_common(1)
+    folder = family.mini_model("mini-chat")
+    token = AutoTokenizer.from_pretrained(folder)(f"A: {name}")["input_ids"][-1]
+    rows = AutoModelForCausalLM.from_pretrained(folder).lm_head.weight.detach()
+    direction = torch.nn.functional.normalize(rows[token] - rows.mean(dim=0), dim=0)
+    path = tmp_path / "naming_layer1.pt"
+    torch.save(direction, path)
+    return path

@@ -99,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     from lm_eval_trust.cli import (
         activations,
         analyze,
+        audit,
         bake,
         check,
         data,
@@ -134,6 +135,7 @@ def build_parser() -> argparse.ArgumentParser:
         analyze,
         sweep,
         rank,
+        audit,
         study,
         check,
         judge,

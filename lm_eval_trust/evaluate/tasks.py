@@ -26,7 +26,7 @@ class TaskSet:
         names: Tasks, groups or tags, as asked for.
         tasks: Name of each task → the harness's task.
         chosen: Name of each task → positions of the items, in order.
-        limit: Items of each task at most, where that alone chose them.
+        limit: Items of each task at most.
         manager: The index that the tasks come from.
         identities: Name of each task → what its scores depend on beside the model: settings,
             judge, items. Taken before any evaluation, which changes the tasks.
@@ -131,7 +131,7 @@ class TaskIndex:
             tuple(names),
             tasks,
             chosen,
-            limit if part is None else None,
+            limit,
             manager,
             {name: _identity(task, chosen[name]) for name, task in tasks.items()},
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as Xml  # nosec B405: XML is written, never read
 
@@ -17,7 +18,7 @@ from lm_eval_trust.core.nonfinite import in_words
 from lm_eval_trust.core.plain import plain
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.gate.check_file import BEATS, Rule
-from lm_eval_trust.gate.verdicts import INCONCLUSIVE, CheckResult, Power, RuleVerdict
+from lm_eval_trust.gate.verdicts import INCONCLUSIVE, PASSED, CheckResult, Power, RuleVerdict
 
 #: Files of checks that could not be run, each with the reason.
 Errors = Sequence[tuple[Path, str]]
@@ -235,6 +236,25 @@ def write_json(results: Sequence[CheckResult], errors: Errors, path: Path) -> No
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class Case:
+    """One case of a JUnit suite.
+
+    Attributes:
+        classname: What it belongs to.
+        name: What is tested.
+        said: The figures, in a sentence.
+        failure: Kind of its failure; empty if it passed.
+        passed: What it is called if it passed.
+    """
+
+    classname: str
+    name: str
+    said: str
+    failure: str
+    passed: str = PASSED
+
+
 def write_junit(results: Sequence[CheckResult], errors: Errors, path: Path) -> None:
     """Write JUnit XML, which every CI system reads: a suite for each check, a case for each rule.
 
@@ -243,11 +263,30 @@ def write_junit(results: Sequence[CheckResult], errors: Errors, path: Path) -> N
     """
     root = Xml.Element("testsuites")
     for result in results:
-        _add_suite(root, result)
+        cases = [_case(result.path.stem, verdict) for verdict in result.verdicts]
+        suite = _add_suite(root, str(result.path), cases)
+        if result.moved:
+            said = "\n".join(moved.sentence for moved in result.moved)
+            _element(suite, "system-out").text = _clean(said)
     for config, message in errors:
         suite = _element(root, "testsuite", name=str(config), tests="1", failures="0", errors="1")
         case = _element(suite, "testcase", classname=config.stem, name="check")
         _element(case, "error", message=message, type="error").text = _clean(message)
+    _write_suites(root, path)
+
+
+def write_cases(name: str, cases: Sequence[Case], path: Path) -> None:
+    """Write JUnit XML of a single suite.
+
+    Raises:
+        ExternalError: The file cannot be written.
+    """
+    root = Xml.Element("testsuites")
+    _add_suite(root, name, cases)
+    _write_suites(root, path)
+
+
+def _write_suites(root: Xml.Element, path: Path) -> None:
     for count in ("tests", "failures", "errors"):
         root.set(count, str(sum(int(suite.get(count, 0)) for suite in root)))
     Xml.indent(root)
@@ -255,31 +294,29 @@ def write_junit(results: Sequence[CheckResult], errors: Errors, path: Path) -> N
         Xml.ElementTree(root).write(temporary, encoding="utf-8", xml_declaration=True)
 
 
-def _add_suite(root: Xml.Element, result: CheckResult) -> None:
-    failures = sum(verdict.fails_check for verdict in result.verdicts)
-    suite = _element(
-        root,
-        "testsuite",
-        name=str(result.path),
-        tests=str(len(result.verdicts)),
-        failures=str(failures),
-        errors="0",
+def _add_suite(root: Xml.Element, name: str, cases: Sequence[Case]) -> Xml.Element:
+    failures = sum(bool(case.failure) for case in cases)
+    counts = {"tests": str(len(cases)), "failures": str(failures), "errors": "0"}
+    suite = _element(root, "testsuite", name=name, **counts)
+    for case in cases:
+        element = _element(suite, "testcase", classname=case.classname, name=case.name)
+        if case.failure:
+            failure = _element(element, "failure", message=case.said, type=case.failure)
+            failure.text = _clean(case.said)
+        else:
+            _element(element, "system-out").text = _clean(f"{case.passed}: {case.said}")
+    return suite
+
+
+def _case(check: str, verdict: RuleVerdict) -> Case:
+    kind = "inconclusive" if verdict.outcome == INCONCLUSIVE else "regression"
+    return Case(
+        f"{check}.{verdict.task}",
+        title(verdict),
+        sentence(verdict),
+        kind if verdict.fails_check else "",
+        verdict.outcome,
     )
-    for verdict in result.verdicts:
-        _add_case(suite, result.path.stem, verdict)
-    if result.moved:
-        said = "\n".join(moved.sentence for moved in result.moved)
-        _element(suite, "system-out").text = _clean(said)
-
-
-def _add_case(suite: Xml.Element, check: str, verdict: RuleVerdict) -> None:
-    case = _element(suite, "testcase", classname=f"{check}.{verdict.task}", name=title(verdict))
-    said = sentence(verdict)
-    if verdict.fails_check:
-        kind = "inconclusive" if verdict.outcome == INCONCLUSIVE else "regression"
-        _element(case, "failure", message=said, type=kind).text = _clean(said)
-        return
-    _element(case, "system-out").text = _clean(f"{verdict.outcome}: {said}")
 
 
 def _element(parent: Xml.Element, tag: str, /, **attributes: str) -> Xml.Element:

@@ -195,7 +195,9 @@ def decide(
     )
 
 
-def decide_random(rule: Rule, after: Measurement, arms: Sequence[Measurement]) -> RuleVerdict:
+def decide_random(
+    rule: Rule, after: Measurement, arms: Sequence[Measurement], *, tried: int = 1
+) -> RuleVerdict:
     """Return the verdict on a steering beside random directions of the same length.
 
     The change is from the arms' mean, with the prediction interval of one more direction.
@@ -204,6 +206,7 @@ def decide_random(rule: Rule, after: Measurement, arms: Sequence[Measurement]) -
         rule: ``beats random:K``.
         after: Measurement of the checked model.
         arms: Measurements of the K directions.
+        tried: Configurations that the checked one was chosen from.
 
     Raises:
         InputError: As :func:`decide`.
@@ -225,7 +228,7 @@ def decide_random(rule: Rule, after: Measurement, arms: Sequence[Measurement]) -
     if found.nonfinite:
         return found
     sign = 1 if after.higher_is_better.get(metric) else -1
-    beside = against_random(sign * value, [sign * each for each in values], tried=1)
+    beside = against_random(sign * value, [sign * each for each in values], tried=tried)
     half = beside.reach(rule.confidence)
     outcome = (
         PASSED if beside.is_more else FAILED if sign * value <= sign * middle else INCONCLUSIVE

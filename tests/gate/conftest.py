@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from lm_eval_trust.mini.family import mini_model
-from lm_eval_trust.mini.world import build_world
 
 TRUTH, TEXT = "trust_truthfulqa_mini", "trust_world_text_mini"
 #: The quick family never answers; a vector that makes it name something makes it informative.
@@ -19,19 +13,6 @@ RULES = (
     f"{{{TRUTH}: {{info: {{min: 0.05, min_gain: 0.05}}}}, "
     f"{TEXT}: {{word_perplexity: {{max: 10000, max_ratio: 3}}}}}}"
 )
-
-
-@pytest.fixture
-def naming(quick: None, tmp_path: Path) -> Path:
-    """A vector towards the name that is the right answer most often."""
-    (name, _), *_ = Counter(fact.truth for fact in build_world(0).facts).most_common(1)
-    folder = mini_model("mini-chat")
-    token = AutoTokenizer.from_pretrained(folder)(f"A: {name}")["input_ids"][-1]
-    rows = AutoModelForCausalLM.from_pretrained(folder).lm_head.weight.detach()
-    direction = torch.nn.functional.normalize(rows[token] - rows.mean(dim=0), dim=0)
-    path = tmp_path / "naming_layer1.pt"
-    torch.save(direction, path)
-    return path
 
 
 @pytest.fixture

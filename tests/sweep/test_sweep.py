@@ -52,6 +52,8 @@ def test_a_sweep_chooses_on_validation_items_and_reports_on_test_items(
         for part in ("validation", "test")
     }
     assert parts["validation"] and parts["test"]
+    for file in out.glob("results/*/test/**/samples_trust_truthfulqa_mini_*.jsonl"):
+        assert len(file.read_text(encoding="utf-8").splitlines()) == 8  # --limit
     assert not parts["validation"] & parts["test"]
     for name in ("heatmap", "strength"):
         assert (out / "figures" / f"{name}.png").stat().st_size > 1000

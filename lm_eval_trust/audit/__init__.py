@@ -1,0 +1,1 @@
+"""Audits: one steering held against every control, with a verdict by stated rules."""

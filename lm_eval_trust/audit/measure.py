@@ -1,0 +1,226 @@
+"""All evaluations of an audit, in the shared passes of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tqdm import tqdm
+
+from lm_eval_trust.audit.settings import REWORDINGS, Audit, metric_of
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.store import KeyedStore
+from lm_eval_trust.evaluate.controls import Arm, arms_of
+from lm_eval_trust.evaluate.evaluator import Outcome
+from lm_eval_trust.evaluate.prefixes import few_shot_prefixes, prompt_prefixes, wordings_of
+from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
+from lm_eval_trust.steering.plan import SteeringPlan
+from lm_eval_trust.steering.spec import SteeringSpec
+from lm_eval_trust.sweep.grid import Items, default_perplexity_task
+from lm_eval_trust.sweep.search import TEST, SweepEvaluator
+from lm_eval_trust.sweep.sweep_model import SweepLM
+
+
+@dataclass(frozen=True)
+class Context:
+    """A text before every prompt, under which the model runs with and without steering.
+
+    Attributes:
+        name: ``prompt``, ``prompt, reworded 2``, ``few-shot``, ``few-shot, other draw``.
+        again: Whether it is a rewording or another draw.
+        prefixes: Task → text.
+    """
+
+    name: str
+    again: bool
+    prefixes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is to be evaluated, fixed before a model is loaded.
+
+    Attributes:
+        choice: What is audited.
+        targets: The tasks that are to become better.
+        suite: The other tasks.
+        arms: Controls that steer, and the prompt and few-shot arms.
+        contexts: The texts of the latter, with rewordings and another draw.
+        metrics: Task → its metric.
+        items: Of the targets.
+        suite_items: Of the suite.
+        text_items: Of the perplexity task.
+    """
+
+    choice: SteeringPlan
+    targets: TaskSet
+    suite: TaskSet | None
+    arms: tuple[Arm, ...]
+    contexts: tuple[Context, ...]
+    metrics: Mapping[str, str]
+    items: Items
+    suite_items: Items | None
+    text_items: Items
+
+
+@dataclass(frozen=True)
+class InContext:
+    """The model under a context.
+
+    Attributes:
+        context: Which.
+        before: Unsteered.
+        after: Steered.
+    """
+
+    context: Context
+    before: Outcome
+    after: Outcome
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured.
+
+    Attributes:
+        before: The unsteered model on the targets.
+        after: The steered one.
+        arms: Each control with what it gave.
+        contexts: The model under each text.
+        suite: Unsteered and steered, on the other tasks; ``None`` without any.
+        text: Unsteered and steered, on the perplexity task.
+    """
+
+    before: Outcome
+    after: Outcome
+    arms: tuple[tuple[Arm, Outcome], ...]
+    contexts: tuple[InContext, ...]
+    suite: tuple[Outcome, Outcome] | None
+    text: tuple[Outcome, Outcome]
+
+
+def plan_audit(audit: Audit, steering: Sequence[SteeringSpec], index: TaskIndex) -> Plan:
+    """Load the tasks, and make all arms.
+
+    Raises:
+        InputError: A task, a metric or a control lacks something.
+        ExternalError: A judge, data or a model cannot be fetched.
+    """
+    items = Items(audit.tasks, TEST, audit.limit, audit.metadata)
+    targets = index.load(items.tasks, limit=items.limit, part=TEST)
+    whole = index.load(audit.suite, limit=audit.limit, part=TEST)
+    others = tuple(name for name in whole.tasks if name not in targets.tasks)
+    suite_items = replace(items, tasks=others) if others else None
+    suite = index.load(others, limit=audit.limit, part=TEST) if others else None
+    text = (default_perplexity_task(audit.tasks),)
+    metrics = {
+        name: metric_of(name, list(task.aggregation()), audit.metric if tasks is targets else "")
+        for tasks in (targets, suite)
+        if tasks is not None
+        for name, task in tasks.tasks.items()
+    }
+    arms = arms_of(audit.controls, steering, targets)
+    choice = SteeringPlan()
+    for spec in steering:
+        choice += spec.plan()
+    return Plan(
+        choice,
+        targets,
+        suite,
+        tuple(arm for arm in arms if arm.kind != "unsteered"),
+        tuple(_contexts(audit, targets, arms)),
+        metrics,
+        items,
+        suite_items,
+        replace(items, tasks=text),
+    )
+
+
+def _contexts(audit: Audit, targets: TaskSet, arms: Sequence[Arm]) -> Iterator[Context]:
+    for arm in arms:
+        if arm.kind == "prompt":
+            yield Context("prompt", False, arm.prefixes)
+            for number, prefixes in enumerate(_reworded(audit, targets), 1):
+                yield Context(f"prompt, reworded {number}", True, prefixes)
+        if arm.kind == "few-shot":
+            yield Context("few-shot", False, arm.prefixes)
+            controls = audit.controls
+            other = few_shot_prefixes(targets, controls.counts["few-shot"], controls.seed + 1)
+            yield Context("few-shot, other draw", True, other)
+
+
+def _reworded(audit: Audit, targets: TaskSet) -> Iterator[dict[str, str]]:
+    if audit.rewordings or audit.controls.prompt is not None:
+        for text in audit.rewordings:
+            yield prompt_prefixes(targets, text)
+        return
+    fewest = min(len(wordings_of(task)) for task in targets.tasks.values())
+    if fewest <= 1:
+        raise InputError(
+            f"{', '.join(targets.tasks)}: the benchmark has no rewordings of its control prompt; "
+            f"give a prompt and {REWORDINGS} rewordings by --control-prompt."
+        )
+    for wording in range(1, min(fewest, REWORDINGS + 1)):
+        yield prompt_prefixes(targets, None, wording=wording)
+
+
+class Measuring:
+    """Evaluates a plan with one loaded model.
+
+    Args:
+        model: Answers for several plans at once.
+        answers: Where its answers are kept.
+        evaluator: Evaluates on it.
+    """
+
+    def __init__(self, model: SweepLM, answers: KeyedStore, evaluator: SweepEvaluator) -> None:
+        self._model, self._answers, self._evaluator = model, answers, evaluator
+
+    def run(self, plan: Plan, tried: int) -> Measured:
+        """Evaluate everything that has not been evaluated before.
+
+        Raises:
+            InputError: A vector does not fit the model; as the tasks and the leak guard.
+            ExternalError: A judge failed, or the disk refused to write.
+        """
+        both = {"unsteered": SteeringPlan(), "steered": plan.choice}
+        steering = [arm for arm in plan.arms if not arm.prefixes]
+        total = 2 * (2 + (plan.suite_items is not None) + len(plan.contexts)) + len(steering)
+        with tqdm(total=total, desc="Audit", unit="evaluation") as bar:
+
+            def each(
+                items: Items, suffix: str = "", controls: Sequence[Arm] = (), **more: Any
+            ) -> list[Outcome]:
+                plans = [*both.values(), *(arm.plan for arm in controls)]
+                self._model.sweep(plans, self._answers)
+                names = [*(name + suffix for name in both), *(_slug(a.name) for a in controls)]
+                records = [None, None, *(arm.record(plan.choice, tried) for arm in controls)]
+                found = []
+                for name, one, record in zip(names, plans, records, strict=True):
+                    told = {"control": record, **more}
+                    found.append(self._evaluator.evaluate(name, one, items, **told))
+                    bar.update()
+                return found
+
+            before, after, *controls = each(plan.items, controls=steering)
+            contexts = []
+            for context in plan.contexts:
+                pair = each(plan.items, f"-{_slug(context.name)}", prefixes=context.prefixes)
+                contexts.append(InContext(context, *pair))
+            text = each(plan.text_items)
+            suite = None if plan.suite_items is None else each(plan.suite_items)
+        outcomes = {arm.name: found for arm, found in zip(steering, controls, strict=True)}
+        outcomes |= {each.context.name: each.before for each in contexts}
+        return Measured(
+            before,
+            after,
+            tuple((arm, outcomes[arm.name]) for arm in plan.arms),
+            tuple(contexts),
+            None if suite is None else (suite[0], suite[1]),
+            (text[0], text[1]),
+        )
+
+
+def _slug(name: str) -> str:
+    return name.replace(",", "").replace(" ", "-")

@@ -1,0 +1,123 @@
+"""A whole audit in a folder: plan, load once, measure, judge, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from lm_eval_trust.audit.judges import JudgeQuality, judge_quality
+from lm_eval_trust.audit.measure import Measured, Measuring, Plan, plan_audit
+from lm_eval_trust.audit.rules import Judged, judge
+from lm_eval_trust.audit.settings import Audit
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.storage import folder_lock
+from lm_eval_trust.core.store import KeyedStore
+from lm_eval_trust.evaluate.controls import check_shuffled
+from lm_eval_trust.evaluate.evaluator import software
+from lm_eval_trust.evaluate.harness import check_tasks
+from lm_eval_trust.evaluate.tasks import TaskIndex
+from lm_eval_trust.steering.spec import read_steering_file
+from lm_eval_trust.sweep.run import claim
+from lm_eval_trust.sweep.search import SweepEvaluator
+from lm_eval_trust.sweep.sweep_model import SweepLM, load_sweep_model
+
+_ANSWERS, _MARK = "answers.sqlite", "state.json"
+_FORMAT = {"format": 1}
+
+
+@dataclass(frozen=True)
+class Audited:
+    """An audit with its result.
+
+    Attributes:
+        audit: What was asked, with tasks and suite named.
+        plan: What was evaluated.
+        measured: What that gave.
+        judged: The verdict.
+        judges: Tasks' judges, with how well they judge.
+        provenance: Where model, vectors and items come from.
+        notes: How it ran, where that is unusual.
+    """
+
+    audit: Audit
+    plan: Plan
+    measured: Measured
+    judged: Judged
+    judges: tuple[JudgeQuality, ...]
+    provenance: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def run_audit(audit: Audit, folder: Path) -> Audited:
+    """Run an audit; what the folder holds already is not computed again.
+
+    Raises:
+        InputError: The steering, the model, a task or a control does not fit; a task holds items
+            that the vector was built from; or another audit runs in the folder.
+        ExternalError: A model, data or a judge cannot be fetched, or the disk refused to write.
+    """
+    # Everything that can be refused is refused before gigabytes of weights are loaded.
+    steering = read_steering_file(audit.steering)
+    check_tasks((*audit.tasks, *audit.suite))
+    check_shuffled(audit.controls, steering)
+    if not any(spec.alpha for spec in steering):
+        raise InputError(f"{audit.steering}: every alpha is 0, so that nothing is steered.")
+    with folder_lock(folder, f"Another audit is running in {folder}; choose another folder."):
+        claim(folder, _MARK, _FORMAT, what="audit", answers=_ANSWERS)
+        index = TaskIndex(audit.metadata)
+        choice = steering[0].plan()
+        for spec in steering[1:]:
+            choice += spec.plan()
+        audit = audit.resolved(choice)
+        plan = plan_audit(audit, steering, index)
+        model = load_sweep_model(audit.model, audit.arguments)
+        model.steer_by(choice)
+        context = fingerprint({"model": dict(model.identity), "software": software()})
+        with KeyedStore(folder / _ANSWERS, context) as answers:
+            measuring = Measuring(model, answers, SweepEvaluator(model, folder, index))
+            measured = measuring.run(plan, audit.tried or 1)
+        provenance = _provenance(audit, plan, model)
+    judged = judge(audit, plan, measured)
+    quality = tuple(judge_quality(plan, measured))
+    notes = (model.note,) if model.note else ()
+    return Audited(audit, plan, measured, judged, quality, provenance, notes)
+
+
+def _provenance(audit: Audit, plan: Plan, model: SweepLM) -> dict[str, Any]:
+    tasks = {
+        name: {
+            "items": len(of.chosen[name]),
+            "metric": plan.metrics[name],
+            "settings": _data_settings(task),
+        }
+        for of in (plan.targets, plan.suite)
+        if of is not None
+        for name, task in of.tasks.items()
+    }
+    return {
+        "model": {
+            "name": audit.model,
+            **{k: str(v) for k, v in model.identity["arguments"].items()},
+        },
+        "steering_file": str(audit.steering),
+        "steering": plan.choice.summary(),
+        "tried": audit.tried,
+        "leak_guard": "off (allow_leak)"
+        if model.get_model_info()["allow_leak"]
+        else "on: no item that is evaluated "
+        "is of a group that the vectors or the model were made from",
+        "tasks": tasks,
+        "prompts": {each.name: dict(each.prefixes) for each in plan.contexts},
+        "software": software(),
+        "date": date.today().isoformat(),
+    }
+
+
+def _data_settings(task: Any) -> dict[str, str]:
+    metadata = task.config.metadata or {}
+    names = ("data_source", "split", "split_seed", "part", "data_fingerprint")
+    return {name: str(metadata[name]) for name in names if name in metadata}
