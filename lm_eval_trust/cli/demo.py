@@ -32,14 +32,15 @@ def run(args: argparse.Namespace) -> int:
     from lm_eval_trust.mini.world import SEED_VARIABLE
 
     os.environ[SEED_VARIABLE] = str(args.seed)
-    from lm_eval_trust.demo.pipeline import Demo
+    from lm_eval_trust.demo.pipeline import Demo, demo_folder
     from lm_eval_trust.demo.report import format_table
     from lm_eval_trust.mini.family import mini_family
     from lm_eval_trust.mini.world import MIDDLE
 
-    demo = Demo(mini_family(), MIDDLE, args.out)
-    for title, rows in demo.tables():
-        print(f"\n{title}\n\n{format_table(rows)}", flush=True)
-    print(f"\nTables, figures, vectors and the harness's results files are in {args.out}/")
-    print(f"All of it on one page, with the samples: {demo.page()}")
+    with demo_folder(args.out):
+        demo = Demo(mini_family(), MIDDLE, args.out)
+        for title, rows in demo.tables():
+            print(f"\n{title}\n\n{format_table(rows)}", flush=True)
+        print(f"\nTables, figures, vectors and the harness's results files are in {args.out}/")
+        print(f"All of it on one page, with the samples: {demo.page()}")
     return 0

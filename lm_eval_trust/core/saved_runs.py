@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,11 @@ SAVED_ROWS = "saved_rows"
 JUDGED_FROM = "judged_from"
 #: Key under ``config`` that says of which steering results are a control.
 CONTROL = "control"
+#: What results say, apart from when, where and how fast they were computed.
+_SAID = (
+    *("results", "groups", "configs", "config", "versions", "n-shot", "n-samples"),
+    *("lm_eval_version", "transformers_version", "git_hash", JUDGED_FROM),
+)
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json$")
 
 
@@ -65,6 +71,38 @@ class SavedRun:
             raise InputError(
                 f"{path} is not a file of the harness's samples: {reason_of(error)}"
             ) from error
+
+    def repeats(self, other: SavedRun) -> bool:
+        """Tell whether another run says the same, with the same samples."""
+        said, of_other = (
+            json.dumps({name: run.results.get(name) for name in _SAID}, sort_keys=True)
+            for run in (self, other)
+        )
+        return (
+            said == of_other
+            and self.tasks == other.tasks
+            and all(
+                filecmp.cmp(self.samples_file(task), other.samples_file(task), shallow=False)
+                for task in self.tasks
+            )
+        )
+
+
+def remove_repeats(run: SavedRun) -> None:
+    """Delete the earlier runs beside a run that say the same.
+
+    They are left by kills after results were written and before it was kept that they are there.
+    """
+    for file in sorted(run.path.parent.glob("results_*.json")):
+        try:
+            other = read_run(file)
+        except InputError:
+            continue
+        if other.date < run.date and run.repeats(other):
+            # The results first: without their samples they would be damaged.
+            file.unlink()
+            for task in run.tasks:
+                other.samples_file(task).unlink(missing_ok=True)
 
 
 def find_runs(paths: Iterable[Path]) -> list[SavedRun]:

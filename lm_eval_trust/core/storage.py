@@ -210,6 +210,26 @@ def file_lock(path: Path, busy: str) -> Iterator[None]:
         lock.release()
 
 
+def require_empty(folder: Path, kind: str) -> None:
+    """Raise unless a folder is absent, or holds nothing but hidden files.
+
+    Args:
+        folder: Where a command is about to write for the first time.
+        kind: Whose folder it would be, for the message, e.g. ``a sweep's``.
+
+    Raises:
+        InputError: It holds something, or is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; --out names a folder.")
+    there = folder.iterdir() if folder.is_dir() else ()
+    visible = sorted(path.name for path in there if not path.name.startswith("."))
+    if visible:
+        raise InputError(
+            f"{folder} holds {visible[0]} and is not {kind} folder; choose an empty or a new one."
+        )
+
+
 def claim_folder(folder: Path, command: str, names: Iterable[str]) -> None:
     """Make a folder one into which a command writes, unless that would replace others' files.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lm_eval_trust.analysis.probing import ProbeSettings
 from lm_eval_trust.benchmarks.load import load_statements
 from lm_eval_trust.benchmarks.registry import DIMENSIONS, find_dimension
 from lm_eval_trust.core.saved_runs import find_runs
+from lm_eval_trust.core.storage import folder_lock, read_kept, require_empty, write_kept
 from lm_eval_trust.demo.cells import (
     CORRELATED,
     PERPLEXITY_LIMIT,
@@ -72,6 +74,8 @@ from lm_eval_trust.training.conversations import trustworthy_conversations
 from lm_eval_trust.training.finetune import Finetuning
 from lm_eval_trust.training.finetune_config import preset_config
 
+#: Marks the folder of a demo.
+_MARK = "demo.json"
 Table = Sequence[Mapping[str, Any]]
 #: Title of a table over checkpoints → the estimator that it shows.
 _SUMMARIES = {
@@ -85,6 +89,22 @@ _SAMPLES = 300
 SETTINGS = AnalysisSettings(
     probes=ProbeSettings(controls=5), information=InformationSettings(), samples=_SAMPLES
 )
+
+
+@contextmanager
+def demo_folder(folder: Path) -> Iterator[None]:
+    """Hold a demo's folder for one process.
+
+    Raises:
+        InputError: It holds other things, or another demo is at work there.
+        ExternalError: The operating system refused to write.
+    """
+    mark = folder / _MARK
+    if read_kept(mark) is None:
+        require_empty(folder, "a demo's")
+    with folder_lock(folder, f"Another demo is at work in {folder}; choose another folder."):
+        write_kept(mark, {"format": 1})
+        yield
 
 
 class Demo:

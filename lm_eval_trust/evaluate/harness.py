@@ -139,7 +139,8 @@ def _entry(name: str) -> Any:
 def save_results(tracker: Any, found: dict[str, Any]) -> None:
     """Write what ``simple_evaluate`` returned as the harness's command does, whole or not at all.
 
-    Read the samples before: they are taken out of ``found``, and their arguments are rewritten.
+    Earlier results of the folder that say the same are removed. Read the samples before: they are
+    taken out of ``found``, and their arguments are rewritten.
 
     Args:
         tracker: The harness's ``EvaluationTracker``.
@@ -148,6 +149,8 @@ def save_results(tracker: Any, found: dict[str, Any]) -> None:
     Raises:
         ExternalError: The disk refused to write; nothing half-written is left.
     """
+    from lm_eval_trust.core.saved_runs import read_run, remove_repeats
+
     samples, out = found.pop("samples"), Path(tracker.output_path)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -170,6 +173,7 @@ def save_results(tracker: Any, found: dict[str, Any]) -> None:
                 target = out / file.relative_to(making)
                 target.parent.mkdir(exist_ok=True)
                 file.replace(target)
+            remove_repeats(read_run(target))
 
 
 def _whole(written: Iterable[Path], samples: Mapping[str, int]) -> bool:

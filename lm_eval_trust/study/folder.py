@@ -25,6 +25,7 @@ from lm_eval_trust.core.storage import (
     disk_errors,
     folder_lock,
     read_kept,
+    require_empty,
     write_kept,
 )
 from lm_eval_trust.study.cells import Cell
@@ -216,16 +217,9 @@ class StudyFolder:
         Raises:
             InputError: It is, or it is a file, or holds other things.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self.path} is a file; --out names a folder.")
         mark = self.path / "study.json"
         if not mark.is_file():
-            foreign_files = [p.name for p in self._content() if not p.name.startswith(".")]
-            if foreign_files:
-                raise InputError(
-                    f"{self.path} holds {foreign_files[0]} and is not a study's folder; name an "
-                    f"empty or a new one."
-                )
+            require_empty(self.path, "a study's")
             return
         try:
             found = json.loads(mark.read_text(encoding="utf-8"))
@@ -241,9 +235,6 @@ class StudyFolder:
             raise InputError(
                 f"{self.path} holds the study {owner!r}, not {study!r}; choose another folder."
             )
-
-    def _content(self) -> list[Path]:
-        return sorted(self.path.iterdir()) if self.path.is_dir() else []
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
-from lm_eval_trust.core.storage import folder_lock, read_kept, write_kept
+from lm_eval_trust.core.storage import folder_lock, read_kept, require_empty, write_kept
 from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.evaluate.controls import check_shuffled, prefixes_of
 from lm_eval_trust.evaluate.evaluator import software
@@ -97,11 +97,8 @@ def claim(folder: Path, name: str, content: Mapping[str, int], *, what: str, ans
             f"{folder} holds a {what} of another release, whose answers cannot be used. Choose "
             f"another folder, or delete this one to repeat the {what} there."
         )
-    foreign = [path.name for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    if not known and foreign:
-        raise InputError(
-            f"{folder} holds {foreign[0]} and is no {what}'s folder; choose an empty or a new one."
-        )
+    if not known:
+        require_empty(folder, f"a {what}'s")
     write_kept(mark, content)
 
 

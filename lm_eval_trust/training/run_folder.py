@@ -12,7 +12,7 @@ from typing import Any
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
-from lm_eval_trust.core.storage import atomic_folder, atomic_path
+from lm_eval_trust.core.storage import atomic_folder, atomic_path, require_empty
 
 MANIFEST = "manifest.json"
 
@@ -39,13 +39,7 @@ class RunFolder:
         """
         manifest = self._manifest()
         if not manifest:
-            there = self.path.iterdir() if self.path.is_dir() else ()
-            foreign = sorted(path.name for path in there if not path.name.startswith("."))
-            if foreign:
-                raise InputError(
-                    f"{self.path} holds {foreign[0]} and is not a training run's folder; choose an "
-                    f"empty or a new one."
-                )
+            require_empty(self.path, "a training run's")
             self._write({"settings": dict(self.settings), "checkpoints": {}})
         elif fingerprint(manifest["settings"]) != fingerprint(self.settings):
             ours: dict[str, Any] = json.loads(json.dumps(dict(self.settings)))

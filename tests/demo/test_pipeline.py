@@ -20,6 +20,7 @@ from support.demo import shorten_demo
 from lm_eval_trust.cli import main
 from lm_eval_trust.demo import cells
 from lm_eval_trust.demo.cells import Cell, CellEvaluator
+from lm_eval_trust.demo.pipeline import demo_folder
 from lm_eval_trust.mini.world import SEED_VARIABLE
 
 TABLES = (
@@ -173,3 +174,21 @@ shorten_demo(setattr)
 from lm_eval_trust.cli import main
 sys.exit(main(["demo", "--out", sys.argv[2]]))
 """
+
+
+def test_a_folder_of_something_else_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder := tmp_path / "out").mkdir()
+    (folder / "thesis.tex").write_text("mine", encoding="utf-8")
+    assert main(["demo", "--out", str(folder)]) == 2
+    assert "holds thesis.tex and is not a demo's folder" in capsys.readouterr().err
+    assert [file.name for file in folder.iterdir()] == ["thesis.tex"]
+
+
+def test_two_demos_do_not_share_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with demo_folder(tmp_path / "out"):
+        assert main(["demo", "--out", str(tmp_path / "out")]) == 2
+    assert "Another demo is at work" in capsys.readouterr().err

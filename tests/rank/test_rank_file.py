@@ -149,7 +149,7 @@ def test_a_missing_folder_and_a_foreign_one_are_refused(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     assert main(["rank", str(path), "--out", str(tmp_path / "mine")]) == 2
-    assert "holds thesis.txt and is no ranking's folder" in capsys.readouterr().err
+    assert "holds thesis.txt and is not a ranking's folder" in capsys.readouterr().err
     for hours in ("0", "-1", "nan", "inf", "soon"):
         with pytest.raises(SystemExit):
             main(["rank", str(path), "--budget-hours", hours])

@@ -139,7 +139,7 @@ def test_a_folder_of_something_else_is_refused(
     (tmp_path / "mine" / "sweep.csv").write_text("mine")
     with pytest.raises(AssertionError):
         sweep("mine", "--tasks", "trust_stereoset_mini")
-    assert "holds sweep.csv and is no sweep's folder" in capsys.readouterr().err
+    assert "holds sweep.csv and is not a sweep's folder" in capsys.readouterr().err
 
 
 def test_a_metric_that_is_not_measured_is_refused_before_anything_is_scored(
