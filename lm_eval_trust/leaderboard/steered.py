@@ -28,7 +28,7 @@ def beside_controls(
         items: Of its scores.
         confidence: Of the intervals.
     """
-    found = []
+    found: list[Beside] = []
     for row in rows:
         arms = [other for other in rows if _is_arm(other, row)]
         for column in columns if arms else ():
@@ -42,7 +42,7 @@ def beside_controls(
 def _is_arm(arm: Row, row: Row) -> bool:
     control, own = arm.provenance.get(CONTROL), row.provenance.get("steering_fingerprint")
     steered = bool(row.provenance.get("steering")) and row.provenance.get(CONTROL) is None
-    return steered and bool(control) and control["of"] == own
+    return steered and control is not None and control["of"] == own
 
 
 def _one_by_one(
