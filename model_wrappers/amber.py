@@ -5,33 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.provenance import Provenance
-from lm_eval_trust.mini.benchmarks import MINI
-from lm_eval_trust.mini.world import MIDDLE, MIDDLE_LAYER, is_mini
-from lm_eval_trust.model_wrappers.arguments import (
-    as_flag,
-    parse_arguments,
-    plan_from_arguments,
-    split_arguments,
-)
+from lm_eval_trust.model_wrappers.amber_arguments import AMBER_CHAT, AmberArguments
 from lm_eval_trust.model_wrappers.steerable import SteerableLM
-from lm_eval_trust.models.sources import MadeModel, made_model
-
-AMBER = "LLM360/Amber"
-AMBER_CHAT = "LLM360/AmberChat"
-#: Amber's revisions are ckpt_000 to ckpt_358; its last checkpoint, 359, is ``main``.
-LAST_CHECKPOINT = 359
-#: Of vectors for the embedded family, where the arguments do not say: its own world, a checkpoint
-#: between the beginning and the end of pre-training, a middle layer.
-MINI_STEERING: dict[str, Any] = {
-    "source": MIDDLE,
-    "layer": MIDDLE_LAYER,
-    "data_source": MINI,
-}
 
 
-class Amber(SteerableLM):
+class Amber(AmberArguments, SteerableLM):
     """Harness model ``amber``.
 
     Args:
@@ -52,15 +31,6 @@ class Amber(SteerableLM):
         ExternalError: The model is neither local nor reachable.
     """
 
-    #: Model that is evaluated where ``pretrained`` is not given.
-    DEFAULT_MODEL: ClassVar[str] = AMBER
-    #: Its revision, where neither ``pretrained`` nor a revision is given.
-    DEFAULT_REVISION: ClassVar[str | None] = None
-    #: Names of arguments that are neither the steering's nor ``HFLM``'s.
-    OWN_ARGUMENTS: ClassVar[frozenset[str]] = frozenset(("steering", "checkpoint", "allow_leak"))
-    #: Steering request that is made where the arguments name no steering.
-    DEFAULT_STEERING: ClassVar[Mapping[str, Any]] = {}
-
     def __init__(
         self,
         pretrained: Any = None,
@@ -69,49 +39,15 @@ class Amber(SteerableLM):
         trained_on: Sequence[Provenance] = (),
         **arguments: Any,
     ) -> None:
-        request, own, rest = split_arguments(arguments, self.OWN_ARGUMENTS)
-        if pretrained is None:
-            pretrained = self.DEFAULT_MODEL
-            if self.DEFAULT_REVISION and not {"checkpoint", "revision"} & set(arguments):
-                rest["revision"] = self.DEFAULT_REVISION
-        if "checkpoint" in own:
-            rest["revision"] = _revision(own["checkpoint"], pretrained, rest.get("revision"))
-        defaults = dict(self.DEFAULT_STEERING)
-        mini = is_mini(pretrained)
-        if made := made_model(pretrained):
-            pretrained = _made_folder(made, pretrained, rest.pop("revision", None))
-        if mini:
-            defaults = MINI_STEERING | defaults if defaults else {}
-            if "dimension" in request:
-                request = MINI_STEERING | request
-        plan = plan_from_arguments(
-            request,
-            own.get("steering"),
-            defaults=defaults,
-            dtype=rest.get("dtype"),
-            device=rest.get("device"),
-        )
-        allow_leak = as_flag("allow_leak", own.get("allow_leak", False))
+        asked = self.asked_for(pretrained, arguments)
         super().__init__(
-            pretrained,
-            plan=plan,
-            allow_leak=allow_leak,
+            asked.pretrained,
+            plan=asked.plan,
+            allow_leak=asked.allow_leak,
             identities=identities,
             trained_on=trained_on,
-            **rest,
+            **asked.rest,
         )
-
-    @classmethod
-    def create_from_arg_string(
-        cls, arg_string: str, additional_config: dict[str, Any] | None = None
-    ) -> Amber:
-        """Make the model from ``NAME=VALUE,…``; see ``lm_eval.api.model.LM``.
-
-        Raises:
-            InputError: A name is given twice, or what the class raises.
-        """
-        made: Amber = cls.create_from_arg_obj(parse_arguments(arg_string), additional_config)
-        return made
 
 
 class SteeredAmber(Amber):
@@ -124,29 +60,3 @@ class SteeredAmber(Amber):
 
     DEFAULT_MODEL: ClassVar[str] = AMBER_CHAT
     DEFAULT_STEERING: ClassVar[Mapping[str, Any]] = {"dimension": "universal"}
-
-
-def _made_folder(made: MadeModel, name: str, revision: str | None) -> str:
-    """Return the folder of a model that is made on this machine."""
-    if revision and "@" in name:
-        raise InputError(f"{name} and revision={revision} name the checkpoint twice; keep one.")
-    return str(made.make(f"{name}@{revision}" if revision else name))
-
-
-def _revision(checkpoint: Any, pretrained: Any, revision: Any) -> str:
-    """Return the revision that ``checkpoint=`` is short for."""
-    if revision is not None:
-        raise InputError(
-            f"checkpoint={checkpoint} and revision={revision} name the revision twice; keep one."
-        )
-    number = str(checkpoint).removeprefix("ckpt_")
-    if not number.isdigit():
-        raise InputError(f"checkpoint={checkpoint!r} is not a checkpoint's number such as 179.")
-    if pretrained == AMBER:
-        if int(number) > LAST_CHECKPOINT:
-            raise InputError(
-                f"checkpoint={checkpoint} does not exist: Amber has 0 to {LAST_CHECKPOINT}."
-            )
-        if int(number) == LAST_CHECKPOINT:
-            return "main"
-    return f"ckpt_{int(number):03d}"

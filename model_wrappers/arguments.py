@@ -9,7 +9,6 @@ import torch
 from lm_eval.utils import simple_parse_args_string
 
 from lm_eval_trust.core.errors import InputError, unknown_name
-from lm_eval_trust.model_wrappers.lm_eval_internals import hflm_arguments
 from lm_eval_trust.steering.conditions import nested
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import (
@@ -20,7 +19,7 @@ from lm_eval_trust.steering.spec import (
 )
 
 #: Arguments that ``HFLM`` hands on to ``from_pretrained``.
-_LOADING_ARGUMENTS = frozenset(
+LOADING_ARGUMENTS = frozenset(
     (
         "attn_implementation",
         "bnb_4bit_compute_dtype",
@@ -59,19 +58,20 @@ def parse_arguments(text: str) -> dict[str, Any]:
 
 
 def split_arguments(
-    arguments: Mapping[str, Any], own_names: frozenset[str]
+    arguments: Mapping[str, Any], own_names: frozenset[str], harness: frozenset[str]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Divide a wrapper's arguments into steering request, wrapper's own and ``HFLM``'s.
+    """Divide a wrapper's arguments into steering request, wrapper's own and the harness's.
 
     Args:
         arguments: All of them.
         own_names: Names of the wrapper's own ones.
+        harness: Names of those of the harness's own model.
 
     Raises:
         InputError: An argument is none of these; the nearest name is suggested.
     """
     arguments = nested(arguments)
-    allowed = frozenset(STEERING_KEYS) | own_names | hflm_arguments() | _LOADING_ARGUMENTS
+    allowed = frozenset(STEERING_KEYS) | own_names | harness
     for name in arguments:
         if name not in allowed:
             raise unknown_name("model argument", name, allowed)

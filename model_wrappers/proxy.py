@@ -18,7 +18,8 @@ from tqdm import tqdm
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.mini.world import BASE, CHAT, is_mini
-from lm_eval_trust.model_wrappers.amber import AMBER, AMBER_CHAT, Amber
+from lm_eval_trust.model_wrappers.amber import Amber
+from lm_eval_trust.model_wrappers.amber_arguments import AMBER, AMBER_CHAT
 from lm_eval_trust.models.proxy import Candidates, Part, ProxyTunedModel, TokenShift, measure_shift
 from lm_eval_trust.models.proxy_parts import (
     PartLoader,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.model_wrappers.amber import AMBER_CHAT, Amber
+from lm_eval_trust.model_wrappers.amber import Amber
+from lm_eval_trust.model_wrappers.amber_arguments import AMBER_CHAT
 from lm_eval_trust.model_wrappers.arguments import as_flag
 from lm_eval_trust.models.adapters import attach_adapter, find_adapter, is_adapter, merge_adapter
 

@@ -17,7 +17,6 @@ from lm_eval.tasks import TaskManager
 import lm_eval_trust.tasks
 from lm_eval_trust.cli import build_parser
 from lm_eval_trust.judges.settings import PREFIX, JudgeSettings
-from lm_eval_trust.model_wrappers.arguments import split_arguments
 from lm_eval_trust.plugin import MODELS
 from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.tasks.row_settings import RowSettings
@@ -84,8 +83,7 @@ def test_the_stock_command_knows_models_tasks_settings_and_arguments(
     assert set(args.metadata or {}) <= SETTINGS
     if args.model not in MODELS:
         return
-    own_names = get_model(args.model).OWN_ARGUMENTS
-    request, _, _ = split_arguments(args.model_args or {}, own_names)
+    request, _, _ = get_model(args.model).split(args.model_args or {})
     if request:
         SteeringSpec.parse(request, where="the page")
 

@@ -11,7 +11,6 @@ from transformers import AutoConfig
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.gate.check_file import CheckSpec
-from lm_eval_trust.model_wrappers.arguments import split_arguments
 from lm_eval_trust.model_wrappers.identities import part_identities
 from lm_eval_trust.models.adapters import find_adapter
 from lm_eval_trust.models.loading import loading_errors
@@ -149,7 +148,7 @@ def _without_steering(model: str, arguments: dict[str, Any]) -> tuple[str, dict[
             f"model_args hold {', '.join(steering)}; steering goes under the key `steering`."
         )
     wrapper = _wrapper(model)
-    split_arguments(arguments, wrapper.OWN_ARGUMENTS)
+    wrapper.split(arguments)
     for name in _NEEDED.get(model, ()):
         if name not in arguments:
             raise InputError(f"{model} needs {name} among its model_args.")

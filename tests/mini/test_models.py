@@ -9,7 +9,8 @@ from lm_eval_trust.cli import main
 from lm_eval_trust.core.errors import InputError, LeakError
 from lm_eval_trust.mini.family import mini_model
 from lm_eval_trust.mini.world import MIDDLE_LAYER
-from lm_eval_trust.model_wrappers.amber import MINI_STEERING, Amber, SteeredAmber
+from lm_eval_trust.model_wrappers.amber import Amber, SteeredAmber
+from lm_eval_trust.model_wrappers.amber_arguments import MINI_STEERING
 from lm_eval_trust.steering.vectors import load_vector
 
 pytestmark = pytest.mark.usefixtures("quick")

@@ -12,7 +12,7 @@ from support.conformance import random_vector
 
 from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.model_wrappers.amber import Amber
-from lm_eval_trust.model_wrappers.arguments import plan_from_arguments, split_arguments
+from lm_eval_trust.model_wrappers.arguments import plan_from_arguments
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_bad_steering_files_are_explained(
 
 def test_arguments_of_hf_and_of_loading_pass_through() -> None:
     arguments = {"dtype": "float32", "peft": "x", "load_in_4bit": True, "alpha": 1, "steering": "f"}
-    request, own, rest = split_arguments(arguments, Amber.OWN_ARGUMENTS)
+    request, own, rest = Amber.split(arguments)
     assert (request, own) == ({"alpha": 1}, {"steering": "f"})
     assert rest == {"dtype": "float32", "peft": "x", "load_in_4bit": True}
 

@@ -84,7 +84,7 @@ def test_model_arguments_files_and_python_ask_for_the_same(
     (read,) = read_steering_file(tmp_path / "steering.yaml")
     flat = {f"when.{key}": value for key, value in when.items()}
     request, own, rest = split_arguments(
-        {"vector": vector, "layer": 2, "scale": "none", **flat}, frozenset()
+        {"vector": vector, "layer": 2, "scale": "none", **flat}, frozenset(), frozenset()
     )
     assert (own, rest) == ({}, {})
     plans = [spec.plan(), read.plan(), plan_from_arguments(request, None)]
@@ -96,7 +96,7 @@ def test_model_arguments_files_and_python_ask_for_the_same(
 
 def test_both_ways_at_once_are_refused() -> None:
     with pytest.raises(InputError, match=r"when is given beside when\.threshold"):
-        split_arguments({"when": {}, "when.threshold": 1}, frozenset())
+        split_arguments({"when": {}, "when.threshold": 1}, frozenset(), frozenset())
 
 
 def test_the_lowest_steered_layer_decides_by_default(files: tuple[str, str]) -> None:
