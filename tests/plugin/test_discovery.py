@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.plugin import MODELS, add_task_path, task_path
 
 
@@ -39,6 +41,10 @@ def test_every_declared_model_resolves_to_its_class() -> None:
     from lm_eval.api.registry import get_model
 
     for name, target in MODELS.items():
+        if name == "steered_vllm" and find_spec("vllm") is None:
+            with pytest.raises(InputError, match=r"pip install \"lm-eval-trust\[vllm\]\""):
+                get_model(name)
+            continue
         found = get_model(name)
         assert f"{found.__module__}:{found.__name__}" == target
 

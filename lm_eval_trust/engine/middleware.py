@@ -1,0 +1,142 @@
+"""Names of configurations in the requests of vLLM's OpenAI server.
+
+A client asks for a configuration as ``model="NAME"``, or beside the model as
+``extra_body={"steering": "NAME"}``. The middleware puts the plan into the request and refuses what
+it does not know, before the engine sees it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.engine.requests import ARGUMENT, RequestSteering, plans_folder, read_plan
+
+#: JSON object: name of a configuration → fingerprint of its plan.
+NAMES_VARIABLE = "LM_EVAL_TRUST_ENGINE_NAMES"
+_PATHS = ("/v1/completions", "/v1/chat/completions")
+_LONGEST_BODY = 64 * 2**20
+_Message = MutableMapping[str, Any]
+
+
+class NamedSteering:
+    """ASGI middleware that puts plans into requests."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self._app = app
+        self._names: Mapping[str, str] = json.loads(os.environ[NAMES_VARIABLE])
+
+    async def __call__(
+        self,
+        scope: _Message,
+        receive: Callable[[], Awaitable[_Message]],
+        send: Callable[[_Message], Awaitable[None]],
+    ) -> None:
+        """Pass a request on, with its plan in it."""
+        if scope["type"] != "http" or scope["path"].rstrip("/") not in _PATHS:
+            await self._app(scope, receive, send)
+            return
+        body = b""
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > _LONGEST_BODY:
+                await _refuse(send, "The request is longer than 64 MiB.")
+                return
+        try:
+            body = self.steered(body)
+        except InputError as error:
+            await _refuse(send, str(error))
+            return
+        headers = [pair for pair in scope["headers"] if pair[0].lower() != b"content-length"]
+        headers.append((b"content-length", str(len(body)).encode()))
+        delivered = False
+
+        async def replay() -> _Message:
+            nonlocal delivered
+            if delivered:
+                return await receive()
+            delivered = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app({**scope, "headers": headers}, replay, send)
+
+    def steered(self, body: bytes) -> bytes:
+        """Return a request's body with the plan that it asks for.
+
+        Raises:
+            InputError: An unknown configuration, two at once, a plan that is not among the named
+                ones, or text to be scored whose prompt's end is not said.
+        """
+        try:
+            request = json.loads(body)
+        except (ValueError, RecursionError):
+            return body  # The server says what is wrong with it.
+        if not isinstance(request, dict):
+            return body
+        if ARGUMENT in (request.get("vllm_xargs") or {}):
+            raise InputError("A configuration is asked for by its name, as `model` or `steering`.")
+        asked = request.pop("steering", None)
+        name, prompt_end = _read(asked)
+        model = request.get("model")
+        if model in self._names:
+            if name is not None and name != model:
+                raise InputError(f"The request names two configurations, {model} and {name}.")
+            name = str(model)
+        if name is None:
+            if asked is not None:
+                raise InputError("`steering` needs the name of a configuration.")
+            return body
+        if name not in self._names:
+            raise unknown_name("steering configuration", name, self._names)
+        steering = RequestSteering(self._names[name], prompt_end, private=_scores(request))
+        if _scores(request) and prompt_end is None and not _steers_all(steering.plan):
+            raise InputError(
+                f"{name} steers from the prompt's last token on, and a request that scores has to "
+                f'say which that is: "steering": {{"name": "{name}", "prompt_end": INDEX}}. '
+                f"`lm_eval --model steered_vllm` does."
+            )
+        given = request.get("vllm_xargs") or {}
+        return json.dumps({**request, "vllm_xargs": {**given, **steering.arguments()}}).encode()
+
+
+def _read(asked: Any) -> tuple[str | None, int | None]:
+    """Return the name and the prompt's end that a request's ``steering`` says."""
+    if asked is None or isinstance(asked, str):
+        return asked, None
+    if isinstance(asked, dict) and not set(asked) - {"name", "prompt_end"}:
+        name, end = asked.get("name"), asked.get("prompt_end")
+        if isinstance(name, (str, type(None))) and type(end) in (int, type(None)):
+            return name, end
+    raise InputError(
+        f"`steering` is the name of a configuration, or an object with name and prompt_end; it is "
+        f"{json.dumps(asked)[:80]}."
+    )
+
+
+def _scores(request: Mapping[str, Any]) -> bool:
+    """Return whether a request asks for log-probabilities of what it sends."""
+    return bool(request.get("echo")) or request.get("prompt_logprobs") is not None
+
+
+def _steers_all(fingerprint: str) -> bool:
+    folder = plans_folder()
+    assert folder is not None
+    steps = read_plan(folder, fingerprint).active_steps
+    return all(step.positions == "all" for step in steps)
+
+
+async def _refuse(send: Callable[[_Message], Awaitable[None]], message: str) -> None:
+    """Answer as OpenAI's servers do to a wrong request."""
+    error = {"message": message, "type": "invalid_request_error", "param": "steering", "code": 400}
+    body = json.dumps({"error": error}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,320 @@
+"""What is used of the inside of vLLM (tested: vllm 0.32).
+
+No fork and no forward hooks: decoder blocks get a subclass that adds rows of the worker's table to
+their output; the model runner writes, before each step, which row a token takes; blocks of the
+prefix cache that hold steered positions get hashes of their own; and a request whose steering
+cannot be applied is refused where it comes in, since an error in a worker ends the engine for all.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+
+from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.engine.middleware import NamedSteering
+from lm_eval_trust.engine.requests import PLANS_VARIABLE, RequestSteering, plans_folder, read_plan
+from lm_eval_trust.engine.table import SteeringTable, is_affine
+from lm_eval_trust.steering.plan import SteeringPlan
+
+#: Releases (major, minor) whose inside is known.
+TESTED = ("0.32",)
+SLOTS_VARIABLE = "LM_EVAL_TRUST_ENGINE_SLOTS"
+#: Configurations at once, unless the variable says otherwise.
+_SLOTS = 64
+_MARK = "_lm_eval_trust"
+_BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)$")
+
+
+def register() -> None:
+    """Make the engine of this process steer; the entry point of ``vllm.general_plugins``.
+
+    Without :data:`PLANS_VARIABLE` in the environment nothing is changed.
+
+    Raises:
+        InputError: The release of vLLM is not one of :data:`TESTED`.
+    """
+    if plans_folder() is None:
+        return
+    check_version()
+    _divide_prefix_cache()
+    _check_requests()
+    _steer_workers()
+
+
+def check_registered() -> None:
+    """Raise unless the plugin has been loaded in this process.
+
+    Raises:
+        InputError: vLLM has left it out, so that requests would run unsteered.
+    """
+    from vllm.v1.engine.input_processor import InputProcessor
+
+    if not hasattr(InputProcessor._validate_params, _MARK):
+        raise InputError(
+            "vLLM has not loaded the plugin of lm_eval_trust, so that nothing would be steered. "
+            "Take lm_eval_trust into VLLM_PLUGINS, or unset it, and reinstall the package."
+        )
+
+
+class ServerSteering(NamedSteering):
+    """The middleware of ``vllm serve``, in a process whose engine steers.
+
+    Raises:
+        InputError: vLLM has left the plugin out.
+    """
+
+    def __init__(self, app: Callable[..., Any]) -> None:
+        check_registered()
+        super().__init__(app)
+
+
+class SteeringExtension:
+    """A worker's answer to whether it steers; vLLM's ``worker_extension_cls``."""
+
+    model_runner: Any
+
+    def steers(self) -> bool:
+        """Return whether the model that this worker has loaded can be steered."""
+        return hasattr(self.model_runner, _MARK)
+
+
+def check_version() -> None:
+    """Raise unless vLLM's inside is known.
+
+    Raises:
+        InputError: It is another release.
+    """
+    found = Version(version("vllm"))
+    if f"{found.major}.{found.minor}" not in TESTED:
+        raise InputError(
+            f"Steering inside vLLM was tested with {', '.join(TESTED)}, and this is {found}. "
+            f"Install vllm~={TESTED[-1]}.0, or bake the steering into a folder "
+            f"(lm-eval-trust bake), which any release runs."
+        )
+
+
+def _wrapped(owner: Any, name: str, wrapper: Callable[[Callable[..., Any]], Any]) -> None:
+    """Put a wrapper around a function of a module or class, once."""
+    stock = getattr(owner, name)
+    if hasattr(stock, _MARK):
+        return
+    wrapped = functools.wraps(stock)(wrapper(stock))
+    setattr(wrapped, _MARK, True)
+    setattr(owner, name, wrapped)
+
+
+def _plan_of(steering: RequestSteering | None) -> SteeringPlan | None:
+    folder = plans_folder()
+    if steering is None or not steering.plan or folder is None:
+        return None
+    plan = read_plan(folder, steering.plan)
+    return plan if plan.active_steps else None
+
+
+def _divide_prefix_cache() -> None:
+    """Give blocks with steered positions hashes that only the same steering finds.
+
+    Blocks wholly before the first steered position stay everybody's.
+    """
+    from vllm.v1.core import block_pool, kv_cache_utils
+
+    def wrapper(stock: Callable[..., Any]) -> Callable[..., Any]:
+        def keys(request: Any, start: int, end: int, *rest: Any) -> Any:
+            extra, following = stock(request, start, end, *rest)
+            steering = RequestSteering.of(request.sampling_params)
+            if steering is None:
+                return extra, following
+            prompt_end = steering.end_in(request.num_prompt_tokens)
+            own = (request.request_id,) if steering.private and end > prompt_end else ()
+            plan = _plan_of(steering)
+            reaches_all = any(
+                step.positions == "all" for step in (plan.active_steps if plan else ())
+            )
+            steered = plan is not None and (reaches_all or end > prompt_end)
+            if steered or own:
+                mark = (steering.plan, prompt_end) if steered else ()
+                extra = (*(extra or ()), ("lm_eval_trust", *mark, *own))
+            return extra, following
+
+        return keys
+
+    _wrapped(kv_cache_utils, "generate_block_hash_extra_keys", wrapper)
+    ours = kv_cache_utils.generate_block_hash_extra_keys
+    block_pool.generate_block_hash_extra_keys = ours
+    if offload := sys.modules.get("vllm.v1.simple_kv_offload.manager"):
+        offload.generate_block_hash_extra_keys = ours  # type: ignore[attr-defined]
+
+
+def _check_requests() -> None:
+    from vllm.exceptions import VLLMValidationError
+    from vllm.v1.engine.input_processor import InputProcessor
+
+    def wrapper(stock: Callable[..., Any]) -> Callable[..., Any]:
+        def check(self: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                _check(RequestSteering.of(params), self.model_config)
+            except InputError as error:
+                raise VLLMValidationError(str(error), parameter="steering") from error
+            return stock(self, params, *args, **kwargs)
+
+        return check
+
+    _wrapped(InputProcessor, "_validate_params", wrapper)
+
+
+def _check(steering: RequestSteering | None, model: Any) -> None:
+    """Raise unless a worker can run a request.
+
+    Raises:
+        InputError: The plan is unknown, does not fit the model, or needs an eager engine.
+    """
+    if steering is not None and (steering.prompt_end or 0) < -1:
+        raise InputError(f"prompt_end={steering.prompt_end} of the request is no position.")
+    plan = _plan_of(steering)
+    if plan is not None:
+        check_plan(plan, model)
+
+
+def check_plan(plan: SteeringPlan, model: Any) -> None:
+    """Raise unless a worker can run a plan.
+
+    Args:
+        plan: The steering.
+        model: vLLM's ``ModelConfig``.
+
+    Raises:
+        InputError: The plan does not fit the model or its dtype, or needs an eager engine.
+    """
+    config = model.hf_config.get_text_config()
+    plan.check(blocks=config.num_hidden_layers, width=config.hidden_size, model=model.model)
+    plan.check_dtype(model.dtype)
+    if not model.enforce_eager and not is_affine(plan):
+        raise InputError(
+            "The steering is no affine change of rank one at every layer, as compiled graphs need "
+            "it; start the engine with enforce_eager=True (--enforce-eager)."
+        )
+
+
+def _steer_workers() -> None:
+    from vllm.v1.worker.gpu.model_runner import GPUModelRunner as SecondRunner
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    runners: list[Any] = [GPUModelRunner, SecondRunner]
+    if cpu := sys.modules.get("vllm.v1.worker.cpu_model_runner"):
+        runners.append(cpu.CPUModelRunner)
+    else:
+        try:
+            from vllm.v1.worker.cpu_model_runner import CPUModelRunner
+
+            runners.append(CPUModelRunner)
+        except ImportError:
+            pass  # A build without a CPU backend.
+    for runner in runners:
+        if "load_model" in vars(runner):
+            _wrapped(runner, "load_model", _loading)
+    _wrapped(GPUModelRunner, "_prepare_inputs", _preparing)
+    _wrapped(SecondRunner, "prepare_inputs", _preparing_second)
+
+
+def _loading(stock: Callable[..., Any]) -> Callable[..., Any]:
+    def load_model(self: Any, *args: Any, **kwargs: Any) -> Any:
+        loaded = stock(self, *args, **kwargs)
+        if not hasattr(self, _MARK):
+            setattr(self, _MARK, _Worker(self))
+        return loaded
+
+    return load_model
+
+
+def _preparing(stock: Callable[..., Any]) -> Callable[..., Any]:
+    def prepare(self: Any, output: Any, counts: Any, *args: Any, **kwargs: Any) -> Any:
+        batch = self.input_batch
+        rows = slice(batch.num_reqs)
+        computed = batch.num_computed_tokens_cpu[rows].tolist()
+        getattr(self, _MARK).prepare(output, batch.req_ids[rows], computed, counts[rows].tolist())
+        return stock(self, output, counts, *args, **kwargs)
+
+    return prepare
+
+
+def _preparing_second(stock: Callable[..., Any]) -> Callable[..., Any]:
+    def prepare(self: Any, output: Any, *args: Any, **kwargs: Any) -> Any:
+        batch = stock(self, output, *args, **kwargs)
+        computed = batch.num_computed_tokens_np.tolist()
+        counts = batch.num_scheduled_tokens.tolist()
+        getattr(self, _MARK).prepare(output, batch.req_ids, computed, counts)
+        return batch
+
+    return prepare
+
+
+class _Worker:
+    """The table of a model runner, and the plans of the requests that it runs."""
+
+    def __init__(self, runner: Any) -> None:
+        config = runner.model_config.hf_config.get_text_config()
+        self.table = SteeringTable(
+            blocks=config.num_hidden_layers,
+            width=config.hidden_size,
+            tokens=runner.max_num_tokens,
+            slots=int(os.environ.get(SLOTS_VARIABLE, _SLOTS)),
+            dtype=runner.model_config.dtype,
+            device=runner.device,
+            compiled=not runner.model_config.enforce_eager,
+        )
+        self._running: dict[str, tuple[SteeringPlan, int]] = {}
+        classes: dict[type, type] = {}
+        for name, module in runner.model.named_modules():
+            found = _BLOCK.search(name)
+            if found and type(module).__name__ != "PPMissingLayer":
+                stock = type(module)
+                module.__class__ = classes.setdefault(stock, _steered_class(stock))
+                object.__setattr__(module, _MARK, (self.table, int(found[1])))
+        if not classes:
+            raise InputError(
+                f"No decoder blocks were found in {type(runner.model).__name__}, so that it cannot "
+                f"be steered inside vLLM."
+            )
+
+    def prepare(
+        self, output: Any, requests: Iterable[str], computed: list[int], counts: list[int]
+    ) -> None:
+        """Take in new requests, let finished ones go, and write the rows of a step's tokens."""
+        for request in output.finished_req_ids:
+            if request in self._running:
+                self.table.release(self._running.pop(request)[0], request)
+        for new in output.scheduled_new_reqs:
+            steering = RequestSteering.of(new.sampling_params)
+            plan = _plan_of(steering)
+            if steering is not None and plan is not None:
+                self.table.admit(plan, new.req_id)
+                self._running[new.req_id] = (plan, steering.end_in(len(new.prompt_token_ids)))
+        self.table.write_rows(
+            (*self._running.get(request, (None, 0)), first, count)
+            for request, first, count in zip(requests, computed, counts, strict=True)
+        )
+
+
+def _steered_class(stock: Any) -> type:
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        output = stock.forward(self, *args, **kwargs)
+        table, layer = getattr(self, _MARK)
+        if isinstance(output, tuple):
+            return (table.steer(layer, *output[:2]), *output[1:])
+        return table.steer(layer, output, None)
+
+    return type(f"Steered{stock.__name__}", (stock,), {"forward": forward})
+
+
+def engine_environment(folder: Path) -> dict[str, str]:
+    """Return the environment variables under which an engine steers by the plans of a folder."""
+    return {PLANS_VARIABLE: str(folder.resolve())}
