@@ -112,9 +112,11 @@ def build_parser() -> argparse.ArgumentParser:
         pretrain,
         rank,
         run,
+        serve,
         study,
         sweep,
         vector,
+        verify_server,
     )
 
     parser = _Parser(
@@ -144,6 +146,8 @@ def build_parser() -> argparse.ArgumentParser:
         pretrain,
         mini,
         doctor,
+        serve,
+        verify_server,
     )
     for command in commands:
         command.add_parser(subparsers)

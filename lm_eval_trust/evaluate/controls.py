@@ -149,6 +149,7 @@ class Arm:
             "kind": self.kind,
             "of": choice.fingerprint,
             "tried": tried,
+            "prefixes": dict(self.prefixes),
         }
 
 

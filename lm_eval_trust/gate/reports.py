@@ -14,6 +14,7 @@ from pathlib import Path
 from xml.etree import ElementTree as Xml  # nosec B405: XML is written, never read
 
 from lm_eval_trust.analysis.statistics import Interval
+from lm_eval_trust.core.nonfinite import in_words
 from lm_eval_trust.core.plain import plain
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.gate.check_file import BEATS, Rule
@@ -78,8 +79,8 @@ def amount(verdict: RuleVerdict) -> str:
 def power(verdict: RuleVerdict) -> str:
     """Return what the items could have shown; empty for bounds on the metric itself."""
     found = verdict.power
-    if verdict.doubt:
-        return verdict.doubt
+    if verdict.nonfinite:
+        return in_words(verdict.nonfinite, verdict.items, verdict.task)
     if verdict.random is not None:
         return verdict.random.sentence
     if found is None:
@@ -116,15 +117,15 @@ def items_in_groups(items: int, groups: int) -> str:
 def sentence(verdict: RuleVerdict) -> str:
     """Return the whole verdict on one line."""
     parts = [f"{verdict.rule.metric} is {value(verdict)}"]
-    if verdict.doubt:
-        parts.append(verdict.doubt.rstrip("."))
+    if verdict.nonfinite:
+        parts.append(in_words(verdict.nonfinite, verdict.items, verdict.task).rstrip("."))
     elif verdict.reference is not None:
         compared = _COMPARED.get(verdict.rule.against, f"under the control {verdict.rule.against}")
         parts[0] += f", {number(verdict.reference)} {compared}"
     if verdict.raw is not None:
         counted = " and ".join(number(raw) for raw in verdict.raw if raw is not None)
         parts[0] += f", corrected for the judge's errors (it counted {counted})"
-    if verdict.reference is not None and not verdict.doubt:
+    if verdict.reference is not None and not verdict.nonfinite:
         parts.append(f"{change(verdict)} at {verdict.rule.confidence:.4g} confidence")
         parts.append(power(verdict))
     return f"{title(verdict)}: {'; '.join(parts)}"

@@ -97,7 +97,6 @@ def _pair(pair: Pair) -> Plain:
         "test": of.test,
         "items": of.items,
         "corrected": plain(pair.corrected),
-        "effects": [plain(effects) for effects in pair.effects],
     }
 
 

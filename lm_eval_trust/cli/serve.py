@@ -1,0 +1,47 @@
+"""``lm-eval-trust serve``: vLLM's OpenAI server with named steering configurations."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "serve",
+        help="an OpenAI server (vLLM) with named steering configurations",
+        description=(
+            "Start vLLM's OpenAI server with the model as it is and under named configurations. "
+            'Clients ask for one by model="NAME", or by extra_body={"steering": "NAME"}; plans '
+            "of their own they cannot send. Arguments after -- go on to `vllm serve`."
+        ),
+        epilog=(
+            "example: lm-eval-trust serve mini-chat --steering honest=steering.yaml "
+            "-- --dtype float32 --enforce-eager"
+        ),
+    )
+    parser.add_argument("model", help="model folder or Hub name; mini-chat, …")
+    parser.add_argument(
+        "--steering",
+        action="append",
+        default=[],
+        metavar="[NAME=]FILE.yaml",
+        help="a configuration, by default named as its file; repeat for more",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="default: only this machine")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything, print the command, and end"
+    )
+    parser.add_argument("vllm", nargs="*", metavar="-- ARGUMENT", help="of `vllm serve`")
+    parser.set_defaults(func=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from lm_eval_trust.engine.serve import Server, serve
+
+    return serve(
+        Server(args.model, tuple(args.steering), args.host, args.port, tuple(args.vllm)),
+        dry_run=args.dry_run,
+    )
