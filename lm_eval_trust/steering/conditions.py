@@ -195,7 +195,8 @@ class Condition:
         precise = states.to(torch.promote_types(states.dtype, torch.float32))
         lengths = precise.norm(dim=-1)
         along = precise @ self.unit.to(precise)
-        return along / lengths.clamp(min=torch.finfo(precise.dtype).tiny)
+        cosines: torch.Tensor = along / lengths.clamp(min=torch.finfo(precise.dtype).tiny)
+        return cosines
 
     def holds(self, states: torch.Tensor) -> torch.Tensor:
         """Tell for each state whether its row is steered.

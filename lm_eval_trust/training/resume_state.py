@@ -102,7 +102,7 @@ def _checksum(state: Mapping[str, Any]) -> str:
         if isinstance(leaf, torch.Tensor):
             digest.update(f"{name} {leaf.dtype} {tuple(leaf.shape)}".encode())
             content = leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(memoryview(content.numpy()))
+            digest.update(content.numpy().data)
         else:
             digest.update(f"{name} {leaf!r}".encode())
     return digest.hexdigest()
