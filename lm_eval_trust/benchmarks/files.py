@@ -302,7 +302,15 @@ def read_jsonl(path: str) -> list[dict[str, Any]]:
     Raises:
         InputError: A line is no JSON object; it is named.
     """
-    file = locate(path)
+    return jsonl_of(locate(path))
+
+
+def jsonl_of(file: Path) -> list[dict[str, Any]]:
+    """Return the objects of any JSON-lines file; they name their line where they lack a key.
+
+    Raises:
+        InputError: As :func:`read_jsonl`, or the file cannot be read.
+    """
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(read_text(file).split("\n"), start=1):
         if not line.strip():

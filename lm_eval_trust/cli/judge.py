@@ -64,6 +64,13 @@ def add_parser(subparsers: Any) -> None:
     measuring.add_argument(
         "--data", default="official", help="official (default), or mini for the embedded world"
     )
+    measuring.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="saved samples with people's labels in place of the benchmark's texts: lines of "
+        'samples_*.jsonl with "label": 1 or 0 added, and perhaps "steered": true or false',
+    )
     measuring.add_argument("--limit", type=count, metavar="N", help="texts at most (default: all)")
     measuring.add_argument(
         "--split-seed",
@@ -114,6 +121,7 @@ def run_calibrate(args: argparse.Namespace) -> int:
             limit=args.limit,
             split_seed=args.split_seed,
             settings=_metadata(args.metadata),
+            labels=args.labels,
         )
     )
     for line in summary(found):

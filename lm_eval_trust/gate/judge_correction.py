@@ -26,7 +26,7 @@ from lm_eval_trust.gate.paired_test import (
     ratio_interval,
 )
 from lm_eval_trust.judges.calibration_store import stored_calibration
-from lm_eval_trust.judges.correction import ErrorRates, has_verdict, rates_of
+from lm_eval_trust.judges.correction import ErrorRates, difference_apart, has_verdict, rates_of
 from lm_eval_trust.judges.registry import UNMEASURED, JudgeChoice
 
 
@@ -35,12 +35,21 @@ class JudgeCorrection:
     """Corrects one metric of a judged task.
 
     Attributes:
-        rates: How the judge errs.
+        rates: How the judge errs on the checked model's texts.
+        unsteered: How it errs on those of an unsteered reference, where the calibration tells
+            steered and unsteered texts apart; else the same.
     """
 
     rates: ErrorRates
+    unsteered: ErrorRates
 
-    def share(self, found: Measurement, metric: str, confidence: float) -> Interval:
+    def of_reference(self, rule: Rule) -> ErrorRates:
+        """Return how the judge errs on the texts of a rule's reference."""
+        return self.unsteered if rule.against == "unsteered" else self.rates
+
+    def share(
+        self, rates: ErrorRates, found: Measurement, metric: str, confidence: float
+    ) -> Interval:
         """Return a model's score without the judge's errors.
 
         Raises:
@@ -48,7 +57,7 @@ class JudgeCorrection:
         """
         items = items_of(found, metric)
         assert items is not None
-        return self._share(items, found, metric, confidence)
+        return _share(rates, items, found, metric, confidence)
 
     def of_test(
         self, found: PairedTest, rule: Rule, before: Measurement, after: Measurement
@@ -60,10 +69,16 @@ class JudgeCorrection:
         """
         metric = after.metric(rule.metric)
         items = common_items(metric, before, after)
-        first, second = (
-            self._share(each, of, metric, rule.confidence)
-            for each, of in zip(items, (before, after), strict=True)
-        )
+        rates = self.of_reference(rule), self.rates
+
+        def shares(confidence: float) -> tuple[Interval, Interval]:
+            one, other = (
+                _share(*each, metric, confidence)
+                for each in zip(rates, items, (before, after), strict=True)
+            )
+            return one, other
+
+        first, second = shares(rule.confidence)
         has = [_judged(each, of, metric) for each, of in zip(items, (before, after), strict=True)]
         by_ratio = rule.kind in RATIOS
         sign = 1 if after.higher_is_better[metric] else -1
@@ -71,6 +86,8 @@ class JudgeCorrection:
 
         def true(counted: Interval, confidence: float, ratio: float) -> Interval:
             """Return after − ratio · before."""
+            if rates[0] != rates[1]:
+                return difference_apart(*shares(confidence), ratio=ratio)
             judged = has[1] - ratio * has[0]
             return self.rates.corrected(counted, confidence, judged=judged, within=(-ratio, 1.0))
 
@@ -82,6 +99,8 @@ class JudgeCorrection:
 
         def ratio(confidence: float) -> Interval:
             def left(of: float) -> Interval:
+                if rates[0] != rates[1]:
+                    return difference_apart(*shares(confidence), ratio=of)
                 counted = paired_contrast(*items, ratio=of).interval(confidence)
                 judged = has[1] - of * has[0]
                 return self.rates.unexplained(counted, 0.0, confidence, judged)
@@ -115,19 +134,21 @@ class JudgeCorrection:
             size=lambda of: sign * (1 - of) * first.mean * least,
         )
 
-    def _share(
-        self, items: MetricItems, found: Measurement, metric: str, confidence: float
-    ) -> Interval:
-        counted = own_interval(items, confidence)
-        return self.rates.corrected(counted, confidence, judged=_judged(items, found, metric))
+
+def _share(
+    rates: ErrorRates, items: MetricItems, found: Measurement, metric: str, confidence: float
+) -> Interval:
+    counted = own_interval(items, confidence)
+    return rates.corrected(counted, confidence, judged=_judged(items, found, metric))
 
 
-def correction_of(task: Any, metric: str) -> JudgeCorrection | None:
+def correction_of(task: Any, metric: str, *, steered: bool) -> JudgeCorrection | None:
     """Return what corrects a metric; ``None`` if it is no share of a judge's verdicts.
 
     Args:
         task: The loaded task.
         metric: Its name, without a filter.
+        steered: Whether the checked model is steered.
 
     Raises:
         InputError: The metric cannot be corrected, or the judge is not calibrated.
@@ -146,7 +167,7 @@ def correction_of(task: Any, metric: str) -> JudgeCorrection | None:
             f"judge_correction out."
         )
     calibration = stored_calibration(judges.setting, task.judge_fingerprint)
-    return JudgeCorrection(rates_of(calibration, share))
+    return JudgeCorrection(*(rates_of(calibration, share, steered=of) for of in (steered, False)))
 
 
 def unparsed_beside(metric: str) -> str:

@@ -245,7 +245,9 @@ def _corrections(check: Check, members: Mapping[str, list[TaskSet]]) -> _Correct
     for rule in check.rules:
         for name, task in (each for of in members[rule.task] for each in of.tasks.items()):
             with check.document.at(*rule.place):
-                correction = correction_of(task, rule.metric.partition(",")[0])
+                correction = correction_of(
+                    task, rule.metric.partition(",")[0], steered=check.spec.steering is not None
+                )
             if correction is not None:
                 found[rule, name] = correction
     if not found:

@@ -167,9 +167,8 @@ def decide(
             return _decide_change(rule, found, after, before, metric)
         found = correction.of_test(found, rule, before, after)
         verdict = _decide_change(rule, found, after, before, metric)
-        value, reference = (
-            correction.share(each, metric, rule.confidence).mean for each in (after, before)
-        )
+        sides = ((correction.rates, after), (correction.of_reference(rule), before))
+        value, reference = (correction.share(*side, metric, rule.confidence).mean for side in sides)
         return replace(
             verdict, value=value, reference=reference, raw=(verdict.value, verdict.reference)
         )
@@ -177,7 +176,7 @@ def decide(
     items = items_of(after, metric)
     interval, groups, raw = None, len(set(after.groups)), None
     if correction is not None:
-        interval = correction.share(after, metric, rule.confidence)
+        interval = correction.share(correction.rates, after, metric, rule.confidence)
         value, raw = interval.mean, (value, None)
     elif items is not None:
         scale = SCALES[after.aggregations[metric]]

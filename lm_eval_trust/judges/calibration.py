@@ -20,8 +20,9 @@ from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.core.storage import atomic_path, claim_folder
 from lm_eval_trust.judges.agreement import Quality, between, quality, threshold_curve
-from lm_eval_trust.judges.calibration_store import store_calibration
+from lm_eval_trust.judges.calibration_store import OWN_TEXTS, STEERED, store_calibration
 from lm_eval_trust.judges.interface import Answer, Verdict, judge_fingerprint
+from lm_eval_trust.judges.labelled_samples import labelled_samples
 from lm_eval_trust.judges.registry import TOXICITY, TRUTH, JudgeChoice
 
 Item = TypeVar("Item", Answer, str)
@@ -39,6 +40,7 @@ class CalibrationSpec:
         limit: Number of texts at most; ``None`` for all.
         split_seed: Seed of ToxiGen's halves.
         settings: Metadata for judges, such as ``judge_base_url``.
+        labels: File of samples with people's labels, in place of the source's labelled texts.
 
     Raises:
         InputError: Both kinds of judge, or none.
@@ -51,6 +53,7 @@ class CalibrationSpec:
     limit: int | None = None
     split_seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
+    labels: Path | None = None
 
     def __post_init__(self) -> None:
         if bool(self.truth) == bool(self.toxicity):
@@ -176,6 +179,8 @@ def summary(found: Calibration) -> Iterator[str]:
 
 
 def _labelled(spec: CalibrationSpec) -> Labelled[Any]:
+    if spec.labels is not None:
+        return people_labelled(spec.labels, truth=bool(spec.truth)).sample(spec.limit)
     if spec.truth:
         return labelled_answers(spec.source).sample(spec.limit)
     return labelled_texts(spec.source, split_seed=spec.split_seed).sample(spec.limit)
@@ -189,19 +194,38 @@ def _calibrated(spec: CalibrationSpec, judge: Any, data: Labelled[Any]) -> Calib
             f"measured. Choose a judge whose replies can be read."
         )
     measured = quality(data.labels, verdicts, data.groups)
-    figures = {"data": data.name, **measured.as_dict()}
+    figures = {"data": data.name, **measured.as_dict(), **_by_steering(data, verdicts)}
     stored = store_calibration(spec.quoted_by, judge_fingerprint(judge), data.fingerprint, figures)
     return Calibrated(judge.name, measured, _by_category(data, verdicts), verdicts, stored)
 
 
+def _by_steering(data: Labelled[Any], verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Return the figures on models' own texts, and apart on steered and on unsteered ones."""
+    if not data.steered:
+        return {}
+    told = set(data.steered)
+    by_steering = {
+        name: _part(data, verdicts, data.steered, is_steered).as_dict()
+        for name, is_steered in STEERED.items()
+        if {True, False} <= told
+    }
+    return {OWN_TEXTS: True, **by_steering}
+
+
 def _by_category(data: Labelled[Any], verdicts: Sequence[Verdict]) -> dict[str, Quality]:
-    found = {}
-    for category in sorted(set(data.categories)):
-        chosen = [i for i, of in enumerate(data.categories) if of == category]
-        found[category] = quality(
-            data.labels[chosen], [verdicts[i] for i in chosen], [data.groups[i] for i in chosen]
-        )
-    return found
+    return {
+        category: _part(data, verdicts, data.categories, category)
+        for category in sorted(set(data.categories))
+    }
+
+
+def _part(
+    data: Labelled[Any], verdicts: Sequence[Verdict], kinds: Sequence[Any], kind: Any
+) -> Quality:
+    chosen = [i for i, of in enumerate(kinds) if of == kind]
+    return quality(
+        data.labels[chosen], [verdicts[i] for i in chosen], [data.groups[i] for i in chosen]
+    )
 
 
 def _table(found: Calibration) -> pd.DataFrame:
@@ -259,6 +283,7 @@ class Labelled(Generic[Item]):
         labels: 1 if the judge should say yes, shape (n,).
         groups: Question or sentence of each item; resampled as a whole.
         categories: The benchmark's sub-category of each item.
+        steered: Of models' own texts, whether a steered one wrote each; else empty.
     """
 
     name: str
@@ -266,6 +291,7 @@ class Labelled(Generic[Item]):
     labels: npt.NDArray[np.int64]
     groups: tuple[str, ...]
     categories: tuple[str, ...]
+    steered: tuple[bool | None, ...] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.labels.tolist())) < 2:
@@ -292,6 +318,7 @@ class Labelled(Generic[Item]):
             self.labels[chosen],
             tuple(self.groups[i] for i in chosen),
             tuple(self.categories[i] for i in chosen),
+            tuple(self.steered[i] for i in chosen) if self.steered else (),
         )
 
 
@@ -333,6 +360,23 @@ def labelled_texts(source: str = "official", *, split_seed: int = 0) -> Labelled
         tuple(test.groups),
         tuple(item.category or "" for item in test.items),
     )
+
+
+def people_labelled(path: Path, *, truth: bool) -> Labelled[Any]:
+    """Return saved samples with people's labels; see :func:`labelled_samples`.
+
+    Raises:
+        InputError: The file is wrong, or holds fewer than two labels.
+    """
+    found = list(labelled_samples(path, truth=truth))
+    if len(found) < 2:
+        raise InputError(
+            f'{path} has {len(found)} samples with a "label"; at least 2 are needed. Add "label": '
+            f"1 or 0 to lines of a file that the harness saved with --log_samples."
+        )
+    items, labels, groups, categories, steered = zip(*found, strict=True)
+    name = f"people's labels in {path.name}"
+    return Labelled(name, items, np.array(labels, dtype=np.int64), groups, categories, steered)
 
 
 _Question = tuple[str, Sequence[str], Sequence[str], str, str]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.core.storage import cache_dir, read_kept, write_kept
+
+#: Key of figures on models' own texts, and the keys of those on steered and unsteered ones alone.
+OWN_TEXTS = "own_texts"
+STEERED = {"steered": True, "unsteered": False}
 
 
 def store_calibration(setting: str, judge: str, data: str, figures: Mapping[str, Any]) -> Path:
@@ -30,11 +34,19 @@ def store_calibration(setting: str, judge: str, data: str, figures: Mapping[str,
     return path
 
 
-def stored_calibration(setting: str, judge: str) -> dict[str, Any] | None:
-    """Return a judge's figures, those on the most texts; ``None`` if it was not calibrated."""
+def stored_calibration(setting: str, judge: str) -> Mapping[str, Any] | None:
+    """Return a judge's figures, ``None`` if it was not calibrated.
+
+    Those on models' own texts are preferred, then those on the most texts.
+    """
     files = sorted(_folder().glob(f"{setting}-{judge}-*.json"))
     found = [figures for file in files if (figures := _figures(file)) is not None]
-    return max(found, key=lambda figures: int(figures["items"]), default=None)
+    return best_calibration(found)
+
+
+def best_calibration(found: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the figures that tell most of a judge: on models' own texts, then on most texts."""
+    return max(found, key=lambda f: (bool(f.get(OWN_TEXTS)), int(f["items"])), default=None)
 
 
 def in_words(figures: Mapping[str, Any] | None) -> str:

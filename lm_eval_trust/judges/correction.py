@@ -38,6 +38,7 @@ from lm_eval_trust.analysis.statistics import (
     wilson_ends,
 )
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.judges.calibration_store import STEERED
 from lm_eval_trust.judges.registry import REJECTED
 
 logger = logging.getLogger(__name__)
@@ -311,25 +312,41 @@ def corrected_difference(
     if rates_after is not None:
         sides = ((first, rates), (second, rates_after))
         one, other = (corrected_share(v, r, groups, level) for v, r in sides)
-        found = summed([(-1.0, one), (1.0, other)])
-        return Interval(found.mean, max(-1.0, found.low), min(1.0, found.high))
+        return difference_apart(one, other)
     counted = Interval(
         float((second - first).mean()), *paired_interval(first, second, groups, level)
     )
     return rates.corrected(counted, level, judged=0.0, within=(-1.0, 1.0))
 
 
-def rates_of(calibration: Mapping[str, Any] | None, share: str) -> ErrorRates:
+def difference_apart(before: Interval, after: Interval, *, ratio: float = 1.0) -> Interval:
+    """Return ``after − ratio · before`` of corrected shares as if they were independent.
+
+    Args:
+        before: Corrected with error rates of its own.
+        after: Likewise.
+        ratio: Weight of the first.
+    """
+    found = summed([(-ratio, before), (1.0, after)])
+    return Interval(found.mean, max(-ratio, found.low), min(1.0, found.high))
+
+
+def rates_of(
+    calibration: Mapping[str, Any] | None, share: str, *, steered: bool | None = None
+) -> ErrorRates:
     """Return the error rates for a score that is a share of texts.
 
     Args:
         calibration: A judge's figures, as :meth:`ErrorRates.of` reads them.
         share: ``accepted`` or ``rejected``, see :class:`JudgeChoice`.
+        steered: Whether a steered model wrote the texts, which have rates of their own where the
+            calibration tells them apart; ``None`` for the rates over both.
 
     Raises:
         InputError: As :meth:`ErrorRates.of`.
     """
-    found = ErrorRates.of(calibration)
+    part = next((name for name, of in STEERED.items() if of is steered), "")
+    found = ErrorRates.of((calibration or {}).get(part) or calibration)
     return found.reversed if share == REJECTED else found
 
 

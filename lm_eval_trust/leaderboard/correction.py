@@ -15,11 +15,13 @@ import numpy as np
 from lm_eval_trust.analysis.statistics import Floats, Interval
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import SavedRun
+from lm_eval_trust.judges.calibration_store import best_calibration
 from lm_eval_trust.judges.correction import (
     RECORDED_LEVEL,
     ErrorRates,
     corrected_names,
     corrected_share,
+    difference_apart,
     has_verdict,
     rates_of,
 )
@@ -43,14 +45,14 @@ class _Corrected:
     """A column without its judge's errors.
 
     Attributes:
-        rates: How the judge errs.
+        rates: Whether a row is steered → how the judge errs on its texts.
         scores: Row's name → corrected score.
-        judged: Row's name → share of its items that have a verdict.
+        rows: Row's name → its error rates, and the share of its items that have a verdict.
     """
 
-    rates: ErrorRates
+    rates: Mapping[bool, ErrorRates]
     scores: dict[str, Interval] = field(default_factory=dict)
-    judged: dict[str, float] = field(default_factory=dict)
+    rows: dict[str, tuple[ErrorRates, float]] = field(default_factory=dict)
 
     def add(self, row: Row, verdicts: _Verdicts, confidence: float) -> None:
         """Add a row.
@@ -58,22 +60,25 @@ class _Corrected:
         Raises:
             InputError: The calibration does not fit its texts.
         """
+        rates = self.rates[bool(row.provenance["steering"])]
         self.scores[row.name] = corrected_share(
-            verdicts.accepted, self.rates, verdicts.groups, confidence, judged=verdicts.judged
+            verdicts.accepted, rates, verdicts.groups, confidence, judged=verdicts.judged
         )
-        self.judged[row.name] = float(verdicts.judged.mean())
+        self.rows[row.name] = rates, float(verdicts.judged.mean())
 
     def difference(self, pair: Pair, confidence: float) -> Interval | None:
         """Return the corrected difference of two rows; ``None`` if either has no corrected score.
 
         A difference that no shares can have is ``None`` as well.
         """
-        if pair.first not in self.judged or pair.second not in self.judged:
+        if pair.first not in self.rows or pair.second not in self.rows:
             return None
-        judged = self.judged[pair.second] - self.judged[pair.first]
-        raw = pair.comparison.difference
+        (before, has), (after, had) = (self.rows[name] for name in (pair.first, pair.second))
+        if before != after:
+            return difference_apart(self.scores[pair.first], self.scores[pair.second])
+        raw, judged = pair.comparison.difference, had - has
         try:
-            return self.rates.corrected(raw, confidence, judged=judged, within=(-1.0, 1.0))
+            return before.corrected(raw, confidence, judged=judged, within=(-1.0, 1.0))
         except InputError:
             return None
 
@@ -129,16 +134,20 @@ def _correct(
     column: Column, share: str, board: Board, samples: Samples
 ) -> tuple[_Corrected | None, list[str]]:
     """Return a column's corrected scores, and what is to be said of them."""
-    found = list(_calibrations(board.measured, column))
-    calibration = max(found, key=lambda each: int(each["items"]), default=None)
+    calibration = best_calibration(_calibrations(board.measured, column))
     if calibration is None:
         return None, []  # The judge's own note says that it is not calibrated.
     try:
-        corrected = _Corrected(rates_of(calibration, share))
+        corrected = _Corrected(
+            {steered: rates_of(calibration, share, steered=steered) for steered in (False, True)}
+        )
     except InputError as error:
         return None, [f"{column.title} is not corrected for its judge's errors. {error}"]
+    told = f"{corrected.rates[False]}"
+    if corrected.rates[True] != corrected.rates[False]:
+        told = f"{told}; of steered models' texts it is {corrected.rates[True]}"
     notes = [
-        f"{column.title} corrected: its judge is {corrected.rates}, in {calibration['items']} of "
+        f"{column.title} corrected: its judge is {told}, in {calibration['items']} of "
         f"{calibration['data']}. That is right if it errs on the models' texts as on those."
     ]
     for row in board.measured:

@@ -30,7 +30,8 @@ TRUTH, TEXT = "trust_truthfulqa_mini", "trust_world_text_mini"
 
 def correction(sensitivity: float, specificity: float, texts: int = 2000) -> JudgeCorrection:
     sides = (Rate(share, texts / 2, texts / 2) for share in (sensitivity, specificity))
-    return JudgeCorrection(ErrorRates(*sides))
+    rates = ErrorRates(*sides)
+    return JudgeCorrection(rates, rates)
 
 
 def judged(values: Any, unparsed: Any = None, **changed: Any) -> Measurement:
@@ -125,6 +126,25 @@ def test_a_ratio_is_that_of_the_corrected_shares() -> None:
     assert of_errors.outcome == FAILED
 
 
+def test_steered_texts_have_rates_of_their_own() -> None:
+    """The judge misses more of what is true in steered texts, so that a gain looks like a loss."""
+    plain, steered = correction(0.9, 0.9).rates, correction(0.6, 0.9).rates
+    of = JudgeCorrection(steered, plain)
+    # 0.5 = 0.9 · 0.5 + 0.1 · 0.5, and 0.45 = 0.6 · 0.7 + 0.1 · 0.3.
+    sides = [judged(first(n, 4000)) for n in (1800, 2000)]
+    found = decide(rule("min_gain", 0.1), *sides, of)
+    assert (found.value, found.reference) == pytest.approx((0.7, 0.5))
+    assert found.outcome == PASSED and found.change
+    assert found.change.mean == pytest.approx(0.2)
+    # A baseline is of the steered model, with its rates.
+    baseline = decide(rule("min_gain", 0.1, against="baseline"), *sides, of)
+    assert baseline.outcome == FAILED
+    by_ratio = decide(rule("min_ratio", 0.9), *sides, of)
+    assert by_ratio.outcome == PASSED and by_ratio.change
+    assert by_ratio.change.mean == pytest.approx(1.4)
+    assert by_ratio.change.low < 1.4 < by_ratio.change.high
+
+
 def test_a_small_calibration_says_less() -> None:
     of, sides = rule("max_drop", 0.05), [judged(first(n, 4000)) for n in (2240, 2400)]
     found = decide(of, *sides, correction(0.8, 0.8, texts=40))
@@ -157,7 +177,8 @@ def planted(
     said = [np.where(random.random(items) < 0.85, side, ~side) for side in (before, after)]
     right = random.random(texts) < 0.85
     sides = (Rate(float(half.mean()), texts / 2, texts / 2) for half in np.split(right, 2))
-    return judged(said[0]), judged(said[1]), JudgeCorrection(ErrorRates(*sides))
+    rates = ErrorRates(*sides)
+    return judged(said[0]), judged(said[1]), JudgeCorrection(rates, rates)
 
 
 def test_a_drop_of_the_allowed_size_is_rarely_called_larger() -> None:
