@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import simulated_judges
+import simulated_rankings
 import simulated_series
 import torch
 from scipy import special
@@ -412,7 +413,16 @@ def noninferiority(runs: int, items: int = 400, confidence: float = 0.95) -> Non
     print_table(["share that differs", "Δ", *sides, *ends], rates())
 
 
+# Rankings ----------------------------------------------------------------------------------------
+
+
+def rankings(runs: int) -> None:
+    """Methods of a ranking at equal cost that are called more than random directions."""
+    print_table(simulated_rankings.RANKINGS_HEADER, simulated_rankings.ranking_rates(runs))
+
+
 # -------------------------------------------------------------------------------------------------
+
 
 COMMANDS: dict[str, Callable[[int], None]] = {
     "nulls": nulls,
@@ -423,6 +433,7 @@ COMMANDS: dict[str, Callable[[int], None]] = {
     "judges": judges,
     "families": families,
     "noninferiority": noninferiority,
+    "rankings": rankings,
 }
 
 

@@ -1,5 +1,8 @@
 """What a sweep saves: 4 layers × 4 α on two tasks, against as many plain runs of the harness.
 
+With ``--random 8``, eight random directions of the same length, at the last layer and its largest
+α, run beside the 16 configurations, as control arms and rankings have them.
+
 One process, one loaded model, the same tasks and batch size; each evaluation is timed from the
 harness's call to its results, with loading left out. The answers of all configurations are
 compared, and the ones that differ are printed with both versions.
@@ -14,6 +17,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ import lm_eval
 
 from lm_eval_trust.benchmarks.load import load_statements
 from lm_eval_trust.core.store import KeyedStore
+from lm_eval_trust.evaluate.controls import random_step
 from lm_eval_trust.evaluate.harness import task_manager
 from lm_eval_trust.evaluate.lm_eval_internals import quick_calls
 from lm_eval_trust.models.sources import load_source
@@ -45,6 +50,11 @@ def vector_of(model: str) -> SteeringVector:
     return build_vector(
         network, tokenizer, statements, layers=LAYERS, identity=identity, progress=False
     )
+
+
+def randomised(plan: SteeringPlan, number: int) -> SteeringPlan:
+    """The plan in a random direction."""
+    return replace(plan, steps=tuple(random_step(step, number) for step in plan.steps))
 
 
 def timed(model: SweepLM, plan: SteeringPlan, manager: Any, limit: int) -> tuple[float, Answers]:
@@ -82,9 +92,11 @@ def main() -> None:
     parser.add_argument("--model", default=os.environ.get("LM_EVAL_TRUST_SMOLLM2"))
     parser.add_argument("--limit", type=int, default=64, help="items per task")
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--random", type=int, default=0, help="random directions beside them")
     options = parser.parse_args()
     vector = vector_of(options.model)
     plans = [SteeringPlan.from_vector(vector, [n], alpha=a) for n in LAYERS for a in ALPHAS]
+    plans += [randomised(plans[-1], number) for number in range(1, options.random + 1)]
     execution = {"device": "cpu", "batch_size": options.batch_size}
     model = load_sweep_model(
         "amber", {"pretrained": options.model, "dtype": "float32", **execution}

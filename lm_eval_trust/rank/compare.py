@@ -76,9 +76,7 @@ class Standing:
     @property
     def is_more(self) -> bool:
         """Whether the method does more than random directions of the same cost do."""
-        return (
-            self.beside is not None and self.beside.beaten == self.beside.arms and self.p <= LEVEL
-        )
+        return is_more(self.beside, self.p)
 
 
 @dataclass(frozen=True)
@@ -100,6 +98,11 @@ class Duel:
     second: str
     difference: Comparison
     p_family: float
+
+
+def is_more(beside: AgainstRandom | None, p: float) -> bool:
+    """Tell whether a method beats all random directions, with a corrected p that shows it."""
+    return beside is not None and beside.beaten == beside.arms and p <= LEVEL
 
 
 def usable(entry: Entry) -> bool:
@@ -152,17 +155,34 @@ def standings_of(result: PanelResult) -> list[Standing]:
             and usable(other)
             and other.outcome is not None
         ]
-        beside = None
-        if len(gains) >= 3 and not math.isnan(gain):
-            # The random directions' layers were chosen as the method's were.
-            beside = against_random(gain, gains, tried=1)
-        found.append((entry, gain, beside))
-    tested = [beside.p for _, _, beside in found if beside is not None]
-    corrected = iter(holm(tested))
+        found.append((entry, gain, gains))
+    besides = besides_random([(gain, gains) for _, gain, gains in found])
     return [
-        Standing(entry, gain, beside, math.nan if beside is None else next(corrected), prompt)
-        for entry, gain, beside in found
+        Standing(entry, gain, beside, p, prompt)
+        for (entry, gain, _), (beside, p) in zip(found, besides, strict=True)
     ]
+
+
+def besides_random(
+    gains: Sequence[tuple[float, Sequence[float]]],
+) -> list[tuple[AgainstRandom | None, float]]:
+    """Compare methods with random directions that went through the same choices.
+
+    Args:
+        gains: Of each method at each cost, NaN where it was not measured, with those of the random
+            directions at that cost.
+
+    Returns:
+        For each, the comparison and its p after Holm's correction for all of them; ``None`` and
+        NaN where fewer than three random directions, or not the method, were measured.
+    """
+    # The random directions' layers were chosen as the method's were, so one was tried.
+    found = [
+        None if math.isnan(gain) or len(others) < 3 else against_random(gain, others, tried=1)
+        for gain, others in gains
+    ]
+    corrected = iter(holm([one.p for one in found if one is not None]))
+    return [(one, math.nan if one is None else next(corrected)) for one in found]
 
 
 def duels_of(result: PanelResult) -> list[Duel]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ ALL = "all"
 Layers = tuple[int, ...]
 Scalar = str | int | float | bool
 Count = Annotated[int, Field(gt=0, strict=True)]
+_NAME = re.compile(r"[\w.+-]{1,60}")
+_TAKEN = ("prompt", "random", "unsteered")
 
 
 def _known(kind: str, known: Any, names: Any) -> tuple[str, ...]:
@@ -57,6 +60,15 @@ def _layers(given: Any) -> tuple[Layers, ...]:
     return found
 
 
+def _name(name: str) -> str:
+    """Return a name that can be part of a file's, and that no control arm has."""
+    if not _NAME.fullmatch(name):
+        raise InputError(f"the name {name[:40]!r} is to have letters, digits and . _ + - only")
+    if name in _TAKEN:
+        raise InputError(f"the name {name!r} is that of a control; choose another")
+    return name
+
+
 def _costs(given: tuple[float, ...]) -> tuple[float, ...]:
     if not given or not all(math.isfinite(cost) and cost > 0 for cost in given):
         raise InputError("expected nats per token above 0, such as [0.05, 0.1, 0.2]")
@@ -69,6 +81,9 @@ def _random(given: int) -> int:
     if given in (1, 2):
         raise InputError("a spread needs at least 3 random directions; 0 leaves them out")
     return given
+
+
+Name = Annotated[str, AfterValidator(_name)]
 
 
 class _Strict(BaseModel):
@@ -129,7 +144,7 @@ class DimensionSpec(_Strict):
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     metric: str = "trust_score"
     prompt: Annotated[bool, Field(strict=True)] | str = True
-    vectors: dict[str, str] = {}
+    vectors: dict[Name, str] = {}
     limit: Count | None = None
 
     @field_validator("dimension")
@@ -180,7 +195,7 @@ class RankSpec(_Strict):
     model: Literal["amber", "lora_amber", "finetuned_amber"] = "amber"
     model_args: dict[str, Scalar] = {}
     source: str | None = None
-    dimensions: Annotated[dict[str, DimensionSpec], Field(min_length=1)]
+    dimensions: Annotated[dict[Name, DimensionSpec], Field(min_length=1)]
     methods: Annotated[tuple[str, ...], BeforeValidator(partial(_known, METHODS.kind, METHODS))] = (
         Field(ALL, validate_default=True)
     )

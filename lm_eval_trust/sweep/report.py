@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from lm_eval_trust.analysis.cost_figures import CostPanel, Point, cost_curves
 from lm_eval_trust.analysis.effects import Effects, effect_bars
 from lm_eval_trust.analysis.figures import configuration_heatmap, save_figure, strength_curves
 from lm_eval_trust.analysis.tables import write_table
@@ -262,6 +263,20 @@ def _draw(table: pd.DataFrame, settings: SweepSettings, folder: Path) -> None:
         for row in scored.to_dict("records")
     ]
     save_figure(strength_curves(curves), folder, "strength")
+    save_figure(cost_curves(list(_cost_panels(scored, label))), folder, "cost")
+
+
+def _cost_panels(scored: pd.DataFrame, label: str) -> Iterator[CostPanel]:
+    """Yield score against KL, a panel for each vector and kind of positions."""
+    for (vector, positions), rows in scored.groupby(["vector", "positions"], sort=False):
+        lines = {
+            f"layer {layer}": [
+                Point(row["kl"], row["score"]) for row in of_layer.to_dict("records")
+            ]
+            for layer, of_layer in rows.groupby("layer", sort=False)
+        }
+        unsteered = float((rows["score"] - rows["change"]).iloc[0])
+        yield CostPanel(f"{vector}, {positions}", label, lines, {"unsteered": unsteered})
 
 
 def _write(path: Path, text: str) -> None:

@@ -90,6 +90,9 @@ def test_a_file_is_read_with_its_defaults(write: Write) -> None:
         ("Be honest.", "3", "prompt"),
         ("metric: acc", "metric: acc\n    vectors: {mine: v.pt}", "there is no vector file"),
         ("metric: acc", "metric: acc\n    vectors: {pca: v.pt}", "name of a method too"),
+        ("metric: acc", "metric: acc\n    vectors: {a/b: v.pt}", "letters, digits"),
+        ("metric: acc", "metric: acc\n    vectors: {random: v.pt}", "that of a control"),
+        ("  truthfulness:", "  ../truthfulness:", "letters, digits"),
         ("dimensions:", "dimensions: {}\nmetadata:", "dimensions"),
         (WHOLE, "- a list\n", "holds no mapping"),
     ],
@@ -159,7 +162,9 @@ def test_a_missing_folder_and_a_foreign_one_are_refused(
 def test_a_dry_run_counts_and_holds_the_count_against_the_limit(
     write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write(WHOLE + "    vectors: {mine: mine.safetensors}\ncontrols: {random: 4}\n")
+    methods = "methods: [mass_mean, pca, logistic]"
+    vectors = "    vectors: {mine: mine.safetensors}"
+    path = write(f"{WHOLE}{vectors}\n{methods}\ncontrols: {{random: 4}}\n")
     random_vector(32, (0, 1, 2), norm=1.0, seed=0).save(path.parent / "mine.safetensors")
     one = configurations(read_rank_file(path))["truthfulness"]
     # Three methods and a vector, four random directions; three layers, two costs.
