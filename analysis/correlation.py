@@ -17,8 +17,9 @@ from lm_eval_trust.core.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-#: Fewest checkpoints that can tell a relation from two trends.
-LEAST_CHECKPOINTS = 10
+#: Fewest checkpoints that can tell a relation from two trends: with ten or eleven, curves of little
+#: noise over logarithmic steps had p ≤ .05 in up to .16 of simulated runs.
+LEAST_CHECKPOINTS = 12
 #: Autocorrelations that are tried; with the last, innovations are nearly differences.
 _RHOS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
 _LARGEST_DEGREE = 8
@@ -83,7 +84,7 @@ def correlate_over_steps(
         seed: Of these.
 
     Raises:
-        InputError: Shapes that differ, fewer than ten checkpoints, steps that do not ascend,
+        InputError: Shapes that differ, fewer than twelve checkpoints, steps that do not ascend,
             values that are not finite, a constant series, or too few resamples.
     """
     places, first, second = (np.asarray(values, dtype=np.float64) for values in (steps, x, y))

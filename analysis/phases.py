@@ -9,13 +9,14 @@ taken as a first-order autoregression, and its coefficient ρ as unknown.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
+from lm_eval_trust.analysis.broken_lines import MARGIN, RHOS, BrokenLines, broken_lines, whiten
 from lm_eval_trust.analysis.comparison import holm
 from lm_eval_trust.core.errors import InputError
 
@@ -26,16 +27,11 @@ UNDECIDED = "undecided"
 LEVEL = 0.05
 #: Power from which a phase that was not shown counts as absent.
 POWER = 0.8
-#: Checkpoints on each side of a turn, at least, so that both parts have a slope.
-_MARGIN = 2
-_MOST_KNOTS = 40
-#: Autocorrelations of the noise, taken as equally likely beforehand: 0 to .95 in even steps of
-#: artanh ρ, so that strong ones are weighed with care.
-_RHOS = tuple(float(rho) for rho in np.tanh(np.linspace(0, np.arctanh(0.95), 8)))
-#: A part of a line is straight over log(1 + step) or over the step, whichever fits better.
-_AXES: tuple[Callable[[Floats], Floats], ...] = (np.log1p, np.asarray)
-#: Below this, a residual of a series of range 1 is rounding.
-_TINY = 1e-18
+#: How much one series' ρ tells of the other's, shape (ρ's, ρ's): they differ by .6 in artanh ρ.
+_ALIKE = np.exp(-((np.subtract.outer(np.arctanh(RHOS), np.arctanh(RHOS)) / 0.6) ** 2) / 2)
+_ALIKE /= _ALIKE.sum(axis=1, keepdims=True)
+#: Simulated series for a power.
+_POWER_DRAWS = 200
 
 
 @dataclass(frozen=True)
@@ -105,12 +101,14 @@ def find_phases(
 ) -> Phases:
     """Return the phases of a layer over checkpoints.
 
-    A continuous line with one knot, each part straight over log(1 + step) or over the step, is
-    fitted to I(T, X) by least squares; I(T, Y) gets the same knot. Each slope, divided by its
-    standard error, is held against simulated series whose slope there is 0 and whose noise is a
-    first-order autoregression; fit and choices are made anew for each of them. A few checkpoints
-    do not determine ρ: the simulated series have every ρ of a grid from 0 to .95, as often as the
-    first autocorrelation of the residuals makes it likely (a posterior predictive p).
+    A continuous line with one knot, each part straight over log(1 + step) or over the step, with
+    noise that is a first-order autoregression, is fitted to I(T, X); I(T, Y) gets the same knot.
+    The evidence for a rise before the turn is the likelihood of the best line that has it over that
+    of the best that rises nowhere; for a fall after it, over that of the best that has it not; each
+    is the mean over ρ from 0 to .9. It is held against that of simulated series
+    whose slope there is 0. A few checkpoints do not determine ρ: p is the mean over all ρ, weighted
+    by how often their simulated series look as autocorrelated as the observed one. The noise of
+    I(T, X) and that of I(T, Y) are taken to be autocorrelated about alike.
 
     - ``fitting→compression``: both rise before the turn, I(T, X) falls after it, each with a
       one-sided p ≤ .05, and I(T, Y) is not shown to fall.
@@ -126,7 +124,7 @@ def find_phases(
         steps: Training steps of the checkpoints, ascending, shape (k,).
         i_tx: I(T, X) at each, shape (k,).
         i_ty: I(T, Y) at each, shape (k,).
-        resamples: Simulated series; at least 100.
+        resamples: Simulated series for each ρ; at least 100.
         seed: Of these.
 
     Raises:
@@ -137,10 +135,12 @@ def find_phases(
     _check(places, x, y)
     if resamples < 100:
         raise InputError(f"Phases need at least 100 resamples, not {resamples}.")
-    runs = _runs(places.tobytes(), resamples, seed)
-    of_x = _Side(runs, x)
-    of_y = _Side(runs, y, of_x.knot)
-    low, high = np.quantile(places[of_x.knots_again()], [0.025, 0.975])
+    lines = broken_lines(places.tobytes(), resamples, seed)
+    of_x = _Side(lines, x)
+    of_y = _Side(lines, y, of_x.knot)
+    of_x.beside(of_y)
+    of_y.beside(of_x)
+    turns = places[of_x.turns()]
     p_fitting = max(of_x.before.p_rise, of_y.before.p_rise)
     return Phases(
         verdict=_verdict(of_x, of_y),
@@ -149,8 +149,8 @@ def find_phases(
         rho=of_x.rho,
         rho_label=of_y.rho,
         turn=float(places[of_x.knot]),
-        turn_low=float(low),
-        turn_high=float(high),
+        turn_low=float(turns.min()),
+        turn_high=float(turns.max()),
         input_before=of_x.before,
         input_after=of_x.after,
         label_before=of_y.before,
@@ -192,205 +192,93 @@ def _verdict(x: _Side, y: _Side) -> str:
     return NONE if any(side.would_show_rise() for side in unseen) else UNDECIDED
 
 
-class _Runs:
-    """Broken lines over the steps, and simulated noise around them for each ρ.
-
-    All layers and dimensions of a run have the same steps, so this is made once.
-    """
-
-    def __init__(self, steps: Floats, resamples: int, seed: int) -> None:
-        self.axis = np.log1p(steps)
-        parts = [
-            (_part(steps[: k + 1], before), _part(steps[k:], after), k)
-            for k in _knots(len(steps))
-            for before in _AXES
-            for after in _AXES
-        ]
-        #: Level at the knot, slope before it and after it, shape (lines, k, 3).
-        self.designs = np.zeros((len(parts), len(steps), 3))
-        self.designs[:, :, 0] = 1.0
-        for design, (before, after, knot) in zip(self.designs, parts, strict=True):
-            design[: knot + 1, 1] = before - before[-1]
-            design[knot:, 2] = after - after[0]
-        #: Position of each line's knot.
-        self.knots = np.array([knot for _, _, knot in parts])
-        self.solve = np.linalg.pinv(self.designs)
-        grams = np.linalg.inv(self.designs.transpose(0, 2, 1) @ self.designs)
-        #: Standard errors of both slopes for a residual variance of 1, shape (lines, 2).
-        self.errors = np.sqrt(np.diagonal(grams, axis1=1, axis2=2)[:, 1:])
-        self._bases = np.linalg.qr(self.designs)[0]
-        innovations = np.random.default_rng(seed).normal(size=(resamples, len(steps)))
-        #: Series of variance 1, shape (ρ's, resamples, k).
-        self.noise = np.stack([_autoregression(innovations, rho) for rho in _RHOS])
-        self._known: dict[int | None, Floats] = {}
-
-    def lines(self, knot: int | None) -> slice:
-        """Return the lines with that knot, or all."""
-        if knot is None:
-            return slice(0, len(self.designs))
-        found = np.flatnonzero(self.knots == knot)
-        return slice(int(found[0]), int(found[-1]) + 1)
-
-    def fit(self, series: Floats, knot: int | None) -> tuple[Integers, Floats]:
-        """Return each series' best line and its mean squared residual, shape (series,).
-
-        Args:
-            series: Shape (series, k).
-            knot: Position of the knot, or ``None`` to search it as well.
-        """
-        chosen = self.lines(knot)
-        bases = self._bases[chosen]
-        lines, k, columns = bases.shape
-        stacked = bases.transpose(1, 0, 2).reshape(k, lines * columns)
-        explained = ((series @ stacked) ** 2).reshape(len(series), lines, columns).sum(axis=2)
-        best = explained.argmax(axis=1)
-        squares = (series**2).sum(axis=1) - explained[np.arange(len(series)), best]
-        # A knot that is searched is a free number as well.
-        free = columns + (knot is None)
-        return best + chosen.start, np.maximum(squares, 0) / max(1, k - free)
-
-    def ratios(self, series: Floats, knot: int | None) -> Floats:
-        """Return both slopes divided by their standard errors, shape (series, 2)."""
-        lines, variance = self.fit(series, knot)
-        slopes = np.einsum("sck,sk->sc", self.solve[lines, 1:], series)
-        spread = np.sqrt(variance)[:, None] * self.errors[lines]
-        found: Floats = slopes / np.maximum(spread, _TINY)
-        return found
-
-    def autocorrelation(self, series: Floats, lines: Integers) -> Floats:
-        """Return the first autocorrelation of the residuals of lines, shape (series,)."""
-        coefficients = np.einsum("sck,sk->sc", self.solve[lines], series)
-        rest = series - np.einsum("skc,sc->sk", self.designs[lines], coefficients)
-        products, squares = (rest[:, 1:] * rest[:, :-1]).sum(axis=1), (rest**2).sum(axis=1)
-        found: Floats = products / np.maximum(squares, _TINY)
-        return found
-
-    def weights(self, observed: float, knot: int | None) -> tuple[Floats, Floats]:
-        """Return how likely each ρ is, and the mean squared residual of its noise, shape (ρ's,).
-
-        Args:
-            observed: First autocorrelation of a series' residuals.
-            knot: As in :meth:`fit`.
-        """
-        if knot not in self._known:
-            found = []
-            for noise in self.noise:
-                lines, variance = self.fit(noise, knot)
-                drawn = self.autocorrelation(noise, lines)
-                found.append((float(drawn.mean()), float(drawn.std()), float(variance.mean())))
-            self._known[knot] = np.array(found).T
-        mean, spread, variance = self._known[knot]
-        logs = -(((observed - mean) / spread) ** 2) / 2 - np.log(spread)
-        likely = np.exp(logs - logs.max())
-        return likely / likely.sum(), variance
-
-
-@lru_cache(maxsize=4)
-def _runs(steps: bytes, resamples: int, seed: int) -> _Runs:
-    return _Runs(np.frombuffer(steps), resamples, seed)
-
-
-def _knots(n: int) -> Integers:
-    """Return the checkpoints where a line may turn: all, or so many, evenly spaced."""
-    inner = n - 2 * _MARGIN
-    chosen = np.linspace(0, inner - 1, min(inner, _MOST_KNOTS))
-    found: Integers = _MARGIN + np.round(chosen).astype(np.int64)
-    return found
-
-
-def _part(steps: Floats, axis: Callable[[Floats], Floats]) -> Floats:
-    """Return an axis over a part, as long as log(1 + step) is over it."""
-    log, places = np.log1p(steps), axis(steps)
-    scaled: Floats = places * (log[-1] - log[0]) / (places[-1] - places[0])
-    return scaled
-
-
 class _Side:
     """I(T, X), whose knot is searched, or I(T, Y) with the same knot."""
 
-    def __init__(self, runs: _Runs, values: Floats, knot: int | None = None) -> None:
-        self._runs, self._given = runs, knot
+    def __init__(self, lines: BrokenLines, values: Floats, knot: int | None = None) -> None:
+        self._lines, self._given = lines, knot
         # Centred and of range 1, so that what is tiny is rounding.
         self._size = float(np.ptp(values)) or 1.0
         self._values = (values - values.mean()) / self._size
-        lines, variance = runs.fit(self._values[None], knot)
-        self._best = int(lines[0])
-        self.knot = int(runs.knots[self._best])
-        self._variance = max(float(variance[0]), _TINY)
-        observed = runs.autocorrelation(self._values[None], lines)[0]
-        weights, of_noise = runs.weights(float(observed), knot)
-        self.rho = float(weights @ np.array(_RHOS))
-        series = np.arange(runs.noise.shape[1])
-        drawn = np.searchsorted(np.cumsum(weights)[:-1], (series + 0.5) / len(series))
-        scale = np.sqrt(self._variance / of_noise[drawn])
-        self._noise = runs.noise[drawn, series] * scale[:, None]
-        #: Ratios where the true slope before or after the turn is 0, shape (resamples, 2).
-        self._null = np.stack([self._ratios(self._flat(part))[:, part] for part in (0, 1)], axis=1)
+        self._fit = lines.fit(self._values[None], knot)
+        self._best = int(self._fit.lines[0])
+        self.knot = int(lines.knots[self._best])
+        self._nulls = lines.nulls(knot)
+        constant = np.ptp(values) == 0
+        #: How likely each ρ is; a constant says nothing of it.
+        self.likely = np.ones(len(RHOS)) if constant else self._nulls.likely(self._fit.rho[0])
+
+    def beside(self, other: _Side) -> None:
+        """Test the slopes, with the ρ of another series' noise taken to be near that of this."""
+        weights = self.likely * (_ALIKE @ other.likely)
+        self._weights: Floats = weights / weights.sum()
+        self.rho = float(self._weights @ np.array(RHOS))
         self.before, self.after = (self._slope(part) for part in (0, 1))
 
-    def knots_again(self) -> Integers:
-        """Return the positions of the knots of series like this one, shape (resamples,)."""
-        runs = self._runs
-        line = runs.designs[self._best] @ (runs.solve[self._best] @ self._values)
-        found: Integers = runs.knots[runs.fit(line + self._noise, self._given)[0]]
-        return found
+    def turns(self) -> Integers:
+        """Return the positions of the knots whose lines are nearly as likely as the best."""
+        knots = self._lines.knots
+        found = {int(k): self._lines.fit(self._values[None], int(k)) for k in set(knots)}
+        freedom = max(1, len(self._values) - 5)
+        reach = special.stdtrit(freedom, 0.975) ** 2 / freedom
+        least = self._fit.likelihood.max() - len(self._values) / 2 * np.log1p(reach)
+        return np.array([k for k, fit in found.items() if fit.likelihood.max() >= least])
 
     def would_show_fall(self) -> bool:
         """Whether a fall by half of the rise has a power of 80 %."""
-        axis = self._runs.axis
-        coefficients = self._runs.solve[self._best] @ self._values
+        axis, coefficients = self._lines.axis, self._coefficients()
         rise = coefficients[1] * (axis[self.knot] - axis[0])
         coefficients[2] = -rise / 2 / (axis[-1] - axis[self.knot])
-        drawn = self._ratios(self._runs.designs[self._best] @ coefficients)[:, 1]
-        return float((drawn <= np.quantile(self._null[:, 1], LEVEL)).mean()) >= POWER
+        return self._shows(self._lines.designs[self._best] @ coefficients, 1)
 
     def would_show_rise(self) -> bool:
         """Whether a rise by half of the range, up to the middle checkpoint, has that power."""
-        axis, reach = self._runs.axis, np.ptp(self._values)
+        reach, count = np.ptp(self._values), len(self._values)
         if reach == 0:
             return True
-        middle = axis[len(axis) // 2]
-        ramp = np.minimum((axis - axis[0]) / (middle - axis[0]), 1) * reach / 2
-        drawn = self._ratios(ramp)[:, 0]
-        return float((drawn >= np.quantile(self._null[:, 0], 1 - LEVEL)).mean()) >= POWER
+        return self._shows(np.minimum(np.arange(count) / (count // 2), 1) * reach / 2, 0)
 
-    def _flat(self, part: int) -> Floats:
-        """Return the best line whose slope before (0) or after the turn (1) is 0."""
-        designs = np.delete(self._runs.designs[self._runs.lines(self._given)], 1 + part, axis=2)
-        bases = np.linalg.qr(designs)[0]
-        explained = np.einsum("tkc,k->tc", bases, self._values)
-        best = (explained**2).sum(axis=1).argmax()
-        line: Floats = bases[best] @ explained[best]
-        return line
+    def _shows(self, line: Floats, part: int) -> bool:
+        noise = self._lines.noise(_POWER_DRAWS)
+        series = np.arange(noise.shape[1])
+        drawn = np.searchsorted(np.cumsum(self._weights)[:-1], (series + 0.5) / len(series))
+        scale = np.sqrt(self._fit.variance[drawn, 0])
+        fit = self._lines.fit(line + noise[drawn, series] * scale[:, None], self._given)
+        evidence = (fit.rise, fit.fall)[part][part]
+        shown = [self._nulls.p(part, float(each), self._weights) <= LEVEL for each in evidence]
+        return float(np.mean(shown)) >= POWER
 
-    def _ratios(self, line: Floats) -> Floats:
-        return self._runs.ratios(line + self._noise, self._given)
+    def _coefficients(self) -> Floats:
+        """Return level and slopes of the best line, by generalised least squares."""
+        rho = RHOS[self._fit.likeliest[0]]
+        design = whiten(self._lines.designs[self._best].T, rho).T
+        found: Floats = np.linalg.lstsq(design, whiten(self._values[None], rho)[0], rcond=None)[0]
+        return found
 
     def _slope(self, part: int) -> Slope:
-        value = float(self._runs.solve[self._best, 1 + part] @ self._values)
-        error = float(np.sqrt(self._variance) * self._runs.errors[self._best, part])
-        null, size = self._null[:, part], self._size
-        low, high = value - error * np.quantile(null, [0.975, 0.025])
+        value, ratio = float(self._coefficients()[1 + part]), float(self._fit.ratios[part, 0])
+        error = abs(value / ratio) if ratio else 0.0
+        half = error * self._quantile(self._nulls.ratios[:, part])
         p_rise, p_fall = (
-            float((1 + (sign * null >= sign * value / error).sum()) / (1 + len(null)))
-            for sign in (1, -1)
+            self._nulls.p(part, float(evidence[part, 0]), self._weights)
+            for evidence in (self._fit.rise, self._fit.fall)
         )
-        return Slope(value * size, float(low * size), float(high * size), p_rise, p_fall)
+        low, high = ((value + sign * half) * self._size for sign in (-1, 1))
+        return Slope(value * self._size, low, high, p_rise, p_fall)
 
-
-def _autoregression(innovations: Floats, rho: float) -> Floats:
-    """Return stationary series of variance 1, shape (series, k)."""
-    series: Floats = innovations.copy()
-    for i in range(1, series.shape[1]):
-        series[:, i] = rho * series[:, i - 1] + np.sqrt(1 - rho**2) * innovations[:, i]
-    return series
+    def _quantile(self, ratios: Floats) -> float:
+        """Return the 95 % quantile of absolute ratios, over all ρ by their weights."""
+        flat = ratios.ravel()
+        order = flat.argsort()
+        total = np.cumsum(self._weights.repeat(ratios.shape[1])[order])
+        return float(flat[order][np.searchsorted(total, 0.95 * total[-1])])
 
 
 def _check(axis: Floats, x: Floats, y: Floats) -> None:
     if axis.ndim != 1 or not axis.shape == x.shape == y.shape:
         raise InputError(f"Expected three series of one length: {axis.shape}, {x.shape}, {y.shape}")
-    if len(axis) < 2 * _MARGIN + 2:
-        raise InputError(f"Phases need at least {2 * _MARGIN + 2} checkpoints, not {len(axis)}.")
+    if len(axis) < 2 * MARGIN + 2:
+        raise InputError(f"Phases need at least {2 * MARGIN + 2} checkpoints, not {len(axis)}.")
     if not np.isfinite(axis).all() or not (np.diff(axis) > 0).all() or axis[0] < 0:
         raise InputError("Steps must be finite numbers of at least 0 and ascend.")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from lm_eval_trust.analysis.correlation import correlate, correlate_over_steps
 from lm_eval_trust.analysis.phases import BOTH, FITTING, NONE, UNDECIDED, find_phases
@@ -71,36 +72,58 @@ def verdict_before(steps: Floats, x: Floats, y: Floats, random: np.random.Genera
     return "other"
 
 
+def level(share: Floats) -> Pair:
+    """Return I(T, X) that rises by 1 and stays there, and I(T, Y) that saturates."""
+    return np.minimum(2 * share, 1), 1 - np.exp(-4 * share)
+
+
+def oracle(x: Floats, y: Floats, rho: float, spread: float) -> bool:
+    """Whether tests that know turn, autocorrelation and spread of the noise find both phases."""
+    share = np.linspace(0, 1, len(x))
+    sides = np.minimum(share - 0.5, 0), np.maximum(share - 0.5, 0)
+    covariance = spread**2 * rho ** np.abs(np.subtract.outer(*2 * [np.arange(len(x))]))
+    root = np.linalg.inv(np.linalg.cholesky(covariance))
+    design = root @ np.stack([np.ones_like(share), *sides], axis=1)
+    errors = np.sqrt(np.diag(np.linalg.inv(design.T @ design)))
+    of_x, of_y = (np.linalg.lstsq(design, root @ side, rcond=None)[0] / errors for side in (x, y))
+    return bool(min(of_x[1], -of_x[2], of_y[1]) >= special.ndtri(0.95))
+
+
 #: Design → mean curves over the share of the checkpoints, autocorrelation and spread of the noise.
 PHASES: dict[str, tuple[Callable[[Floats], Pair], float, float]] = {
     "no signal, AR 0": (flat, 0.0, 1.0),
     "no signal, AR .5": (flat, 0.5, 1.0),
     "no signal, AR .8": (flat, 0.8, 1.0),
     "saturating, AR .8, sd .3": (saturating, 0.8, 0.3),
+    "up by 1, then level, AR .8, sd .3": (level, 0.8, 0.3),
     "two phases, AR 0, sd .05": (two_phases, 0.0, 0.05),
     "two phases, AR .5, sd .05": (two_phases, 0.5, 0.05),
     "two phases, AR .8, sd .05": (two_phases, 0.8, 0.05),
     "two phases, AR 0, sd .1": (two_phases, 0.0, 0.1),
+    "two phases, AR .5, sd .1": (two_phases, 0.5, 0.1),
     "two phases, AR .8, sd .1": (two_phases, 0.8, 0.1),
 }
 
 
-PHASES_HEADER = ("design", "n", f"{BOTH} before", BOTH, FITTING, NONE, UNDECIDED)
+PHASES_HEADER = ("design", "n", f"{BOTH} before", BOTH, FITTING, NONE, UNDECIDED, "all known")
 
 
 def phase_rates(runs: int) -> Iterator[Sequence[object]]:
-    """Yield how often each verdict is given, before and now."""
+    """Yield how often each verdict is given, before and now, and phases found by :func:`oracle`."""
     for n in (18, 80):
         steps = np.round(np.linspace(0, 359, n))
         for name in (*PHASES, "random walks"):
-            before, now = 0, Counter[str]()
+            before, known, now = 0, 0, Counter[str]()
+            _, rho, spread = PHASES.get(name, (flat, 0.0, 1.0))
             for seed in range(runs):
                 random = np.random.default_rng(seed)
                 x, y = _drawn(name, n, random)
                 before += verdict_before(steps, x, y, random) == BOTH
                 now[find_phases(steps, x, y, resamples=400).verdict] += 1
-            verdicts = (BOTH, FITTING, NONE, UNDECIDED)
-            yield name, n, before / runs, *(now[verdict] / runs for verdict in verdicts)
+                known += oracle(x, y, rho, spread)
+            verdicts = (now[verdict] / runs for verdict in (BOTH, FITTING, NONE, UNDECIDED))
+            oracles = known / runs if name in PHASES else float("nan")
+            yield name, n, before / runs, *verdicts, oracles
 
 
 def _drawn(name: str, n: int, random: np.random.Generator) -> Pair:
@@ -125,7 +148,8 @@ def learning_curve(random: np.random.Generator, steps: Floats, shape: str) -> Fl
         curve = 1 / (1 + np.exp(-(log - middle) / random.uniform(0.3, 1)))
     else:
         curve = 1 - (1 + steps) ** -random.uniform(0.1, 0.6)
-    return curve * random.uniform(0.1, 0.5)
+    scaled: Floats = curve * random.uniform(0.1, 0.5)
+    return scaled
 
 
 def curves_over(
@@ -154,6 +178,8 @@ def curves_over(
 
 #: Shape, spread and autocorrelation of the noise, and the share of it that both series have.
 CORRELATIONS = (
+    ("exponential", 0.001, 0.0, 0.0),
+    ("sigmoid", 0.001, 0.0, 0.0),
     ("exponential", 0.003, 0.0, 0.0),
     ("exponential", 0.01, 0.0, 0.0),
     ("exponential", 0.03, 0.0, 0.0),

@@ -166,7 +166,7 @@ STEPS = np.arange(12.0)
 @pytest.mark.parametrize(
     ("steps", "x", "y", "message"),
     [
-        (STEPS[:6], STEPS[:6], STEPS[:6], "6 checkpoints"),
+        (STEPS[:11], STEPS[:11], STEPS[:11], "11 checkpoints .* at least 12"),
         (STEPS, STEPS, STEPS[:11], "y has shape"),
         (STEPS[::-1], STEPS, STEPS, "ascend"),
         (np.zeros(12), STEPS, STEPS, "ascend"),

@@ -91,7 +91,7 @@ def test_what_was_planted_comes_out(study: Study, folder: StudyFolder) -> None:
     # Each of two targets has a series of three sources, which is too short for a test.
     rows = pd.read_csv(out / "correlation.csv").query("steered and alpha == 1")
     assert list(rows["checkpoints"]) == [3, 3] and list(rows["pearson"]) == pytest.approx([1, 1])
-    assert rows["p"].isna().all() and rows["note"].str.contains("at least 10").all()
+    assert rows["p"].isna().all() and rows["note"].str.contains("at least 12").all()
     figures = {path.stem for path in (out / "figures").glob("*.svg")}
     assert {"scores-plain", "strength-transfer", "proxy-moved-trust_truthfulqa_mini"} <= figures
     assert "transfer-transfer-trust_truthfulqa_mini-reliability-L2-a1" in figures

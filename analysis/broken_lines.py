@@ -1,0 +1,268 @@
+"""Broken lines with autoregressive noise: how likely a rise or a fall before or after a turn is.
+
+A continuous line turns at one checkpoint, and each of its parts is straight over log(1 + step) or
+over the step. The noise around it is a first-order autoregression whose coefficient ρ is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+#: Checkpoints on each side of a turn, at least, so that both parts have a slope.
+MARGIN = 2
+_MOST_KNOTS = 40
+#: Autocorrelations of the noise, taken as equally likely beforehand: 0 to .9 in even steps of
+#: artanh ρ, so that strong ones are weighed with care.
+RHOS = tuple(float(rho) for rho in np.tanh(np.linspace(0, np.arctanh(0.9), 8)))
+#: A part of a line is straight over log(1 + step) or over the step, whichever fits better.
+_AXES: tuple[Callable[[Floats], Floats], ...] = (np.log1p, np.asarray)
+#: Width of the kernel that holds a series' mean ρ against those of simulated noise.
+_CLOSE = 0.06
+#: In standard deviations of the noise: how far the line goes on the other side of a tested slope.
+_CERTAIN = 2.0
+#: Below this, a residual of a series of range 1 is rounding.
+_TINY = 1e-18
+
+
+class BrokenLines:
+    """Broken lines over the steps, and what they find in simulated noise.
+
+    All layers and dimensions of a run have the same steps, so this is made once.
+
+    Args:
+        steps: Training steps of the checkpoints, ascending, shape (k,).
+        resamples: Simulated series for each ρ.
+        seed: Of these.
+    """
+
+    def __init__(self, steps: Floats, resamples: int, seed: int) -> None:
+        self.axis, self.count = np.log1p(steps), len(steps)
+        parts = [
+            (_part(steps[: k + 1], before), _part(steps[k:], after), k)
+            for k in _knots(len(steps))
+            for before in _AXES
+            for after in _AXES
+        ]
+        #: Level at the knot, slope before it and after it, shape (lines, k, 3).
+        self.designs = np.zeros((len(parts), len(steps), 3))
+        self.designs[:, :, 0] = 1.0
+        for design, (before, after, knot) in zip(self.designs, parts, strict=True):
+            design[: knot + 1, 1] = before - before[-1]
+            design[knot:, 2] = after - after[0]
+        #: Position of each line's knot.
+        self.knots = np.array([knot for _, _, knot in parts])
+        self._bases = [_bases(self.designs, rho) for rho in RHOS]
+        self._innovations = np.random.default_rng(seed).normal(size=(resamples, len(steps)))
+        self._known: dict[int | None, Nulls] = {}
+
+    def noise(self, number: int) -> Floats:
+        """Return series of variance 1, at most so many for each ρ, shape (ρ's, series, k)."""
+        return np.stack([_autoregression(self._innovations[:number], rho) for rho in RHOS])
+
+    def lines(self, knot: int | None) -> slice:
+        """Return the lines with that knot, or all."""
+        if knot is None:
+            return slice(0, len(self.designs))
+        found = np.flatnonzero(self.knots == knot)
+        return slice(int(found[0]), int(found[-1]) + 1)
+
+    def fit(self, series: Floats, knot: int | None) -> Fit:
+        """Return what lines find in series of shape (series, k).
+
+        Args:
+            series: Of range 1 or so.
+            knot: Position of the knot, or ``None`` to search it as well.
+        """
+        chosen, n = self.lines(knot), self.count
+        # A knot that is searched is a free number as well.
+        freedom = max(1, n - 3 - (knot is None))
+        shape = (len(RHOS), len(series))
+        likelihood, variance = np.empty(shape), np.empty(shape)
+        best = np.empty(shape, dtype=np.int64)
+        ratios, signed = np.empty((*shape, 2)), np.empty((6, *shape))
+        every = np.arange(len(series))
+        for i, rho in enumerate(RHOS):
+            white = whiten(series, rho)
+            bases = self._bases[i][:, :, chosen]
+            parts = np.tensordot(white, bases, axes=1)
+            flat = np.maximum((white**2).sum(axis=1)[:, None] - parts[:, 0] ** 2, _TINY)
+            squares = np.maximum(flat - parts[:, 1] ** 2 - parts[:, 2] ** 2, _TINY)
+            line = squares.argmin(axis=1)
+            least = squares[every, line]
+            stationary = np.log(1 - rho**2) / 2
+            likelihood[i], best[i] = stationary - n / 2 * np.log(least), line + chosen.start
+            variance[i] = least / freedom / (1 - rho**2)
+            for part, slope in enumerate((parts[:, 3], parts[:, 2])):
+                ratios[i, :, part] = slope[every, line] / np.sqrt(least / freedom)
+            for j, left in enumerate(_hypotheses(parts, squares, flat)):
+                signed[j, i] = stationary - n / 2 * np.log(left.min(axis=1))
+        weights = np.exp(likelihood - likelihood.max(axis=0))
+        likeliest = likelihood.argmax(axis=0)
+        rises, no_rise, falls, no_fall, after_rises, after_falls = special.logsumexp(signed, axis=1)
+        return Fit(
+            rise=np.stack([rises - no_rise, after_rises - after_falls]),
+            fall=np.stack([falls - no_fall, after_falls - after_rises]),
+            rho=np.array(RHOS) @ weights / weights.sum(axis=0),
+            ratios=ratios[likeliest, every].T,
+            likelihood=likelihood,
+            likeliest=likeliest,
+            lines=best[likeliest, every],
+            variance=variance,
+        )
+
+    def nulls(self, knot: int | None) -> Nulls:
+        """Return what lines find in noise around a line whose slope on one side of a turn is 0.
+
+        On the other side the line rises or falls by two standard deviations of the noise. Were it
+        flat there too, lines that turn elsewhere could take up the noise without the tested slope,
+        and the evidence would be smaller.
+        """
+        if knot not in self._known:
+            turn, places = self.count // 2 if knot is None else knot, np.arange(self.count)
+            up = _CERTAIN * np.minimum(places / turn, 1)
+            down = -_CERTAIN * np.maximum(places - turn, 0) / (self.count - 1 - turn)
+            found = []
+            for rho in RHOS:
+                noise = _autoregression(self._innovations, rho)
+                before, after = self.fit(noise + down, knot), self.fit(noise + up, knot)
+                evidence = np.stack([before.rise[0], after.fall[1]])
+                ratios = np.abs([before.ratios[0], after.ratios[1]])
+                found.append((np.sort(evidence), np.sort(ratios), before.rho, after.rho))
+            evidences, all_ratios, *rhos = (np.stack(each) for each in zip(*found, strict=True))
+            self._known[knot] = Nulls(evidences, all_ratios, np.concatenate(rhos, axis=1))
+        return self._known[knot]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What broken lines find in series, before (0) and after the turn (1) on the first axis.
+
+    Evidence is a log-likelihood, of the best line and the mean over all ρ, less another.
+
+    Attributes:
+        rise: That the series rises before the turn rather than nowhere, and that it rises after it
+            rather than not, shape (2, series).
+        fall: Likewise.
+        rho: Mean ρ by the likelihood, shape (series,).
+        ratios: Slopes divided by their standard errors, shape (2, series).
+        likelihood: Logarithm, of the best line with each ρ, shape (ρ's, series).
+        likeliest: Position of the likeliest ρ, shape (series,).
+        lines: The best line with that ρ, shape (series,).
+        variance: Of the noise with each ρ, shape (ρ's, series).
+    """
+
+    rise: Floats
+    fall: Floats
+    rho: Floats
+    ratios: Floats
+    likelihood: Floats
+    likeliest: Integers
+    lines: Integers
+    variance: Floats
+
+
+@dataclass(frozen=True)
+class Nulls:
+    """The distribution of :class:`Fit` where a slope is 0, for each ρ.
+
+    Attributes:
+        evidence: For a rise before the turn, and for a fall after it, shape (ρ's, 2, resamples).
+        ratios: Absolute, likewise.
+        rho: Mean ρ by the likelihood, shape (ρ's, 2 · resamples).
+    """
+
+    evidence: Floats
+    ratios: Floats
+    rho: Floats
+
+    def likely(self, rho: float) -> Floats:
+        """Return how likely each true ρ makes that mean of the likelihood, shape (ρ's,)."""
+        found: Floats = np.exp(-(((self.rho - rho) / _CLOSE) ** 2) / 2).mean(axis=1) + _TINY
+        return found
+
+    def p(self, part: int, evidence: float, weights: Floats) -> float:
+        """Return how often the evidence for a slope before (0) or after (1) a turn is as large."""
+        drawn = self.evidence[:, part]
+        reached = (drawn >= evidence - 1e-9).sum(axis=1)
+        return float(weights @ (1 + reached) / (1 + drawn.shape[1]))
+
+
+@lru_cache(maxsize=4)
+def broken_lines(steps: bytes, resamples: int, seed: int) -> BrokenLines:
+    """Return :class:`BrokenLines` over float64 steps, kept for further layers of the same run."""
+    return BrokenLines(np.frombuffer(steps), resamples, seed)
+
+
+def _knots(n: int) -> Integers:
+    """Return the checkpoints where a line may turn: all, or so many, evenly spaced."""
+    inner = n - 2 * MARGIN
+    chosen = np.linspace(0, inner - 1, min(inner, _MOST_KNOTS))
+    found: Integers = MARGIN + np.round(chosen).astype(np.int64)
+    return found
+
+
+def _part(steps: Floats, axis: Callable[[Floats], Floats]) -> Floats:
+    """Return an axis over a part, as long as log(1 + step) is over it."""
+    log, places = np.log1p(steps), axis(steps)
+    scaled: Floats = places * (log[-1] - log[0]) / (places[-1] - places[0])
+    return scaled
+
+
+def _bases(designs: Floats, rho: float) -> Floats:
+    """Return orthonormal columns of whitened lines, shape (k, 5, lines).
+
+    Level, slope before and slope after the turn, each without what the columns before it explain;
+    then the slope before without level and slope after, and the slope after without level.
+    """
+    white = whiten(designs.transpose(0, 2, 1), rho).transpose(0, 2, 1)
+    turned = np.linalg.qr(white[:, :, [0, 2, 1]])[0]
+    found = np.concatenate([np.linalg.qr(white)[0], turned[:, :, [2, 1]]], axis=2)
+    found *= np.sign((found * white[:, :, [0, 1, 2, 1, 2]]).sum(axis=1))[:, None]
+    return np.ascontiguousarray(found.transpose(1, 2, 0))
+
+
+def _hypotheses(parts: Floats, squares: Floats, flat: Floats) -> Iterator[Floats]:
+    """Yield least squares of lines under six hypotheses, shape (series, lines).
+
+    A rise before the turn, a rise nowhere, a fall before it, a fall nowhere, a rise after the turn,
+    a fall after it.
+
+    Args:
+        parts: Series along :func:`_bases`, shape (series, 5, lines).
+        squares: Of the residuals of lines with both slopes, shape (series, lines).
+        flat: Of those of lines with neither, likewise.
+    """
+    without_before, without_after = squares + parts[:, 3] ** 2, squares + parts[:, 2] ** 2
+    for sign in (1, -1):
+        before, after, only_before, only_after = (sign * parts[:, j] > 0 for j in (3, 2, 1, 4))
+        yield np.where(before, squares, without_before)
+        # Of the lines without the slopes that have this sign, the one that fits best.
+        nowhere = np.where(before | after, flat, squares)
+        nowhere = np.minimum(nowhere, np.where(only_after, flat, without_before))
+        yield np.minimum(nowhere, np.where(only_before, flat, without_after))
+    for sign in (1, -1):
+        yield np.where(sign * parts[:, 2] > 0, squares, without_after)
+
+
+def whiten(series: Floats, rho: float) -> Floats:
+    """Return series, shape (..., k), whose autoregression ρ is taken out."""
+    white: Floats = series.copy()
+    white[..., 0] *= np.sqrt(1 - rho**2)
+    white[..., 1:] -= rho * series[..., :-1]
+    return white
+
+
+def _autoregression(innovations: Floats, rho: float) -> Floats:
+    """Return stationary series of variance 1, shape (series, k)."""
+    series: Floats = innovations.copy()
+    for i in range(1, series.shape[1]):
+        series[:, i] = rho * series[:, i - 1] + np.sqrt(1 - rho**2) * innovations[:, i]
+    return series

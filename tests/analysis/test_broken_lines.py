@@ -1,0 +1,55 @@
+"""Broken lines against bounded least squares, and the level of their evidence in noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import lsq_linear
+
+from lm_eval_trust.analysis.broken_lines import RHOS, BrokenLines
+
+STEPS = np.arange(12) * 20.0
+ANY, UP, DOWN = (-np.inf, np.inf), (0, np.inf), (-np.inf, 0)
+
+
+def likelihood(lines: BrokenLines, series: np.ndarray, before: object, after: object) -> float:
+    """The mean over ρ, of the best line with slopes in these bounds, by its covariance."""
+    n, found = len(series), []
+    for rho in RHOS:
+        covariance = rho ** np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+        root = np.linalg.inv(np.linalg.cholesky(covariance))
+        low, high = zip((-np.inf, np.inf), before, after, strict=True)  # type: ignore[call-overload]
+        squares = min(
+            2 * lsq_linear(root @ d, root @ series, bounds=(low, high), method="bvls").cost
+            for d in lines.designs
+        )
+        found.append(-np.linalg.slogdet(covariance)[1] / 2 - n / 2 * np.log(squares))
+    return float(np.logaddexp.reduce(found))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_evidence_is_that_of_bounded_least_squares(seed: int) -> None:
+    lines = BrokenLines(STEPS, 100, 0)
+    series = np.random.default_rng(seed).normal(size=12)
+    fit = lines.fit(series[None] - series.mean(), None)
+
+    def over(one: tuple[object, object], other: tuple[object, object]) -> float:
+        return likelihood(lines, series, *one) - likelihood(lines, series, *other)
+
+    rise = over((UP, ANY), (DOWN, DOWN)), over((ANY, UP), (ANY, DOWN))
+    fall = over((DOWN, ANY), (UP, UP)), over((ANY, DOWN), (ANY, UP))
+    assert fit.rise[:, 0] == pytest.approx(rise, abs=1e-6)
+    assert fit.fall[:, 0] == pytest.approx(fall, abs=1e-6)
+
+
+def test_noise_reaches_a_p_as_often_as_it_says() -> None:
+    lines, random = BrokenLines(STEPS, 300, 0), np.random.default_rng(5)
+    nulls, rho = lines.nulls(None), RHOS[3]
+    weights = (np.arange(len(RHOS)) == 3).astype(float)
+    covariance = rho ** np.abs(np.subtract.outer(np.arange(12), np.arange(12)))
+    rising = 2 * np.minimum(np.arange(12) / 6, 1)
+    series = rising + random.normal(size=(400, 12)) @ np.linalg.cholesky(covariance).T
+    evidence = lines.fit(series, None).fall[1]
+    p = np.array([nulls.p(1, float(each), weights) for each in evidence])
+    assert (p <= 0.05).mean() == pytest.approx(0.05, abs=0.035)
+    assert (p <= 0.5).mean() == pytest.approx(0.5, abs=0.1)
