@@ -19,6 +19,7 @@ from support.boards import (
 )
 from support.browser import Watched, chromium, open_page
 
+from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.leaderboard.board import Board, Row, Score
 from lm_eval_trust.leaderboard.page import write_page
 
@@ -256,6 +257,31 @@ def test_runs_on_the_same_data_stand_side_by_side(browser: Browser, tmp_path: Pa
     expect(answers).to_have_text(["plain on data 0", "steered on data 0"])
     page.get_by_label("Run").select_option("1")
     expect(answers).to_have_text(["plain on data 1", "steered on data 1"])
+    page.context.close()
+
+
+def test_scores_without_the_judges_errors_stand_beside_the_raw_ones(
+    browser: Browser, tmp_path: Path
+) -> None:
+    runs = {name: planted_run(tmp_path / name, lambda *_: ("so", 1.0)) for name in "ab"}
+    rows = [planted_row(name, run) for name, run in runs.items()]
+    corrected = Interval(0.625, 0.5, 0.75)
+    second = replace(rows[1].scores[TRUTH.key], corrected=corrected)
+    board = planted_board([rows[0], replace(rows[1], scores={**rows[1].scores, TRUTH.key: second})])
+    change = Interval(0.25, 0.125, 0.375)
+    pairs = tuple(
+        replace(pair, corrected=change) if pair.column == TRUTH.key else pair
+        for pair in board.pairs
+    )
+    path = tmp_path / "page.html"
+    write_page(path, [replace(board, pairs=pairs)])
+    page = open_page(browser, path).page
+    cells = page.locator("table.board").first.locator("tbody tr")
+    expect(cells.nth(1)).to_contain_text("corrected 0.625 [0.500, 0.750]")
+    expect(cells.nth(1)).to_contain_text("corrected +0.250 [+0.125, +0.375]")
+    expect(cells.nth(0)).not_to_contain_text("corrected")
+    page.get_by_label("Compare with").first.select_option("b")
+    expect(cells.nth(0)).to_contain_text("corrected \u22120.250 [\u22120.375, \u22120.125]")
     page.context.close()
 
 
