@@ -32,6 +32,7 @@ from lm_eval_trust.core.saved_runs import (
 )
 from lm_eval_trust.evaluate.harness import task_index, task_manager
 from lm_eval_trust.judges.calibration_store import in_words
+from lm_eval_trust.judges.correction import corrected_names
 from lm_eval_trust.judges.registry import CHOICES, MINI_TOXICITY, MINI_TRUTH, TOXICITY, TRUTH
 
 #: Settings of judges, by what they judge; the embedded world's tasks have settings of their own.
@@ -233,7 +234,10 @@ class _Members(Group):  # type: ignore[misc]
 
 
 def scores(path: Path) -> Iterator[str]:
-    """Yield a line for each judged task of a results file: score, judge and its calibration."""
+    """Yield lines for each judged task of a results file: score, judge and its calibration.
+
+    Scores without the judge's errors follow.
+    """
     results = read_run(path).results
     for task in results[JUDGED_FROM]["tasks"]:
         found, metadata = results["results"][task], results["configs"][task]["metadata"]
@@ -245,3 +249,8 @@ def scores(path: Path) -> Iterator[str]:
             f"{task}: trust_score {score:.4f}{shown}, {unread:.1%} without a verdict, judged by "
             f"{metadata[setting]}; {in_words(metadata.get(f'{setting}_calibration'))}"
         )
+        for metric in CHOICES[setting].scores:
+            ends = [found.get(f"{name},none") for name in corrected_names(metric)]
+            if None not in ends:
+                mean, low, high = ends
+                yield f"{task}: {metric} corrected {mean:.4f} [{low:.4f}, {high:.4f}]"

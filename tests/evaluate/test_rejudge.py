@@ -21,6 +21,7 @@ from lm_eval_trust import cli
 from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.saved_runs import find_runs, read_run
 from lm_eval_trust.evaluate.rejudge import Rejudgement, judge_again
+from lm_eval_trust.judges.calibration import CalibrationSpec, calibrate
 
 MINI = ["trust_suite_mini"]
 TRUTH = "trust_truthfulqa_mini"
@@ -58,6 +59,25 @@ def test_a_second_judgement_is_what_a_run_with_that_judge_gives(
     assert after["configs"][TRUTH]["metadata"] == fresh["configs"][TRUTH]["metadata"]
     samples = {p: read_run(p).samples(TRUTH) for p in (written, fresh_path)}
     assert samples[written] == samples[fresh_path]
+
+
+def test_a_calibration_made_since_corrects_saved_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LM_EVAL_TRUST_CACHE", str(tmp_path / "cache"))
+    _, before = save_run(tmp_path / "run", [TRUTH], answer, limit=40)
+    assert "truth_corrected,none" not in before["results"][TRUTH]
+    calibrate(CalibrationSpec(truth="world", source="mini"))
+    assert cli.main(["judge", str(tmp_path / "run"), "--out", str(tmp_path / "again")]) == 0
+    (path,) = (tmp_path / "again").rglob("results_*.json")
+    found = judged(path)["results"][TRUTH]
+    assert (
+        found["truth_corrected,none"]
+        == found["truth,none"]
+        == before["results"][TRUTH]["truth,none"]
+    )
+    told = f"{TRUTH}: truth corrected {found['truth,none']:.4f} ["
+    assert told in capsys.readouterr().out
 
 
 def test_what_is_not_judged_stays_as_it_was(tmp_path: Path) -> None:

@@ -95,6 +95,27 @@ def test_the_calibration_on_most_texts_serves_all_rows(tmp_path: Path) -> None:
         assert row.scores[TOXIGEN].corrected == corrected_share(values, rates, GROUPS)
 
 
+def test_steered_rows_have_the_rates_of_steered_texts(tmp_path: Path) -> None:
+    kept = {**figures(), "steered": figures(25), "unsteered": figures(10), "own_texts": True}
+    steps = [{"layer": 3, "alpha": 2.0, "action": "add", "positions": "generated", "origin": "v"}]
+    config = {"steering": {"steps": steps}, "trust_fingerprint": "mark"}
+    (board,) = build_boards(
+        [
+            run(tmp_path, "a", BEFORE, calibration=kept),
+            run(tmp_path, "a", BEFORE, calibration=kept, model="steered_amber", config=config),
+        ]
+    )
+    plain, steered = (row.scores[TOXIGEN].corrected for row in board.rows)
+    sides = rates_of(figures(), "accepted"), rates_of(figures(25), "accepted")
+    assert plain == corrected_share(BEFORE, sides[0], GROUPS)
+    assert steered == corrected_share(BEFORE, sides[1], GROUPS)
+    (pair,) = board.pairs
+    wanted = corrected_difference(BEFORE, BEFORE, sides[0], GROUPS, rates_after=sides[1])
+    assert pair.corrected == wanted and wanted.high > 0.2
+    (note,) = [note for note in board.notes if "corrected" in note]
+    assert "; of steered models' texts it is right on 0.750 [" in note
+
+
 def test_what_is_not_corrected_is_told(tmp_path: Path) -> None:
     (board,) = build_boards([run(tmp_path, "a", BEFORE, calibration=None)])
     assert board.rows[0].scores[TOXIGEN].corrected is None
