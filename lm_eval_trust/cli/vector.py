@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
 from lm_eval_trust.benchmarks.statements import USER_TURN
-from lm_eval_trust.cli.options import add_overwrite, natural, refuse_foreign_file
+from lm_eval_trust.cli.options import add_overwrite, count, natural, refuse_foreign_file
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.steering.spec import choices_for
 
@@ -57,6 +57,13 @@ def _add_build(commands: _Commands) -> None:
         help="write statements by the tokenizer's chat template, as the assistant's turn: after "
         f"their question, or after TEXT where they answer none (default: {USER_TURN!r}); they are "
         "read at their own last token, not at the template's",
+    )
+    parser.add_argument(
+        "--heads",
+        type=count,
+        metavar="K",
+        help="steer the K attention heads whose probes are most accurate on the validation part, "
+        "before their output projection, instead of the blocks' outputs",
     )
     add_overwrite(parser)
     parser.add_argument("--dtype", help="default: float32 on CPU, the checkpoint's own elsewhere")
@@ -129,6 +136,8 @@ def run_build(args: argparse.Namespace) -> int:
     _refuse_foreign_out(args)
     layers = parse_layers(args.layers)
     statements = _statements(args)
+    if args.heads is not None:
+        return _build_heads(args, layers, statements)
     model, tokenizer, identity = load_source(args.model, dtype=args.dtype, device=args.device)
     vector = build_vector(
         model,
@@ -150,6 +159,37 @@ def run_build(args: argparse.Namespace) -> int:
     print(table(evidence))
     for doubt in doubts(evidence):
         print(f"warning: {doubt}", file=sys.stderr)
+    return 0
+
+
+def _build_heads(args: argparse.Namespace, layers: list[int], statements: Statements) -> int:
+    from lm_eval_trust.models.sources import load_source
+    from lm_eval_trust.steering.head_vectors import HEADS_SETTING, build_head_vector
+
+    others = {"--part": args.part != "train", "--chat-template": args.chat_template is not None}
+    for option, given in others.items():
+        if given:
+            raise InputError(
+                f"{option} does not go with --heads: heads are read from statements as they are, "
+                f"and chosen on the validation part."
+            )
+    model, tokenizer, identity = load_source(args.model, dtype=args.dtype, device=args.device)
+    vector = build_head_vector(
+        model,
+        tokenizer,
+        statements,
+        layers=layers,
+        identity=identity,
+        heads=args.heads,
+        method=args.method,
+        split=args.split,
+        split_seed=args.split_seed,
+    )
+    vector.save(args.out)
+    assert vector.provenance is not None
+    for layer, numbers in vector.provenance.settings[HEADS_SETTING].items():
+        print(f"layer {layer}: heads {', '.join(map(str, numbers))}")
+    print(f"{args.out}: steer with layer={'+'.join(map(str, vector.layers))}")
     return 0
 
 

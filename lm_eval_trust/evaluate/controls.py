@@ -246,6 +246,8 @@ def random_step(step: SteeringStep, number: int) -> SteeringStep:
     digest = hashlib.sha256(values + f"{step.layer}:{number}".encode()).digest()
     random = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     drawn = torch.from_numpy(random.standard_normal(len(step.vector)).astype(np.float32))
+    if step.site == "heads":
+        drawn = drawn * (step.vector != 0)  # The same heads.
     vector = drawn / drawn.norm() * step.vector.norm()
     parts = dict(step.parts)
     if (rows := ACTIONS[step.action].towards) is not None:

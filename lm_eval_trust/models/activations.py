@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.models.adapters import refuse_virtual_tokens
+from lm_eval_trust.models.attention_heads import heads_width, output_projection
 from lm_eval_trust.models.decoder_blocks import (
     checked_layers,
     decoder_blocks,
@@ -46,6 +47,7 @@ def extract_activations(
     *,
     layers: Sequence[int],
     batch_tokens: int | None = None,
+    heads: bool = False,
     progress: bool = True,
 ) -> npt.NDArray[np.float32]:
     """Return the outputs of decoder blocks at each text's last token.
@@ -63,6 +65,8 @@ def extract_activations(
         texts: The texts to read.
         layers: 0-based decoder blocks; their order is the order of the result.
         batch_tokens: Tokens per batch, including padding; ``None`` to choose by the device.
+        heads: Read the blocks' attention heads instead, side by side before their output
+            projection; they take the place of ``hidden`` in the result's shape.
         progress: Show a progress bar on standard error.
 
     Returns:
@@ -76,7 +80,12 @@ def extract_activations(
     ids = encode(model, tokenizer, texts)
     with tqdm(total=len(ids), desc="activations", unit="text", disable=not progress) as bar:
         return extract_from_ids(
-            model, ids, layers=layers, batch_tokens=batch_tokens, advance=bar.update
+            model,
+            ids,
+            layers=layers,
+            batch_tokens=batch_tokens,
+            heads=heads,
+            advance=bar.update,
         )
 
 
@@ -86,6 +95,7 @@ def extract_from_ids(
     *,
     layers: Sequence[int],
     batch_tokens: int | None = None,
+    heads: bool = False,
     advance: Callable[[int], object] = lambda texts: None,
 ) -> npt.NDArray[np.float32]:
     """As :func:`extract_activations`, for texts given as token ids, none of them empty.
@@ -94,10 +104,11 @@ def extract_from_ids(
     """
     refuse_virtual_tokens(model)
     reading_of(model)  # Padding behind a text would change a model that looks ahead.
-    found = np.empty((len(ids), len(layers), hidden_size(model)), dtype=np.float32)
+    width = heads_width(model, layers[0]) if heads else hidden_size(model)
+    found = np.empty((len(ids), len(layers), width), dtype=np.float32)
     rows = tree_rows(ids) if _reads_trees(model) else sequence_rows(ids)
     for batch in batches(rows, tokens=batch_tokens or _default_tokens(_device(model))):
-        statements, values = _read(model, batch, layers)
+        statements, values = _read(model, batch, layers, heads=heads)
         found[statements] = values
         advance(len(statements))
     _refuse_overflow(found, layers)
@@ -106,14 +117,15 @@ def extract_from_ids(
 
 @torch.inference_mode()
 def _read(
-    model: nn.Module, batch: Sequence[Row], layers: Sequence[int]
+    model: nn.Module, batch: Sequence[Row], layers: Sequence[int], *, heads: bool
 ) -> tuple[list[int], npt.NDArray[np.float32]]:
     """Run one batch; return its statements and their activations (statements, layers, hidden)."""
     statements = [statement for row in batch for statement in row.ends]
     rows = torch.tensor([index for index, row in enumerate(batch) for _ in row.ends])
     ends = torch.tensor([end for row in batch for end in row.ends.values()])
     inputs = _inputs(batch, _device(model), compute_dtype(model))
-    with _recording(model, layers, rows, ends) as recorded, _stopping_after(model, max(layers)):
+    recording = _recording_heads if heads else _recording
+    with recording(model, layers, rows, ends) as recorded, _stopping_after(model, max(layers)):
         decoder_of(model)(**inputs, use_cache=False)
     for layer in layers:
         if layer not in recorded:
@@ -165,6 +177,32 @@ def _recording(
 
     # Registered last, so that the output of all other hooks on the block is recorded.
     handles = [blocks[layer].register_forward_hook(recorder(layer)) for layer in layers]
+    try:
+        yield recorded
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _recording_heads(
+    model: nn.Module, layers: Sequence[int], rows: torch.Tensor, ends: torch.Tensor
+) -> Iterator[dict[int, torch.Tensor]]:
+    """As :func:`_recording`, of the heads' outputs side by side."""
+    recorded: dict[int, torch.Tensor] = {}
+
+    def recorder(layer: int) -> Any:
+        def record(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            _check_shape(inputs[0], heads_width(model, layer), layer)
+            at = rows.to(inputs[0].device), ends.to(inputs[0].device)
+            recorded[layer] = inputs[0][at].to(device="cpu", dtype=torch.float32)
+
+        return record
+
+    handles = [
+        output_projection(model, layer).register_forward_pre_hook(recorder(layer))
+        for layer in layers
+    ]
     try:
         yield recorded
     finally:

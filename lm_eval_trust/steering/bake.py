@@ -8,19 +8,17 @@ once its logits, computed from the written files, agree with the hooked model's.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
 from lm_eval_trust.core.storage import atomic_folder, file_lock, remove_abandoned
 from lm_eval_trust.models.adapters import Adapter, attach_adapter, merge_adapter
-from lm_eval_trust.models.decoder_blocks import decoder_blocks
 from lm_eval_trust.models.loading import loading_errors
 from lm_eval_trust.models.sources import (
     DTYPES,
@@ -30,11 +28,13 @@ from lm_eval_trust.models.sources import (
     provenance_of_model,
 )
 from lm_eval_trust.steering.actions import ACTIONS
+from lm_eval_trust.steering.bake_biases import output_bias_of, shift_heads, shift_outputs
 from lm_eval_trust.steering.bake_card import bake_card
-from lm_eval_trust.steering.bake_llama import LLAMA_LIKE, as_llama, check_llama_like
+from lm_eval_trust.steering.bake_llama import LLAMA_LIKE, as_llama
 from lm_eval_trust.steering.bake_verify import Agreement, find_probe, logits_of, prompt_tokens
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
+from lm_eval_trust.steering.vectors import SITES
 
 #: Larger models are stored in files of this size, as their originals are.
 _SHARD = "5GB"
@@ -43,46 +43,6 @@ _BAKE = "bake"
 #: Key, among these, of the digest of the model's files as they were verified.
 _DIGEST = "digest"
 _VERSIONS = ("lm-eval-trust", "torch", "transformers", "peft")
-
-
-@dataclass(frozen=True)
-class OutputBias:
-    """The last linear layer of a block.
-
-    Attributes:
-        module: Its name below the block; all before the last dot is the feed-forward part.
-        switch: Setting of the configuration that gives every linear layer of the feed-forward
-            part a bias; ``None`` where they always have one.
-        multiplier: Setting of the configuration that the layer's output is multiplied by.
-    """
-
-    module: str
-    switch: str | None = None
-    multiplier: str | None = None
-
-
-_LLAMA = OutputBias("mlp.down_proj", switch="mlp_bias")
-
-#: Model type → where its blocks' outputs can be shifted. Only those that a test compares with the
-#: hooked model stand here: elsewhere a norm or a multiplier may follow the layer. Those of
-#: :data:`lm_eval_trust.steering.bake_llama.LLAMA_LIKE` are written as a Llama first.
-OUTPUT_BIASES: Mapping[str, OutputBias] = {
-    "arcee": _LLAMA,
-    "bloom": OutputBias("mlp.dense_4h_to_h"),
-    "gpt2": OutputBias("mlp.c_proj"),
-    "gpt_bigcode": OutputBias("mlp.c_proj"),
-    "gpt_neo": OutputBias("mlp.c_proj"),
-    "gptj": OutputBias("mlp.fc_out"),
-    "granite": replace(_LLAMA, multiplier="residual_multiplier"),
-    "gpt_neox": OutputBias("mlp.dense_4h_to_h"),
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "phi": OutputBias("mlp.fc2"),
-    "phi3": _LLAMA,
-    "qwen2": _LLAMA,
-    "seed_oss": _LLAMA,
-    "smollm3": _LLAMA,
-}
 
 
 @dataclass(frozen=True)
@@ -127,11 +87,11 @@ class Bake:
             "dtype": self.dtype,
         }
 
-    def shifts(self) -> dict[int, torch.Tensor]:
-        """Return what is added to each block's output, float32, shape (hidden,)."""
+    def shifts(self, site: str = "block") -> dict[int, torch.Tensor]:
+        """Return what is added at a site of each block, float32, shape (hidden,)."""
         return {
             layer: torch.stack([step.alpha * step.constant() for step in steps]).sum(dim=0)
-            for layer, steps in self.plan.by_layer().items()
+            for layer, steps in self.plan.by_layer(site).items()
         }
 
     def provenance(self, result: BakeResult, digest: str) -> Provenance:
@@ -242,7 +202,9 @@ def _write_model(task: Bake, folder: Path, device: str | None) -> _Before:
         hooked = logits_of(model, rows)
     if task.plan.active_steps:
         model = as_llama(model) if model.config.model_type in LLAMA_LIKE else model
-        shift_outputs(model, task.shifts(), name=task.source.identity.name)
+        name = task.source.identity.name
+        shift_outputs(model, task.shifts(), name=name)
+        shift_heads(model, task.shifts("heads"), name=name)
     model.to(stored).save_pretrained(folder, max_shard_size=_SHARD)
     tokenizer.save_pretrained(folder)
     return _Before(rows, unsteered, hooked, merge)
@@ -274,7 +236,9 @@ def _check_model(task: Bake) -> None:
             f"{name} is quantised; bake the model that it was made from, and quantise the result."
         )
     if task.plan.active_steps:
-        output_bias_of(config, model=name)
+        for site in SITES:
+            if task.plan.by_layer(site):
+                output_bias_of(config, model=name, site=site)
         task.plan.check(blocks=config.num_hidden_layers, width=config.hidden_size, model=name)
     if task.adapter is not None and not task.any_base:
         task.adapter.check_base(task.source.identity, override="--any-base")
@@ -288,7 +252,9 @@ def _config(source: Source) -> Any:
 
 
 def _refuse_varying(step: SteeringStep) -> None:
-    if not ACTIONS[step.action].constant:
+    if step.when is not None:
+        reason = "whether it acts depends on the prompt, which weights do not know"
+    elif not ACTIONS[step.action].constant:
         reason = "what it adds depends on the hidden state, where a bias is the same everywhere"
     elif step.positions != "all":
         reason = "it acts at some tokens only, and weights do not know where a prompt ends"
@@ -367,61 +333,3 @@ def _find_bake(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
         )
     measured: dict[str, Any] = found["verified"]
     return measured
-
-
-def output_bias_of(config: Any, *, model: str) -> OutputBias:
-    """Return where a model's blocks keep the bias of their output.
-
-    Args:
-        config: The model's configuration.
-        model: How messages call it.
-
-    Raises:
-        InputError: Its architecture has no such bias, or none that is known.
-    """
-    kind = str(config.model_type)
-    if kind not in OUTPUT_BIASES:
-        raise InputError(
-            f"{model} is a {kind}, whose blocks have no bias that a vector can be baked into, or "
-            f"none that was verified; known are {', '.join(OUTPUT_BIASES)}. Steer it with "
-            f"steered_amber, or in llama.cpp with `lm-eval-trust vector export --format gguf`."
-        )
-    if kind in LLAMA_LIKE:
-        check_llama_like(config, model=model)
-    return OUTPUT_BIASES[kind]
-
-
-def shift_outputs(model: Any, shifts: Mapping[int, torch.Tensor], *, name: str) -> None:
-    """Add a constant to the outputs of some blocks, in the model's weights.
-
-    Biases that the model has already are kept and added to; those that the architecture's switch
-    brings along are zero.
-
-    Args:
-        model: Model of transformers, changed in place, with its configuration.
-        shifts: 0-based block → what is added to its output, shape (hidden,).
-        name: How messages call it.
-
-    Raises:
-        InputError: See :func:`output_bias_of`.
-    """
-    place = output_bias_of(model.config, model=name)
-    blocks = decoder_blocks(model)
-    if place.switch and not getattr(model.config, place.switch):
-        part = place.module.rpartition(".")[0]
-        for block in blocks:
-            _add_zero_biases(block.get_submodule(part))
-        setattr(model.config, place.switch, True)
-    factor = float(getattr(model.config, place.multiplier)) if place.multiplier else 1.0
-    with torch.no_grad():
-        for layer, shift in shifts.items():
-            bias = blocks[layer].get_submodule(place.module).bias
-            assert isinstance(bias, nn.Parameter)
-            bias.add_(shift.to(bias) / factor)
-
-
-def _add_zero_biases(part: nn.Module) -> None:
-    for module in part.modules():
-        if isinstance(module, nn.Linear):
-            zeros = module.weight.new_zeros(module.out_features)
-            module.bias = nn.Parameter(zeros, requires_grad=module.weight.requires_grad)

@@ -131,6 +131,12 @@ def _differences(
     """Return what is added to each block's output at α = 1, shape (hidden,); α is checked alone."""
     if not layers:
         raise InputError("No layers were given to export; name at least one.")
+    if vector.site != "block":
+        raise InputError(
+            f"{vector.name} steers attention heads, and other tools' files add to blocks' outputs. "
+            f"Write it into a model's weights with `lm-eval-trust bake`, or evaluate it with "
+            f"steered_amber."
+        )
     if not ACTIONS[action].constant:
         raise InputError(
             f"action={action} cannot be exported: what it adds depends on the hidden state, and "

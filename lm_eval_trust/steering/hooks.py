@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.models.attention_heads import heads_width, output_projection
 from lm_eval_trust.models.decoder_blocks import (
     decoder_blocks,
     decoder_of,
@@ -48,6 +49,7 @@ class Steerer:
         self._passes: _Passes | None = None
         self._decoder: nn.Module = model
         self._width = 0
+        self._heads: list[tuple[nn.Module, tuple[SteeringStep, ...]]] = []
         self._hooked: list[tuple[nn.Module, tuple[Condition, ...], tuple[SteeringStep, ...]]] = []
         if not plan.steps:
             return
@@ -67,6 +69,15 @@ class Steerer:
         for layer in sorted({*steps, *(condition.layer for condition in conditions)}):
             read = tuple(condition for condition in conditions if condition.layer == layer)
             self._hooked.append((blocks[layer], read, steps.get(layer, ())))
+        for layer, of_heads in plan.by_layer("heads").items():
+            width = heads_width(model, layer)
+            for step in of_heads:
+                if len(step.vector) != width:
+                    raise InputError(
+                        f"The heads' vector of {step.origin} has width {len(step.vector)}, but the "
+                        f"heads of block {layer} have {width} together; build it from this model."
+                    )
+            self._heads.append((output_projection(model, layer), of_heads))
 
     @contextmanager
     def apply(self, prompt_ends: int | torch.Tensor | None = None) -> Iterator[None]:
@@ -93,7 +104,7 @@ class Steerer:
         """
         if self._passes is not None:
             raise RuntimeError("This model is being steered already; end the other block first.")
-        self._passes = _Passes(prompt_ends, expected=len(self._hooked))
+        self._passes = _Passes(prompt_ends, expected=len(self._hooked) + len(self._heads))
         try:
             yield
         finally:
@@ -103,7 +114,7 @@ class Steerer:
     def hooks(self) -> Iterator[None]:
         """Steer the passes inside; outside of a :meth:`request` they stay as they are."""
         passes = self._passes
-        if passes is None or not self._hooked:
+        if passes is None or not (self._hooked or self._heads):
             yield
             return
         with ExitStack() as stack:
@@ -112,6 +123,9 @@ class Steerer:
             for block, conditions, steps in self._hooked:
                 hook = _BlockHook(passes, conditions, steps, self._width)
                 stack.callback(block.register_forward_hook(hook).remove)
+            for projection, of_heads in self._heads:
+                before_it = _HeadsHook(passes, of_heads)
+                stack.callback(projection.register_forward_pre_hook(before_it).remove)
             stack.callback(self._decoder.register_forward_hook(passes.finish).remove)
             yield
 
@@ -190,7 +204,45 @@ class _Passes:
         return _repeated(decided, rows).to(device)
 
 
-class _BlockHook:
+class _Steering:
+    """Steps at one place, while passes run."""
+
+    def __init__(self, passes: _Passes, steps: tuple[SteeringStep, ...]) -> None:
+        self._passes, self._steps = passes, steps
+        self._on_device: dict[torch.device, list[Direction]] = {}
+
+    def _steered(self, hidden: torch.Tensor) -> torch.Tensor:
+        passes, rows = self._passes, hidden.shape[0]
+        ends = passes.ends(rows)
+        for step, direction in zip(self._steps, self._directions(hidden.device), strict=True):
+            steered = steer(hidden, step, direction, ends, passes.offset)
+            if step.when is not None:
+                chosen = passes.chosen(step.when, rows, hidden.device)
+                steered = torch.where(chosen[:, None, None], steered, hidden)
+            hidden = steered
+        return hidden
+
+    def _directions(self, device: torch.device) -> list[Direction]:
+        # Blocks of a sharded model live on different devices.
+        if device not in self._on_device:
+            self._on_device[device] = [step.direction(device) for step in self._steps]
+        return self._on_device[device]
+
+
+class _HeadsHook(_Steering):
+    """Hook before the output projection of one block's attention."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        self._passes.count()
+        if not args or args[0].ndim != 3:
+            raise RuntimeError(
+                f"{type(module).__name__} does not take (rows, positions, heads) as its first "
+                f"argument; this version of transformers is not supported."
+            )
+        return (self._steered(args[0]), *args[1:])
+
+
+class _BlockHook(_Steering):
     """Forward hook of one decoder block."""
 
     def __init__(
@@ -200,9 +252,8 @@ class _BlockHook:
         steps: tuple[SteeringStep, ...],
         width: int,
     ) -> None:
-        self._passes, self._width = passes, width
-        self._conditions, self._steps = conditions, steps
-        self._on_device: dict[torch.device, list[Direction]] = {}
+        super().__init__(passes, steps)
+        self._conditions, self._width = conditions, width
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         self._passes.count()
@@ -215,23 +266,11 @@ class _BlockHook:
                 f"{type(module).__name__} returned {shape}, expected a tensor of shape "
                 f"(rows, positions, {width}); this version of transformers is not supported."
             )
-        passes, rows = self._passes, hidden.shape[0]
-        ends = passes.ends(rows)
+        ends = self._passes.ends(hidden.shape[0])
         for condition in self._conditions:
-            passes.decide(condition, hidden, ends)
-        for step, direction in zip(self._steps, self._directions(hidden.device), strict=True):
-            steered = steer(hidden, step, direction, ends, passes.offset)
-            if step.when is not None:
-                chosen = passes.chosen(step.when, rows, hidden.device)
-                steered = torch.where(chosen[:, None, None], steered, hidden)
-            hidden = steered
+            self._passes.decide(condition, hidden, ends)
+        hidden = self._steered(hidden)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
-
-    def _directions(self, device: torch.device) -> list[Direction]:
-        # Blocks of a sharded model live on different devices.
-        if device not in self._on_device:
-            self._on_device[device] = [step.direction(device) for step in self._steps]
-        return self._on_device[device]
 
 
 def steer(

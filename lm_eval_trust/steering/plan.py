@@ -53,6 +53,7 @@ class SteeringStep:
         origin: Where the vector comes from, for messages and results files.
         parts: Further float32 tensors that the action needs, by name.
         when: Which rows are steered; all by default.
+        site: ``block``, or ``heads`` for the outputs of the block's attention heads side by side.
     """
 
     layer: int
@@ -64,6 +65,7 @@ class SteeringStep:
     origin: str = "vector"
     parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
     when: Condition | None = None
+    site: str = "block"
 
     def __post_init__(self) -> None:
         needs_target = ACTIONS[self.action].needs_target
@@ -94,8 +96,15 @@ class SteeringStep:
                 f"The vector of {self.origin} has length {float(self.vector.norm())} as float32, "
                 f"and no direction."
             )
+        heads = self.site == "heads"
+        if heads and not ACTIONS[self.action].constant:
+            raise InputError(
+                f"action={self.action} cannot steer attention heads ({self.origin}), which take "
+                f"what is the same for every state; pass action=add."
+            )
         if self.when is not None:
-            check_order(self.when.layer, [self.layer], self.positions)
+            # A block's heads have run before its output, which a condition reads.
+            check_order(self.when.layer, [self.layer - heads], self.positions)
         self._check_parts()
         self.check_dtype(torch.float32)
 
@@ -184,6 +193,7 @@ class SteeringStep:
             "vector": tensor_digest(self.vector),
             **({"parts": parts} if parts else {}),
             **({"when": self.when.summary()} if self.when else {}),
+            **({"site": self.site} if self.site != "block" else {}),
         }
 
 
@@ -201,7 +211,7 @@ class SteeringPlan:
     _widths: frozenset[int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        vectors = [step.vector for step in self.steps]
+        vectors = [step.vector for step in self.steps if step.site == "block"]
         vectors += [step.when.unit for step in self.steps if step.when]
         widths = frozenset(vector.shape[0] for vector in vectors)
         if len(widths) > 1:
@@ -255,6 +265,7 @@ class SteeringPlan:
                     origin=vector.name,
                     parts={n: part for n, part in layer.parts.items() if n in needed.parts},
                     when=when,
+                    site=vector.site,
                 )
             )
         sources = (vector.provenance, when and when.provenance)
@@ -275,10 +286,11 @@ class SteeringPlan:
         found = (step.when for step in self.active_steps)
         return tuple(dict.fromkeys(condition for condition in found if condition))
 
-    def by_layer(self) -> Mapping[int, tuple[SteeringStep, ...]]:
-        """Return the active steps of each layer, in their order."""
-        layers = sorted({step.layer for step in self.active_steps})
-        return {i: tuple(s for s in self.active_steps if s.layer == i) for i in layers}
+    def by_layer(self, site: str = "block") -> Mapping[int, tuple[SteeringStep, ...]]:
+        """Return the active steps of each layer at a site, in their order."""
+        steps = [step for step in self.active_steps if step.site == site]
+        layers = sorted({step.layer for step in steps})
+        return {i: tuple(step for step in steps if step.layer == i) for i in layers}
 
     def check(
         self, *, blocks: int, width: int, model: str, skipped: frozenset[int] = frozenset()
@@ -333,7 +345,9 @@ def _in_float32(number: float) -> bool:
 
 def _refuse_contradiction(first: SteeringStep, second: SteeringStep) -> None:
     # All kinds of positions share the last prompt token, so steps of one layer always meet.
-    if first.layer != second.layer or first.vector.shape != second.vector.shape:
+    if (first.layer, first.site) != (second.layer, second.site):
+        return
+    if first.vector.shape != second.vector.shape:
         return
     if ACTIONS[first.action].constant and ACTIONS[second.action].constant:
         return  # They add up.

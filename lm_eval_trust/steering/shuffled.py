@@ -76,6 +76,11 @@ def shuffled_statements(vector: SteeringVector, source: str, *, seed: int) -> St
             those or the model are others now.
         ExternalError: The source model's revision cannot be looked up.
     """
+    if vector.site != "block":
+        raise InputError(
+            f"{vector.name} steers heads that were chosen by their labels, which shuffled ones "
+            f"would choose anew; take the controls random and sign."
+        )
     made = vector.provenance
     if made is None or made.data_source not in DATA_SOURCES:
         raise InputError(

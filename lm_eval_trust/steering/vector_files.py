@@ -19,7 +19,7 @@ from lm_eval_trust.models.loading import several
 from lm_eval_trust.steering.vectors import OTHER_ENDINGS, LayerVector, SteeringVector
 
 FORMAT = "lm_eval_trust.steering_vector.v1"
-#: Of vectors with tensors beside their directions, which readers of the first version lack.
+#: Of vectors with tensors beside their directions, or of heads, which version 1 does not know.
 FORMAT_WITH_PARTS = "lm_eval_trust.steering_vector.v2"
 
 
@@ -69,11 +69,13 @@ def to_bytes(vector: SteeringVector) -> bytes:
         | ({} if layer.state_norm is None else {"state_norm": layer.state_norm})
         for index, layer in sorted(vector.layers.items())
     }
-    plain = len(tensors) == len(vector.layers)
+    plain = len(tensors) == len(vector.layers) and vector.site == "block"
     metadata = {
         "format": FORMAT if plain else FORMAT_WITH_PARTS,
         "layers": json.dumps(numbers),
     }
+    if vector.site != "block":
+        metadata["site"] = vector.site
     if vector.provenance is not None:
         metadata["provenance"] = vector.provenance.to_json()
     metadata["checksum"] = _checksum(tensors, metadata)
@@ -104,6 +106,7 @@ def read_vector(path: Path) -> SteeringVector:
             layers=_layers(tensors, json.loads(metadata["layers"])),
             provenance=_provenance(metadata),
             name=str(path),
+            site=metadata.get("site", "block"),
         )
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be used: {reason_of(error)}") from error

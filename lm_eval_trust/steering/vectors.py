@@ -16,6 +16,8 @@ from lm_eval_trust.steering.spec import SCALES
 
 #: Endings by which files of other tools are told from our own.
 OTHER_ENDINGS = (".pt", ".pth", ".gguf")
+#: What in a block can be steered.
+SITES = ("block", "heads")
 #: Types of the numbers that a vector may have.
 _REAL = ("float32", "float64", "float16", "bfloat16")
 
@@ -149,13 +151,19 @@ class SteeringVector:
         layers: Layer (0-based decoder block, its output) → its direction.
         provenance: What it was built from; ``None`` for an import of unknown origin.
         name: How it is called in messages, e.g. its file.
+        site: What is steered: ``block``, a block's output, or ``heads``, the outputs of its
+            attention heads side by side, before they are projected. Of heads, ``hidden`` is the
+            width of all of them.
     """
 
     layers: Mapping[int, LayerVector]
     provenance: Provenance | None = None
     name: str = "vector"
+    site: str = "block"
 
     def __post_init__(self) -> None:
+        if self.site not in SITES:
+            raise unknown_name("site", str(self.site), SITES)
         if not self.layers:
             raise InputError(f"{self.name} holds no layer.")
         widths = {layer.direction.shape[0] for layer in self.layers.values()}
@@ -194,7 +202,7 @@ class SteeringVector:
     def describe(self) -> str:
         """Return a table of the layers, and the provenance line by line."""
         lines = [
-            f"{self.name}: width {self.width}",
+            f"{self.name}: width {self.width}{'' if self.site == 'block' else f', {self.site}'}",
             f"{'layer':>5} {'norm':>12} {'std':>12} {'state norm':>12} target",
         ]
         for index, layer in sorted(self.layers.items()):

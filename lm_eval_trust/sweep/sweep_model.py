@@ -47,6 +47,7 @@ _FULL_PASS = 384
 #: Rows of a pass of configurations that run one after the other, where the harness's batch size is
 #: to be found out.
 _ROWS_APART = 8
+HEADS_APART = "attention heads are steered within a block, which is shared as a whole"
 #: A request to score: its key, the request, the index of its last prompt token.
 _Found = tuple[str, TokenRequest, int]
 logger = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ class SweepLM(Amber):
     _answers: KeyedStore
     #: Why configurations run one after the other; empty where they share passes.
     apart: str = ""
+    #: The same, of the model itself.
+    own_reason: str = ""
     #: Sum over scored tokens, and their number.
     _divergence: tuple[float, int] = (0.0, 0)
 
@@ -80,6 +83,9 @@ class SweepLM(Amber):
             answers: Where they are kept.
         """
         self._plans, self._answers = plans, answers
+        steps = [step for plan in plans for step in plan.active_steps]
+        heads = any(step.site == "heads" for step in steps)
+        self.apart = self.own_reason or (heads and HEADS_APART) or ""
 
     @property
     def batch_size(self) -> Any:
@@ -320,7 +326,7 @@ def load_sweep_model(model: str, arguments: Mapping[str, Any]) -> SweepLM:
     loaded: SweepLM = kind(**arguments)
     if loaded.plan.steps:
         raise InputError("The sweep does the steering; leave it out of the model arguments.")
-    loaded.apart = why_apart(loaded.model)
+    loaded.apart = loaded.own_reason = why_apart(loaded.model)
     if loaded.apart:
         logger.warning("%s", loaded.note)
     return loaded

@@ -18,7 +18,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.model_wrappers.amber import SteeredAmber
 from lm_eval_trust.models.sources import find_source
-from lm_eval_trust.steering.bake import OUTPUT_BIASES, Bake, bake
+from lm_eval_trust.steering.bake import Bake, bake
+from lm_eval_trust.steering.bake_biases import OUTPUT_BIASES
 
 GPT2 = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512}
 SHAPES: dict[str, dict[str, Any]] = {

@@ -11,7 +11,8 @@ from support.baking import some_plan
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.models.sources import find_source
-from lm_eval_trust.steering.bake import Bake, bake, shift_outputs
+from lm_eval_trust.steering.bake import Bake, bake
+from lm_eval_trust.steering.bake_biases import shift_outputs
 from lm_eval_trust.steering.bake_verify import Agreement
 
 WRONG: dict[str, Callable[[dict[int, torch.Tensor]], dict[int, torch.Tensor]]] = {
