@@ -42,6 +42,9 @@ _SHARD = "5GB"
 _BAKE = "bake"
 #: Key, among these, of the digest of the model's files as they were verified.
 _DIGEST = "digest"
+_OTHER_POSITIONS = (
+    "see with `lm-eval-trust sweep --positions generated all` what positions=all would give"
+)
 _VERSIONS = ("lm-eval-trust", "torch", "transformers", "peft")
 
 
@@ -260,11 +263,11 @@ def _refuse_varying(step: SteeringStep) -> None:
         reason = "it acts at some tokens only, and weights do not know where a prompt ends"
     else:
         return
+    other = "leave `when` out" if step.when else _OTHER_POSITIONS
     raise InputError(
         f"action={step.action} at positions={step.positions} (layer {step.layer}, {step.origin}) "
         f"cannot be baked: {reason}. Only an action that adds the same everywhere, such as "
-        f"add, at positions=all can. Evaluate this steering with steered_amber, or see with "
-        f"`lm-eval-trust sweep --positions generated all` what positions=all would give."
+        f"add, at positions=all can. Evaluate this steering with steered_amber, or {other}."
     )
 
 

@@ -144,8 +144,9 @@ def shift_heads(model: Any, shifts: Mapping[int, torch.Tensor], *, name: str) ->
     with torch.no_grad():
         for layer, shift in shifts.items():
             projection = blocks[layer].get_submodule(place.module)
-            bias, given = projection.bias, shift.to(projection.weight)
+            bias = projection.bias
             assert isinstance(bias, nn.Parameter)
+            given = shift.to(bias)
             bias.add_(projection(given) - projection(torch.zeros_like(given)))
 
 

@@ -91,9 +91,13 @@ class ReferenceModel(Reference):
         causal = torch.full((1, 1, size, size), float("-inf"), dtype=hidden.dtype).triu(1)
         outputs, held = [], {}
         for index, block in enumerate(decoder.layers):
+            handle = block.self_attn.register_forward_hook(
+                self._head_shift(block.self_attn, index, plan, prompt_end, held)
+            )
             hidden = block(
                 hidden, attention_mask=causal, position_ids=places, position_embeddings=rotary
             )
+            handle.remove()
             hidden = hidden[0] if isinstance(hidden, tuple) else hidden
             for step in plan.steps:
                 if step.when and step.when.layer == index:
@@ -101,10 +105,26 @@ class ReferenceModel(Reference):
                         hidden[0, prompt_end], step.when
                     )
             for step in plan.steps:
-                if step.layer == index and held.get(step.when, True):
+                if (step.site, step.layer) == ("block", index) and held.get(step.when, True):
                     hidden = self._change(hidden, step, prompt_end)
             outputs.append(hidden[0])
         return outputs, self._model.lm_head(decoder.norm(hidden))[0]
+
+    @staticmethod
+    def _head_shift(attention, layer, plan, prompt_end, held):
+        """What adds to the attention's output what its heads' steering becomes by projection."""
+
+        def add(module, args, output):
+            changed = output[0].clone()
+            for step in plan.steps:
+                if (step.site, step.layer) == ("heads", layer) and held.get(step.when, True):
+                    shift = step.alpha * torch.mv(attention.o_proj.weight, step.vector.double())
+                    for place in range(changed.shape[1]):
+                        if _at(place, step.positions, prompt_end):
+                            changed[0, place] += shift
+            return (changed, *output[1:])
+
+        return add
 
     @staticmethod
     def _holds(state: torch.Tensor, condition: Condition) -> bool:
@@ -118,9 +138,7 @@ class ReferenceModel(Reference):
         unit = vector / vector.norm()
         changed = hidden.clone()
         for place in range(hidden.shape[1]):
-            if step.positions == "generated" and place < prompt_end:
-                continue
-            if step.positions == "last_prompt" and place != prompt_end:
+            if not _at(place, step.positions, prompt_end):
                 continue
             state = hidden[0, place]
             along = torch.dot(state, unit)
@@ -147,6 +165,12 @@ class ReferenceModel(Reference):
                 raise ValueError(f"There is no independent formulation of {step.action}.")
             changed[0, place] = state + step.alpha * difference
         return changed
+
+
+def _at(place: int, positions: str, prompt_end: int) -> bool:
+    if positions == "generated":
+        return place >= prompt_end
+    return positions == "all" or place == prompt_end
 
 
 def rotation(state: torch.Tensor, towards: torch.Tensor, degrees: float) -> torch.Tensor:
