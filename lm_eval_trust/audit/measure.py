@@ -15,8 +15,10 @@ from lm_eval_trust.evaluate.controls import Arm, arms_of
 from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.evaluate.prefixes import few_shot_prefixes, prompt_prefixes, wordings_of
 from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
+from lm_eval_trust.gate.check_file import BEATS
+from lm_eval_trust.gate.paired_test import check_kind
 from lm_eval_trust.steering.plan import SteeringPlan
-from lm_eval_trust.steering.spec import SteeringSpec
+from lm_eval_trust.steering.spec import SteeringSpec, combined_plan
 from lm_eval_trust.sweep.grid import Items, default_perplexity_task
 from lm_eval_trust.sweep.search import TEST, SweepEvaluator
 from lm_eval_trust.sweep.sweep_model import SweepLM
@@ -114,18 +116,11 @@ def plan_audit(audit: Audit, steering: Sequence[SteeringSpec], index: TaskIndex)
     suite_items = replace(items, tasks=others) if others else None
     suite = index.load(others, limit=audit.limit, part=TEST) if others else None
     text = (default_perplexity_task(audit.tasks),)
-    metrics = {
-        name: metric_of(name, list(task.aggregation()), audit.metric if tasks is targets else "")
-        for tasks in (targets, suite)
-        if tasks is not None
-        for name, task in tasks.tasks.items()
-    }
+    metrics = _metrics(targets, BEATS, audit.metric)
+    metrics |= {} if suite is None else _metrics(suite, "non_inferiority")
     arms = arms_of(audit.controls, steering, targets)
-    choice = SteeringPlan()
-    for spec in steering:
-        choice += spec.plan()
     return Plan(
-        choice,
+        combined_plan(steering),
         targets,
         suite,
         tuple(arm for arm in arms if arm.kind != "unsteered"),
@@ -135,6 +130,18 @@ def plan_audit(audit: Audit, steering: Sequence[SteeringSpec], index: TaskIndex)
         suite_items,
         replace(items, tasks=text),
     )
+
+
+def _metrics(tasks: TaskSet, kind: str, asked: str = "") -> dict[str, str]:
+    """Return the metric of each task, once a kind of rule can be decided by it."""
+    found = {}
+    for name, task in tasks.tasks.items():
+        known = tasks.aggregations[name]
+        metric = metric_of(name, list(known), asked)
+        wanted = "max_ratio" if "perplexity" in metric and kind != BEATS else kind
+        check_kind(wanted, name, metric, known[metric], task.higher_is_better().get(metric))
+        found[name] = metric
+    return found
 
 
 def _contexts(audit: Audit, targets: TaskSet, arms: Sequence[Arm]) -> Iterator[Context]:

@@ -20,7 +20,7 @@ from lm_eval_trust.evaluate.controls import check_shuffled
 from lm_eval_trust.evaluate.evaluator import software
 from lm_eval_trust.evaluate.harness import check_tasks
 from lm_eval_trust.evaluate.tasks import TaskIndex
-from lm_eval_trust.steering.spec import read_steering_file
+from lm_eval_trust.steering.spec import combined_plan, read_steering_file
 from lm_eval_trust.sweep.run import claim
 from lm_eval_trust.sweep.search import SweepEvaluator
 from lm_eval_trust.sweep.sweep_model import SweepLM, load_sweep_model
@@ -69,13 +69,10 @@ def run_audit(audit: Audit, folder: Path) -> Audited:
     with folder_lock(folder, f"Another audit is running in {folder}; choose another folder."):
         claim(folder, _MARK, _FORMAT, what="audit", answers=_ANSWERS)
         index = TaskIndex(audit.metadata)
-        choice = steering[0].plan()
-        for spec in steering[1:]:
-            choice += spec.plan()
-        audit = audit.resolved(choice)
+        audit = audit.resolved(combined_plan(steering))
         plan = plan_audit(audit, steering, index)
         model = load_sweep_model(audit.model, audit.arguments)
-        model.steer_by(choice)
+        model.steer_by(plan.choice)
         context = fingerprint({"model": dict(model.identity), "software": software()})
         with KeyedStore(folder / _ANSWERS, context) as answers:
             measuring = Measuring(model, answers, SweepEvaluator(model, folder, index))

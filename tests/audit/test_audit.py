@@ -97,6 +97,7 @@ def test_a_random_vector_is_not_shown_and_a_ruinous_one_is_harmful(
         (["--tasks", "trust_truth_mini"], "trust_truth_mini"),
         (["--metric", "accuracy"], "no metric 'accuracy'"),
         (["--suite", "trust_nothing"], "trust_nothing"),
+        (["--tasks", "trust_world_text_mini", "--metric", ""], "compared by its ratio"),
         (["--margin", "0"], "margin is 0"),
         (["--most-wrong", "1"], "most_wrong is 1"),
         (["--controls", "rotated"], "Unknown control"),
