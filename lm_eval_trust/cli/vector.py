@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +21,14 @@ _Commands = Any
 
 
 def add_parser(subparsers: _Commands) -> None:
-    """Add ``vector`` with its four commands."""
+    """Add ``vector`` with its commands."""
     parser = subparsers.add_parser("vector", help="build, show, export and import steering vectors")
     commands = parser.add_subparsers(dest="vector_command", required=True, metavar="COMMAND")
     _add_build(commands)
     _add_show(commands)
     _add_export(commands)
     _add_import(commands)
+    _add_threshold(commands)
 
 
 def _add_build(commands: _Commands) -> None:
@@ -122,6 +124,63 @@ def _add_import(commands: _Commands) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.safetensors")
     add_overwrite(parser)
     parser.set_defaults(func=run_import)
+
+
+def _add_threshold(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "threshold",
+        help="suggest the threshold of a condition",
+        description="Print the threshold of `when` that tells the statements to steer from the "
+        "others best, by F1 on the validation part.",
+    )
+    parser.add_argument("--model", required=True, metavar="MODEL[@REVISION]", help="read by it")
+    parser.add_argument("--vector", required=True, type=Path, metavar="FILE", help="condition")
+    parser.add_argument("--layer", required=True, type=natural, help="0-based decoder block")
+    parser.add_argument("--dimension", required=True, help="a dimension or its benchmark")
+    parser.add_argument(
+        "--source", default="official", metavar="NAME|FILE", help="as for vector build (official)"
+    )
+    parser.add_argument(
+        "--steer",
+        default="untrustworthy",
+        choices=["untrustworthy", "trustworthy"],
+        help="which statements are to be steered (default: untrustworthy)",
+    )
+    parser.add_argument("--data-seed", type=natural, default=0, metavar="INT", help="seed (0)")
+    parser.add_argument("--split", default="grouped", help=choices_for("split"))
+    parser.add_argument("--split-seed", type=natural, default=0, metavar="INT", help="seed (0)")
+    parser.add_argument("--dtype", help="default: float32 on CPU, the checkpoint's own elsewhere")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, or auto to spread over all")
+    parser.set_defaults(func=run_threshold)
+
+
+def run_threshold(args: argparse.Namespace) -> int:
+    """Print the threshold, as a steering file has it, and how well it does."""
+    import torch
+
+    from lm_eval_trust.models.activation_store import load_or_extract
+    from lm_eval_trust.models.sources import load_source
+    from lm_eval_trust.steering.conditions import When
+    from lm_eval_trust.steering.thresholds import best_threshold
+
+    statements = _statements(args)
+    condition = When(str(args.vector), 0.0, args.layer).read(args.layer)
+    partition = statements.partition(split=args.split, seed=args.split_seed)
+    held_out = statements.select(partition.validation)
+    model, tokenizer, identity = load_source(args.model, dtype=args.dtype, device=args.device)
+    states = load_or_extract(
+        model, tokenizer, held_out.texts, layers=[args.layer], identity=identity
+    )
+    trustworthy = held_out.labels == held_out.dimension.trustworthy_label
+    wanted = trustworthy if args.steer == "trustworthy" else ~trustworthy
+    found = best_threshold(condition.similarity(torch.from_numpy(states[:, 0])).numpy(), wanted)
+    when = When(str(args.vector), round(found.value, 6), args.layer, found.above).recipe()
+    print(f"when: {json.dumps(when)}")
+    print(
+        f"F1 {found.f1:.3f}, precision {found.precision:.3f}, recall {found.recall:.3f} on "
+        f"{len(held_out)} statements of the validation part, {int(wanted.sum())} of them to steer"
+    )
+    return 0
 
 
 def run_build(args: argparse.Namespace) -> int:

@@ -39,13 +39,19 @@ def publish(plan: SteeringPlan, folder: Path) -> str:
     """Put a plan where an engine finds it; return its fingerprint.
 
     Raises:
-        InputError: A step waits for a condition, which is no function of one hidden state.
+        InputError: A step waits for a condition, which is no function of one hidden state, or
+            steers attention heads.
         ExternalError: The disk refused to write.
     """
     if any(step.when is not None for step in plan.active_steps):
         raise InputError(
             "Steering that waits for a condition (`when:`) does not run inside vLLM, where a "
             "prompt may be read in parts; use steered_amber for it."
+        )
+    if any(step.site != "block" for step in plan.active_steps):
+        raise InputError(
+            "Attention heads are not steered inside vLLM, where blocks' outputs are; use "
+            "steered_amber for them, or write them into the weights with `lm-eval-trust bake`."
         )
     build_once(_file(folder, plan.fingerprint), partial(_write, plan))
     read_plan(folder, plan.fingerprint)

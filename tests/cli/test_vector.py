@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from lm_eval_trust import cli
+from lm_eval_trust.steering.conditions import When
 from lm_eval_trust.steering.vectors import load_vector
 
 
@@ -135,3 +137,46 @@ def test_a_file_that_is_no_vector_is_replaced_only_if_asked(
     assert cli.main([*export, "--overwrite"]) == 0 and cli.main(export) == 0
     assert cli.main(["vector", "import", str(other), "--out", str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err
+
+
+def test_heads_are_chosen_and_named(
+    build: Callable[..., tuple[int, Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out = build(heads="2")
+    assert code == 0
+    vector, printed = load_vector(out), capsys.readouterr().out
+    assert vector.site == "heads" and vector.provenance is not None
+    chosen = vector.provenance.settings["heads"]
+    assert sum(map(len, chosen.values())) == 2 and vector.provenance.part == "development"
+    assert f"steer with layer={'+'.join(chosen)}" in printed
+    for layer, heads in chosen.items():
+        assert f"layer {layer}: heads {', '.join(map(str, heads))}" in printed
+        moved = vector.layer(int(layer)).direction.reshape(4, 8).any(dim=1)
+        assert moved.nonzero()[:, 0].tolist() == heads
+
+
+def test_options_that_do_not_go_with_heads_are_refused(
+    build: Callable[..., tuple[int, Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build(heads="2", part="development")[0] != 0
+    assert "--part does not go with --heads" in capsys.readouterr().err
+    assert build(heads="99")[0] != 0
+    assert "There are 12 heads in 3 layers" in capsys.readouterr().err
+
+
+def test_a_threshold_is_suggested_as_a_steering_file_has_it(
+    build: Callable[..., tuple[int, Path]],
+    statements: Path,
+    tiny_llama: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, out = build()
+    capsys.readouterr()
+    asked = {"model": tiny_llama(), "vector": out, "layer": 1, "dimension": "reliability"}
+    options = {**asked, "source": statements, "device": "cpu"}
+    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    assert cli.main(["vector", "threshold", *words]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    when = When.parse(yaml.safe_load(first)["when"])
+    assert (when.vector, when.layer) == (str(out), 1)
+    assert second.startswith("F1 ") and "of the validation part" in second

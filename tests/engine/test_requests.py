@@ -103,3 +103,9 @@ def test_a_condition_is_refused_with_the_way_out(tmp_path: Path) -> None:
     condition = Condition(layer=0, unit=torch.full((16,), 0.25), threshold=0.1)
     with pytest.raises(InputError, match=r"does not run inside vLLM.*use steered_amber"):
         publish(_plan(when=condition), tmp_path)
+
+
+def test_heads_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"not steered inside vLLM.*lm-eval-trust bake"):
+        publish(_plan(site="heads"), tmp_path)
+    assert list(tmp_path.iterdir()) == []

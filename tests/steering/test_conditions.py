@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import f1_score, precision_score, recall_score
 from support.models import build_llama
 
 from lm_eval_trust.core.errors import InputError
@@ -16,7 +18,10 @@ from lm_eval_trust.steering.conditions import Condition, When
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 from lm_eval_trust.steering.spec import SteeringSpec, read_steering_file, steering_yaml
+from lm_eval_trust.steering.thresholds import best_threshold
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
+from lm_eval_trust.study.spec import SteeringGridSpec
+from lm_eval_trust.sweep.grid import Grid
 
 WIDTH = 32
 UNIT = torch.nn.functional.normalize(
@@ -92,6 +97,40 @@ def test_model_arguments_files_and_python_ask_for_the_same(
     assert "when-c-layer1-upto-0.1" in spec.describe() and "/" not in spec.describe()
     unconditional = SteeringSpec(vector=vector, layer=2, scale="none").plan()
     assert unconditional.fingerprint != spec.plan().fingerprint
+
+
+def test_a_threshold_has_the_best_f1_of_all() -> None:
+    rng = np.random.default_rng(2)
+    wanted = rng.random(60) < 0.4
+    cosines = rng.normal(size=60) * 0.2 - 0.2 * wanted
+    found = best_threshold(cosines, wanted)
+
+    def f1(value: float, above: bool) -> float:
+        return float(f1_score(wanted, (cosines > value) == above))
+
+    assert found.f1 == pytest.approx(f1(found.value, found.above))
+    assert found.f1 >= max(f1(v, above) for v in np.linspace(-1, 1, 400) for above in (True, False))
+    assert not found.above
+    assert best_threshold(-cosines, wanted).above
+    steered = cosines <= found.value
+    assert found.precision == pytest.approx(precision_score(wanted, steered))
+    assert found.recall == pytest.approx(recall_score(wanted, steered))
+    with pytest.raises(InputError, match="all have the same label"):
+        best_threshold(cosines, np.ones(60, dtype=bool))
+    with pytest.raises(InputError, match="same cosine"):
+        best_threshold(np.zeros(60), wanted)
+
+
+def test_sweeps_and_studies_hand_the_condition_on(files: tuple[str, str], tmp_path: Path) -> None:
+    when = When(files[1], 0.1, 0)
+    grid = Grid((files[0],), ((1,),), (1.0, 2.0), when=when)
+    assert [spec.condition for spec in grid.configurations] == [when, when]
+    assert grid.fingerprint != Grid((files[0],), ((1,),), (1.0, 2.0)).fingerprint
+    settings = {"sources": ["m"], "dimensions": ["toxicity"], "layers": [1], "alphas": [1]}
+    asked = SteeringGridSpec(**settings, when={"vector": files[1], "threshold": 0.1})
+    assert asked.when == When(files[1], 0.1)
+    with pytest.raises(ValueError, match="when has no vector"):
+        SteeringGridSpec(**settings, when={"threshold": 0.1})
 
 
 def test_both_ways_at_once_are_refused() -> None:
