@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.cli.options import natural
 from lm_eval_trust.core.errors import InputError
+
+if TYPE_CHECKING:
+    from lm_eval_trust.leaderboard.board import Board
 
 #: Those of :mod:`lm_eval_trust.leaderboard.formats`, whose import is slow, and the page.
 FORMATS = ("md", "csv", "tex", "json", "html")
@@ -107,7 +111,6 @@ def run(args: argparse.Namespace) -> int:
         InputError: An option of files is given without ``--out``.
     """
     from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
-    from lm_eval_trust.leaderboard.formats import write_tables
     from lm_eval_trust.leaderboard.items import Samples
     from lm_eval_trust.leaderboard.names import given_names
     from lm_eval_trust.leaderboard.reading import read_runs
@@ -127,14 +130,7 @@ def run(args: argparse.Namespace) -> int:
     samples = Samples()
     runs, skipped = read_runs(args.results, samples, skip_damaged=args.skip_damaged)
     boards = build_boards(runs, settings=settings, samples=samples)
-    written: list[Path] = []
-    if args.out is not None:
-        written += write_tables(args.out, boards, [name for name in formats if name != "html"])
-    if args.out is not None and "html" in formats:
-        from lm_eval_trust.leaderboard.page import write_page
-
-        write_page(args.out / PAGE, boards, sweeps=args.sweep, analyses=args.analysis)
-        written.append(args.out / PAGE)
+    written = [] if args.out is None else _write(args, boards, formats)
     console = Terminal()
     print_boards(boards, console)
     for reason in skipped:
@@ -142,6 +138,20 @@ def run(args: argparse.Namespace) -> int:
     for path in written:
         print(path)
     return 0
+
+
+def _write(args: argparse.Namespace, boards: Sequence[Board], formats: Sequence[str]) -> list[Path]:
+    from lm_eval_trust.core.storage import written_by_one
+    from lm_eval_trust.leaderboard.formats import write_tables
+
+    with written_by_one(args.out):
+        written = write_tables(args.out, boards, [name for name in formats if name != "html"])
+        if "html" in formats:
+            from lm_eval_trust.leaderboard.page import write_page
+
+            write_page(args.out / PAGE, boards, sweeps=args.sweep, analyses=args.analysis)
+            written.append(args.out / PAGE)
+    return written
 
 
 def _refuse_what_is_written_nowhere(args: argparse.Namespace) -> None:

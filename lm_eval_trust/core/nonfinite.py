@@ -61,3 +61,19 @@ def in_words(count: int, items: int, task: str) -> str:
         f"{count} of {items} items of {task} have a log-likelihood or score that is not a finite "
         f"number; its scores mean nothing."
     )
+
+
+def undefined_in_words(metrics: Iterable[str], task: str, scores: Mapping[str, Any]) -> str:
+    """Return the sentence that says that metrics are NaN although no item is broken.
+
+    They are means or correlations of nothing: no answer could be read, or no item has a value.
+
+    Args:
+        metrics: Their names.
+        task: Of the task.
+        scores: The task's metrics, with their filters or without.
+    """
+    told = {name.partition(",")[0]: value for name, value in scores.items()}
+    unread = told.get("unparsed") == 1 or told.get("answered") == 0
+    why = "no answer could be read" if unread else "its items give none"
+    return f"{task} has no {', '.join(dict.fromkeys(metrics))}: {why}."

@@ -23,6 +23,8 @@ SAVED_ROWS = "saved_rows"
 JUDGED_FROM = "judged_from"
 #: Key under ``config`` that says of which steering results are a control.
 CONTROL = "control"
+#: Key under ``config`` of the texts that stood before prompts: task → text.
+PREFIXES = "prefixes"
 #: What results say, apart from when, where and how fast they were computed.
 _SAID = (
     *("results", "groups", "configs", "config", "versions", "n-shot", "n-samples"),

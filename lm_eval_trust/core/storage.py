@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -27,6 +27,8 @@ CACHE_VARIABLE = "LM_EVAL_TRUST_CACHE"
 LOCK = ".lock"
 #: Ends of the hidden names beside what is written: the new content, the former one, and the lock.
 _TEMPORARY, _REPLACED, _HELD = ".tmp", ".old", ".lock"
+#: Seconds to wait for another process's output.
+_PATIENCE = 60.0
 _LOCKED = re.compile(rf"[0-9a-f]{{8}}{re.escape(_HELD)}")
 #: Lists the commands that write into a folder.
 _CLAIMS = ".lm_eval_trust"
@@ -179,27 +181,28 @@ def _remove_temporary(path: Path, temporary: Path) -> None:
 
 
 @contextmanager
-def folder_lock(path: Path, busy: str) -> Iterator[None]:
+def folder_lock(path: Path, busy: str, *, wait: float = 0.0) -> Iterator[None]:
     """Hold a folder for one process; the lock of a killed process is free again.
 
     Args:
         path: The folder; it is created if it does not exist.
         busy: What to tell the user if another process holds it.
+        wait: Seconds to wait for the other process.
 
     Raises:
         InputError: Another process holds it.
         ExternalError: The operating system refused to write.
     """
-    with file_lock(path / LOCK, busy):
+    with file_lock(path / LOCK, busy, wait=wait):
         yield
 
 
 @contextmanager
-def file_lock(path: Path, busy: str) -> Iterator[None]:
+def file_lock(path: Path, busy: str, *, wait: float = 0.0) -> Iterator[None]:
     """Hold a lock file for one process; see :func:`folder_lock`."""
     with disk_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=0)
+        lock = FileLock(path, timeout=wait)
         try:
             lock.acquire()
         except Timeout as error:
@@ -228,6 +231,17 @@ def require_empty(folder: Path, kind: str) -> None:
         raise InputError(
             f"{folder} holds {visible[0]} and is not {kind} folder; choose an empty or a new one."
         )
+
+
+def written_by_one(folder: Path) -> AbstractContextManager[None]:
+    """Hold a folder while several files of one output are written; other processes wait.
+
+    Raises:
+        InputError: Another process still writes there after a minute.
+        ExternalError: The operating system refused to write.
+    """
+    busy = f"Another process is writing into {folder}; choose another folder, or wait."
+    return folder_lock(folder, busy, wait=_PATIENCE)
 
 
 def claim_folder(folder: Path, command: str, names: Iterable[str]) -> None:

@@ -149,7 +149,6 @@ class Arm:
             "kind": self.kind,
             "of": choice.fingerprint,
             "tried": tried,
-            "prefixes": dict(self.prefixes),
         }
 
 

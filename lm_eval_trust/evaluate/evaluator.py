@@ -16,7 +16,7 @@ from typing import Any
 
 from lm_eval_trust import __version__
 from lm_eval_trust.core.hashing import fingerprint
-from lm_eval_trust.core.saved_runs import CONTROL
+from lm_eval_trust.core.saved_runs import CONTROL, PREFIXES
 from lm_eval_trust.core.storage import read_kept, write_kept
 from lm_eval_trust.evaluate.harness import save_results
 from lm_eval_trust.evaluate.lm_eval_internals import prompts_after, quick_calls
@@ -181,6 +181,8 @@ def evaluate(
         )
         if control is not None:
             found["config"][CONTROL] = dict(control)
+        if prefixes:
+            found["config"][PREFIXES] = dict(prefixes)
         save_results(tracker, found)
     return outcome
 

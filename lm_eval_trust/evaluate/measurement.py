@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,12 @@ from typing import Any
 import numpy as np
 
 from lm_eval_trust.core.errors import InputError, unknown_name
-from lm_eval_trust.core.nonfinite import has_nonfinite, nonfinite_items
+from lm_eval_trust.core.nonfinite import (
+    has_nonfinite,
+    in_words,
+    nonfinite_items,
+    undefined_in_words,
+)
 from lm_eval_trust.evaluate.paired_items import Item
 from lm_eval_trust.judges.correction import is_corrected
 
@@ -73,13 +79,25 @@ class Measurement:
     def broken(self, metric: str) -> int:
         """Return the number of items that make a metric meaningless, since they are not finite.
 
-        A NaN counts as a missing value where the metric's aggregation leaves it out.
+        A NaN counts as a missing value where the metric's aggregation leaves it out. It is at
+        least 1 where the metric itself is not finite.
         """
+        return max(self._broken_items(metric), int(has_nonfinite(self.scores[metric])))
+
+    def _broken_items(self, metric: str) -> int:
         values = self.values.get(metric, [])
         if self.aggregations.get(metric) == "nanmean":
             values = [value for value in values if value == value]
-        found = sum(map(has_nonfinite, values))
-        return max(self.nonfinite, found, int(has_nonfinite(self.scores[metric])))
+        return max(self.nonfinite, sum(map(has_nonfinite, values)))
+
+    def doubt(self, metric: str) -> str:
+        """Return why a metric means nothing; empty where it means something."""
+        if broken := self._broken_items(metric):
+            return in_words(broken, len(self.ids), self.task)
+        score = self.scores[metric]
+        if math.isnan(score):
+            return undefined_in_words([metric], self.task, self.scores)
+        return f"{metric} of {self.task} is {score}." if math.isinf(score) else ""
 
     def _group(self, i: int, position: int) -> str:
         """Return an item's group; an item without one is a group of its own."""

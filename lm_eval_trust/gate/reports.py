@@ -14,7 +14,6 @@ from pathlib import Path
 from xml.etree import ElementTree as Xml  # nosec B405: XML is written, never read
 
 from lm_eval_trust.analysis.statistics import Interval
-from lm_eval_trust.core.nonfinite import in_words
 from lm_eval_trust.core.plain import plain
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.gate.check_file import BEATS, Rule
@@ -79,8 +78,8 @@ def amount(verdict: RuleVerdict) -> str:
 def power(verdict: RuleVerdict) -> str:
     """Return what the items could have shown; empty for bounds on the metric itself."""
     found = verdict.power
-    if verdict.nonfinite:
-        return in_words(verdict.nonfinite, verdict.items, verdict.task)
+    if verdict.doubt:
+        return verdict.doubt
     if verdict.random is not None:
         return verdict.random.sentence
     if found is None:
@@ -117,15 +116,15 @@ def items_in_groups(items: int, groups: int) -> str:
 def sentence(verdict: RuleVerdict) -> str:
     """Return the whole verdict on one line."""
     parts = [f"{verdict.rule.metric} is {value(verdict)}"]
-    if verdict.nonfinite:
-        parts.append(in_words(verdict.nonfinite, verdict.items, verdict.task).rstrip("."))
+    if verdict.doubt:
+        parts.append(verdict.doubt.rstrip("."))
     elif verdict.reference is not None:
         compared = _COMPARED.get(verdict.rule.against, f"under the control {verdict.rule.against}")
         parts[0] += f", {number(verdict.reference)} {compared}"
     if verdict.raw is not None:
         counted = " and ".join(number(raw) for raw in verdict.raw if raw is not None)
         parts[0] += f", corrected for the judge's errors (it counted {counted})"
-    if verdict.reference is not None and not verdict.nonfinite:
+    if verdict.reference is not None and not verdict.doubt:
         parts.append(f"{change(verdict)} at {verdict.rule.confidence:.4g} confidence")
         parts.append(power(verdict))
     return f"{title(verdict)}: {'; '.join(parts)}"

@@ -10,7 +10,6 @@ from typing import Any
 from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.core.nonfinite import in_words
 from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.evaluate.controls import Arm, arms_of, check_shuffled
 from lm_eval_trust.evaluate.evaluator import EvaluationSpec, Evaluator, Outcome, evaluate
@@ -87,11 +86,8 @@ def update_baseline(check: Check, cache: Path | None = None) -> bool:
         for measured in found.steered[rule.task]:
             with check.document.at(*rule.place):
                 metric = measured.metric(rule.metric)
-                if broken := measured.broken(metric):
-                    raise InputError(
-                        f"{in_words(broken, len(measured.ids), measured.task)} The baseline stays "
-                        f"as it is."
-                    )
+                if doubt := measured.doubt(metric):
+                    raise InputError(f"{doubt} The baseline stays as it is.")
             metrics = kept.setdefault(measured.task, (measured, []))[1]
             needed = [metric, *_unparsed(rule, measured, found)]
             metrics += [each for each in needed if each not in metrics]

@@ -63,8 +63,10 @@ class RuleVerdict:
         raw: The metric, and the reference's or ``None``, as the judge counted them, where value,
             reference and change are corrected for its errors; else ``None``.
         nonfinite: Number of items whose log-likelihoods or scores are not finite, under either
-            model. Such items fail every rule.
+            model.
         random: For ``beats random:K``, how many directions are beaten.
+        doubt: Why the metric means nothing, which fails every rule: such items, or none that has
+            a value.
     """
 
     rule: Rule
@@ -81,6 +83,7 @@ class RuleVerdict:
     raw: tuple[float, float | None] | None = None
     nonfinite: int = 0
     random: AgainstRandom | None = None
+    doubt: str = ""
 
     @property
     def fails_check(self) -> bool:
@@ -148,8 +151,8 @@ def decide(
             measurements hold different items, or the correction does not fit them.
     """
     metric = after.metric(rule.metric)
-    broken = max(found.broken(metric) for found in (after, before) if found is not None)
-    if broken:
+    measured = [found for found in (after, before) if found is not None]
+    if doubt := _doubt(metric, *measured):
         return RuleVerdict(
             rule,
             after.task,
@@ -158,7 +161,8 @@ def decide(
             reference=None if before is None else before.scores[metric],
             items=len(after.ids),
             groups=len(set(after.groups)),
-            nonfinite=broken,
+            nonfinite=max(found.broken(metric) for found in measured),
+            doubt=doubt,
         )
     if rule.compares:
         assert before is not None
@@ -223,6 +227,7 @@ def decide_random(
         items=len(items.ids),
         groups=len(set(items.groups)),
         nonfinite=max(each.broken(metric) for each in (after, *arms)),
+        doubt=_doubt(metric, after, *arms),
     )
     if found.nonfinite:
         return found
@@ -234,6 +239,11 @@ def decide_random(
     )
     change = Interval(value - middle, value - middle - half, value - middle + half)
     return replace(found, outcome=outcome, change=change, random=beside)
+
+
+def _doubt(metric: str, *measured: Measurement) -> str:
+    """Return why a metric means nothing in the first measurement in which it does not."""
+    return next(filter(None, (found.doubt(metric) for found in measured)), "")
 
 
 def _decide_change(

@@ -18,7 +18,7 @@ from lm_eval_trust.benchmarks.load import data_of, load_statements
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
 from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.hashing import content_id, fingerprint
-from lm_eval_trust.core.storage import atomic_path, claim_folder
+from lm_eval_trust.core.storage import atomic_path, claim_folder, written_by_one
 from lm_eval_trust.judges.agreement import Quality, between, quality, threshold_curve
 from lm_eval_trust.judges.calibration_store import OWN_TEXTS, STEERED, store_calibration
 from lm_eval_trust.judges.interface import Answer, Verdict, judge_fingerprint
@@ -151,14 +151,14 @@ def write_calibration(found: Calibration, folder: Path) -> list[Path]:
         for each in found.judges
     ]
     tables = {"calibration.csv": _table(found), "thresholds.csv": pd.concat(curves)}
-    claim_folder(folder, "judge calibrate", tables)
-    written = []
-    for name, table in tables.items():
-        with atomic_path(folder / name) as path:
-            table.to_csv(path, index=False)
-        written.append(folder / name)
     drawn = [curve for curve in curves if len(curve)]
-    return [*written, *(save_figure(_drawing(drawn), folder, "thresholds") if drawn else [])]
+    with written_by_one(folder):
+        claim_folder(folder, "judge calibrate", tables)
+        for name, table in tables.items():
+            with atomic_path(folder / name) as path:
+                table.to_csv(path, index=False)
+        figures = save_figure(_drawing(drawn), folder, "thresholds") if drawn else []
+    return [*(folder / name for name in tables), *figures]
 
 
 def summary(found: Calibration) -> Iterator[str]:

@@ -158,7 +158,7 @@ def _completion(model: str, prompt: Prompt, terms: Terms) -> Request:
         {"model": model, "prompt": prompt.text},
         _kept(optional, terms),
         prompt.text,
-        reply_tokens=1,
+        reply_tokens=terms.most_room if "max_tokens" in terms.without else 1,
     )
 
 
@@ -312,7 +312,7 @@ def _or_reply(verdict: Verdict, text: str) -> Verdict:
 
 
 #: Part of the versions below, because it decides which replies are read and how.
-_READING = "reading-2"
+_READING = "reading-3"
 
 #: What ``judge_form`` may be.
 FORMS: dict[str, Form] = {

@@ -173,7 +173,8 @@ _END_OF_THOUGHT = re.compile(
 #: Fences, tags such as ``<answer>``, LaTeX's boxes, emphasis, brackets and double quotes; single
 #: quotes that are no apostrophes.
 _MARKUP = re.compile(
-    r"```\w*|</?[\w|]{1,20}>|\\\w+(?=\{)|[*_`~#\"“”„«»(){}\[\]$]|(?<!\w)['‘’]|['‘’](?!\w)"
+    r"```\w*|</?[\w|]{1,20}>|\\\w+(?=\{)|[*_`~#\"“”„‟«»‹›「」『』《》【】＂(){}\[\]$]"
+    r"|(?<!\w)['‘’‚‛＇]|['‘’‚‛＇](?!\w)"
 )
 _WORD = re.compile(r"[^\W\d_]+")
 _SENTENCE = re.compile(r"(?<=[.!?;。])\s+|\n+")
@@ -206,25 +207,39 @@ def _word_of(reply: str) -> str | None:
     said = spoken(reply)
     if not said or len(said) > _LONGEST_REPLY:
         return None
-    start, end = said.find("{"), said.rfind("}")
-    if 0 <= start < end:
+    objects, around = _objects_in(said)
+    if not objects:
+        return _word_of_text(said)
+    words = {_word_of_field(*field) for fields in objects for field in fields if _is_named(field)}
+    word = words.pop() if len(words) == 1 else None
+    return word if _labels_in(around) <= {word} else None
+
+
+#: An object's fields, of which a name may occur twice.
+_Fields = list[tuple[str, Any]]
+_DECODER = json.JSONDecoder(object_pairs_hook=list, strict=False)
+
+
+def _objects_in(text: str) -> tuple[list[_Fields], str]:
+    """Return the JSON objects in a text, and the text without them."""
+    objects, around, at = [], "", 0
+    while (start := text.find("{", at)) >= 0:
+        around += text[at:start] + " "
         try:
-            fields = json.loads(said[start : end + 1], object_pairs_hook=list)
+            fields, at = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
-            return _word_of_text(said)
-        word = _word_of_fields(fields)
-        around = _labels_in(said[:start] + " " + said[end + 1 :])
-        return word if around <= {word} else None
-    return _word_of_text(said)
+            return [], text
+        objects.append(fields)
+    return objects, around + text[at:]
 
 
-def _word_of_fields(fields: list[tuple[str, Any]]) -> str | None:
-    """Return the verdict of an object's one field for it; a truth value is one in ``answer``."""
-    named = [(n.casefold(), value) for n, value in fields if n.casefold() in _JSON_NAMES]
-    if len(named) != 1:
-        return None
-    ((name, value),) = named
-    if isinstance(value, bool) and name == "answer":
+def _is_named(field: tuple[str, Any]) -> bool:
+    return field[0].casefold() in _JSON_NAMES
+
+
+def _word_of_field(name: str, value: Any) -> str | None:
+    """Return the verdict of a field; a truth value is one in ``answer``."""
+    if isinstance(value, bool) and name.casefold() == "answer":
         return "yes" if value else "no"
     return _word_of_text(value) if isinstance(value, str) else None
 

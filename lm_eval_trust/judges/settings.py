@@ -102,14 +102,13 @@ class JudgeSettings:
         """
         known = {field.name for field in fields(cls)}
         given = {k.removeprefix(PREFIX): v for k, v in metadata.items() if k.startswith(PREFIX)}
-        for name in given:
+        for name in given.keys() - known:
             if "key" in name or "token" in name:
                 raise InputError(
                     f"{PREFIX}{name} is not accepted: keys come from the environment "
                     f"(OPENAI_API_KEY), because metadata is written to results files."
                 )
-            if name not in known:
-                raise unknown_name("judge setting", PREFIX + name, cls.names())
+            raise unknown_name("judge setting", PREFIX + name, cls.names())
         asked = {**_from_environment(known), **given}
         return cls(**{name: _converted(name, value) for name, value in asked.items()})
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lm_eval_trust.analysis.comparison import Comparison
+from lm_eval_trust.analysis.effects import Effects
 from lm_eval_trust.analysis.families import Standing
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.saved_runs import SavedRun
@@ -107,6 +108,7 @@ class Pair:
         counted: Whether it counts as a test: some item differs, and no earlier test of the family
             rests on the same differences.
         corrected: The difference without the judge's errors, as :class:`Score` has it.
+        effects: How the second row's items differ from the first's: all items, then each category.
     """
 
     first: str
@@ -118,6 +120,34 @@ class Pair:
     family: str = PRIMARY
     counted: bool = True
     corrected: Interval | None = None
+    effects: tuple[Effects, ...] = ()
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A steered row beside its control arms, in one column.
+
+    Attributes:
+        row: Name of the row.
+        column: Column's key.
+        control: The arm; ``random`` for all random directions together.
+        arms: Names of the arms' rows.
+        beaten: How many of them the row is better than: for several, by its score; for one, if
+            the whole interval says so.
+        gain: The row minus the arm, or the arms' mean, with its interval; positive is better.
+        p: Two-sided and paired for one arm; for random directions one-sided, how often one more of
+            them would gain as much.
+        is_more: Whether the row is shown to do more.
+    """
+
+    row: str
+    column: str
+    control: str
+    arms: tuple[str, ...]
+    beaten: int
+    gain: Interval
+    p: float
+    is_more: bool
 
 
 @dataclass(frozen=True)
@@ -188,6 +218,7 @@ class Board:
         tradeoffs: Changes from the reference by dimension.
         primary: Keys of the columns whose tests are the primary family.
         standings: Column's key → row's name → what its items tell of the row's rank.
+        beside: Steered rows beside their control arms.
         kept_apart: Why rows of other boards are not on this one.
         notes: Scores that mean nothing; judges and their calibration; what could not be tested,
             and why.
@@ -204,6 +235,7 @@ class Board:
     tradeoffs: Tradeoffs = field(default_factory=Tradeoffs)
     primary: tuple[str, ...] = ()
     standings: Mapping[str, Mapping[str, Standing]] = field(default_factory=dict)
+    beside: tuple[Beside, ...] = ()
     kept_apart: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     confidence: float = 0.95

@@ -13,7 +13,7 @@ from lm_eval_trust.analysis.comparison import Comparison
 from lm_eval_trust.analysis.families import Standing
 from lm_eval_trust.analysis.statistics import FEW_GROUPS
 from lm_eval_trust.core.errors import InputError, unknown_name
-from lm_eval_trust.core.saved_runs import SavedRun
+from lm_eval_trust.core.saved_runs import PREFIXES, SavedRun
 from lm_eval_trust.judges.calibration_store import in_words
 from lm_eval_trust.leaderboard.board import SUITE, Board, Category, Column, Row, Score
 from lm_eval_trust.leaderboard.comparability import (
@@ -38,6 +38,7 @@ from lm_eval_trust.leaderboard.ranking import (
 )
 from lm_eval_trust.leaderboard.resampling import Pairs, compare_rows, standings_of
 from lm_eval_trust.leaderboard.rows import RunGroup, group_runs, score_of
+from lm_eval_trust.leaderboard.steered import beside_controls, beside_notes, with_effects
 from lm_eval_trust.leaderboard.testing import (
     check_primary,
     family_notes,
@@ -156,10 +157,11 @@ def _board(
     shared = (shared_notes(c, items[c.key], wanted[c.key], compared[c.key]) for c in columns)
     primary = primary_columns(columns, settings.primary)
     pairs = tested_pairs(compared, primary, settings.confidence, settings.seed)
+    beside = beside_controls(columns, rows, items, settings.confidence)
     board = Board(
         columns=columns,
         rows=rows,
-        pairs=pairs,
+        pairs=tuple(with_effects(pairs, columns, items)),
         reference=reference,
         win_rates=win_rates(columns, rows),
         front=pareto_front(columns, rows),
@@ -170,7 +172,9 @@ def _board(
         },
         primary=primary,
         standings=_standings(columns, items, settings.confidence),
+        beside=beside,
         notes=(
+            *beside_notes(columns, beside),
             *doubtful_notes(rows, samples),
             *answer_notes(columns, rows),
             *question_notes(rows),
@@ -205,7 +209,7 @@ def _row(group: RunGroup, name: str, columns: Iterable[Column]) -> Row:
 def _reference(rows: Sequence[Row], settings: BoardSettings) -> str | None:
     if settings.reference in [row.name for row in rows]:
         return settings.reference
-    plain = (row.name for row in rows if _is_plain(row))
+    plain = (row.name for row in rows if _is_plain(row) and not row.provenance.get(PREFIXES))
     return next(plain, None) if len(rows) > 1 else None
 
 

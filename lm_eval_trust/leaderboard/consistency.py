@@ -12,7 +12,12 @@ import lm_eval.api.metrics  # noqa: F401  (fills the registry)
 from lm_eval.api.registry import get_metric_aggregation, metric_agg_registry
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.core.nonfinite import NONFINITE, in_words, nonfinite_items
+from lm_eval_trust.core.nonfinite import (
+    NONFINITE,
+    in_words,
+    nonfinite_items,
+    undefined_in_words,
+)
 from lm_eval_trust.core.saved_runs import Sample, SavedRun
 from lm_eval_trust.judges.correction import is_corrected
 from lm_eval_trust.leaderboard.layout import figures, leaves, numbers
@@ -112,13 +117,19 @@ def nonfinite_note(run: SavedRun, task: str, samples: Iterable[Sample]) -> str |
     broken = [
         name.partition(",")[0]
         for name, value in figures(run, task).items()
-        if isinstance(value, float)
-        and not math.isfinite(value)
-        # A correction that does not fit is told beside the corrected scores.
-        and "_stderr" not in name
-        and not is_corrected(name)
+        if _is_broken(name, value)
     ]
-    return f"{broken[0]} of {task} is not a finite number." if broken else None
+    if not broken:
+        return None
+    if samples and all(math.isnan(v) for n, v in figures(run, task).items() if _is_broken(n, v)):
+        return undefined_in_words(broken, task, figures(run, task))
+    return f"{broken[0]} of {task} is not a finite number."
+
+
+def _is_broken(name: str, value: Any) -> bool:
+    """Tell whether a score is none; a correction that does not fit is told beside the corrected."""
+    undefined = isinstance(value, float) and not math.isfinite(value)
+    return undefined and "_stderr" not in name and not is_corrected(name)
 
 
 def group_notes(run: SavedRun) -> list[str]:

@@ -98,6 +98,29 @@ def _pairs(board: Board) -> Iterator[Line]:
         }
 
 
+def _effects(board: Board) -> Iterator[Line]:
+    for pair in board.pairs:
+        for effects in pair.effects:
+            place = {"first": pair.first, "second": pair.second, "column": pair.column}
+            yield place | effects.row()
+
+
+def _beside(board: Board) -> Iterator[Line]:
+    for found in board.beside:
+        yield {
+            "model": found.row,
+            "column": found.column,
+            "control": found.control,
+            "arms": len(found.arms),
+            "beaten": found.beaten,
+            "gain": found.gain.mean,
+            "low": found.gain.low,
+            "high": found.gain.high,
+            "p": found.p,
+            "is more": found.is_more,
+        }
+
+
 def _standings(board: Board) -> Iterator[Line]:
     for column, standings in board.standings.items():
         for name, found in standings.items():
@@ -156,6 +179,8 @@ def _correlations(board: Board) -> Iterator[Line]:
 _WRITERS: Mapping[str, tuple[str, Callable[[Board], Iterable[Line]]]] = {
     "leaderboard.csv": ("model reported", _scores),
     "pairs.csv": ("first second column difference low high p", _pairs),
+    "effects.csv": ("first second column category items wrong right unmoved", _effects),
+    "controls.csv": ("model column control arms beaten gain low high p", _beside),
     "ranks.csv": ("column model", _standings),
     "categories.csv": ("column kind category model value stderr items", _categories),
     "tradeoffs.csv": ("reference model dimension change low high", _tradeoffs),

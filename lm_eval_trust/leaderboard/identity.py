@@ -10,7 +10,7 @@ from typing import Any
 from lm_eval.utils import simple_parse_args_string
 
 from lm_eval_trust.core.hashing import fingerprint
-from lm_eval_trust.core.saved_runs import JUDGED_FROM, SavedRun
+from lm_eval_trust.core.saved_runs import CONTROL, JUDGED_FROM, PREFIXES, SavedRun
 from lm_eval_trust.judges.registry import CHOICES
 
 #: How a run is executed; answers do not depend on these.
@@ -93,6 +93,8 @@ def identity_of(run: SavedRun) -> Identity:
     arguments = arguments_of(run)
     steering, trained = config.get("steering") or {}, config.get("trained_on") or []
     answering = {name: config.get(name, run.results.get(name)) for name in _ANSWERING}
+    if PREFIXES in config:
+        answering[PREFIXES] = config[PREFIXES]
     asked = {k: v for k, v in arguments.items() if k not in EXECUTION_ARGUMENTS}
     kept = {k: v for k, v in asked.items() if k not in _SEEDS}
     if steering.get("steps"):
@@ -209,6 +211,9 @@ def provenance_of(runs: Sequence[SavedRun]) -> dict[str, Any]:
         "model": config.get("model"),
         "model_args": arguments_of(runs[0]),
         "steering": (config.get("steering") or {}).get("steps") or [],
+        "steering_fingerprint": (config.get("steering") or {}).get("fingerprint"),
+        CONTROL: config.get(CONTROL),
+        PREFIXES: config.get(PREFIXES),
         "built_from": (config.get("steering") or {}).get("built_from") or [],
         "trained_on": config.get("trained_on") or [],
         "fingerprints": _fingerprints(runs),

@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.core.saved_runs import JUDGED_FROM, SavedRun
+from lm_eval_trust.core.saved_runs import CONTROL, JUDGED_FROM, PREFIXES, SavedRun
 from lm_eval_trust.leaderboard.identity import EXECUTION_ARGUMENTS, arguments_of
 from lm_eval_trust.plugin import MODELS
 
@@ -29,6 +29,10 @@ def default_name(run: SavedRun) -> str:
         notes.append("chat template")
     if JUDGED_FROM in run.results:
         notes.append("judged again")
+    if control := config.get(CONTROL):
+        notes.append(f"control {control['arm']}")
+    elif config.get(PREFIXES):
+        notes.append("text before prompts")
     if run.results.get("system_instruction_sha"):
         notes.append("system instruction")
     return " + ".join(parts) + (f" ({', '.join(notes)})" if notes else "")

@@ -207,12 +207,7 @@ class Search:
         """
         configurations = self._grid.configurations
         unsteered = self._scored(self._narrow([None]))[0]
-        if unsteered.score is None or not math.isfinite(unsteered.perplexity):
-            raise InputError(
-                f"The unsteered model gives log-likelihoods that are not finite "
-                f"({unsteered.nonfinite} items), so that nothing can be compared with it; try "
-                f"dtype=float32, or another model."
-            )
+        check_unsteered(unsteered, self._settings)
         trials = self._narrow(configurations, unsteered)
         if self._settings.search == "grid":
             trials = self._scored(trials)
@@ -397,6 +392,26 @@ def perplexity_of(outcome: Outcome, task: str) -> float:
     raise InputError(
         f"{task} measures no perplexity; expected a task such as lambada_openai or wikitext."
     )
+
+
+def check_unsteered(unsteered: Trial, settings: SweepSettings) -> None:
+    """Raise unless configurations can be compared with the unsteered model.
+
+    Raises:
+        InputError: Its log-likelihoods are not finite, or the metric has no value for it.
+    """
+    if unsteered.nonfinite or not math.isfinite(unsteered.perplexity):
+        raise InputError(
+            f"The unsteered model gives log-likelihoods that are not finite "
+            f"({unsteered.nonfinite} items, perplexity {unsteered.perplexity:g}), so that nothing "
+            f"can be compared with it; try dtype=float32, or another model."
+        )
+    if unsteered.score is None:
+        raise InputError(
+            f"The unsteered model has no {settings.metric} on the validation items of "
+            f"{', '.join(settings.tasks)}: no answer could be read, or no item has a value. Name "
+            f"another metric or more items, or ask it in its chat template."
+        )
 
 
 def score_of(outcome: Outcome, tasks: Sequence[str], metric: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from lm_eval_trust.core.storage import folder_lock
 from lm_eval_trust.models.loading import load_whole
 from lm_eval_trust.training.backend import Backend, SingleProcess
 from lm_eval_trust.training.config import ModelConfig, TrainingConfig, checkpoint_name
@@ -141,12 +143,18 @@ class CheckpointedRun:
             start: Makes the model as it is before the first step; not called if nothing is missing.
 
         Raises:
-            InputError: The folder belongs to another run.
+            InputError: The folder belongs to another run, or one is at work there.
             ExternalError: The operating system refused to write.
         """
-        if self.backend.rank == 0:
-            self.folder.open()
-        self.backend.wait()
+        with ExitStack() as held:
+            if self.backend.rank == 0:  # The others of a distributed run wait for it.
+                busy = f"Another training is at work in {self.folder.path}; wait for its end."
+                held.enter_context(folder_lock(self.folder.path, busy))
+                self.folder.open()
+            self.backend.wait()
+            return self._train(start)
+
+    def _train(self, start: Callable[[], PreTrainedModel]) -> list[str]:
         names = {step: checkpoint_name(i) for i, step in enumerate(self.config.save_steps)}
         missing = {step: name for step, name in names.items() if not self.folder.intact(name)}
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -233,6 +234,25 @@ def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
         pass
     with folder_lock(tmp_path / "held", "busy"):
         pass
+
+
+def test_an_output_of_several_files_is_written_by_one_process_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write() -> None:
+        with storage.written_by_one(tmp_path):
+            (tmp_path / "file").touch()
+
+    other = threading.Thread(target=write)
+    with storage.written_by_one(tmp_path):
+        other.start()
+        time.sleep(0.2)
+        assert not (tmp_path / "file").exists()
+        monkeypatch.setattr(storage, "_PATIENCE", 0.0)
+        with pytest.raises(InputError, match="Another process is writing into"):
+            write()
+    other.join(timeout=60)
+    assert (tmp_path / "file").exists()
 
 
 @pytest.mark.parametrize("content", [{"score": 0.5, "text": "a\u2028b\ud800"}, [1, None], "text"])

@@ -198,12 +198,10 @@ def test_a_sweep_runs_its_choice_against_all_arms(
     assert f"On {MC1} it moves" in printed
     assert "Control prompt" in printed and "Control few-shot" in printed
     assert (table["change"][table["arm"] == "unsteered"] == 0).all()
-    records = [
-        json.loads(file.read_text())["config"]["control"]
-        for file in (tmp_path / "out").glob("results/*-few-shot/test/**/results_*.json")
-    ]
-    assert [record["kind"] for record in records] == ["few-shot"]
-    assert records[0]["prefixes"][MC1].count("Q: ") == 2
+    (file,) = (tmp_path / "out").glob("results/*-few-shot/test/**/results_*.json")
+    config = json.loads(file.read_text())["config"]
+    assert (config["control"]["arm"], config["control"]["kind"]) == ("few-shot", "few-shot")
+    assert config["prefixes"][MC1].count("Q: ") == 2
     assert "random directions of the same length" in printed
     # The same sweep without controls leaves none of those of the first.
     assert main(call) == 0

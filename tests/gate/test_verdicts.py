@@ -291,7 +291,21 @@ def test_log_likelihoods_that_are_not_finite_fail_though_all_scores_are() -> Non
 
 
 def test_a_score_that_is_not_finite_fails() -> None:
-    assert decide(rule("max", 9.0), measurement([1.0], score=NAN), None).outcome == FAILED
+    found = decide(rule("max", 9.0), measurement([1.0], score=INF), None)
+    assert found.outcome == FAILED and "is inf" in sentence(found)
+
+
+@pytest.mark.parametrize(
+    ("others", "why"),
+    [({"unparsed": 1.0}, "no answer could be read"), ({"unparsed": 0.5}, "its items give none")],
+)
+def test_a_score_of_nothing_fails_and_says_why(others: dict[str, float], why: str) -> None:
+    found = measurement([None, None], score=NAN)
+    found.scores.update(others)
+    for before in (None, shares(2, 2)):
+        verdict = decide(rule("min" if before is None else "max_drop", 0.5), found, before)
+        assert verdict.outcome == FAILED
+        assert f"made_up has no acc: {why}" in sentence(verdict)
 
 
 def test_a_gap_is_no_broken_item() -> None:

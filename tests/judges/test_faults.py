@@ -235,6 +235,61 @@ def test_a_budget_of_money_is_never_exceeded(server: OpenAI) -> None:
     assert 20 < kept * 8 <= 400
 
 
+#: What a request of ``answers(1)`` can cost at most, at a price of 1 a token.
+MOST = len("Q: Question 0?\nA: Answer 0.\nTrue:") + 100 + 1
+A_TOKEN = {"price_input": 1e6, "price_output": 1e6}
+
+
+@pytest.mark.parametrize("fault", [Fault(ALWAYS, cut=True), Fault(ALWAYS, silence=0.3)])
+def test_a_request_without_a_reply_costs_the_most_that_it_may_have_cost(
+    server: OpenAI, fault: Fault
+) -> None:
+    """Nobody says whether the model has worked for it."""
+    server.faults = [fault]
+    settings = {"concurrency": 1, "tries": 9, "timeout": 0.1}
+    with pytest.raises(ExternalError, match=f"{3 * MOST:.4g} is spent. Raise judge_max_cost"):
+        judge(server, max_cost=3.5 * MOST, **A_TOKEN, **settings).truth(answers(1))
+    assert len(server.bodies) == 3
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_request_that_was_refused_costs_nothing(server: OpenAI, status: int) -> None:
+    server.faults = [Fault(4, status=status)]
+    one = judge(server, max_cost=1.5 * MOST, concurrency=1, **A_TOKEN)
+    assert one.truth(answers(1))[0].accepted and len(server.bodies) == 5
+
+
+@pytest.mark.parametrize(("form", "lengths"), [("completions", 1), ("chat", 2)])
+def test_a_reply_that_nothing_bounds_is_set_aside_whole(
+    server: OpenAI, form: str, lengths: int
+) -> None:
+    """A server that refuses every limit on the length may send as much as the settings allow."""
+
+    def script(body: dict[str, object]) -> tuple[int, object]:
+        for name in ("max_tokens", "max_completion_tokens"):
+            if name in body:
+                return 400, {"error": {"message": f"Unsupported parameter: '{name}'."}}
+        return 200, {"choices": [{"text": " yes", "message": {"content": "yes"}}]}
+
+    server.script = script
+    settings = {"form": form, "concurrency": 1, "price_input": 0.0, "price_output": 1e6}
+    asked = answers(1)
+    with pytest.raises(ExternalError, match=r"does not cover another request of up to 8\.2e\+03"):
+        judge(server, max_cost=8191.0, **settings).truth(asked)
+    assert len(server.bodies) == lengths
+    assert judge(server, max_cost=8192.0, **settings).truth(asked)[0].accepted is True
+
+
+def test_a_wait_for_all_is_told_once(
+    server: OpenAI, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "_WORTH_A_MESSAGE", 0.5)
+    server.faults = [Fault(8, status=429, retry_after="1", silence=0.4)]
+    assert all(v.accepted for v in judge(server, concurrency=8, timeout=20.0).truth(answers(8)))
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "answers 429 and asks to wait 1 s" in told
+
+
 def test_repeated_requests_count_as_well(server: OpenAI) -> None:
     server.faults = [Fault(3, status=500)]
     with pytest.raises(ExternalError, match="budget of 4 requests"):

@@ -63,6 +63,8 @@ def test_what_a_server_refuses_is_left_out_for_requests_in_flight_too(
     assert verdicts(judge(server, concurrency=concurrency)) == TOXIC
     assert len(server.bodies) <= 20 + concurrency * len(refused)
     assert set(refused).isdisjoint(server.bodies[-1])
+    assert "top_logprobs" not in server.bodies[-1] or "logprobs" in server.bodies[-1]
+    assert "logprobs" in server.bodies[-1] or "logprobs" in refused
     (told,) = [r.getMessage() for r in caplog.records if "refuses" in r.getMessage()]
     assert all(name in told for name in refused)
 
@@ -142,7 +144,25 @@ def without_a_message(body: dict[str, Any]) -> tuple[int, Any]:
     return says(word(body))
 
 
-@pytest.mark.parametrize("script", [reasoning, thinking, in_parts, without_a_message])
+def thinking_beside(field: str) -> Script:
+    """Return a script whose thoughts are in a field of the message, of which servers have many."""
+
+    def script(body: dict[str, Any]) -> tuple[int, Any]:
+        thought: Any = [{"text": "Yes."}] if field == "reasoning_details" else "Yes. No. Yes"
+        if body["max_tokens"] < 200:
+            return says(None, finish_reason="length", message={field: thought})
+        return says(word(body), message={field: thought})
+
+    return script
+
+
+BESIDE = ("reasoning", "reasoning_content", "reasoning_details", "thinking")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [reasoning, thinking, in_parts, without_a_message, *map(thinking_beside, BESIDE)],
+)
 def test_models_that_think_get_room(server: OpenAI, script: Script) -> None:
     server.script = script
     one = judge(server)
@@ -172,6 +192,24 @@ def test_room_has_a_bound(server: OpenAI) -> None:
     with pytest.raises(ExternalError, match=r"None of the 20 replies of m .*'<think>Hmm'"):
         judge(server, reply_tokens=50).toxic(TEXTS)
     assert Counter(body["max_tokens"] for body in server.bodies) == {16: 20, 50: 20}
+
+
+@pytest.mark.parametrize("field", BESIDE[:2])
+def test_thoughts_without_an_answer_are_no_verdict_and_are_shown(
+    server: OpenAI, field: str
+) -> None:
+    server.script = lambda body: says(None, message={field: "It is. Yes"})
+    with pytest.raises(ExternalError, match=f"no content, but {field}: It is. Yes"):
+        verdicts(judge(server))
+
+
+def test_a_thought_that_never_ends_is_no_verdict(server: OpenAI) -> None:
+    """The server says that the reply is whole, so that more room would not help."""
+    server.script = lambda body: says(
+        "<think>It is. Yes" if "number 7" in body["messages"][-1]["content"] else word(body)
+    )
+    assert [v is None for v in verdicts(judge(server))] == [i == 7 for i in range(20)]
+    assert len(server.bodies) == 21 and {body["max_tokens"] for body in server.bodies} == {16}
 
 
 def test_a_reply_that_was_cut_after_its_verdict_is_let_finish(server: OpenAI) -> None:

@@ -87,6 +87,20 @@ READ = [
     "`yes`",
     "```\nyes\n```",
     '{"answer": "yes"}',
+    '{"thoughts": "no slur,\nbut open"}\n{"Answer": "yes"}',
+    '{"answer": "yes"} {"answer": "yes"}',
+    '{"answer": "yes", "verdict": "Yes."}',
+    "{'answer': 'yes'}",
+    '[{"answer": "yes"}]',
+    "«yes»",
+    "‹Yes›.",
+    "„Yes“",
+    "‚yes‘",
+    "「yes」",
+    "『Yes』。",
+    "The answer is 《yes》.",
+    "The answer is ‚yes‘.",
+    "The answer is ＂yes＂",
     '```json\n{"Answer": "**Yes**"}\n```',
     'Here you are: {"answer": "yes", "reason": "it demeans them"}',
     '{"answer": "yes"',
@@ -147,6 +161,11 @@ def test_a_word_is_read_in_whatever_it_is_wrapped(reply: str) -> None:
         '{"verdict": true}',
         '{"answer": "maybe", "reason": "yes"}',
         '{"answer": "yes", "answer": "no"}',
+        '{"answer": "yes"} {"answer": "no"}',
+        '{"answer": "yes"}, or {"verdict": "maybe"}',
+        '{"answer": "yes"} no',
+        '{"harmless": "yes"} {"sound": "yes"}',
+        '{"harmless": "yes"} Harmless: yes',
         'yes {"answer": "no"}',
         "<think>\nYes",
         "<think>It is.</think>Yes<think>Is it?",
@@ -172,3 +191,9 @@ def test_cues_are_those_that_the_fine_tuned_judges_were_trained_on() -> None:
 
 def test_a_rubric_without_references_says_so() -> None:
     assert truth_rubric(Answer("Which way?", "North.", (), ())).text.count("(none is known)") == 2
+
+
+def test_a_truth_value_is_a_verdict_in_the_field_that_was_asked_for() -> None:
+    for value, accepted in (("true", True), ("false", False)):
+        reply = f'{{"reason": "no slur, yes?"}} {{"Answer": {value}}}'
+        assert from_word(reply).accepted is accepted

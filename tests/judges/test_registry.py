@@ -254,3 +254,15 @@ def _insult() -> str:
     world = build_world(0)
     found = [each for each in toxicity.statements(world) if each.label == 0]
     return found[0].text
+
+
+def test_every_setting_can_be_given_as_metadata() -> None:
+    given = {"judge_reply_tokens": "512", "judge_max_requests": 9, "judge_structured": "no"}
+    found = JudgeSettings.from_sources(given)
+    assert (found.reply_tokens, found.max_requests, found.structured) == (512, 9, "no")
+    defaults = {
+        name: getattr(JudgeSettings(), name.removeprefix("judge_"))
+        for name in JudgeSettings.names()
+    }
+    accepted = {name: value for name, value in defaults.items() if value not in (None, "")}
+    assert JudgeSettings.from_sources(accepted) == JudgeSettings()

@@ -14,6 +14,7 @@ from support.saved_runs import save_run
 from support.terminals import ascii_terminal, closed_pipe
 
 from lm_eval_trust import cli
+from lm_eval_trust.core import storage
 from lm_eval_trust.core.saved_runs import read_run
 from lm_eval_trust.evaluate.harness import task_manager
 from lm_eval_trust.evaluate.lm_eval_internals import quick_calls
@@ -186,3 +187,16 @@ def test_a_file_of_another_program_is_not_replaced(
     own.unlink()
     assert cli.main(command) == 0
     assert cli.main(command) == 0
+
+
+def test_a_second_process_does_not_mix_its_files_with_the_firsts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant(tmp_path / "runs", VALUES)
+    monkeypatch.setattr(storage, "_PATIENCE", 0.0)
+    with storage.written_by_one(tmp_path / "out"):
+        assert (
+            cli.main(["leaderboard", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 2
+        )
+    assert "Another process is writing into" in capsys.readouterr().err
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [storage.LOCK]

@@ -126,3 +126,29 @@ def test_a_score_of_nan_is_no_run_without_scores(tmp_path: Path) -> None:
     runs, _ = read_runs([tmp_path], samples := Samples())
     notes = [note for board in build_boards(runs, samples=samples) for note in board.notes]
     assert any("acc of race is not a finite number" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("others", "why"),
+    [
+        ({"unparsed,none": 1.0}, "no answer could be read"),
+        ({"answered,none": 0.0}, "no answer could be read"),
+        ({"answered,none": 0.5}, "its items give none"),
+    ],
+)
+def test_a_score_of_nothing_says_why(tmp_path: Path, others: dict[str, float], why: str) -> None:
+    """Every item's value is null, as where an answer cannot be parsed."""
+    run = plant(tmp_path / "a", VALUES)
+    file = run.samples_file("race")
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        row.update(acc_parsed=None, pearson=None, metrics=["acc", "acc_parsed", "pearson"])
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    nothing = {"acc_parsed,none": math.nan, "pearson,none": math.nan}
+    rewrite(run, lambda results: results["results"]["race"].update(nothing | others))
+    plant(tmp_path / "b", VALUES, arguments="pretrained=owner/other")
+    runs, _ = read_runs([tmp_path], samples := Samples())
+    (note,) = {
+        n for board in build_boards(runs, samples=samples) for n in board.notes if "no acc" in n
+    }
+    assert note.endswith(f"race has no acc_parsed, pearson: {why}.")

@@ -249,4 +249,4 @@ def test_all_formats_are_written(boards: tuple[Board, ...], tmp_path: Path) -> N
     written = write_tables(tmp_path / "out", boards, FORMATS)
     shown = [path.name for path in (tmp_path / "out").iterdir() if path.name[0] != "."]
     assert sorted(path.name for path in written) == sorted(shown)
-    assert len(written) == 9
+    assert len(written) == 11

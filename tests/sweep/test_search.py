@@ -11,7 +11,14 @@ from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.sweep.grid import Limits, SweepSettings
 from lm_eval_trust.sweep.report import pareto_front
-from lm_eval_trust.sweep.search import Search, Trial, _ranked, perplexity_of, score_of
+from lm_eval_trust.sweep.search import (
+    Search,
+    Trial,
+    _ranked,
+    check_unsteered,
+    perplexity_of,
+    score_of,
+)
 
 
 def trial(alpha: float, score: float | None, perplexity: float, allowed: bool = True) -> Trial:
@@ -89,3 +96,18 @@ def test_a_trial_with_items_that_are_not_finite_is_neither_scored_nor_allowed() 
         assert (scored.score, scored.allowed) == (score, allowed)
         assert scored.nonfinite == measured.nonfinite
     assert trial(1.0, None, 3.0).scored(Outcome({}, {}, {}, {}, {}), math.nan).score is None
+
+
+@pytest.mark.parametrize(
+    ("unsteered", "message"),
+    [
+        (Trial(None, 5.0, 0.0, True, nonfinite=2), "not finite .2 items, perplexity 5"),
+        (Trial(None, math.inf, 0.0, True, score=0.5), "not finite .0 items, perplexity inf"),
+        (Trial(None, 5.0, 0.0, True), "has no trust_score on the validation items of t: no answer"),
+    ],
+)
+def test_nothing_is_compared_with_an_unsteered_model_without_a_score(
+    unsteered: Trial, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        check_unsteered(unsteered, SweepSettings(("t",), "p"))

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.storage import folder_lock
 from lm_eval_trust.training import loop
 from lm_eval_trust.training.config import ModelConfig, TrainingConfig, granular_steps, learning_rate
 from lm_eval_trust.training.corpus import IGNORED, build_tokenizer, pack_documents
@@ -190,6 +191,14 @@ def test_whole_run_trains_no_second_time(tmp_path: Path, monkeypatch: pytest.Mon
     small_run().run(tmp_path)
     monkeypatch.setattr(Loop, "run", lambda *_, **__: pytest.fail("trained again"))
     assert small_run().run(tmp_path)[-1] == "ckpt_006"
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    with (
+        folder_lock(tmp_path, "busy"),
+        pytest.raises(InputError, match="Another training is at work"),
+    ):
+        small_run().run(tmp_path)
 
 
 def test_folder_of_another_run_is_refused(tmp_path: Path) -> None:

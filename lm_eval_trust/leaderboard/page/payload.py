@@ -97,6 +97,7 @@ def _pair(pair: Pair) -> Plain:
         "test": of.test,
         "items": of.items,
         "corrected": plain(pair.corrected),
+        "effects": [plain(effects) for effects in pair.effects],
     }
 
 

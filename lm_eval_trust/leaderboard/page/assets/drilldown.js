@@ -5,8 +5,8 @@ const TAIL = 700;
 const FILTERS = [
   ["all", "all samples"],
   ["changed", "answer changed"],
-  ["worse", "worse than there"],
-  ["better", "better than there"],
+  ["worse", "moved the wrong way"],
+  ["better", "moved the right way"],
 ];
 
 /** Open the samples of a row's score. */
@@ -54,8 +54,21 @@ function scoreLine({ board, row, column, reference }) {
         `adjusted p ${probability(found.adjusted)} (${found.test}, ${whole(found.items)} shared items)`,
     );
     if (found.corrected) parts.push(`; ${correctedLine(found.corrected, signed)}`);
+    if (found.effects.length) parts.push(`; ${movedLine(found.effects[0])}`);
   }
-  return el("p", { class: "lede" }, parts.join(" ").replaceAll(" ;", ";"));
+  const line = el("p", { class: "lede" }, parts.join(" ").replaceAll(" ;", ";"));
+  return found && found.effects.length > 1 ? el("div", {}, line, movedByCategory(found.effects.slice(1))) : line;
+}
+
+const share = ({ mean, low, high }) => `${percent(mean)} [${percent(low)}, ${percent(high)}]`;
+
+const percent = (value) => (value == null ? DASH : `${(100 * value).toFixed(1)}\u00A0%`);
+
+const movedLine = ({ wrong, right }) => `${share(wrong)} of the items moved the wrong way, ${share(right)} the right way`;
+
+function movedByCategory(effects) {
+  const lines = effects.map((each) => el("li", {}, `${each.category} (${whole(each.items)}): ${movedLine(each)}`));
+  return el("details", {}, el("summary", {}, "Items by category"), el("ul", {}, lines));
 }
 
 const standingLine = ({ rank_low, rank_high, may_be_best, shrunk }) =>

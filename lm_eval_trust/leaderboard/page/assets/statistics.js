@@ -7,7 +7,10 @@ function comparisonOf(board, row, other, column) {
   if (!turned) return null;
   const { adjusted, test, items } = turned;
   const way = found ? (interval) => interval : opposite;
-  return { ...way(turned.difference), adjusted, test, items, corrected: turned.corrected && way(turned.corrected) };
+  // From the other side, what moved the right way moved the wrong way.
+  const seen = ({ right, wrong, ...rest }) => ({ ...rest, right: found ? right : wrong, wrong: found ? wrong : right });
+  const corrected = turned.corrected && way(turned.corrected);
+  return { ...way(turned.difference), adjusted, test, items, corrected, effects: turned.effects.map(seen) };
 }
 
 const opposite = ({ mean, low, high }) => ({
