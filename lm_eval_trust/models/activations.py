@@ -125,7 +125,7 @@ def _read(
     ends = torch.tensor([end for row in batch for end in row.ends.values()])
     inputs = _inputs(batch, _device(model), compute_dtype(model))
     recording = _recording_heads if heads else _recording
-    with recording(model, layers, rows, ends) as recorded, _stopping_after(model, max(layers)):
+    with recording(model, layers, rows, ends) as recorded, stopping_after(model, max(layers)):
         decoder_of(model)(**inputs, use_cache=False)
     for layer in layers:
         if layer not in recorded:
@@ -215,7 +215,7 @@ class _Done(Exception):
 
 
 @contextmanager
-def _stopping_after(model: nn.Module, layer: int) -> Iterator[None]:
+def stopping_after(model: nn.Module, layer: int) -> Iterator[None]:
     """Leave the ``with`` block once decoder block ``layer`` has computed its output."""
 
     def stop(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -333,12 +333,12 @@ def tree_rows(ids: Sequence[Sequence[int]]) -> list[Row]:
     previous: Sequence[int] = []
     for statement in sorted(range(len(ids)), key=lambda i: list(ids[i])):
         tokens = ids[statement]
-        shared = _common(previous, tokens)
-        fits = rows and len(rows[-1]) + len(tokens) - shared <= _LONGEST_TREE
-        if not fits or shared * _WORTHWHILE < len(tokens):
+        common = shared(previous, tokens)
+        fits = rows and len(rows[-1]) + len(tokens) - common <= _LONGEST_TREE
+        if not fits or common * _WORTHWHILE < len(tokens):
             rows.append(Row())
-            shared = 0
-        path = rows[-1].append(statement, path[:shared], tokens[shared:])
+            common = 0
+        path = rows[-1].append(statement, path[:common], tokens[common:])
         previous = tokens
     return rows
 
@@ -358,7 +358,8 @@ def batches(rows: Sequence[Row], *, tokens: int) -> Iterator[list[Row]]:
         yield batch
 
 
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
+def shared(left: Sequence[int], right: Sequence[int]) -> int:
+    """Return how many tokens two texts have in common at their beginning."""
     for position, (a, b) in enumerate(zip(left, right, strict=False)):
         if a != b:
             return position

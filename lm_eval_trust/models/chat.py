@@ -44,9 +44,17 @@ def encode_turns(
         InputError: There is no template, it cannot write a user's and an assistant's turn or
             changes the assistant's words, or a chat is longer than the model's context.
     """
+    return encode(model, tokenizer, write_turns(tokenizer, turns), special=False)
+
+
+def write_turns(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the texts of :func:`encode_turns`, with the special tokens that they begin with.
+
+    Raises:
+        InputError: As there.
+    """
     require_template(tokenizer)
-    texts = [_templated(tokenizer, user, answer) for user, answer in turns]
-    return encode(model, tokenizer, texts, special=False)
+    return [_templated(tokenizer, user, answer) for user, answer in turns]
 
 
 def _templated(tokenizer: Any, user: str, answer: str) -> str:

@@ -6,7 +6,7 @@ Vectors that are asked for by dimension are built on first use and found again a
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -37,7 +37,8 @@ from lm_eval_trust.steering.evidence import (
     from_record,
     to_record,
 )
-from lm_eval_trust.steering.methods import METHODS, find_direction
+from lm_eval_trust.steering.methods import METHODS, Floats, Trained, check_labels, find_direction
+from lm_eval_trust.steering.reft import Lesson, lessons
 from lm_eval_trust.steering.vector_files import FORMAT, to_bytes
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector, load_vector
 
@@ -118,8 +119,12 @@ def build_vector(
         progress=progress,
     )
     activations = read(used)
+    lesson = lessons(model, tokenizer, used, chat_template=chat_template, progress=progress)
     directions = {
-        layer: layer_vector(method, activations[:, at], used) for at, layer in enumerate(layers)
+        layer: layer_vector(
+            method, activations[:, at], used, partial(lesson, layer, activations[:, at])
+        )
+        for at, layer in enumerate(layers)
     }
     held_out = _held_out(statements, split, split_seed, part)
     beyond = read(held_out) if held_out is not None else None
@@ -336,7 +341,10 @@ def part_of(statements: Statements, split: str, split_seed: int, part: str) -> S
 
 
 def layer_vector(
-    method: str, activations: npt.NDArray[np.float32], used: Statements
+    method: str,
+    activations: npt.NDArray[np.float32],
+    used: Statements,
+    lesson: Callable[[], Lesson] | None = None,
 ) -> LayerVector:
     """Return the direction of one layer, to the trustworthy side, with what scales it.
 
@@ -344,27 +352,39 @@ def layer_vector(
         method: See :func:`build_vector`.
         activations: Of the statements, shape (statements, hidden).
         used: The statements that it is built from.
+        lesson: Makes what a method that is trained is trained on.
 
     Raises:
-        InputError: The two labels' activations do not differ.
+        InputError: The two labels' activations do not differ, or a label is missing.
     """
-    labels, trustworthy = used.labels, used.dimension.trustworthy_label
-    direction = find_direction(method, activations, labels, used.groups)
-    direction = direction if trustworthy == 1 else -direction
+    precise = activations.astype(np.float64)
+    direction, parts = _found(method, precise, used, lesson)
     length = float(np.linalg.norm(direction))
     if length == 0:
         raise InputError(f"{method} finds no direction: the two labels' activations do not differ.")
-    precise = activations.astype(np.float64)
     projections = precise @ (direction / length)
-    oriented = (labels == trustworthy).astype(np.int64)
-    parts = {name: find(precise, oriented) for name, find in METHODS[method].parts.items()}
     return LayerVector(
         direction=torch.from_numpy(direction.astype(np.float32)),
         projection_std=float(projections.std()),
-        target=float(projections[labels == trustworthy].mean()),
+        target=float(projections[used.labels == used.dimension.trustworthy_label].mean()),
         state_norm=float(np.median(np.linalg.norm(precise, axis=1))),
         parts={name: torch.from_numpy(part) for name, part in parts.items()},
     )
+
+
+def _found(
+    method: str, activations: Floats, used: Statements, lesson: Callable[[], Lesson] | None
+) -> Trained:
+    """Return the direction to the trustworthy side, and what the method finds beside it."""
+    found, labels, trustworthy = METHODS[method], used.labels, used.dimension.trustworthy_label
+    if found.train is not None:
+        assert lesson is not None, method
+        check_labels(labels)
+        return found.train(lesson())
+    direction = find_direction(method, activations, labels, used.groups)
+    oriented = (labels == trustworthy).astype(np.int64)
+    parts = {n: find(activations, oriented) for n, find in found.parts.items() if find is not None}
+    return (direction if trustworthy == 1 else -direction), parts
 
 
 def _versions() -> dict[str, str]:

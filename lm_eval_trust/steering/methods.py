@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,25 +22,40 @@ import numpy.typing as npt
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.registry import Registry
 
+if TYPE_CHECKING:  # Torch takes seconds to load, and help pages list the methods.
+    from lm_eval_trust.steering.reft import Lesson
+
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
+#: A direction to the trustworthy side, shape (hidden,), and further tensors by name.
+Trained = tuple[Floats, dict[str, Floats]]
 
 
 @dataclass(frozen=True)
 class DirectionMethod:
-    """A way to find a direction.
+    """A way to find a direction, in activations or by training.
 
     Attributes:
         find: (activations (n, hidden), labels (n,) of 0 and 1, group of each item) → direction
-            (hidden,), float64, from y = 0 to y = 1. There are items of both labels.
+            (hidden,), float64, from y = 0 to y = 1. There are items of both labels. ``None`` for a
+            method that is trained.
         summary: One line for help pages.
         parts: Name of a further tensor → what finds it: (activations, labels) → float64. Where
-            the direction is reversed, so are the labels.
+            the direction is reversed, so are the labels. ``None`` for what training gives.
+        train: Of a method that needs the model: statements → direction to the trustworthy side,
+            and the tensors of ``parts``.
+        reads: Statements that training reads at each layer, forwards and back.
     """
 
-    find: Callable[[Floats, Labels, Sequence[str]], Floats]
+    find: Callable[[Floats, Labels, Sequence[str]], Floats] | None
     summary: str
-    parts: Mapping[str, Callable[[Floats, Labels], Floats]] = field(default_factory=dict)
+    parts: Mapping[str, Callable[[Floats, Labels], Floats] | None] = field(default_factory=dict)
+    train: Callable[[Lesson], Trained] | None = None
+    reads: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.find is None) == (self.train is None):
+            raise InputError(f"A direction method either finds or trains: {self.summary!r}.")
 
 
 def find_direction(
@@ -55,16 +70,14 @@ def find_direction(
         groups: Group of each item, for methods that compare within groups.
 
     Raises:
-        InputError: Unknown method, a class without items, no group with both classes for ``pca``,
-            or a foreign method returned something else than a finite direction.
+        InputError: Unknown method or one that is trained, a class without items, no group with
+            both classes for ``pca``, or a foreign method returned something else than a finite
+            direction.
     """
     found = METHODS[method]
-    counts = int((labels == 0).sum()), int((labels == 1).sum())
-    if min(counts) == 0:
-        raise InputError(
-            f"A direction needs items of both labels; there are {counts[0]} with y = 0 and "
-            f"{counts[1]} with y = 1."
-        )
+    if found.find is None:
+        raise InputError(f"The method {method} is trained, and needs the model: see build_vector.")
+    check_labels(labels)
     activations = np.asarray(activations, dtype=np.float64)
     direction = np.asarray(found.find(activations, labels, groups), dtype=np.float64)
     if direction.shape != activations.shape[1:] or not np.isfinite(direction).all():
@@ -73,6 +86,20 @@ def find_direction(
             f"not finite; expected finite values of shape {activations.shape[1:]}."
         )
     return direction
+
+
+def check_labels(labels: Labels) -> None:
+    """Raise unless there are items of both labels.
+
+    Raises:
+        InputError: A label has no items.
+    """
+    counts = int((labels == 0).sum()), int((labels == 1).sum())
+    if min(counts) == 0:
+        raise InputError(
+            f"A direction needs items of both labels; there are {counts[0]} with y = 0 and "
+            f"{counts[1]} with y = 1."
+        )
 
 
 def mass_mean(activations: Floats, labels: Labels, groups: Sequence[str]) -> Floats:
@@ -138,6 +165,18 @@ def mean(activations: Floats, labels: Labels) -> Floats:
     return found
 
 
+def _reft_r1(lesson: Lesson) -> Trained:
+    from lm_eval_trust.steering.reft import train_reft_r1
+
+    return train_reft_r1(lesson)
+
+
+def _loreft(lesson: Lesson) -> Trained:
+    from lm_eval_trust.steering.reft import train_loreft
+
+    return train_loreft(lesson)
+
+
 METHODS: Registry[DirectionMethod] = Registry(
     "method",
     "lm_eval_trust.direction_methods",
@@ -150,6 +189,19 @@ METHODS: Registry[DirectionMethod] = Registry(
             mass_mean,
             "difference of class means, with what action erase needs (arXiv 2306.03819)",
             {"covector": covector, "mean": mean},
+        ),
+        "reft_r1": DirectionMethod(
+            None,
+            "one direction trained to detect and to steer (ReFT-r1, arXiv 2501.17148)",
+            train=_reft_r1,
+            reads=640,
+        ),
+        "loreft": DirectionMethod(
+            None,
+            "trained, rank 4, with what action reft needs (LoReFT, arXiv 2404.03592)",
+            dict.fromkeys(("rotation", "weight", "bias")),
+            train=_loreft,
+            reads=320,
         ),
     },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from lm_eval_trust.benchmarks.statements import Statements
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.models.sources import find_source, load_pinned
 from lm_eval_trust.steering.build import CHAT_SETTING, layer_vector, part_of, read_statements
+from lm_eval_trust.steering.reft import lessons
 from lm_eval_trust.steering.vectors import SteeringVector
 
 #: Settings of a vector's provenance that :func:`lm_eval_trust.benchmarks.load_statements` takes.
@@ -46,16 +48,15 @@ def shuffled_vector(
     made, found = vector.provenance, find_source(source)
     assert made is not None
     model, tokenizer = load_pinned(found, dtype=made.settings["dtype"], device=device)
+    chat = made.settings.get(CHAT_SETTING)
     activations = read_statements(
-        model,
-        tokenizer,
-        used,
-        layers=layers,
-        identity=found.identity,
-        chat_template=made.settings.get(CHAT_SETTING),
+        model, tokenizer, used, layers=layers, identity=found.identity, chat_template=chat
     )
+    lesson = lessons(model, tokenizer, used, chat_template=chat)
     directions = {
-        layer: layer_vector(made.method, activations[:, at], used)
+        layer: layer_vector(
+            made.method, activations[:, at], used, partial(lesson, layer, activations[:, at])
+        )
         for at, layer in enumerate(layers)
     }
     return SteeringVector(directions, made, name=f"{vector.name} with shuffled labels")

@@ -24,6 +24,7 @@ from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.evaluate.evaluator import software
 from lm_eval_trust.judges.registry import CHOICES
 from lm_eval_trust.judges.settings import JudgeSettings
+from lm_eval_trust.steering.methods import METHODS
 from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.study.measure import VERSION, AnalysisSettings
 from lm_eval_trust.study.models import StudyModel
@@ -163,7 +164,7 @@ class VectorCell(Cell):
 
     @property
     def needs_model(self) -> bool:  # noqa: D102
-        return False
+        return METHODS[self.method].train is not None
 
     def recipe(self) -> dict[str, Any]:  # noqa: D102
         return {"method": self.method, "part": "train", "activations": self.activations.recipe()}

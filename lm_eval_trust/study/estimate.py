@@ -14,7 +14,8 @@ from lm_eval_trust.benchmarks.registry import find_dimension, workload
 from lm_eval_trust.checkpoints.store import CheckpointStore, MissingCheckpointError
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.models.sources import made_model
-from lm_eval_trust.study.cells import ActivationCell, AnalysisCell, Cell, EvaluationCell
+from lm_eval_trust.steering.methods import METHODS
+from lm_eval_trust.study.cells import ActivationCell, AnalysisCell, Cell, EvaluationCell, VectorCell
 from lm_eval_trust.study.folder import StudyFolder
 from lm_eval_trust.study.grid import Study
 from lm_eval_trust.study.human_units import format_bytes, format_seconds
@@ -209,6 +210,8 @@ UNKNOWN = Workload(1000, 1, 200.0, 16.0)
 #: Seconds of probes and dependence with its null, one layer of 2,000 statements at width 4,096 on
 #: two cores (docs/analysis.md).
 ANALYSIS_SECONDS = 3.5
+#: Passes that a token of training takes, forwards and back.
+_TRAINING = 3
 #: Blocks of a model whose layers are not told.
 USUAL_BLOCKS = 32
 
@@ -219,6 +222,12 @@ def tokens_of(cell: Cell) -> tuple[float, float]:
         benchmark = find_dimension(cell.dimension).benchmark
         length, known = data_of(benchmark, cell.statements.source).statement_size
         return length * min(known, cell.statements.number or known), 0.0
+    if isinstance(cell, VectorCell):
+        benchmark = find_dimension(cell.activations.dimension).benchmark
+        length, _ = data_of(benchmark, cell.activations.statements.source).statement_size
+        layers = cell.activations.layers
+        trained = len(layers) if layers is not None else USUAL_BLOCKS
+        return _TRAINING * METHODS[cell.method].reads * trained * length, 0.0
     if isinstance(cell, EvaluationCell):
         load = workload(cell.task) or UNKNOWN
         items = min(load.items, cell.limit * load.tasks) if cell.limit else load.items

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from lm_eval_trust.models.sources import ModelIdentity, Source, load_tokenizer
 from lm_eval_trust.steering.build import layer_evidence, layer_vector, provenance_of
 from lm_eval_trust.steering.evidence import to_record
 from lm_eval_trust.steering.plan import SteeringPlan
+from lm_eval_trust.steering.reft import lessons
 from lm_eval_trust.steering.vectors import SteeringVector, load_vector
 from lm_eval_trust.study.activation_sets import ActivationSet, SetInfo, read_set, save_set, set_path
 from lm_eval_trust.study.cells import (
@@ -148,7 +149,7 @@ def compute(
         ExternalError: Likewise, or a cell that this one needs is missing.
     """
     if isinstance(cell, VectorCell):
-        return _vector(cell, out, folder)
+        return _vector(cell, out, folder, loaded)
     if isinstance(cell, AnalysisCell):
         return _analysis(cell, out, folder)
     assert loaded is not None
@@ -219,7 +220,9 @@ def _activations(cell: ActivationCell, out: Path, loaded: LoadedModel) -> Mappin
     }
 
 
-def _vector(cell: VectorCell, out: Path, folder: StudyFolder) -> Mapping[str, Any]:
+def _vector(
+    cell: VectorCell, out: Path, folder: StudyFolder, loaded: LoadedModel | None
+) -> Mapping[str, Any]:
     source = cell.activations
     found = activation_set(source, folder)
     record = folder.record(source)
@@ -239,10 +242,15 @@ def _vector(cell: VectorCell, out: Path, folder: StudyFolder) -> Mapping[str, An
     used = statements.select(rows)
     beyond = found.parts.validation
     held_out = statements.select(beyond) if len(beyond) else None
+    lesson = None
+    if cell.needs_model:
+        assert loaded is not None
+        lesson = lessons(loaded.model, loaded.tokenizer, used, progress=False)
     layers, evidence = {}, {}
     for i in found.layers:
         values = found.layer(i)
-        layers[i] = layer_vector(cell.method, values[rows], used)
+        of_layer = partial(lesson, i, values[rows]) if lesson is not None else None
+        layers[i] = layer_vector(cell.method, values[rows], used, of_layer)
         evidence[i] = layer_evidence(layers[i], values[rows], used, values[beyond], held_out)
     provenance = replace(provenance, evidence=to_record(evidence))
     vector = SteeringVector(layers, provenance, name=f"{source.dimension} vector")
