@@ -378,7 +378,12 @@ def _found(
     """Return the direction to the trustworthy side, and what the method finds beside it."""
     found, labels, trustworthy = METHODS[method], used.labels, used.dimension.trustworthy_label
     if found.train is not None:
-        assert lesson is not None, method
+        if lesson is None:
+            known = ", ".join(n for n, each in METHODS.items() if each.train is None)
+            raise InputError(
+                f"method={method} is trained at a block's output, and not for attention heads; "
+                f"choose one of {known}."
+            )
         check_labels(labels)
         return found.train(lesson())
     direction = find_direction(method, activations, labels, used.groups)

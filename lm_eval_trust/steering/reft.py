@@ -111,7 +111,7 @@ def lessons(
         before = [text.removesuffix(o) if text.endswith(o) else "" for text, o in pairs]
         plain = chat_template is None
         ids, asked = (encode(model, tokenizer, each, special=plain) for each in (texts, before))
-        # A token that joins the end of a prompt and the beginning of a statement is the statement's.
+        # A token that joins a prompt and its statement is the statement's.
         starts = [shared(first, second) for first, second in zip(ids, asked, strict=True)]
         trustworthy = statements.labels == statements.dimension.trustworthy_label
         labels = trustworthy.astype(np.int64)
