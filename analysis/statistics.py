@@ -354,6 +354,15 @@ def summed(parts: Sequence[tuple[float, Interval]]) -> Interval:
     return Interval(mean, mean - sides[0], mean + sides[1])
 
 
+def few_groups(groups: int) -> str:
+    """Return what is to be said of an interval over so few groups; empty where they are enough."""
+    if groups >= FEW_GROUPS:
+        return ""
+    if groups < 2:
+        return "a single group of items has no interval"
+    return f"with {groups} groups of items, fewer than {FEW_GROUPS}, the interval may be too short"
+
+
 def effective_number(observed: float, least: float, differing: int) -> float:
     """Return an effective number of items between that observed and the least possible.
 

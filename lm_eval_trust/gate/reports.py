@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as Xml  # nosec B405: XML is written, never read
 
-from lm_eval_trust.analysis.statistics import Interval
+from lm_eval_trust.analysis.statistics import Interval, few_groups
 from lm_eval_trust.core.plain import plain
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.gate.check_file import BEATS, Rule
@@ -76,7 +76,16 @@ def amount(verdict: RuleVerdict) -> str:
 
 
 def power(verdict: RuleVerdict) -> str:
-    """Return what the items could have shown; empty for bounds on the metric itself."""
+    """Return what the items could have shown, and whether their groups are few for an interval.
+
+    Of bounds on the metric itself only the latter, so that it is mostly empty.
+    """
+    has_interval = verdict.change is not None or verdict.interval is not None
+    few = few_groups(verdict.groups) if has_interval and verdict.random is None else ""
+    return "; ".join(filter(None, (_could_show(verdict), few)))
+
+
+def _could_show(verdict: RuleVerdict) -> str:
     found = verdict.power
     if verdict.doubt:
         return verdict.doubt
@@ -126,8 +135,9 @@ def sentence(verdict: RuleVerdict) -> str:
         parts[0] += f", corrected for the judge's errors (it counted {counted})"
     if verdict.reference is not None and not verdict.doubt:
         parts.append(f"{change(verdict)} at {verdict.rule.confidence:.4g} confidence")
+    if not verdict.doubt:
         parts.append(power(verdict))
-    return f"{title(verdict)}: {'; '.join(parts)}"
+    return f"{title(verdict)}: {'; '.join(filter(None, parts))}"
 
 
 def report_lines(result: CheckResult) -> Iterator[str]:

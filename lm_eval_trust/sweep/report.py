@@ -12,6 +12,7 @@ import pandas as pd
 from lm_eval_trust.analysis.cost_figures import CostPanel, Point, cost_curves
 from lm_eval_trust.analysis.effects import Effects, effect_bars
 from lm_eval_trust.analysis.figures import configuration_heatmap, save_figure, strength_curves
+from lm_eval_trust.analysis.statistics import few_groups
 from lm_eval_trust.analysis.tables import write_table
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.evaluate.controls import AgainstRandom, against_random
@@ -76,13 +77,15 @@ def test_rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]
         after = found.after.items[task]
         if not items or settings.metric not in items[0]:
             continue
-        change = compare_items(items, after, settings.metric).difference
+        compared = compare_items(items, after, settings.metric)
+        change = compared.difference
         values = [[item[settings.metric] for item in rows] for rows in (items, after)]
         unsteered, steered = (sum(v) / len(v) for v in values)
         yield {
             "task": task,
             "metric": settings.metric,
             "items": len(items),
+            "groups": compared.groups,
             "unsteered": unsteered,
             "steered": steered,
             "change": change.mean,
@@ -300,9 +303,11 @@ def summary(found: Found, settings: SweepSettings) -> list[str]:
         f"{of.positions}: score {found.chosen.score:.3f}, perplexity {found.chosen.perplexity:.2f}."
     )
     for row in test_rows(found, settings):
+        few = few_groups(row["groups"])
         lines.append(
             f"Test half, {row['task']}: {row['unsteered']:.3f} → {row['steered']:.3f}, change "
-            f"{row['change']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {row['items']} items."
+            f"{row['change']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {row['items']} items"
+            f"{few and '; '}{few}."
         )
     for task, effects in chosen_effects(found, settings):
         if not effects.category:

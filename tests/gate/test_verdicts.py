@@ -313,3 +313,14 @@ def test_a_gap_is_no_broken_item() -> None:
     assert decide(rule("min", 0.5), gaps, None).outcome == PASSED
     unread = measurement([1.0, NAN, 1.0], score=1.0, aggregation="nanmean")
     assert decide(rule("min", 0.5), unread, None).outcome == PASSED
+
+
+@pytest.mark.parametrize(("kind", "bound"), [("max_drop", 0.1), ("min", 0.2)])
+def test_few_groups_are_told(kind: str, bound: float) -> None:
+    def told(groups: int) -> str:
+        sides = (shares(n, 40, groups=[str(i * groups // 40) for i in range(40)]) for n in (20, 22))
+        return sentence(decide(rule(kind, bound), *sides))
+
+    assert "with 5 groups of items, fewer than 8, the interval may be too short" in told(5)
+    assert "a single group of items has no interval" in told(1)
+    assert "fewer than" not in told(8) and not told(8).endswith("; ")
