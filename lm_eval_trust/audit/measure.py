@@ -197,23 +197,29 @@ class Measuring:
         with tqdm(total=total, desc="Audit", unit="evaluation") as bar:
 
             def each(
-                items: Items, suffix: str = "", controls: Sequence[Arm] = (), **more: Any
+                items: Items,
+                suffix: str = "",
+                controls: Sequence[Arm] = (),
+                told: Mapping[str, Any] | None = None,
+                **more: Any,
             ) -> list[Outcome]:
                 plans = [*both.values(), *(arm.plan for arm in controls)]
                 self._model.sweep(plans, self._answers)
                 names = [*(name + suffix for name in both), *(_slug(a.name) for a in controls)]
-                records = [None, None, *(arm.record(plan.choice, tried) for arm in controls)]
+                records = [told, None, *(arm.record(plan.choice, tried) for arm in controls)]
                 found = []
                 for name, one, record in zip(names, plans, records, strict=True):
-                    told = {"control": record, **more}
-                    found.append(self._evaluator.evaluate(name, one, items, **told))
+                    found.append(self._evaluator.evaluate(name, one, items, control=record, **more))
                     bar.update()
                 return found
 
             before, after, *controls = each(plan.items, controls=steering)
             contexts = []
             for context in plan.contexts:
-                pair = each(plan.items, f"-{_slug(context.name)}", prefixes=context.prefixes)
+                kind = context.name.partition(",")[0]
+                arm = Arm(context.name, kind, SteeringPlan(), context.prefixes)
+                suffix, told = f"-{_slug(context.name)}", arm.record(plan.choice, tried)
+                pair = each(plan.items, suffix, told=told, prefixes=context.prefixes)
                 contexts.append(InContext(context, *pair))
             text = each(plan.text_items)
             suite = None if plan.suite_items is None else each(plan.suite_items)

@@ -23,7 +23,8 @@ def default_name(run: SavedRun) -> str:
     parts.extend(_changes(arguments, config))
     parts.extend(_steering(config.get("steering") or {}))
     notes = []
-    if (kind := str(config.get("model"))) not in MODELS:  # ours already say how they were changed
+    kind = str(config.get("model"))
+    if kind not in MODELS and not _in_memory(run):  # ours already say how they were changed
         notes.append(kind)
     if run.results.get("chat_template_sha"):
         notes.append("chat template")
@@ -102,11 +103,19 @@ def _is(run: SavedRun, place: str) -> bool:
 
 def _model(run: SavedRun, arguments: Mapping[str, Any]) -> str:
     given = arguments.get("pretrained") or arguments.get("model") or run.results.get("model_name")
+    if _in_memory(run):
+        given = (run.results.get("config") or {}).get("model")
     name = PurePath(str(given)).name if given else str(run.results.get("model_source") or "model")
     at = arguments.get("revision") or (
         _checkpoint(str(arguments["checkpoint"])) if "checkpoint" in arguments else None
     )
     return f"{name}@{at}" if at and at != "main" else name
+
+
+def _in_memory(run: SavedRun) -> bool:
+    """Tell whether a loaded model was evaluated; the harness gives it a random name."""
+    config = run.results.get("config") or {}
+    return run.results.get("model_source") == "CUSTOM" and not config.get("model_args")
 
 
 def _checkpoint(given: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lm_eval_trust.analysis.effects import Effects, effects_of
 from lm_eval_trust.analysis.statistics import Interval
-from lm_eval_trust.core.saved_runs import CONTROL
+from lm_eval_trust.core.saved_runs import CONTROL, PREFIXES
 from lm_eval_trust.evaluate.controls import LEAST, against_random
 from lm_eval_trust.leaderboard.board import Beside, Column, Pair, Row
 from lm_eval_trust.leaderboard.items import Strata, Value, mean
@@ -41,7 +41,8 @@ def beside_controls(
 
 def _is_arm(arm: Row, row: Row) -> bool:
     control, own = arm.provenance.get(CONTROL), row.provenance.get("steering_fingerprint")
-    steered = bool(row.provenance.get("steering")) and row.provenance.get(CONTROL) is None
+    apart = row.provenance.get(CONTROL) is not None or row.provenance.get(PREFIXES)
+    steered = bool(row.provenance.get("steering")) and not apart
     return steered and control is not None and control["of"] == own
 
 

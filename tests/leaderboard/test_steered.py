@@ -69,6 +69,19 @@ def test_arms_are_rows_of_their_own_that_say_whose_they_are(board: Board) -> Non
     assert board.reference == "plain"
 
 
+def test_a_model_in_memory_is_named_by_what_it_was_loaded_from(tmp_path: Path) -> None:
+    run = plant(
+        tmp_path / "a",
+        {TASK: PLAIN},
+        model="models/smollm2",
+        arguments="",
+        model_source="CUSTOM",
+        model_name="x7y8z9",
+    )
+    (board,) = build_boards([run])
+    assert [row.name for row in board.rows] == ["smollm2"]
+
+
 def test_the_row_is_held_against_each_arm(board: Board) -> None:
     found = {each.control: each for each in board.beside}
     assert set(found) == {"prompt", "random"}
