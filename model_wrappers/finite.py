@@ -56,6 +56,13 @@ class FiniteLogits(LogitsProcessor):  # type: ignore[misc]
         self._broken = broken if self._broken is None else self._broken | broken
         return scores
 
+    def broken(self, prompts: int) -> list[int]:
+        """Return for which of so many prompts a logit was no number; each may have several rows."""
+        if self._broken is None:
+            return []
+        rows = self._broken.nonzero()[:, 0].tolist()
+        return sorted({row * prompts // len(self._broken) for row in rows})
+
     def check(self, prompts: torch.Tensor, tokenizer: Any) -> None:
         """Raise if any of them was no number.
 
@@ -66,9 +73,7 @@ class FiniteLogits(LogitsProcessor):  # type: ignore[misc]
         Raises:
             InputError: With the first such prompt.
         """
-        if self._broken is not None and bool(self._broken.any()):
-            # Beams and samples repeat each prompt.
-            row = int(self._broken.nonzero()[0, 0]) * len(prompts) // len(self._broken)
+        for row in self.broken(len(prompts)):
             raise _not_finite(tokenizer.decode(prompts[row], skip_special_tokens=True))
 
 

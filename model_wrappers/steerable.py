@@ -286,8 +286,12 @@ class SteerableLM(GuardedLM, HFLM):  # type: ignore[misc]
             tokens: torch.Tensor = super()._model_generate(
                 context, max_length, stop, logits_processor=processors, **generation_kwargs
             )
-        finite.check(context, self.tokenizer)
+        self._check_generated(finite, context)
         return tokens
+
+    def _check_generated(self, finite: FiniteLogits, context: torch.Tensor) -> None:
+        """Refuse answers for which a logit was no number; a sweep counts them."""
+        finite.check(context, self.tokenizer)
 
     def _generate_unpadded(
         self, context: torch.Tensor, max_length: int, stop: list[str], settings: dict[str, Any]

@@ -16,6 +16,7 @@ from typing import Any
 
 from lm_eval_trust import __version__
 from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.nonfinite import NONFINITE
 from lm_eval_trust.core.saved_runs import CONTROL, PREFIXES
 from lm_eval_trust.core.storage import read_kept, write_kept
 from lm_eval_trust.evaluate.harness import save_results
@@ -113,8 +114,9 @@ class Outcome:
 
     @property
     def nonfinite(self) -> int:
-        """Number of items with a log-likelihood or a score that is NaN or infinite."""
-        return sum(found.nonfinite for found in self.measurements.values())
+        """Number of items with a log-likelihood, an answer or a score that is NaN or infinite."""
+        generated = int(self.details.get(NONFINITE, 0))
+        return generated + sum(found.nonfinite for found in self.measurements.values())
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Outcome:

@@ -27,6 +27,8 @@ class BatchedCache(Cache):  # type: ignore[misc]
     def __init__(self, shared: BatchedForward) -> None:
         super().__init__(layers=[])
         self.shared = shared
+        #: Whether a logit was no number before the row had ended, bool of shape (rows,).
+        self.broken = torch.zeros(0, dtype=torch.bool)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return how many columns were read."""
@@ -76,9 +78,10 @@ def decode_greedily(
     Returns:
         Prompts and new tokens, shape (rows, columns and new ones).
     """
-    shared: BatchedForward = settings[CACHE].shared
-    padding = padding_token(generation_config)
+    cache: BatchedCache = settings[CACHE]
+    shared, padding = cache.shared, padding_token(generation_config)
     ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+    cache.broken = torch.zeros_like(ended)
     given = settings.get("attention_mask")
     tokens, mask = input_ids, torch.ones_like(input_ids) if given is None else given
     while not ended.all():
@@ -86,9 +89,11 @@ def decode_greedily(
         logits = output.logits[:, -1]
         if logits_processor:
             scores = logits_processor(input_ids, logits[output.row_of].to(torch.float32, copy=True))
-            chosen = scores.argmax(dim=-1)
+            largest, chosen = scores.max(dim=-1)
         else:
-            chosen = logits.argmax(dim=-1)[output.row_of]
+            largest, chosen = (part[output.row_of] for part in logits.max(dim=-1))
+        # The largest of some values with a NaN among them is NaN.
+        cache.broken |= ~ended & ~(largest.abs() < torch.inf)
         if padding is not None:
             chosen = torch.where(ended, padding.to(chosen), chosen)
         input_ids = torch.cat([input_ids, chosen[:, None]], dim=1)

@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.nonfinite import NONFINITE
 from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.evaluate.controls import Arm, arms_of
 from lm_eval_trust.evaluate.evaluator import (
@@ -165,11 +166,15 @@ class SweepEvaluator:
         def run() -> Outcome:
             self._model.steer_by(plan)
             self._model.take_divergence()
+            self._model.take_broken()
             return evaluate(
                 self._model,
                 tasks,
                 self._folder / "results" / name / items.part,
-                details=lambda: {"divergence": self._model.take_divergence()},
+                details=lambda: {
+                    "divergence": self._model.take_divergence(),
+                    NONFINITE: self._model.take_broken(),
+                },
                 prefixes=spec.prefixes,
                 control=control,
             )

@@ -19,8 +19,10 @@ from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.hashing import content_id, fingerprint
+from lm_eval_trust.core.nonfinite import NONFINITE
 from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.model_wrappers.amber import Amber
+from lm_eval_trust.model_wrappers.finite import FiniteLogits
 from lm_eval_trust.model_wrappers.prompt_ends import TokenRequest, model_input, prompt_ends_of
 from lm_eval_trust.model_wrappers.tuned import FinetunedAmber, LoraAmber
 from lm_eval_trust.models.transformers_internals import CACHE
@@ -67,6 +69,10 @@ class SweepLM(Amber):
     own_reason: str = ""
     #: Sum over scored tokens, and their number.
     _divergence: tuple[float, int] = (0.0, 0)
+    #: Rows of the last passes of one configuration whose logits were no numbers.
+    _broken_rows: Sequence[int] = ()
+    #: How many answers were asked for that are not finite.
+    _broken_answers: int = 0
 
     @property
     def note(self) -> str:
@@ -123,6 +129,19 @@ class SweepLM(Amber):
         scored = self._loglikelihood_tokens(list(requests), disable_tqdm=True)
         return self.take_divergence(), sum(logprob for logprob, _ in scored)
 
+    def take_broken(self) -> int:
+        """Return how many answers were asked for, since last asked, whose logits are no numbers.
+
+        They are given as empty ones.
+        """
+        number, self._broken_answers = self._broken_answers, 0
+        return number
+
+    def _check_generated(self, finite: FiniteLogits, context: torch.Tensor) -> None:
+        if not self._plans:
+            super()._check_generated(finite, context)
+        self._broken_rows = finite.broken(len(context))
+
     def _model_generate(
         self, context: torch.Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
     ) -> torch.Tensor:
@@ -130,6 +149,8 @@ class SweepLM(Amber):
             plain: torch.Tensor = super()._model_generate(
                 context, max_length, stop, **generation_kwargs
             )
+            self._broken_answers += len(self._broken_rows)
+            self._broken_rows = ()
             return plain
         mask = generation_kwargs.pop("attention_mask")
         settings = {"stop": stop, "new": max_length - context.shape[1], **generation_kwargs}
@@ -142,16 +163,24 @@ class SweepLM(Amber):
                 tokens = super()._model_generate(
                     context, max_length, stop, attention_mask=mask, **generation_kwargs
                 )
-                new = tokens[:, context.shape[1] :].tolist()
-                self._answers.put_many(
-                    (_key(key, self.plan), answer) for key, answer in zip(keys, new, strict=True)
-                )
+                self._keep(keys, tokens[:, context.shape[1] :].tolist())
         elif wanted := self._lacking(keys):
             self._generate(context, mask, keys, list(wanted), max_length, stop, generation_kwargs)
-        rows = [torch.tensor(answer) for answer in self._own_answers(keys)]
+        answers = self._own_answers(keys)
+        self._broken_answers += answers.count(NONFINITE)
+        rows = [torch.tensor([] if a == NONFINITE else a, dtype=torch.int64) for a in answers]
         padding = self.tokenizer.pad_token_id
-        answers = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
-        return torch.cat([context, answers.to(context)], dim=1)
+        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
+        return torch.cat([context, padded.to(context)], dim=1)
+
+    def _keep(self, keys: Sequence[str], answers: Sequence[list[int]]) -> None:
+        """Keep what the current plan has generated, unless it was kept prompt by prompt."""
+        unknown = self._lacking(keys, [self.plan]).get(self.plan, ())
+        self._answers.put_many(
+            (_key(key, self.plan), NONFINITE if row in self._broken_rows else answer)
+            for row, (key, answer) in enumerate(zip(keys, answers, strict=True))
+            if key in unknown
+        )
 
     def _generate(
         self,
@@ -170,6 +199,7 @@ class SweepLM(Amber):
             shared = BatchedForward(
                 self.model, part, prompts=len(context), prompt_end=prompts.prompt_end
             )
+            cache = BatchedCache(shared)
             with self._decoding_by(BatchedCausalLM(self.model)), torch.inference_mode():
                 tokens = HFLM._model_generate(
                     self,
@@ -178,12 +208,15 @@ class SweepLM(Amber):
                     stop=stop,
                     attention_mask=prompts.mask.repeat_interleave(len(part), dim=0),
                     custom_generate=decode_greedily,
-                    **{CACHE: BatchedCache(shared)},
+                    **{CACHE: cache},
                     **settings,
                 )
-            new = tokens[:, context.shape[1] :].tolist()
+            new, broken = tokens[:, context.shape[1] :].tolist(), cache.broken.tolist()
             self._answers.put_many(
-                (_key(keys[row // len(part)], part[row % len(part)]), answer)
+                (
+                    _key(keys[row // len(part)], part[row % len(part)]),
+                    NONFINITE if broken[row] else answer,
+                )
                 for row, answer in enumerate(new)
             )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lm_eval.models.huggingface import HFLM
 from support.conformance import (
     PROMPTS,
@@ -21,6 +22,7 @@ from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.plan import SteeringPlan as Plan
+from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
 from lm_eval_trust.sweep.sweep_model import SweepLM, load_sweep_model, score
 
 VECTOR = random_vector(32, (0, 1, 2), norm=6.0, seed=1)
@@ -287,3 +289,39 @@ def test_a_score_belongs_to_its_prompt_end(
         model._rolling_ends = iter([end])
         assert found == pytest.approx(model._loglikelihood_tokens([request])[0][0], abs=1e-4)
         model._rolling_ends = None
+
+
+@pytest.mark.parametrize("apart", ["", "for this test"])
+@pytest.mark.parametrize("kind", ["generate_until", "stopped"])
+def test_generated_answers_that_are_not_finite_are_counted(
+    load: Callable[..., tuple[SweepLM, KeyedStore]], apart: str, kind: str
+) -> None:
+    """Each of two layers adds what float32 can hold; their sum it cannot."""
+    huge = LayerVector(torch.full((32,), 3e38), 1.0, 0.0)
+    broken = Plan.from_vector(SteeringVector({0: huge, 1: huge}), [0, 1], scale="none")
+    model, answers = load()
+    model.steer_by(PLANS[1])
+    alone = ask(model, kind)
+    model.steer_by(broken)
+    with pytest.raises(InputError, match="logits are NaN or infinite"):
+        ask(model, kind)
+    model.apart = apart
+    model.sweep([Plan(), broken, PLANS[1]], answers)
+    for _ in range(2):  # computed, then found
+        model.steer_by(broken)
+        assert set(ask(model, kind)) == {""}
+        assert (model.take_broken(), model.take_broken()) == (len(REQUESTS[kind]), 0)
+        model.steer_by(PLANS[1])
+        assert ask(model, kind) == alone and model.take_broken() == 0
+
+
+def test_sampled_answers_of_a_sweep_that_are_not_finite_are_counted_too(
+    load: Callable[..., tuple[SweepLM, KeyedStore]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, answers = load()
+    model.sweep([Plan()], answers)
+    head = model.model.lm_head
+    nothing = torch.full_like(head.weight.T, torch.nan)
+    monkeypatch.setattr(head, "forward", lambda states: states @ nothing)
+    model.generate_until(generation_requests(PROMPTS[:3], num_beams=2), disable_tqdm=True)
+    assert model.take_broken() == 3
