@@ -297,8 +297,8 @@ def test_generated_answers_that_are_not_finite_are_counted(
     load: Callable[..., tuple[SweepLM, KeyedStore]], apart: str, kind: str
 ) -> None:
     """Each of two layers adds what float32 can hold; their sum it cannot."""
-    huge = LayerVector(torch.full((32,), 3e38), 1.0, 0.0)
-    broken = Plan.from_vector(SteeringVector({0: huge, 1: huge}), [0, 1], scale="none")
+    huge = LayerVector(torch.eye(32)[0] * 1e18, 1.0, 0.0)
+    broken = Plan.from_vector(SteeringVector({0: huge, 1: huge}), [0, 1], alpha=3e20, scale="none")
     model, answers = load()
     model.steer_by(PLANS[1])
     alone = ask(model, kind)
