@@ -8,32 +8,50 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from support.conformance import PROXY_ALPHA, SETUPS, SHAPES, Case, random_vector
+from support.conformance import PROMPTS, PROXY_ALPHA, SETUPS, SHAPES, Case, random_vector
 from support.reference import Reference, ReferenceEnsemble, ReferenceModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lm_eval_trust.models.activations import extract_activations
 from lm_eval_trust.steering.spec import POSITIONS
 
 Loaded = Callable[[Path], tuple[Any, Any]]
 
 
-#: Setups whose models have blocks of their own kind: they meet all actions at all positions. The
+#: Setups whose models have blocks of their own kind: they meet these actions at all positions. The
 #: others share their code with one of these, and SmolLM2 takes its time: they meet each action and
 #: each position once.
 _THOROUGH = ("steered_amber", "lora_amber", "proxy_amber")
-#: Of this project, with their strengths; those that other packages add are theirs to test.
-_ACTIONS = {"add": 0.7, "clamp": 0.7, "ablate": 0.7, "erase": 0.7, "rotate": 25.0, "reft": 0.7}
+_ACTIONS = ("add", "clamp", "ablate")
+#: Further ways to steer, which wrappers know nothing of but by a condition's need of prompt ends;
+#: ``tests/conformance/test_methods.py`` holds each against the reference by itself.
+_FURTHER = {
+    "steered_amber": (
+        ("erase", "all"),
+        ("rotate", "generated"),
+        ("reft", "last_prompt"),
+        ("when", "generated"),
+        ("heads", "generated"),
+    ),
+    "lora_amber": (("when", "generated"),),
+    "proxy_amber": (("when", "last_prompt"),),
+}
+#: Actions of those ways that are named otherwise.
+_ADDING = ("when", "heads")
+_DEGREES, _STRENGTH = 25.0, 0.7
 #: The case that every property meets also where slow tests are left out.
 _QUICK = ("steered_amber", "multi-head", "add", "generated")
 
 
-def _cases(setups: dict[str, tuple[str, ...]]) -> list[pytest.param]:
+def _cases(setups: dict[str, tuple[str, ...]], *, leave: str = "") -> list[pytest.param]:
     return [
         pytest.param(
             choice := (setup, shape, action, positions),
@@ -43,10 +61,14 @@ def _cases(setups: dict[str, tuple[str, ...]]) -> list[pytest.param]:
         for setup, shapes in setups.items()
         for shape in shapes
         for action, positions in (
-            itertools.product(_ACTIONS, POSITIONS)
-            if setup in _THOROUGH and shape != "SmolLM2"
-            else zip(_ACTIONS, itertools.cycle(POSITIONS))
+            *(
+                itertools.product(_ACTIONS, POSITIONS)
+                if setup in _THOROUGH and shape != "SmolLM2"
+                else zip(_ACTIONS, POSITIONS, strict=True)
+            ),
+            *(_FURTHER.get(setup, ()) if shape == "multi-head" else ()),
         )
+        if action != leave
     ]
 
 
@@ -71,9 +93,9 @@ def small_case(request: pytest.FixtureRequest) -> Case:
     return _build_case(request)
 
 
-@pytest.fixture(params=_cases({"steered_amber": (*SHAPES, "SmolLM2")}))
+@pytest.fixture(params=_cases({"steered_amber": (*SHAPES, "SmolLM2")}, leave="heads"))
 def plain_case(request: pytest.FixtureRequest) -> Case:
-    """A case of a plain Llama, for what the hooks do whatever wrapper they serve."""
+    """A case of a plain Llama whose blocks' outputs are steered, for what the hooks do."""
     return _build_case(request)
 
 
@@ -87,19 +109,41 @@ def _build_case(request: pytest.FixtureRequest) -> Case:
         width = SHAPES[shape].get("hidden", 32)
         layers, norm, new_tokens = (0, 2), 4.0, 8
     vector = random_vector(width, layers, norm=norm, seed=7)
+    if action == "heads":
+        vector = replace(vector, site="heads")
     file = request.getfixturevalue("tmp_path") / "v.safetensors"
     vector.save(file)
+    settings = {"alpha": _DEGREES if action == "rotate" else _STRENGTH, "positions": positions}
+    settings["action"] = "add" if action in _ADDING else action
+    if action == "when":
+        model = request.getfixturevalue("loaded")(folder)
+        settings["when"] = _condition(model, file.with_name("c.safetensors"), layers[0])
     return Case(
         setup,
         folder,
         _own_arguments(request, setup, folder),
-        {"alpha": _ACTIONS[action], "action": action, "positions": positions},
+        settings,
         file,
         vector,
         layers,
         new_tokens,
         large=shape == "SmolLM2",
     )
+
+
+def _condition(loaded: tuple[Any, Any], file: Path, layer: int) -> dict[str, Any]:
+    """A condition that holds for the first prompt and for some of the others."""
+    model, tokenizer = loaded
+    width = model.config.hidden_size
+    condition = random_vector(width, (layer,), norm=1.0, seed=11)
+    condition.save(file)
+    states = extract_activations(model, tokenizer, PROMPTS, layers=[layer], progress=False)[:, 0]
+    cosines = states @ condition.layer(layer).unit.numpy() / np.linalg.norm(states, axis=1)
+    gaps = np.diff(ordered := np.sort(cosines))[1:-1]
+    middle = int(gaps.argmax()) + 1
+    threshold = float(ordered[middle : middle + 2].mean())
+    above = bool(cosines[0] > threshold)
+    return {"vector": str(file), "threshold": threshold, "layer": layer, "above": above}
 
 
 def _own_arguments(request: pytest.FixtureRequest, setup: str, folder: Path) -> dict[str, str]:

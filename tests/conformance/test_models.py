@@ -114,7 +114,8 @@ def test_steering_changes_scores_and_answers(case: Case) -> None:
     pairs = [(prompt, " yes") for prompt in PROMPTS]
     steered = case.lm().loglikelihood(scoring_requests(pairs), disable_tqdm=True)
     plain = case.unsteered().loglikelihood(scoring_requests(pairs), disable_tqdm=True)
-    assert all(abs(one - other) > 1e-3 for (one, _), (other, _) in zip(steered, plain, strict=True))
+    moved = [abs(one - other) > 1e-3 for (one, _), (other, _) in zip(steered, plain, strict=True)]
+    assert any(moved) if "when" in case.plan_arguments else all(moved)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from lm_eval.api.registry import get_model
 from lm_eval.models.huggingface import HFLM
 
 from lm_eval_trust.model_wrappers.steerable import SteerableLM
+from lm_eval_trust.steering.conditions import When
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
 
@@ -78,6 +79,8 @@ class Case:
         """The plan with some settings changed."""
         settings = self.plan_arguments | changes
         layers = settings.pop("layers", self.layers)
+        if "when" in settings:
+            settings["when"] = When.parse(settings["when"]).read(min(layers))
         return SteeringPlan.from_vector(self.vector, layers, scale="none", **settings)
 
     def lm(self, **changes: Any) -> SteerableLM:
@@ -89,6 +92,8 @@ class Case:
             "layer": "+".join(map(str, self.layers)),
             "scale": "none",
         }
+        when = steering.pop("when", {})
+        steering |= {f"when.{key}": value for key, value in when.items()}
         made: SteerableLM = self._create(SETUPS[self.setup], **steering | changes)
         return made
 
