@@ -167,11 +167,10 @@ def test_a_dry_run_counts_and_holds_the_count_against_the_limit(
     path = write(f"{WHOLE}{vectors}\n{methods}\ncontrols: {{random: 4}}\n")
     random_vector(32, (0, 1, 2), norm=1.0, seed=0).save(path.parent / "mine.safetensors")
     one = configurations(read_rank_file(path))["truthfulness"]
-    # All methods and a vector, four random directions; three layers, two costs.
-    ranked = len(METHODS) + 1
-    assert one.validation == (ranked + 4) * 3 * 2
+    # Three methods and a vector, four random directions; three layers, two costs.
+    assert one.validation == 8 * 3 * 2
     # −α and shuffled labels of each; the unsteered model, and the prompt.
-    assert one.test == (ranked + 4 + ranked * 2) * 2 + 2
+    assert one.test == (8 + 4 * 2) * 2 + 2
     assert main(["rank", str(path), "--dry-run"]) == 0
     assert f"{one.validation} configurations" in capsys.readouterr().out
     most = str(one.total - 1)
