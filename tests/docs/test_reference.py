@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,10 @@ def test_every_argument_of_every_model_is_documented(generators: Any) -> None:
         path = target.replace(":", ".")
         shown = f"<!-- insert model-arguments {path} -->" in page
         own = {name for name, _, _ in described(path)} if shown else set()
-        assert own | common >= get_model(name).OWN_ARGUMENTS, name
         assert f"## {name}" in page
+        if name == "steered_vllm" and find_spec("vllm") is None:
+            continue  # Its class takes the same arguments of its own; see tests/engine.
+        assert own | common >= get_model(name).OWN_ARGUMENTS, name
 
 
 def test_defaults_are_those_of_the_code(generators: Any) -> None:
