@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import Any
 
 
@@ -14,11 +15,11 @@ def add_parser(subparsers: Any) -> None:
         description=(
             "Start vLLM's OpenAI server with the model as it is and under named configurations. "
             'Clients ask for one by model="NAME", or by extra_body={"steering": "NAME"}; plans '
-            "of their own they cannot send. Arguments after -- go on to `vllm serve`."
+            "of their own they cannot send."
         ),
         epilog=(
             "example: lm-eval-trust serve mini-chat --steering honest=steering.yaml "
-            "-- --dtype float32 --enforce-eager"
+            "--vllm='--dtype float32 --enforce-eager'"
         ),
     )
     parser.add_argument("model", help="model folder or Hub name; mini-chat, …")
@@ -34,14 +35,17 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, print the command, and end"
     )
-    parser.add_argument("vllm", nargs="*", metavar="-- ARGUMENT", help="of `vllm serve`")
+    parser.add_argument(
+        "--vllm", default="", metavar="ARGUMENTS", help='of `vllm serve`, as one text: --vllm="…"'
+    )
     parser.set_defaults(func=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     from lm_eval_trust.engine.serve import Server, serve
 
+    arguments = tuple(shlex.split(args.vllm))
     return serve(
-        Server(args.model, tuple(args.steering), args.host, args.port, tuple(args.vllm)),
+        Server(args.model, tuple(args.steering), args.host, args.port, arguments),
         dry_run=args.dry_run,
     )
