@@ -6,6 +6,7 @@ import html
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from lm_eval_trust.analysis.comparison import Comparison
@@ -41,7 +42,7 @@ td.failed { color: var(--bad); } td.inconclusive { color: var(--open); }
   font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { padding: .25rem .6rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line);
   vertical-align: top; } td.n, th.n { text-align: right; white-space: nowrap; }
-td.said { min-width: 18rem; } svg { display: block; max-width: 100%; height: auto; }
+td.said { min-width: 18rem; } svg { display: block; width: 100%; min-width: 36rem; height: auto; }
 svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
 svg .axis { stroke: var(--line); } svg .zero { stroke: var(--soft); stroke-dasharray: 3 3; }
 svg .good { stroke: var(--good); fill: var(--good); } svg .bad { stroke: var(--bad);
@@ -92,7 +93,8 @@ def _what(audited: Audited) -> str:
     audit = audited.audit
     limit = f"at most {audit.limit} items each" if audit.limit else "all items"
     return (
-        f"{audit.model} {audit.arguments.get('pretrained', '')}; to become better: "
+        f"{audit.model} {PurePath(str(audit.arguments.get('pretrained', ''))).name}, to become "
+        f"better: "
         f"{', '.join(audit.tasks)}; {limit} of the test part. Intervals are at "
         f"{audited.audit.demands.confidence:.0%} and count groups of items; the steering was "
         f"chosen from {audit.tried} configuration{'s' if audit.tried != 1 else ''}."
@@ -266,7 +268,7 @@ def _change(found: Comparison) -> tuple[str, str]:
 
 
 def _interval(interval: Interval) -> str:
-    return f"<td>[{interval.low:.3f}, {interval.high:.3f}]</td>"
+    return f"<td class='n'>[{interval.low:.3f}, {interval.high:.3f}]</td>"
 
 
 def _words(interval: Interval) -> str:
