@@ -74,10 +74,6 @@ class Panel:
     randoms: tuple[Arm, ...]
     notes: tuple[str, ...]
 
-    def randoms_of(self, method: Arm) -> list[Arm]:
-        """Return the random directions that a method is held against."""
-        return [arm for arm in self.randoms if arm.action == method.action]
-
 
 def panel_of(name: str, spec: RankSpec, folder: Path) -> Panel:
     """Build a dimension's vectors, or find them again, and return its arms.
@@ -92,31 +88,59 @@ def panel_of(name: str, spec: RankSpec, folder: Path) -> Panel:
             needs, or none of the methods can take part.
         ExternalError: The source model cannot be fetched, or the disk refused to write.
     """
-    panel, methods, notes = spec.dimensions[name], [], []
-    files = dict(panel.vectors)
-    if panel.dimension is not None:
-        for method in spec.methods:
-            files[method] = str(_built(name, method, spec, folder))
-    for title, file in files.items():
+    notes: list[str] = []
+    methods: dict[str, Arm] = {}
+    for title, file in _files(name, spec, folder, notes).items():
         vector = load_vector(file)
         for action in spec.actions:
-            arm_name = title if len(spec.actions) == 1 else f"{title} {action}"
-            try:
-                plans = {
-                    layers: _spec(file, layers, action, spec).plan(vector) for layers in spec.layers
-                }
-            except InputError as error:
-                if len(spec.actions) == 1:
-                    raise InputError(f"{title} of {name}: {error}") from error
-                notes.append(f"{arm_name} takes no part: {error}")
+            arm = _method(title, file, vector, action, spec, notes)
+            if arm is None:
                 continue
-            methods.append(Arm(arm_name, METHOD, action, plans, file))
+            does = " ".join(plan.fingerprint for plan in arm.plans.values())
+            if does in methods:
+                same = methods[does].name
+                notes.append(f"{name}: {arm.name} steers as {same} does, and is not run again.")
+            methods.setdefault(does, arm)
         if spec.controls.shuffled:
             _check_shuffled(vector, title, spec)
     if not methods:
         raise InputError(f"{name}: no method can take part. {' '.join(notes)}")
-    randoms = tuple(_randoms(methods, spec))
-    return Panel(name, panel, tuple(methods), randoms, tuple(notes))
+    arms = tuple(methods.values())
+    return Panel(name, spec.dimensions[name], arms, tuple(_randoms(arms, spec)), tuple(notes))
+
+
+def _files(name: str, spec: RankSpec, folder: Path, notes: list[str]) -> dict[str, str]:
+    """Return the vector file of each method, built where it is not given."""
+    panel = spec.dimensions[name]
+    files = dict(panel.vectors)
+    for method in spec.methods if panel.dimension is not None else ():
+        try:
+            files[method] = str(_built(name, method, spec, folder))
+        except InputError as error:
+            if not spec.takes_all:
+                raise InputError(f"{method} of {name}: {error}") from error
+            notes.append(f"{name}: {method} takes no part: {error}")
+    return files
+
+
+def _method(
+    title: str,
+    file: str,
+    vector: SteeringVector,
+    action: str,
+    spec: RankSpec,
+    notes: list[str],
+) -> Arm | None:
+    """Return a vector with an action; ``None``, with a note, where the two do not go together."""
+    name = title if len(spec.actions) == 1 else f"{title} {action}"
+    try:
+        plans = {layers: _spec(file, layers, action, spec).plan(vector) for layers in spec.layers}
+    except InputError as error:
+        if len(spec.actions) == 1 and not spec.takes_all:
+            raise InputError(f"{title}: {error}") from error
+        notes.append(f"{name} takes no part: {error}")
+        return None
+    return Arm(name, METHOD, action, plans, file)
 
 
 def steering_of(arm: Arm, layers: Layers, alpha: float, spec: RankSpec) -> SteeringSpec:

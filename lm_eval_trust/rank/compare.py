@@ -132,6 +132,20 @@ def rows_of(result: PanelResult) -> list[Row]:
     return _corrected(rows, before, metric)
 
 
+def unmoved(result: PanelResult) -> list[str]:
+    """Return the tasks on which no arm, nor the prompt, changes any item's score."""
+    metric = result.panel.spec.metric
+    others = [_items(entry) for entry in result.entries if usable(entry)]
+    if result.prompt is not None:
+        others.append(result.prompt.items)
+    return [
+        task
+        for task, items in result.unsteered.items.items()
+        if others
+        and all([i[metric] for i in each[task]] == [i[metric] for i in items] for each in others)
+    ]
+
+
 def standings_of(result: PanelResult) -> list[Standing]:
     """Return each method at each cost beside the random directions of that cost."""
     spec = result.panel.spec

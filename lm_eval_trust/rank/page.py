@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lm_eval_trust.rank.run import Ranking
+    from lm_eval_trust.rank.spec import RankSpec
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
@@ -82,15 +83,22 @@ def page_of(
     return "\n".join([*parts, "</body></html>", ""])
 
 
+def layers_in_words(spec: RankSpec) -> str:
+    """Return how the layers came about."""
+    if len(spec.layers) > 1:
+        return "Layers were chosen on the validation part."
+    return f"All steer layer {'+'.join(map(str, spec.layers[0]))}."
+
+
 def _words(ranking: Ranking) -> str:
     spec = ranking.spec
     return (
         f"Every arm steers with the strength at which the mean KL(unsteered ‖ steered) per token "
         f"is the cost named, within {spec.tolerance:.0%}, on {ranking.tokens} tokens of "
-        f"{spec.text_task} (unsteered perplexity {ranking.text_perplexity:.2f}). Layers were "
-        f"chosen on the validation part; scores, intervals and tests are of the test half. A "
-        f"method is called more than random if it beats all random directions of the same cost "
-        f"and p, corrected for the dimension's methods and costs (Holm), is at most 0.05."
+        f"{spec.text_task} (unsteered perplexity {ranking.text_perplexity:.2f}). "
+        f"{layers_in_words(spec)} Scores, intervals and tests are of the test half. A method is "
+        f"called more than random if it beats all random directions of the same cost and p, "
+        f"corrected for the dimension's methods and costs (Holm), is at most 0.05."
     )
 
 

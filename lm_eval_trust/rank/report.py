@@ -22,10 +22,11 @@ from lm_eval_trust.rank.compare import (
     duels_of,
     rows_of,
     standings_of,
+    unmoved,
     usable,
     winners,
 )
-from lm_eval_trust.rank.page import page_of
+from lm_eval_trust.rank.page import layers_in_words, page_of
 from lm_eval_trust.rank.run import PanelResult, Ranking
 from lm_eval_trust.steering.spec import steering_yaml
 
@@ -79,8 +80,8 @@ def _definition(ranking: Ranking) -> Iterator[str]:
     yield (
         f"Cost: KL(unsteered ‖ steered) per token on {ranking.tokens} tokens of {spec.text_task}, "
         f"within {spec.tolerance:.0%} of the cost named; the unsteered perplexity there is "
-        f"{ranking.text_perplexity:.2f}. Layers were chosen on the validation part, all figures "
-        f"are of the test half. Positions: {spec.positions}; α in units of scale={spec.scale}."
+        f"{ranking.text_perplexity:.2f}. {layers_in_words(spec)} Scores are of the test half. "
+        f"Positions: {spec.positions}; α in units of scale={spec.scale}."
     )
 
 
@@ -121,6 +122,8 @@ def _section(
                 f"- {entry.arm.name} does not reach KL {entry.strength.cost:g} within the limit "
                 f"of α: at most {entry.strength.dose.kl:.3g}, at α = {entry.strength.alpha:.3g}."
             )
+    for task in unmoved(result):
+        yield f"- No arm changes the score of any item of {task}, which says nothing here."
     missing = [e for e in result.entries if e.arm.kind == RANDOM and not e.strength.reached]
     if missing:
         yield f"- Random directions do not reach the cost in {len(missing)} cases."
@@ -145,6 +148,8 @@ def _lines(result: PanelResult, standings: Sequence[Standing]) -> Iterator[str]:
             f"{name} at KL {cost:g}: {one.entry.arm.name} gains most, {one.gain:+.3f}; {against}"
             f"{prompt}."
         )
+    for task in unmoved(result):
+        yield f"{name}: no arm changes the score of any item of {task}, which says nothing here."
     for one in standings:
         if math.isnan(one.gain):
             yield f"{name} at KL {one.entry.strength.cost:g}: {one.entry.arm.name} not reached."

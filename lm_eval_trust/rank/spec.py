@@ -239,6 +239,11 @@ class RankSpec(_Strict):
         return self
 
     @property
+    def takes_all(self) -> bool:
+        """Whether all registered methods are asked for, so that some may be unable to take part."""
+        return set(self.methods) == set(METHODS)
+
+    @property
     def text_task(self) -> str:
         """The task whose text tells the cost."""
         every = tuple(task for panel in self.dimensions.values() for task in panel.tasks)
