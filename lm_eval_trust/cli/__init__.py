@@ -71,6 +71,13 @@ def _describe(error: Exception) -> str:
     """Return the message for the user; the type is named for errors that are not ours."""
     if isinstance(error, TrustError):
         return str(error)
+    if isinstance(error, PermissionError) and error.filename is not None:
+        from lm_eval_trust.core.storage import CACHE_VARIABLE
+
+        return (
+            f"{error.filename} may not be read or written ({error.strerror}). Change its "
+            f"permissions, or choose other folders: {CACHE_VARIABLE} names the cache."
+        )
     summary = reason_of(error, longest=LONGEST_MESSAGE)
     return f"{type(error).__name__}: {summary}\n(--debug shows where)"
 

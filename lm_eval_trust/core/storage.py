@@ -332,7 +332,11 @@ def build_once(
     Raises:
         ExternalError: The operating system refused to write.
     """
-    if path.exists() and (kept := _read_intact(path, read)) is not None:
+    try:
+        built = path.exists()
+    except OSError as error:  # A folder above it may not be entered.
+        raise _cannot_write(path, error) from error
+    if built and (kept := _read_intact(path, read)) is not None:
         return kept
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -154,8 +154,8 @@ class MiniFamily:
     def _ready(self, member: str, checkpoint: str, train: Callable[[Path], None]) -> Path:
         """Return a checkpoint's folder, after training if it is missing or damaged."""
         folder = self.folder / member
-        if not RunFolder(folder, {}).intact(checkpoint):
-            with disk_errors(folder):
+        with disk_errors(folder):
+            if not RunFolder(folder, {}).intact(checkpoint):
                 folder.mkdir(parents=True, exist_ok=True)
                 with FileLock(f"{folder}.lock"):
                     if not RunFolder(folder, {}).intact(checkpoint):

@@ -125,6 +125,14 @@ def test_our_own_error_is_one_line_that_is_its_message(failing, capsys) -> None:
     assert capsys.readouterr() == ("", expected)
 
 
+def test_what_may_not_be_read_is_named_with_the_way_out(failing, capsys) -> None:
+    failing(PermissionError(13, "Permission denied", "/home/ada/.cache"))
+    assert cli.main(["fail"]) == 3
+    told = capsys.readouterr().err
+    assert "/home/ada/.cache may not be read or written (Permission denied)" in told
+    assert "LM_EVAL_TRUST_CACHE" in told
+
+
 def test_unforeseen_error_is_two_lines_with_its_type(failing, capsys) -> None:
     failing(RuntimeError("first line\n  second line"))
     cli.main(["fail"])

@@ -90,6 +90,17 @@ def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
         build_once(tmp_path / "file" / "entry", lambda path: None)
 
 
+def test_a_folder_that_may_not_be_entered_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(ExternalError, match=r"Permission denied.*LM_EVAL_TRUST_CACHE"):
+        build_once(tmp_path / "entry", lambda path: None)
+
+
 def test_what_exists_is_not_built_again(tmp_path: Path) -> None:
     target = tmp_path / "file"
     build_once(target, lambda path: path.write_text("first"))

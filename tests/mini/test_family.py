@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.mini.family import RECIPE, MiniFamily, mini_model
 from lm_eval_trust.mini.world import MIDDLE, MIDDLE_LAYER, SEED_VARIABLE
 from lm_eval_trust.models.sources import find_source
-from lm_eval_trust.training.run_folder import checksums
+from lm_eval_trust.training.run_folder import RunFolder, checksums
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -163,4 +164,13 @@ def test_a_cache_that_cannot_be_written_is_named(
     (tmp_path / "file").write_text("a file stands where the folder should be")
     monkeypatch.setenv("LM_EVAL_TRUST_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(ExternalError, match=r"Cannot write .*file/cache.*LM_EVAL_TRUST_CACHE"):
+        quick_family().checkpoint()
+
+
+def test_a_cache_that_may_not_be_entered_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", "manifest.json")
+
+    monkeypatch.setattr(RunFolder, "intact", refuse)
+    with pytest.raises(ExternalError, match=r"Permission denied.*LM_EVAL_TRUST_CACHE"):
         quick_family().checkpoint()
