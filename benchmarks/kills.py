@@ -1,4 +1,4 @@
-"""Six commands are killed with -9 at random moments: run again, each ends as if undisturbed.
+"""Seven commands are killed with -9 at random moments: run again, each ends as if undisturbed.
 
     python benchmarks/kills.py [--kills 20] [--seed 0] [--only COMMAND ...]
 
@@ -7,7 +7,10 @@ Then, each time in a fresh folder with a fresh cache, it is killed after a rando
 that it took, files are checked, and it runs again to its end. No file under a final name may be
 half written after the kill; at the end the exit code must be 0 and every output that of the
 undisturbed run, times apart. Runs are forks of a process that has imported the libraries, so that
-kills land in the work and not in the imports. Left-overs are hidden files, which nothing reads.
+kills land in the work and not in the imports. No temporary file of a killed run is left.
+
+At last, two processes run each command at once on one output: each must end well or be refused with
+exit code 2, at least one well, and what they leave is what one leaves.
 """
 
 from __future__ import annotations
@@ -129,6 +132,11 @@ def check(place: Place) -> list[str]:
     return ["check", str(place.inputs / "check.yaml"), *cache, *reports]
 
 
+def judge(place: Place) -> list[str]:
+    """Return the arguments of a second judgement, by the judge of the first."""
+    return ["judge", str(place.inputs / "measured"), "--out", str(place.out)]
+
+
 COMMANDS: Mapping[str, Callable[[Place], list[str]]] = {
     "vector build": build,
     "sweep": sweep,
@@ -136,7 +144,10 @@ COMMANDS: Mapping[str, Callable[[Place], list[str]]] = {
     "finetune": finetune,
     "leaderboard": leaderboard,
     "check": check,
+    "judge": judge,
 }
+#: What says that a run did not end as it should.
+WRONG = (AssertionError, ValueError, OSError, sqlite3.Error, SafetensorError)
 
 
 def start(arguments: list[str], place: Place) -> int:
@@ -264,6 +275,37 @@ def differing(found: Mapping[str, set[str]], expected: Mapping[str, set[str]]) -
     return [name for name in names if found.get(name) != expected.get(name)]
 
 
+def compare(place: Place, expected: Mapping[str, set[str]]) -> None:
+    """Raise unless a place holds what an undisturbed run leaves, and no temporary file."""
+    wrong = differing(outputs(place), expected)
+    assert not wrong, f"other than undisturbed: {', '.join(wrong)}"
+    left = [file.name for file in place.folder.rglob(".*") if file.suffix in (".tmp", ".old")]
+    assert not left, f"left behind: {', '.join(left)}"
+
+
+def kill_and_repeat(
+    arguments: list[str], place: Place, moment: float, expected: Mapping[str, set[str]]
+) -> bool:
+    """Kill a command after some seconds and run it again; tell whether the kill landed."""
+    landed = kill_after(start(arguments, place), moment)
+    for file in files(place.out):
+        if STATES not in file.parts:
+            content(file)
+    finish(arguments, place)
+    compare(place, expected)
+    return landed
+
+
+def two_at_once(arguments: list[str], place: Place, expected: Mapping[str, set[str]]) -> list[int]:
+    """Run a command twice at once in one place; return the exit codes."""
+    processes = [start(arguments, place) for _ in range(2)]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+    log = (place.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+    assert sorted(codes) in ([0, 0], [0, 2]), f"exit codes {codes}: {log[-2000:]}"
+    compare(place, expected)
+    return codes
+
+
 def main() -> int:
     """Kill, run again, compare, and print a line for each command."""
     parser = argparse.ArgumentParser(description="kill commands and compare what they end with")
@@ -284,8 +326,8 @@ def main() -> int:
             shutil.copytree(cache, place.cache)
             return place
 
-        print("| command | kills | landed in the run | equal | seconds undisturbed |")
-        print("|---|---|---|---|---|", flush=True)
+        print("| command | kills | landed in the run | equal | two at once | seconds undisturbed |")
+        print("|---|---|---|---|---|---|", flush=True)
         for command in args.only:
             undisturbed = fresh(f"{command}-undisturbed")
             began = time.monotonic()
@@ -293,28 +335,23 @@ def main() -> int:
             seconds, expected = time.monotonic() - began, outputs(undisturbed)
             landed = equal = 0
             for number in range(args.kills):
-                place = fresh(f"{command}-{number}")
-                arguments, moment = COMMANDS[command](place), draw.uniform(0, seconds)
+                place, moment = fresh(f"{command}-{number}"), draw.uniform(0, seconds)
                 try:
-                    landed += kill_after(start(arguments, place), moment)
-                    for file in files(place.out):
-                        if STATES not in file.parts:
-                            content(file)
-                    finish(arguments, place)
-                    wrong = differing(outputs(place), expected)
-                    assert not wrong, f"other than undisturbed: {', '.join(wrong)}"
+                    landed += kill_and_repeat(COMMANDS[command](place), place, moment, expected)
                     equal += 1
-                except (
-                    AssertionError,
-                    ValueError,
-                    OSError,
-                    sqlite3.Error,
-                    SafetensorError,
-                ) as error:
+                except WRONG as error:
                     print(f"{command}, killed after {moment:.3f} s: {error}", file=sys.stderr)
                 shutil.rmtree(place.folder)
             failures += args.kills - equal
-            print(f"| {command} | {args.kills} | {landed} | {equal} | {seconds:.1f} |", flush=True)
+            place, codes = fresh(f"{command}-twice"), "wrong"
+            try:
+                both = two_at_once(COMMANDS[command](place), place, expected)
+                codes = " and ".join(map(str, sorted(both)))
+            except WRONG as error:
+                failures += 1
+                print(f"{command}, two at once: {error}", file=sys.stderr)
+            counts = f"{args.kills} | {landed} | {equal} | {codes} | {seconds:.1f}"
+            print(f"| {command} | {counts} |", flush=True)
     return 1 if failures else 0
 
 

@@ -1,6 +1,6 @@
 """``vector build`` and ``sweep`` killed with -9 while they work end as if undisturbed.
 
-``benchmarks/kills.py`` does the same with six commands at random moments.
+``benchmarks/kills.py`` does the same with seven commands at random moments.
 """
 
 from __future__ import annotations
