@@ -38,9 +38,9 @@ FEW_GROUPS = 8
 _RESAMPLES = 1000
 #: Groups up to which they are drawn.
 _MOST_DRAWN = 1000
-#: Few groups draw too few extremes: tails are 1 / (1 + 4 / groups) of the nominal ones, by the
-#: coverage that docs/statistics.md reports.
-_FURTHER = 4
+#: Few groups draw too few extremes: nominal tails are divided by 1 + 8 / groups, at most by 1.5, by
+#: the coverage that docs/statistics.md reports.
+_FURTHER, _FURTHEST = 8, 1.5
 #: Groups that differ from the rest at which half of the effective size rests on what was observed.
 _PRIOR_GROUPS = 4
 
@@ -297,7 +297,7 @@ class GroupTotals:
             return []
         # The same draws for values and their negatives, so that swapping two models mirrors ends.
         sign = 1.0 if np.power(self.residuals, 3).sum() >= 0 else -1.0
-        tail = (1 - level) / 2 / (1 + _FURTHER / self.groups)
+        tail = (1 - level) / 2 / min(_FURTHEST, 1 + _FURTHER / self.groups)
         tails = tail, 1 - tail
         if self.groups > _MOST_DRAWN:
             low, high = self._expanded(sign, tails)

@@ -9,20 +9,20 @@ before (an inline statement of the former method) and now.
 from __future__ import annotations
 
 import argparse
+import bisect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import simulated_boards
 import simulated_judges
 import simulated_rankings
 import simulated_series
 import torch
-from scipy import special
+from scipy import special, stats
 
-from lm_eval_trust.analysis.comparison import holm
-from lm_eval_trust.analysis.families import TestBlock, step_down
 from lm_eval_trust.analysis.hsic import smoother
 from lm_eval_trust.analysis.information import InformationPlane, InformationSettings
 from lm_eval_trust.analysis.kernels import gaussian_gram, standardise
@@ -248,12 +248,14 @@ def intervals(runs: int) -> None:
 
     def skewed() -> Iterator[Sequence[object]]:
         for (name, (draw, truth)), groups in itertools.product(SKEWED.items(), (8, 15, 30, 100)):
-            random = np.random.default_rng(groups)
-            held = [
-                both(random, draw(random, groups)[:, None] + random.normal(size=(groups, 4)), truth)
-                for _ in range(runs)
-            ]
-            yield name, groups, *np.array(held).mean(axis=0)
+            random, rates = np.random.default_rng(groups), []
+            for noise in (1.0, 0.0):
+                held = [
+                    both(random, draw(random, groups)[:, None] + items, truth)
+                    for items in noise * random.normal(size=(runs, groups, 4))
+                ]
+                rates += [*np.array(held).mean(axis=0)]
+            yield name, groups, *rates
 
     def shares() -> Iterator[Sequence[object]]:
         for share, groups in itertools.product((0.5, 0.9, 0.963, 0.99), (8, 15, 30, 100)):
@@ -271,7 +273,13 @@ def intervals(runs: int) -> None:
             yield share, groups, *rates
 
     print(f"\nCoverage of 95 % intervals of skewed differences, 4 items a group, {runs} runs\n")
-    print_table(["differences of groups", "groups", "percentile bootstrap", "now"], skewed())
+    sides = [
+        "before, items of sd 1",
+        "now, items of sd 1",
+        "before, items alike",
+        "now, items alike",
+    ]
+    print_table(["differences of groups", "groups", *sides], skewed())
     print(f"\nCoverage of 95 % intervals of shares, 4 items a group, {runs} runs\n")
     sides = ["before, independent", "now, independent", "before, correlated", "now, correlated"]
     print_table(["share", "groups", *sides], shares())
@@ -326,52 +334,11 @@ def judges(runs: int, accurate: float = 0.963) -> None:
 # Families of tests -------------------------------------------------------------------------------
 
 
-def families(runs: int, items: int = 60, rows: int = 9, columns: int = 7) -> None:
+def families(runs: int) -> None:
     """Print how often one real effect among 63 tests is found, and how often any other."""
-
-    def drawn_board(random: np.random.Generator, effect: float) -> Floats:
-        """Differences from one reference, shape (columns, items, rows)."""
-        reference = random.normal(size=(columns, items, 1))
-        board = reference + 0.5 * random.normal(size=(columns, items, rows))
-        board[2], board[3] = 0.0, board[1]  # a constant column, and one that follows from another
-        board[:, :, -1] = board[:, :, -2]  # two rows that answer alike
-        board[0, :, 0] += effect
-        return board
-
-    def by_holm(board: Floats) -> list[float]:
-        sides = np.concatenate(list(board), axis=1)
-        length = np.sqrt(np.square(sides).sum(axis=0))
-        scaled = sides / np.where(length > 0, length, 1.0)
-        signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(5000, items))
-        beyond = (np.abs(signs @ scaled) >= np.abs(scaled.sum(axis=0)) - 1e-9).sum(axis=0)
-        return holm(((1 + beyond) / 5001).tolist())
-
-    def stepped(board: Floats) -> Floats:
-        def block(column: int, differences: Floats) -> TestBlock:
-            parts = differences / items
-            names = [f"{column}/{item}" for item in range(items)]
-            return TestBlock(names, parts, parts - parts.mean(axis=0))
-
-        return step_down([block(*each) for each in enumerate(board)]).p
-
-    corrections: dict[str, Callable[[Floats], Sequence[float] | Floats]] = {
-        "Holm over all": by_holm,
-        "Holm, primary column": lambda board: by_holm(board[:1]),
-        "step-down over all": stepped,
-        "step-down, primary column": lambda board: stepped(board[:1]),
-    }
-
-    def rates() -> Iterator[Sequence[object]]:
-        for name, correct in corrections.items():
-            found = []
-            for run in range(runs):
-                null = correct(drawn_board(np.random.default_rng([run, 0]), 0.0))
-                real = np.array(correct(drawn_board(np.random.default_rng([run, 1]), 0.55)))
-                found.append((real[0] <= LEVEL, min(real[1:]) <= LEVEL, min(null) <= LEVEL))
-            yield name, *np.mean(found, axis=0)
-
-    print(f"\nOne real effect among {rows * columns} tests, {runs} runs\n")
-    print_table(["correction", "found", "any other found", "any found under no effect"], rates())
+    for title, board in simulated_boards.BOARDS.items():
+        print(f"\nOne real effect among 63 tests, {title}, {runs} runs\n")
+        print_table(simulated_boards.HEADER, simulated_boards.rates(board, runs))
 
 
 # Non-inferiority ---------------------------------------------------------------------------------
@@ -380,12 +347,31 @@ def families(runs: int, items: int = 60, rows: int = 9, columns: int = 7) -> Non
 def noninferiority(runs: int, items: int = 400, confidence: float = 0.95) -> None:
     """Print stated margins and groups, and how often a model that lost nothing passes with them."""
 
-    def drawn_contrast(
-        random: np.random.Generator, differing: float, groups: int, loss: float = 0.0
-    ) -> Contrast:
-        lost, won = (differing + loss) / 2, (differing - loss) / 2
-        change = random.choice((-1.0, 0.0, 1.0), p=(lost, 1 - lost - won, won), size=groups)
-        return Contrast(GroupTotals.of(change), step=1.0, reach=1.0)
+    def drawn_contrast(random: np.random.Generator, differing: float, groups: int) -> Contrast:
+        chances = (differing / 2, 1 - differing, differing / 2)
+        change = random.choice((-1.0, 0.0, 1.0), p=chances, size=groups)
+        return Contrast(GroupTotals.of(change), step=1.0, reach=1.0, both_ways=True)
+
+    def passing(differing: float, margin: float) -> float:
+        """How often a model that loses the margin passes: the sum over all that may be observed."""
+        lost, won = (differing + margin) / 2, (differing - margin) / 2
+        numbers, total = np.arange(items + 1), 0.0
+        for loss, chance in enumerate(stats.binom.pmf(numbers, items, lost)):
+            # The more are won, the sooner it passes: the fewest with which it does.
+            fewest = (
+                0
+                if chance < 1e-9
+                else bisect.bisect_left(
+                    range(items - loss + 1), True, key=lambda gain: passes(loss, gain, margin)
+                )
+            )
+            total += chance * stats.binom.sf(fewest - 1, items - loss, won / (1 - lost))
+        return float(total)
+
+    def passes(loss: int, gain: int, margin: float) -> bool:
+        change = np.repeat((-1.0, 1.0, 0.0), (loss, gain, items - loss - gain))
+        contrast = Contrast(GroupTotals.of(change), step=1.0, reach=1.0, both_ways=True)
+        return contrast.interval(confidence).low >= -margin
 
     def rates() -> Iterator[Sequence[object]]:
         for differing, margin in itertools.product((0.05, 0.1, 0.2), (0.05, 0.08)):
@@ -400,16 +386,19 @@ def noninferiority(runs: int, items: int = 400, confidence: float = 0.95) -> Non
                     for n in groups
                 ]
                 again = drawn_contrast(random, differing, items).interval(confidence).low
-                worse = drawn_contrast(random, max(differing, margin), items, margin)
-                false = worse.interval(confidence).low >= -margin
-                found.append((*margins, again >= -margins[1], *groups, *passes, false))
+                found.append((*margins, again >= -margins[1], *groups, *passes))
             old, new, held, *others = np.mean(np.array(found, dtype=np.float64), axis=0)
             before, now, *passed = others
-            yield differing, margin, old, new, held, round(before), round(now), *passed
+            false = passing(max(differing, margin), margin)
+            yield differing, margin, old, new, held, round(before), round(now), *passed, false
 
     print(f"\nNon-inferiority seen from {items} items, means over {runs} runs\n")
     sides = ["margin held before", "now", "passes with it", "groups for Δ before", "now"]
-    ends = ["passes with those before", "with those now", f"passes at a loss of Δ, {items} items"]
+    ends = [
+        "passes with those before",
+        "with those now",
+        f"passes at a loss of Δ, {items} items (exact)",
+    ]
     print_table(["share that differs", "Δ", *sides, *ends], rates())
 
 

@@ -37,12 +37,14 @@ class Contrast:
         step: Smallest amount by which one item can differ; 0 if it can differ by any.
         reach: Largest amount by which one item is expected to differ.
         agreement: The mean if no item differs.
+        both_ways: Whether the values are −1, 0 or 1: differences of yes-or-no items.
     """
 
     sums: GroupTotals
     step: float = 0.0
     reach: float = 0.0
     agreement: float = 0.0
+    both_ways: bool = False
 
     @property
     def mean(self) -> float:
@@ -87,6 +89,8 @@ class Contrast:
         ends = [plain.low, plain.high]
         for sign in (-1, 1):
             ends += [self.agreement + sign * x for x in self._changes(sign * change, quantile)]
+        if self.both_ways:
+            ends += self._score_ends(quantile)
         return Interval(self.mean, min(ends), max(ends))
 
     def _changes(self, change: float, quantile: float) -> tuple[float, float]:
@@ -102,6 +106,41 @@ class Contrast:
             return change, change
         apart, twice = math.sqrt(root), 2 * (1 + share)
         return (middle - apart) / twice, (middle + apart) / twice
+
+    def _score_ends(self, quantile: float) -> list[float]:
+        """Return Tango's score ends (1998), where the variance is that under each tested mean.
+
+        Items that change both ways, more in one direction, are skewed: Student's interval alone
+        has its farther end too near.
+        """
+        items, mean = self.effective_items, self.mean
+        share = min(1.0, max(abs(mean), (items - 1) * self.standard_error**2 + mean**2))
+
+        def beyond(x: float) -> float:
+            return (x - mean) ** 2 - quantile**2 * score_variance(x, share, mean) / items
+
+        near = 1e-9
+        return [
+            float(optimize.brentq(beyond, mean + sign * near, sign))
+            if beyond(mean + sign * near) < 0
+            else mean
+            for sign in (-1.0, 1.0)
+        ]
+
+
+def score_variance(tested: float, share: float, mean: float) -> float:
+    """Return the variance of differences of yes-or-no items if their mean were another.
+
+    The share of items that differ is the likeliest under the tested mean (Tango 1998, equation 3).
+
+    Args:
+        tested: Mean under which the variance is asked for, −1 to 1.
+        share: Observed share of items that differ.
+        mean: Observed mean.
+    """
+    middle = share + mean * tested
+    root = middle**2 - 4 * (mean * tested - (1 - share) * tested**2)
+    return (middle + math.sqrt(max(root, 0.0))) / 2 - tested**2
 
 
 def steps_of(*series: npt.ArrayLike) -> tuple[float, float]:
@@ -147,7 +186,8 @@ def paired_contrast(before: MetricItems, after: MetricItems, *, ratio: float = 1
     plain = bool((before.weights == 1).all())
     step, reach = steps_of(before.values, after.values) if plain else (0.0, 0.0)
     sums = _grouped(after.values - ratio * before.values, before)
-    return Contrast(sums, step, reach, agreement=(1 - ratio) * before.mean)
+    both_ways = plain and ratio == 1 and step == 1.0
+    return Contrast(sums, step, reach, (1 - ratio) * before.mean, both_ways)
 
 
 def _grouped(values: Array, items: MetricItems) -> GroupTotals:

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from lm_eval_trust.analysis.statistics import GroupTotals
-from lm_eval_trust.gate.paired_test import Contrast
+from lm_eval_trust.gate.paired_test import Contrast, score_variance
 
 #: How often a change that is called detectable has to be shown.
 POWER = 0.975
@@ -42,6 +42,7 @@ class Design:
         groups: Number of groups of items.
         reach: Largest amount by which one item is expected to differ.
         quantiles: Sum of Student's quantiles of the test and of the power.
+        score: That of the test, where it takes the variance under the tested mean; else 0.
     """
 
     variance: float
@@ -49,6 +50,7 @@ class Design:
     groups: int
     reach: float
     quantiles: float
+    score: float = 0.0
 
     @classmethod
     def of(cls, contrast: Contrast, confidence: float, power: float = POWER) -> Design:
@@ -72,6 +74,7 @@ class Design:
             contrast.groups,
             contrast.reach,
             quantiles,
+            test if contrast.both_ways else 0.0,
         )
 
     def smallest_shown(self, beyond: float = 0.0, held: float = 0.0) -> float:
@@ -96,7 +99,14 @@ class Design:
 
     def margin_held(self) -> float:
         """Return the smallest margin within which a loss of zero is shown to be with this power."""
-        return self.quantiles * math.sqrt(self.variance)
+        least = self.quantiles * math.sqrt(self.variance)
+        if not self.score or least >= 1:
+            return least
+
+        def lacking(margin: float) -> float:
+            return self._reach(margin) / math.sqrt(self.items) - margin
+
+        return float(optimize.brentq(lacking, least, 1.0)) if lacking(least) > 0 else least
 
     def groups_to_hold(self, margin: float) -> int | None:
         """Return how many groups like these would show a loss of zero to be within a margin.
@@ -105,7 +115,14 @@ class Design:
         """
         if not math.isfinite(self.variance):
             return None
-        return max(2, math.ceil(self.quantiles**2 * self.groups * self.variance / margin**2))
+        return max(2, math.ceil(self.groups / self.items * (self._reach(margin) / margin) ** 2))
+
+    def _reach(self, margin: float) -> float:
+        """Return how far below zero the test of a margin reaches, for one item."""
+        share = self.variance * self.items
+        under = score_variance(margin, min(share, 1.0), 0.0) if self.score else 0.0
+        tested = math.sqrt(max(share, under))
+        return self.score * tested + (self.quantiles - self.score) * math.sqrt(share)
 
     def groups_needed(self, change: float, beyond: float = 0.0) -> int | None:
         """Return how many groups like these would show a change beyond an amount.
@@ -130,7 +147,7 @@ def planned_contrast(groups: Sequence[str], disagreement: float) -> Contrast:
     differing = round(len(names) * disagreement)
     change = {name: (-1.0) ** n if n < differing else 0.0 for n, name in enumerate(names)}
     after = np.array([change[group] for group in groups])
-    return Contrast(GroupTotals.of(after, groups), step=1.0, reach=1.0)
+    return Contrast(GroupTotals.of(after, groups), step=1.0, reach=1.0, both_ways=True)
 
 
 def _larger_root(square: float, middle: float, constant: float) -> float:

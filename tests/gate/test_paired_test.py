@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 from support.measured import binary
 
 from lm_eval_trust.analysis.statistics import GroupTotals
@@ -88,3 +88,52 @@ def test_steps_are_those_of_the_values(
 def test_items_are_weighted_by_their_number() -> None:
     contrast = Contrast(GroupTotals(np.zeros(3), np.array([2.0, 1.0, 1.0])), step=1.0)
     assert contrast.effective_items == pytest.approx(16 / 6)
+
+
+@pytest.mark.parametrize(("lost", "won"), [(0, 0), (9, 1), (3, 6), (0, 4)])
+def test_the_score_ends_are_those_of_the_likeliest_shares(lost: int, won: int) -> None:
+    items = 60
+    change = np.repeat((-1.0, 1.0, 0.0), (lost, won, items - lost - won))
+    found = Contrast(GroupTotals.of(change), 1.0, 1.0, both_ways=True).interval(0.95)
+
+    def score(mean: float) -> float:
+        """How many standard errors the observed mean is from another, by a search for shares."""
+
+        def unlikely(share: float) -> float:
+            chances = (share - mean) / 2, (share + mean) / 2, 1 - share
+            counts = lost, won, items - lost - won
+            return -sum(n * np.log(max(p, 1e-300)) for n, p in zip(counts, chances, strict=True))
+
+        found = optimize.minimize_scalar(
+            unlikely, bounds=(abs(mean), 1.0), method="bounded", options={"xatol": 1e-10}
+        )
+        share = float(found.x)
+        return float(abs(change.mean() - mean) / np.sqrt((share - mean**2) / items))
+
+    quantile = stats.t.ppf(0.975, items - 1)
+    for end, outside in ((found.low, -0.01), (found.high, 0.01)):
+        assert score(end) >= quantile - 1e-4 and score(end + outside) > quantile
+    plain = change.mean() + change.std(ddof=1) / np.sqrt(items) * quantile * np.array([-1, 1])
+    assert (found.low <= plain[0] + 1e-12) and (found.high >= plain[1] - 1e-12)
+    nearest = min(abs(score(end) - quantile) for end in (found.low, found.high))
+    assert nearest < 1e-3
+
+
+@pytest.mark.parametrize(("differing", "margin"), [(0.1, 0.05), (0.1, 0.08), (0.2, 0.08)])
+def test_a_model_that_loses_the_margin_passes_in_one_of_forty(
+    differing: float, margin: float
+) -> None:
+    """Summed over all that 100 items can show, without any simulation."""
+    items, total = 100, 0.0
+    lost, won = (differing + margin) / 2, (differing - margin) / 2
+    for loss in range(40):
+        for gain in range(25):
+            change = np.repeat((-1.0, 1.0, 0.0), (loss, gain, items - loss - gain))
+            contrast = Contrast(GroupTotals.of(change), 1.0, 1.0, both_ways=True)
+            if contrast.mean < -margin:
+                continue
+            if contrast.interval(0.95).low >= -margin:
+                total += stats.multinomial.pmf(
+                    [loss, gain, items - loss - gain], items, [lost, won, 1 - lost - won]
+                )
+    assert 0.01 < total <= 0.025
