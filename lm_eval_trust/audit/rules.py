@@ -110,7 +110,7 @@ def judge(audit: Audit, plan: Plan, measured: Measured) -> Judged:
     effects = {
         task: item_effects(before, measured.after.measurements[task], plan.metrics[task])
         for task, before in measured.before.measurements.items()
-        if not _broken(plan, before, measured.after.measurements[task])
+        if not _doubtful(plan, before, measured.after.measurements[task])
     }
     findings = (
         *_gains(audit, plan, measured),
@@ -129,8 +129,9 @@ def verdict_of(findings: Sequence[Finding]) -> str:
     return SHOWN if complete and passed else NOT_SHOWN
 
 
-def _broken(plan: Plan, *measurements: Measurement) -> int:
-    return max(found.broken(plan.metrics[found.task]) for found in measurements)
+def _doubtful(plan: Plan, *measurements: Measurement) -> bool:
+    """Tell whether a metric means nothing, since items are not finite or none has a value."""
+    return any(found.doubt(plan.metrics[found.task]) for found in measurements)
 
 
 def _gains(audit: Audit, plan: Plan, measured: Measured) -> Iterator[Finding]:
@@ -174,7 +175,7 @@ def _finding(group: str, verdict: RuleVerdict, title: str) -> Finding:
 
 def _is_harm(found: Finding, before: Measurement, after: Measurement, tests: int) -> bool:
     """Tell whether a loss is still shown at a confidence corrected for the number of tasks."""
-    if found.outcome != FAILED or found.verdict is None or found.verdict.nonfinite:
+    if found.outcome != FAILED or found.verdict is None or found.verdict.doubt:
         return found.outcome == FAILED
     rule = found.verdict.rule
     corrected = replace(rule, confidence=1 - (1 - rule.confidence) / tests)
@@ -240,14 +241,14 @@ def _arm_rows(plan: Plan, measured: Measured) -> Iterator[ArmRow]:
         metric = plan.metrics[task]
         for name, outcome in outcomes.items():
             arm = outcome.measurements[task]
-            if _broken(plan, arm, after):
+            if _doubtful(plan, arm, after):
                 continue
             row = ArmRow(
                 task, name, arm.scores[metric], compare_items(arm.items, after.items, metric), 1.0
             )
             if name in contexts:
                 steered = contexts[name].after.measurements[task]
-                if not _broken(plan, steered):
+                if not _doubtful(plan, steered):
                     within = compare_items(arm.items, steered.items, metric)
                     row = replace(row, steered=steered.scores[metric], within=within)
             rows.append(row)

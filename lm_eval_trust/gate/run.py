@@ -361,7 +361,7 @@ def _moved(check: Check, found: _Measured) -> Iterator[Moved]:
             found.unsteered.get(name, ()), found.steered[name], strict=bool(found.unsteered)
         ):
             metric = after.metric(metric_name)
-            if not max(before.broken(metric), after.broken(metric)):
+            if not (before.doubt(metric) or after.doubt(metric)):
                 yield Moved(after.task, metric, tuple(item_effects(before, after, metric)))
 
 

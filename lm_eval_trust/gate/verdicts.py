@@ -215,7 +215,6 @@ def decide_random(
         InputError: As :func:`decide`.
     """
     metric = after.metric(rule.metric)
-    items = common_items(metric, arms[0], after)[0]
     value, values = after.scores[metric], [arm.scores[metric] for arm in arms]
     middle = sum(values) / len(values)
     found = RuleVerdict(
@@ -224,13 +223,14 @@ def decide_random(
         FAILED,
         value,
         reference=middle,
-        items=len(items.ids),
-        groups=len(set(items.groups)),
+        items=len(after.ids),
+        groups=len(set(after.groups)),
         nonfinite=max(each.broken(metric) for each in (after, *arms)),
         doubt=_doubt(metric, after, *arms),
     )
-    if found.nonfinite:
+    if found.doubt:
         return found
+    items = common_items(metric, arms[0], after)[0]
     sign = 1 if after.higher_is_better.get(metric) else -1
     beside = against_random(sign * value, [sign * each for each in values], tried=tried)
     half = beside.reach(rule.confidence)
@@ -238,7 +238,8 @@ def decide_random(
         PASSED if beside.is_more else FAILED if sign * value <= sign * middle else INCONCLUSIVE
     )
     change = Interval(value - middle, value - middle - half, value - middle + half)
-    return replace(found, outcome=outcome, change=change, random=beside)
+    counted = {"items": len(items.ids), "groups": len(set(items.groups))}
+    return replace(found, outcome=outcome, change=change, random=beside, **counted)
 
 
 def _doubt(metric: str, *measured: Measurement) -> str:

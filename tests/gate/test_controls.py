@@ -132,6 +132,9 @@ def test_verdicts_beside_arms() -> None:
     found = decide_random(several, measured(better), arms)
     assert (found.outcome, found.random and found.random.beaten) == (PASSED, 8)
     assert found.change is not None and found.change.low > 0
+    empty = replace(arms[0], scores={"acc": float("nan")}, values={"acc": [None] * 200})
+    doubtful = decide_random(several, measured(better), [empty, *arms[1:]])
+    assert doubtful.outcome == FAILED and doubtful.doubt
     # Where lower is better, the same figures mean the opposite.
     lower = [replace(m, higher_is_better={"acc": False}) for m in (measured(better), *arms)]
     assert decide_random(several, lower[0], lower[1:]).outcome == FAILED
