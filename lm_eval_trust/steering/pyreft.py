@@ -3,20 +3,17 @@
 A folder holds ``config.json`` and for each intervention ``intkey_….bin``, a state dict. With a
 linear activation all of pyreft's interventions are h + Rᵀ(A h + b), which is the action ``reft``:
 
-================  =========================  ===========
-intervention      adds                       A
-================  =========================  ===========
-LoReFT            Rᵀ(W h + b − R h)          W − R
-ConsReFT          Rᵀ(b − R h)                −R
-LobiReFT          Rᵀ b                       0
-DiReFT            Rᵀ(W h + b)                W
-NoReFT            Pᵀ(W h + b − P h − c)      W − P, b − c
-NodiReFT          Pᵀ(W h + b)                W
-================  =========================  ===========
+- LoReFT adds Rᵀ(W h + b − R h): A = W − R;
+- ConsReFT adds Rᵀ(b − R h): A = −R;
+- LobiReFT adds Rᵀ b: A = 0;
+- DiReFT adds Rᵀ(W h + b): A = W;
+- NoReFT adds Pᵀ(W h + b − P h − c): A = W − P, with b − c for b;
+- NodiReFT adds Pᵀ(W h + b): A = W.
 
 (R with orthonormal rows, P any projection with a bias c; Wu et al. 2024, arXiv 2404.03592.) Which
 positions were trained is not written in the folder; pyreft's default are some at both ends of the
-prompt. Nothing but tensors is read, and neither pyreft nor pyvene is imported.
+prompt. Nor is an activation: interventions that were trained with ``act_fn`` are none of these, and
+cannot be told apart. Nothing but tensors is read, and neither pyreft nor pyvene is imported.
 """
 
 from __future__ import annotations
