@@ -32,6 +32,8 @@ from lm_eval_trust.steering.spec import steering_yaml
 
 #: Tables that every ranking writes.
 TABLES = ("ranking", "standings", "pairs", "strengths")
+_DIFFERENCE = ("difference", "difference_low", "difference_high", "difference_p")
+_PAIR_COLUMNS = ["dimension", "cost", "task", "first", "second", *_DIFFERENCE, "p_family"]
 
 
 def write_report(ranking: Ranking, folder: Path) -> list[str]:
@@ -62,7 +64,9 @@ def write_report(ranking: Ranking, folder: Path) -> list[str]:
         lines += _lines(result, standings)
         _write_steering(ranking, result, standings, folder)
     for name, content in tables.items():
-        write_table(pd.DataFrame(content), folder / name)
+        # A single method has no pairs; its table has their columns all the same.
+        columns = _PAIR_COLUMNS if name == "pairs" else None
+        write_table(pd.DataFrame(content, columns=columns), folder / name)
     figures = save_figure(cost_curves(panels), folder / "figures", "cost")
     markdown += [f"- {note}" for note in ranking.notes]
     text = "\n".join(markdown).rstrip() + "\n"

@@ -1,0 +1,141 @@
+"""What a ranking says of arms whose scores are given."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from lm_eval_trust.evaluate.evaluator import Outcome
+from lm_eval_trust.evaluate.measurement import Measurement
+from lm_eval_trust.rank.arms import Arm, Panel
+from lm_eval_trust.rank.compare import besides_random, is_more, standings_of, unmoved
+from lm_eval_trust.rank.dose import Dose, Strength
+from lm_eval_trust.rank.report import write_report
+from lm_eval_trust.rank.run import Entry, PanelResult, Ranking
+from lm_eval_trust.rank.spec import DimensionSpec, RankSpec
+
+TASK, ITEMS, RANDOM = "trust_world_choice_mini", 40, 6
+SPEC = RankSpec(
+    source="mini",
+    layers="0-1",
+    costs=(0.1,),
+    dimensions={"panel": DimensionSpec(dimension="truthfulqa", tasks=(TASK,), metric="acc")},
+)
+
+
+def outcome(values: np.ndarray) -> Outcome:
+    """An evaluation in which each item scores what is given."""
+    names = [f"{i}-x" for i in range(len(values))]
+    measured = Measurement(
+        TASK, "1", {}, {"acc": True}, {"acc": "mean"}, {"acc": float(values.mean())}, names,
+        [str(i) for i in range(len(values))], {"acc": values.tolist()}, list(range(len(values))),
+    )  # fmt: skip
+    scores = {TASK: {"acc,none": float(values.mean())}}
+    return Outcome(scores, {TASK: len(values)}, {TASK: measured}, {}, {})
+
+
+def result(effects: dict[str, float], *, missing: str = "", noise: float = 0.3) -> PanelResult:
+    """A panel of methods with these effects, and of random directions with small ones."""
+    random = np.random.default_rng(0)
+    base = random.uniform(0.2, 0.6, ITEMS)
+    small = {f"random {i}": 0.01 * (i - 3) for i in range(1, RANDOM + 1)}
+    entries = []
+    for name, effect in (effects | small).items():
+        kind = "random" if name in small else "method"
+        reached = name != missing
+        strength = Strength(0.1, 0.5, Dose(0.1 if reached else 0.03, 9.0), reached, True)
+        moved = base + effect + noise * 0.02 * random.standard_normal(ITEMS)
+        arm = Arm(name, kind, "add", {}, file="v.safetensors")
+        entries.append(Entry(arm, (0,), strength, 0.5, outcome(moved) if reached else None))
+    methods = tuple(e.arm for e in entries if e.arm.kind == "method")
+    panel = Panel("panel", SPEC.dimensions["panel"], methods, (), ())
+    strengths = {(e.arm.name, (0,)): (e.strength,) for e in entries}
+    return PanelResult(panel, outcome(base), outcome(base - 0.1), tuple(entries), strengths, {})
+
+
+def test_the_report_holds_what_was_given(tmp_path: Path) -> None:
+    found = result({"strong": 0.2, "weak": 0.005, "far": 0.0}, missing="far")
+    lines = write_report(Ranking(SPEC, (found,), 8.5, 99, ("a note",)), tmp_path)
+    assert any(line.startswith("panel at KL 0.1: strong gains most, +0.2") for line in lines)
+    assert "panel at KL 0.1: far not reached." in lines
+    assert lines[-1] == "a note"
+    arms = pd.read_csv(tmp_path / "ranking.csv").set_index("arm")
+    assert len(arms) == 2 + 2 + RANDOM
+    assert arms["change"]["strong"] == pytest.approx(0.2, abs=0.01)
+    assert arms["change_low"]["strong"] < 0.2 < arms["change_high"]["strong"]
+    assert arms["over_prompt"]["strong"] == pytest.approx(0.3, abs=0.01)
+    assert arms["change"]["prompt"] == pytest.approx(-0.1)
+    assert arms["p_family"].notna().sum() == 2
+    assert arms["p_family"]["strong"] < 0.001
+    pairs = pd.read_csv(tmp_path / "pairs.csv")
+    assert pairs[["first", "second"]].to_numpy().tolist() == [["strong", "weak"]]
+    assert pairs["difference"][0] == pytest.approx(-0.195, abs=0.01)
+    assert pairs["p_family"][0] < 0.001
+    text = (tmp_path / "ranking.md").read_text(encoding="utf-8")
+    assert "far does not reach KL 0.1" in text
+    assert "Layers were chosen on the validation part." in text
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "<svg" in page and "strong" in page
+    assert "src=" not in page and "<link" not in page
+    record = json.loads((tmp_path / "ranking.json").read_text(encoding="utf-8"))
+    assert record["spec"]["costs"] == [0.1]
+    assert (tmp_path / "steering-panel-kl0.1.yaml").is_file()
+    assert (tmp_path / "figures" / "cost.svg").is_file()
+
+
+def test_a_single_method_has_no_pairs_and_its_tables_can_be_read(tmp_path: Path) -> None:
+    write_report(Ranking(SPEC, (result({"strong": 0.2}),), 8.5, 99, ()), tmp_path)
+    assert len(pd.read_csv(tmp_path / "pairs.csv")) == 0
+    assert len(pd.read_csv(tmp_path / "standings.csv")) == 1
+
+
+def test_the_p_of_random_directions_is_that_of_a_further_one() -> None:
+    found = result({"strong": 0.2, "weak": 0.005})
+    strong, weak = standings_of(found)
+    gains = [
+        e.outcome.scores[TASK]["acc,none"] - found.unsteered.scores[TASK]["acc,none"]
+        for e in found.entries
+        if e.arm.kind == "random" and e.outcome is not None
+    ]
+    t = (strong.gain - np.mean(gains)) / (np.std(gains, ddof=1) * math.sqrt(1 + 1 / RANDOM))
+    assert strong.beside is not None
+    assert strong.beside.p == pytest.approx(stats.t.sf(t, RANDOM - 1))
+    assert strong.p == pytest.approx(2 * strong.beside.p)
+    assert strong.is_more
+    assert not weak.is_more
+
+
+def test_too_few_random_directions_say_nothing() -> None:
+    (few,) = besides_random([(0.5, [0.0, 0.1])])
+    assert few[0] is None and math.isnan(few[1]) and not is_more(*few)
+    unmeasured, fine = besides_random([(math.nan, [0.0, 0.1, 0.2]), (0.9, [0.0, 0.1, 0.2])])
+    assert unmeasured[0] is None
+    assert fine[0] is not None and fine[1] == fine[0].p
+
+
+def test_a_task_that_nothing_moves_is_named() -> None:
+    still = result({"strong": 0.0}, noise=0.0)
+    assert unmoved(still) == []
+    base = still.unsteered
+    entries = tuple(Entry(e.arm, e.layers, e.strength, None, base) for e in still.entries)
+    same = PanelResult(still.panel, base, base, entries, still.strengths, {})
+    assert unmoved(same) == [TASK]
+
+
+@pytest.mark.parametrize("methods", [1, 20])
+def test_null_methods_are_seldom_called_more(methods: int) -> None:
+    """Directions of one normal distribution, 400 panels; the docs have more and worse designs."""
+    called = 0
+    for run in range(400):
+        random = np.random.default_rng([run, methods])
+        effects = random.standard_normal((methods + 8, 1))
+        gains = effects[:, 0] + 0.5 * random.standard_normal(methods + 8)
+        tests = [(gain, gains[methods:].tolist()) for gain in gains[:methods].tolist()]
+        called += any(is_more(*one) for one in besides_random(tests))
+    assert called / 400 <= 0.05
