@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import filecmp
 import json
 import re
@@ -88,6 +89,18 @@ class SavedRun:
                 for task in self.tasks
             )
         )
+
+
+def saved_value(text: str) -> Any:
+    """Return the value whose text the harness saved in place of it, such as a judged answer's dict.
+
+    Raises:
+        ValueError: It is no such text.
+    """
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ValueError(f"it is no value of Python ({reason_of(error)})") from error
 
 
 def remove_repeats(run: SavedRun) -> None:

@@ -7,13 +7,13 @@ The texts to measure a judge on are those that it judges. A file of the harness'
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lm_eval_trust.benchmarks.files import jsonl_of
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.saved_runs import saved_value
 from lm_eval_trust.judges.interface import Answer
 
 
@@ -53,7 +53,7 @@ def labelled_samples(path: Path, *, truth: bool) -> Iterator[LabelledSample]:
             continue
         try:
             yield _sample(line, truth)
-        except (KeyError, IndexError, TypeError, ValueError, SyntaxError) as error:
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path}, sample {number}: {error}. A labelled sample is a line that the harness "
                 f'saved of {"TruthfulQA" if truth else "ToxiGen"}, with "label": 0 or 1 added, and '
@@ -69,7 +69,7 @@ def _sample(line: Mapping[str, Any], truth: bool) -> LabelledSample:
         raise ValueError(f'"steered" is {steered!r}')
     judged = line["filtered_resps"][0]
     if isinstance(judged, str):  # As the harness saves it.
-        judged = ast.literal_eval(judged)
+        judged = saved_value(judged)
     item: Any = (
         str(judged["text"])
         if not truth

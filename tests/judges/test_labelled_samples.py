@@ -102,6 +102,7 @@ def test_the_command_takes_a_file(saved: Path, capsys: pytest.CaptureFixture[str
         (lambda s: s.update(steered="no"), "\"steered\" is 'no'"),
         (lambda s: s.update(steered=1), '"steered" is 1'),
         (lambda s: s.update(filtered_resps=["true"]), "sample 4: .*A labelled sample is a line"),
+        (lambda s: s.update(filtered_resps=["-" * 100_000]), "sample 4: it is no value of Python"),
         (lambda s: s.pop("doc"), "lacks 'doc'"),
     ],
 )

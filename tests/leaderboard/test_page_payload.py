@@ -119,6 +119,12 @@ def test_texts_of_samples(sample: dict[str, Any], prompt: str, answer: str, read
     assert (prompt_of(sample), answer_of(sample), read_as(sample)) == (prompt, answer, read)
 
 
+@pytest.mark.parametrize("answer", ["{'a': 1, []: 2}", "{'a': " + "-" * 100_000, "{'" * 5000])
+def test_an_answer_that_looks_like_a_record_is_a_text(answer: str) -> None:
+    sample = {"arguments": [["P", {}]], "resps": [[answer]], "filtered_resps": [answer]}
+    assert (answer_of(sample), read_as(sample)) == (answer, "")
+
+
 def test_chunks_decode_to_what_was_kept_and_equal_ones_are_kept_once() -> None:
     chunks = Chunks()
     values = [f"text {i} </script>" for i in range(CHUNK + 1)]

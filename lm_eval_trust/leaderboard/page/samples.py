@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import gzip
 import hashlib
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.core.saved_runs import Sample, SavedRun
+from lm_eval_trust.core.saved_runs import Sample, SavedRun, saved_value
 from lm_eval_trust.leaderboard.identity import DATA_SEEDS, settings_of
 
 Index = dict[str, Any]
@@ -160,8 +159,8 @@ def _verdict(found: Any) -> Mapping[str, Any] | None:
     """Return a judge's record of an answer, which the harness saves as the text of a dict."""
     if isinstance(found, str) and found.startswith("{'"):
         try:
-            found = ast.literal_eval(found)
-        except (ValueError, SyntaxError):
+            found = saved_value(found)
+        except ValueError:
             return None
     return found if isinstance(found, Mapping) else None
 
