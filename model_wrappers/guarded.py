@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lm_eval.api.instance import Instance
 
 from lm_eval_trust.core.hashing import fingerprint
-from lm_eval_trust.core.nonfinite import NONFINITE
+from lm_eval_trust.core.nonfinite import NONFINITE, has_nonfinite
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.model_wrappers.chat_turns import template_mismatch
 from lm_eval_trust.model_wrappers.leak_guard import refuse_leaks
 from lm_eval_trust.model_wrappers.lm_eval_internals import keep_responses_apart
+from lm_eval_trust.model_wrappers.prompt_ends import rolling_prompt_ends
 from lm_eval_trust.steering.plan import SteeringPlan
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,12 @@ class GuardedLM:
     _arguments: Mapping[str, str]
     #: Number of requests whose log-likelihood was NaN or infinite.
     _nonfinite: int = 0
+    #: Prompt ends of the windows that are still to be scored.
+    _rolling_ends: Iterator[int] | None = None
+    # Of the model beside it.
+    max_length: int
+    prefix_token_id: int
+    tok_encode: Callable[..., list[int]]
     #: Warnings that were given already.
     _warned: frozenset[str] = frozenset()
 
@@ -70,6 +77,39 @@ class GuardedLM:
         """Give this model and this steering answers of their own in a ``--use_cache`` file."""
         keep_responses_apart(cache_hook, self.trust_fingerprint)
         super().set_cache_hook(cache_hook)  # type: ignore[misc]
+
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Score continuations; see the harness's model."""
+        self._guard(requests)
+        result: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm)  # type: ignore[misc]
+        self._nonfinite += sum(map(has_nonfinite, result))
+        return result
+
+    def loglikelihood_rolling(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Score whole texts; every position counts as generated, the prefix token as prompt."""
+        self._guard(requests)
+        ends = rolling_prompt_ends(
+            [self.tok_encode(request.args[0]) for request in requests],
+            prefix_token=self.prefix_token_id,
+            max_length=self._rolling_length,
+        )
+        self._rolling_ends = iter(ends)
+        try:
+            result: list[float] = super().loglikelihood_rolling(requests, disable_tqdm)  # type: ignore[misc]
+        finally:
+            self._rolling_ends = None
+        self._nonfinite += sum(map(has_nonfinite, result))
+        return result
+
+    @property
+    def _rolling_length(self) -> int:
+        """Most tokens of a window of a text that is scored as a whole."""
+        length: int = self.max_length
+        return length
 
     def _guard(self, requests: Sequence[Instance]) -> None:
         """Raise when requests belong to items that the model or its steering was made from.

@@ -12,7 +12,6 @@ from lm_eval.models.huggingface import HFLM
 from torch import nn
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.core.nonfinite import has_nonfinite
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.model_wrappers.finite import FiniteLogits, check_logits
 from lm_eval_trust.model_wrappers.guarded import GuardedLM
@@ -27,7 +26,6 @@ from lm_eval_trust.model_wrappers.prompt_ends import (
     PromptEnds,
     TokenRequest,
     prompt_ends_of,
-    rolling_prompt_ends,
     unambiguous_batches,
 )
 from lm_eval_trust.models.adapters import attach_adapter, find_adapter
@@ -93,7 +91,6 @@ class SteerableLM(GuardedLM, HFLM):  # type: ignore[misc]
             **part_identities(kwargs),
         }
         self._prompt_ends: PromptEnds | None = None
-        self._rolling_ends: Iterator[int] | None = None
         super().__init__(pretrained, **kwargs)
         if self.plan.steps and self.backend != "causal":
             raise InputError(f"{pretrained} is not a decoder-only model and cannot be steered.")
@@ -162,33 +159,6 @@ class SteerableLM(GuardedLM, HFLM):  # type: ignore[misc]
         if peft:
             adapter = find_adapter(peft)
             self._model: Any = attach_adapter(self.model, adapter, tokenizer=self.tokenizer)
-
-    def loglikelihood(
-        self, requests: list[Instance], disable_tqdm: bool = False
-    ) -> list[tuple[float, bool]]:
-        """Score continuations; see ``HFLM``."""
-        self._guard(requests)
-        result: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm)
-        self._nonfinite += sum(map(has_nonfinite, result))
-        return result
-
-    def loglikelihood_rolling(
-        self, requests: list[Instance], disable_tqdm: bool = False
-    ) -> list[float]:
-        """Score whole texts; every position counts as generated, the prefix token as prompt."""
-        self._guard(requests)
-        ends = rolling_prompt_ends(
-            [self.tok_encode(request.args[0]) for request in requests],
-            prefix_token=self.prefix_token_id,
-            max_length=self.max_length,
-        )
-        self._rolling_ends = iter(ends)
-        try:
-            result: list[float] = super().loglikelihood_rolling(requests, disable_tqdm)
-        finally:
-            self._rolling_ends = None
-        self._nonfinite += sum(map(has_nonfinite, result))
-        return result
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Generate continuations; see ``HFLM``."""

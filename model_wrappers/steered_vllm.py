@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, ClassVar
 
 from lm_eval.api.instance import Instance
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.core.nonfinite import has_nonfinite
 from lm_eval_trust.engine.requests import RequestSteering, default_folder, publish
 from lm_eval_trust.engine.vllm_internals import (
     SteeringExtension,
@@ -25,7 +24,7 @@ from lm_eval_trust.model_wrappers.amber_arguments import AMBER_CHAT, AmberArgume
 from lm_eval_trust.model_wrappers.guarded import GuardedLM
 from lm_eval_trust.model_wrappers.identities import identity_of, part_identities, source_of
 from lm_eval_trust.model_wrappers.lm_eval_internals import keep_responses_apart
-from lm_eval_trust.model_wrappers.prompt_ends import TokenRequest, rolling_prompt_ends
+from lm_eval_trust.model_wrappers.prompt_ends import TokenRequest
 from lm_eval_trust.models.sources import provenance_of_model
 from lm_eval_trust.steering.plan import SteeringPlan
 
@@ -83,7 +82,6 @@ class SteeredVLLM(AmberArguments, GuardedLM, VLLM):  # type: ignore[misc]
             )
         #: As ``hf``'s truncation=true: prompts that are too long are refused unless asked for.
         self._may_cut = "truncation_side" in asked.rest
-        self._rolling_ends: Iterator[int] | None = None
         self._plans = default_folder()
         os.environ.update(engine_environment(self._plans))
         publish(self.plan, self._plans)
@@ -114,32 +112,9 @@ class SteeredVLLM(AmberArguments, GuardedLM, VLLM):  # type: ignore[misc]
         self.plan = plan
         keep_responses_apart(self.cache_hook, self.trust_fingerprint)
 
-    def loglikelihood(
-        self, requests: list[Instance], disable_tqdm: bool = False
-    ) -> list[tuple[float, bool]]:
-        """Score continuations; see ``VLLM``."""
-        self._guard(requests)
-        scores: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm)
-        self._nonfinite += sum(map(has_nonfinite, scores))
-        return scores
-
-    def loglikelihood_rolling(
-        self, requests: list[Instance], disable_tqdm: bool = False
-    ) -> list[float]:
-        """Score whole texts; every position counts as generated, the prefix token as prompt."""
-        self._guard(requests)
-        ends = rolling_prompt_ends(
-            [self.tok_encode(request.args[0]) for request in requests],
-            prefix_token=self.prefix_token_id,
-            max_length=self.max_length - 2,
-        )
-        self._rolling_ends = iter(ends)
-        try:
-            scores: list[float] = super().loglikelihood_rolling(requests, disable_tqdm)
-        finally:
-            self._rolling_ends = None
-        self._nonfinite += sum(map(has_nonfinite, scores))
-        return scores
+    @property
+    def _rolling_length(self) -> int:
+        return self.max_length - 2  # A token of context, and one that the engine generates.
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Generate continuations; see ``VLLM``."""

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     NonNegativeFloat,
     PositiveFloat,
-    field_validator,
     model_validator,
 )
 
 from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.strict_model import StrictModel
 from lm_eval_trust.core.yaml_file import Document, Place, read_document
 from lm_eval_trust.evaluate.controls import KINDS, LEAST, Controls, check_shuffled, read_prompt
 from lm_eval_trust.evaluate.harness import check_metric, needs_defaults
@@ -52,27 +51,16 @@ BEATS = "beats"
 TO_BE_SHOWN = ("min_gain", "non_inferiority", BEATS)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_null(cls, value: Any) -> Any:
-        if value is None:
-            raise InputError("there is no value; give one, or leave the key out.")
-        return value
-
-
-class _Rules(_Strict):
+class _Rules(StrictModel):
     # Otherwise a rule of `true` would be one of 1.0, which may allow everything.
     model_config = ConfigDict(strict=True)
 
 
-class ModelSpec(_Strict):
+class ModelSpec(StrictModel):
     """A harness model and its arguments."""
 
     model: Wrapper = "amber"
-    model_args: dict[str, Scalar] = {}
+    model_args: dict[str, Scalar] = Field(default_factory=dict)
 
 
 class NonInferiority(_Rules):
@@ -82,7 +70,7 @@ class NonInferiority(_Rules):
     confidence: Confidence | None = None
 
 
-class ControlSpec(_Strict):
+class ControlSpec(StrictModel):
     """What control arms need beside their names."""
 
     prompt: str | None = None
@@ -141,16 +129,16 @@ class MetricSpec(_Rules):
         return self
 
 
-class CheckSpec(_Strict):
+class CheckSpec(StrictModel):
     """The whole file."""
 
     model: Wrapper = "amber"
-    model_args: dict[str, Scalar] = {}
+    model_args: dict[str, Scalar] = Field(default_factory=dict)
     steering: str | tuple[dict[str, Any], ...] | None = None
     reference: ModelSpec | None = None
     limit: Count | None = None
-    limits: dict[str, Count] = {}
-    metadata: dict[str, Scalar] = {}
+    limits: dict[str, Count] = Field(default_factory=dict)
+    metadata: dict[str, Scalar] = Field(default_factory=dict)
     confidence: Confidence = 0.95
     against: Against = "unsteered"
     inconclusive: Policy | None = None

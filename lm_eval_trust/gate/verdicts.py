@@ -238,8 +238,14 @@ def decide_random(
         PASSED if beside.is_more else FAILED if sign * value <= sign * middle else INCONCLUSIVE
     )
     change = Interval(value - middle, value - middle - half, value - middle + half)
-    counted = {"items": len(items.ids), "groups": len(set(items.groups))}
-    return replace(found, outcome=outcome, change=change, random=beside, **counted)
+    return replace(
+        found,
+        outcome=outcome,
+        change=change,
+        random=beside,
+        items=len(items.ids),
+        groups=len(set(items.groups)),
+    )
 
 
 def _doubt(metric: str, *measured: Measurement) -> str:

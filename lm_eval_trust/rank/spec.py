@@ -11,9 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PositiveFloat,
     field_validator,
@@ -22,6 +20,7 @@ from pydantic import (
 
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES, find_dimension
 from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.strict_model import StrictModel
 from lm_eval_trust.core.yaml_file import Document, read_document
 from lm_eval_trust.evaluate.harness import check_metric, check_tasks
 from lm_eval_trust.steering.actions import ACTIONS
@@ -86,18 +85,7 @@ def _random(given: int) -> int:
 Name = Annotated[str, AfterValidator(_name)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_null(cls, value: Any) -> Any:
-        if value is None:
-            raise InputError("there is no value; give one, or leave the key out.")
-        return value
-
-
-class TextSpec(_Strict):
+class TextSpec(StrictModel):
     """Held-out text on which KL and perplexity are measured.
 
     Attributes:
@@ -111,7 +99,7 @@ class TextSpec(_Strict):
     tokens: Annotated[int, Field(ge=4, strict=True)] = 64
 
 
-class ControlsSpec(_Strict):
+class ControlsSpec(StrictModel):
     """What runs beside the methods, at the same cost.
 
     Attributes:
@@ -125,7 +113,7 @@ class ControlsSpec(_Strict):
     sign: Annotated[bool, Field(strict=True)] = True
 
 
-class DimensionSpec(_Strict):
+class DimensionSpec(StrictModel):
     """One panel of the ranking.
 
     Attributes:
@@ -144,7 +132,7 @@ class DimensionSpec(_Strict):
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     metric: str = "trust_score"
     prompt: Annotated[bool, Field(strict=True)] | str = True
-    vectors: dict[Name, str] = {}
+    vectors: dict[Name, str] = Field(default_factory=dict)
     limit: Count | None = None
 
     @field_validator("dimension")
@@ -168,7 +156,7 @@ class DimensionSpec(_Strict):
         return text
 
 
-class RankSpec(_Strict):
+class RankSpec(StrictModel):
     """The whole file.
 
     Attributes:
@@ -193,7 +181,7 @@ class RankSpec(_Strict):
     """
 
     model: Literal["amber", "lora_amber", "finetuned_amber"] = "amber"
-    model_args: dict[str, Scalar] = {}
+    model_args: dict[str, Scalar] = Field(default_factory=dict)
     source: str | None = None
     dimensions: Annotated[dict[Name, DimensionSpec], Field(min_length=1)]
     methods: Annotated[tuple[str, ...], BeforeValidator(partial(_known, METHODS.kind, METHODS))] = (
@@ -211,7 +199,7 @@ class RankSpec(_Strict):
     text: TextSpec = TextSpec()
     controls: ControlsSpec = ControlsSpec()
     limit: Count | None = None
-    metadata: dict[str, Scalar] = {}
+    metadata: dict[str, Scalar] = Field(default_factory=dict)
     batch_size: Count = 8
     device: str | None = None
 
