@@ -42,6 +42,7 @@ STEERING_ARGUMENTS = frozenset(
         "positions",
         "target",
         "split_seed",
+        "when",
     )
 )
 #: Where trained weights are given; the first that is present is the trained one.
@@ -98,7 +99,7 @@ def identity_of(run: SavedRun) -> Identity:
     asked = {k: v for k, v in arguments.items() if k not in EXECUTION_ARGUMENTS}
     kept = {k: v for k, v in asked.items() if k not in _SEEDS}
     if steering.get("steps"):
-        kept = {k: v for k, v in kept.items() if k not in STEERING_ARGUMENTS}
+        kept = {k: v for k, v in kept.items() if k.partition(".")[0] not in STEERING_ARGUMENTS}
     if trained:
         made = next((name for name in _TRAINED_ARGUMENTS if name in kept), None)
         kept = {k: v for k, v in kept.items() if k != made}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from lm_eval_trust.core.errors import InputError
 
 PACKAGES = (
     "lm_eval_trust",
@@ -25,4 +28,8 @@ def module_names() -> list[str]:
 
 @pytest.mark.parametrize("name", module_names())
 def test_module_imports(name: str) -> None:
+    if name.endswith("steered_vllm") and find_spec("vllm") is None:
+        with pytest.raises(InputError, match="needs vLLM, which is not installed"):
+            importlib.import_module(name)
+        return
     assert importlib.import_module(name).__name__ == name

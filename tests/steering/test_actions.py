@@ -41,7 +41,8 @@ def plan(action: str) -> SteeringPlan:
 
 def test_an_added_action_is_a_choice_everywhere() -> None:
     assert SteeringSpec(vector="v", action="reflect").action == "reflect"
-    assert choices_for("action") == "add (default), clamp, ablate, rotate, erase, reflect, oppose"
+    own = "add (default), clamp, ablate, rotate, erase, reft"
+    assert choices_for("action") == f"{own}, reflect, oppose"
 
 
 @torch.no_grad()

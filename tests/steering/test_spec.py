@@ -129,5 +129,5 @@ def test_a_steering_file_that_is_written_is_read_again(tmp_path: Path, vector: P
 
 
 def test_help_pages_name_what_there_is() -> None:
-    assert choices_for("action") == "add (default), clamp, ablate, rotate, erase"
-    assert choices_for("method") == "mass_mean (default), pca, logistic, leace"
+    assert choices_for("action") == "add (default), clamp, ablate, rotate, erase, reft"
+    assert choices_for("method") == "mass_mean (default), pca, logistic, leace, reft_r1, loreft"
