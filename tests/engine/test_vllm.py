@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,24 +49,17 @@ def engine_in_this_process() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """SmolLM2."""
-    named = os.environ.get("LM_EVAL_TRUST_SMOLLM2")
-    if named is None:
-        pytest.skip("LM_EVAL_TRUST_SMOLLM2 names no folder; `make model` makes it")
-    return named
-
-
-@pytest.fixture(scope="module")
 def both(
-    folder: str, engine_in_this_process: None, tmp_path_factory: pytest.TempPathFactory
+    smollm2: Path, engine_in_this_process: None, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Any, Any]:
     """The model in vLLM and the same on transformers, unsteered."""
     vector = tmp_path_factory.mktemp("vector") / "v_layer0.pt"
     torch.save(_vector(), vector)
     unsteered = {"vector": str(vector), "layer": 0, "alpha": 0, "scale": "none"}
-    inside = get_model("steered_vllm")(pretrained=folder, **unsteered, **ENGINE)
-    beside = get_model("amber")(pretrained=folder, dtype="float32", device="cpu", batch_size=8)
+    inside = get_model("steered_vllm")(pretrained=str(smollm2), **unsteered, **ENGINE)
+    beside = get_model("amber")(
+        pretrained=str(smollm2), dtype="float32", device="cpu", batch_size=8
+    )
     return inside, beside
 
 
@@ -178,12 +171,13 @@ def test_a_wrong_request_is_an_error_of_that_request(
     both: tuple[Any, Any], given: str, words: str
 ) -> None:
     from vllm import SamplingParams, TokensPrompt
+    from vllm.exceptions import VLLMValidationError
 
     from lm_eval_trust.engine.requests import ARGUMENT
 
     inside = both[0]
     prompt = TokensPrompt(prompt_token_ids=[5, 6, 7])
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(VLLMValidationError, match=words):
         inside.model.generate(
             [prompt], SamplingParams(max_tokens=1, extra_args={ARGUMENT: given}), use_tqdm=False
         )
@@ -195,7 +189,7 @@ def test_a_wrong_request_is_an_error_of_that_request(
 def test_a_plan_that_does_not_fit_is_refused(both: tuple[Any, Any]) -> None:
     inside = both[0]
     before = inside.plan
-    with pytest.raises(InputError, match="layer"):
+    with pytest.raises(InputError, match="Layer 99 is out of range"):
         inside.steer_by(SteeringPlan((SteeringStep(99, _vector()),)))
     with pytest.raises(InputError, match="width 8"):
         inside.steer_by(SteeringPlan((SteeringStep(1, torch.ones(8)),)))
