@@ -18,7 +18,7 @@ from lm_eval.tasks import TaskManager
 import lm_eval_trust.tasks
 from lm_eval_trust.cli import build_parser
 from lm_eval_trust.judges.settings import PREFIX, JudgeSettings
-from lm_eval_trust.plugin import MODELS
+from lm_eval_trust.plugin import MODELS, register_models
 from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.tasks.row_settings import RowSettings
 
@@ -80,6 +80,7 @@ def test_the_stock_command_knows_models_tasks_settings_and_arguments(
     folder = Path(lm_eval_trust.tasks.__file__).parent
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     assert set(args.tasks) <= set(manager.all_tasks)
+    register_models()
     assert args.model in model_registry
     assert set(args.metadata or {}) <= SETTINGS
     if args.model not in MODELS or (args.model == "steered_vllm" and find_spec("vllm") is None):
