@@ -1,4 +1,4 @@
-"""Vectors that were built from chats, and prompts that are none, or the other way round."""
+"""Warn where a vector was built from chats and the prompts are plain text, or the reverse."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class GuardedLM:
     def _guard(self, requests: Sequence[Instance]) -> None:
         """Raise when requests belong to items that the model or its steering was made from.
 
-        Vectors from chats beside prompts that are none, or the other way round, are warned of.
+        A vector from chats beside plain prompts, or the reverse, gives a warning.
         """
         steered_by = self.plan.built_from if self.plan.active_steps else ()
         # Rolling requests have a text and no prompt.

@@ -46,7 +46,7 @@ class SteeredVLLM(AmberArguments, GuardedLM, VLLM):  # type: ignore[misc]
     """Harness model ``steered_vllm``.
 
     Every request carries its steering; positions mean what they mean for ``steered_amber``, and
-    the engine batches, caches and preempts as ever.
+    the engine batches, caches and preempts as usual.
 
     Args:
         pretrained: Hub name or folder, ``LLM360/AmberChat`` by default.

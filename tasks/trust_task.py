@@ -4,8 +4,8 @@ Unlike ``ConfigurableTask``, it records in the results which data was evaluated,
 down by the benchmark's sub-categories, and keeps the harness's request cache from mixing up data.
 The YAML's ``dataset_kwargs`` hold ``form`` (of the rows), optionally ``breakdown`` (the arguments
 of :class:`Breakdown`), ``example`` (a template of a row with its answer, as examples in a prompt
-have it; empty for rows that are none; by default ``doc_to_text`` with ``doc_to_target``), and any
-data setting that the task fixes.
+have it; empty for rows that cannot be examples; by default ``doc_to_text`` with
+``doc_to_target``), and any data setting that the task fixes.
 """
 
 from __future__ import annotations

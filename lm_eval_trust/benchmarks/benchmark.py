@@ -30,8 +30,6 @@ class Dimension:
         task: The harness task of the paper's metric; ``None`` for the universal set.
         label_meaning: What y = 0 and y = 1 mean for a statement.
         trustworthy_label: The label of the side that a positive α moves towards.
-        both_signs: Whether reports should show α of both signs, since the task measures
-            awareness of a violation and not the violation.
     """
 
     name: str
@@ -39,7 +37,6 @@ class Dimension:
     task: str | None
     label_meaning: tuple[str, str]
     trustworthy_label: int
-    both_signs: bool = False
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,6 @@ BENCHMARK = Benchmark(
         "trust_confaide",
         ("statement without a privacy violation", "statement that describes a privacy violation"),
         trustworthy_label=0,
-        both_signs=True,
     ),
     data={
         OFFICIAL: BenchmarkData(

@@ -1,4 +1,4 @@
-"""Base of what files of settings hold: unknown keys, nulls and numbers that are none are errors."""
+"""Base class of settings read from files: unknown keys, nulls and NaN or infinity are errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lm_eval_trust.core.errors import InputError
 
 
 class StrictModel(BaseModel):
-    """Settings that are read from a file."""
+    """Settings read from a file, which says everything that it sets."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

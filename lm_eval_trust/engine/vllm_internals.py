@@ -205,19 +205,15 @@ def check_plan(plan: SteeringPlan, model: Any) -> None:
 
 
 def _steer_workers() -> None:
+    from vllm.platforms import current_platform
     from vllm.v1.worker.gpu.model_runner import GPUModelRunner as SecondRunner
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
     runners: list[Any] = [GPUModelRunner, SecondRunner]
-    if cpu := sys.modules.get("vllm.v1.worker.cpu_model_runner"):
-        runners.append(cpu.CPUModelRunner)
-    else:
-        try:
-            from vllm.v1.worker.cpu_model_runner import CPUModelRunner
+    if current_platform.is_cpu():
+        from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
-            runners.append(CPUModelRunner)
-        except ImportError:
-            pass  # A build without a CPU backend.
+        runners.append(CPUModelRunner)
     for runner in runners:
         if "load_model" in vars(runner):
             _wrapped(runner, "load_model", _loading)

@@ -72,8 +72,8 @@ class Controls:
             seed: See the class.
 
         Raises:
-            InputError: An unknown kind, one that is named twice, a number that is none or too
-                small, a text without its arm, or ``shuffled`` without a source.
+            InputError: An unknown kind, one that is named twice, a count that is not a number or
+                too small, a text without its arm, or ``shuffled`` without a source.
         """
         counts: dict[str, int] = {}
         for part in filter(None, text.split(",")):

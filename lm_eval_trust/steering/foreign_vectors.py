@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import io
 import math
-import pickle
 import re
 import struct
 from collections.abc import Iterable, Mapping
@@ -33,7 +32,7 @@ from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.steering.actions import ACTIONS
 from lm_eval_trust.steering.objects import vector_from
 from lm_eval_trust.steering.plan import SteeringPlan
-from lm_eval_trust.steering.vectors import LayerVector, SteeringVector, real_vector
+from lm_eval_trust.steering.vectors import LayerVector, SteeringVector, read_pickled, real_vector
 
 _HOOKPOINT = re.compile(r"(?:\w+\.)*(?:layers|h)\.(\d+)")
 #: The word, and neither the end of another one nor a plural, with one whole number behind it.
@@ -159,7 +158,11 @@ def read_pt(path: Path) -> SteeringVector:
     Raises:
         InputError: The file is missing or damaged, would run code, or is of another layout.
     """
-    content = _load(path)
+    content = read_pickled(
+        path,
+        missing=f"There is no vector file {path}.",
+        instead="Ask for the vector as safetensors.",
+    )
     if isinstance(content, torch.Tensor):
         return SteeringVector({_layer_in(path): _checked(path, content)}, name=str(path))
     if isinstance(content, dict) and ("layer_activations" in content or _numbered(content)):
@@ -180,22 +183,6 @@ def _numbered(content: Mapping[Any, Any]) -> bool:
     return bool(content) and all(
         isinstance(key, int) and isinstance(value, torch.Tensor) for key, value in content.items()
     )
-
-
-def _load(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"There is no vector file {path}.") from error
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} is refused: it holds other things than tensors and plain values, and reading "
-            f"those would run code of whoever wrote it. Ask for the vector as safetensors."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(
-            f"{path} is not a whole .pt file ({' '.join(str(error).split())[:120]}). Copy it again."
-        ) from error
 
 
 def _entry(path: Path, hookpoint: Any, entry: Any) -> tuple[int, LayerVector]:

@@ -19,7 +19,6 @@ cannot be told apart. Nothing but tensors is read, and neither pyreft nor pyvene
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ import torch
 from torch import nn
 
 from lm_eval_trust.core.errors import InputError, reason_of
-from lm_eval_trust.steering.vectors import LayerVector, SteeringVector, real_vector
+from lm_eval_trust.steering.vectors import LayerVector, SteeringVector, read_pickled, real_vector
 
 _CONFIG = "config.json"
 #: pyvene's name of an intervention's file; the place is ``block_output`` or a module's path.
@@ -130,17 +129,11 @@ def _place(folder: Path, name: str) -> int:
 
 
 def _state(path: Path) -> State:
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}; copy the whole folder.") from error
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} is refused: it holds other things than tensors, and reading those would run "
-            f"code of whoever wrote it."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{path} is not whole ({reason_of(error)}). Copy it again.") from error
+    found = read_pickled(
+        path,
+        missing=f"There is no file {path}; copy the whole folder.",
+        instead="Save the interventions' tensors alone.",
+    )
     if not isinstance(found, Mapping):
         raise InputError(f"{path} holds {type(found).__name__}, not an intervention's tensors.")
     # Counts such as embed_dim are of no use here.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.errors import InputError, reason_of, unknown_name
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.steering.evidence import from_record, table
 from lm_eval_trust.steering.spec import SCALES
@@ -20,6 +22,32 @@ OTHER_ENDINGS = (".pt", ".pth", ".gguf")
 SITES = ("block", "heads")
 #: Types of the numbers that a vector may have.
 _REAL = ("float32", "float64", "float16", "bfloat16")
+
+
+def read_pickled(path: Path, *, missing: str, instead: str) -> Any:
+    """Return the tensors and plain values of a file of ``torch.save``; no code in it runs.
+
+    Args:
+        path: The file.
+        missing: What to say if it is not there.
+        instead: What to do if it holds other things.
+
+    Raises:
+        InputError: It is missing, damaged, or holds other things.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(missing) from error
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path} is refused: it holds other things than tensors and plain values, and reading "
+            f"those would run code of whoever wrote it. {instead}"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{path} is not a whole {path.suffix} file ({reason_of(error)}). Copy it again."
+        ) from error
 
 
 def real_vector(values: object) -> torch.Tensor:

@@ -37,7 +37,7 @@ class Grid:
         when: Which rows are steered; all by default.
 
     Raises:
-        InputError: Values that are given twice, that are none of the setting's, or no strength
+        InputError: Values that are given twice, that the setting does not take, or no strength
             other than 0.
     """
 

@@ -1,6 +1,6 @@
 """A harness model that answers for all configurations of a sweep at once.
 
-The harness evaluates one configuration after the other, as ever. The first of them to need an
+The harness evaluates one configuration after the other, as always. The first of them to need an
 answer has it computed for all, in shared passes; the others find theirs. Tokenizing, batching,
 stop sequences and post-processing stay the harness's own. A model whose passes cannot be shared
 answers for one configuration after the other, as in single runs.

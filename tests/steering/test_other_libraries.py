@@ -214,7 +214,7 @@ def test_folders_that_are_not_whole_are_refused(tmp_path: Path) -> None:
     good = folder(tmp_path / "reft", {key(1): made("Loreft")[0]})
     file = good / f"intkey_{key(1)}.bin"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(InputError, match="is not whole"):
+    with pytest.raises(InputError, match=r"is not a whole \.bin file"):
         load_vector(good)
     file.unlink()
     with pytest.raises(InputError, match="copy the whole folder"):

@@ -125,7 +125,7 @@ def random_vector(width: int, layers: tuple[int, ...], *, norm: float, seed: int
     for layer in layers:
         direction = torch.randn(width, generator=generator)
         unit = direction / direction.norm()
-        # Of a fit whose covector is not parallel to the direction, as ever.
+        # Of a fit whose covector is not parallel to the direction, as is usual.
         other = torch.randn(width, generator=torch.Generator().manual_seed(seed + layer + 1))
         parts = {"covector": unit + (other - (other @ unit) * unit) / width**0.5, "mean": other}
         rows = torch.linalg.qr(torch.stack([direction, other, direction.roll(1)]).T).Q.T

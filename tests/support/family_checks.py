@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from transformers.pytorch_utils import Conv1D
 
 from lm_eval_trust.benchmarks.load import load_statements
-from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.mini.benchmarks import MINI
 from lm_eval_trust.models.activations import extract_activations
@@ -27,6 +26,7 @@ from lm_eval_trust.steering.bake import Bake, bake
 from lm_eval_trust.steering.build import build_vector
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.sweep.sweep_model import load_sweep_model
+from support.check_tables import EXACT
 from support.conformance import (
     generation_requests,
     random_vector,
@@ -49,7 +49,7 @@ LAYER, ALPHA, NEW = 1, 3.0, 6
 VECTOR = random_vector(WIDTH, (LAYER, LAYER + 1), norm=2.0, seed=1)
 SHIFT = ALPHA * VECTOR.layer(LAYER).direction
 CLOSE = 2e-3
-EXACT, ONE_BY_ONE, REFUSED = "exact", "exact, one by one", "refused"
+ONE_BY_ONE = "exact, one by one"
 #: Prompts of a batch: all, or those that begin alike, which a sweep reads once.
 ALL, ALIKE = slice(None), slice(3)
 
@@ -304,14 +304,3 @@ CHECKS: dict[str, Callable[[Trial], str | None]] = {
     "LoRA": lora,
     "proxy": proxy,
 }
-
-
-def outcome(trial: Trial, check: str) -> tuple[str, str]:
-    """Return ``exact``, ``exact, one by one`` or ``refused``, and the message of a refusal.
-
-    Wrong results and other exceptions raise.
-    """
-    try:
-        return CHECKS[check](trial) or EXACT, ""
-    except InputError as error:
-        return REFUSED, str(error)

@@ -1,4 +1,4 @@
-"""Commands that are killed in the midst of their work."""
+"""Start a command, and kill it while it works."""
 
 from __future__ import annotations
 

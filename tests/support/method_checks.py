@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.models.sources import find_source
 from lm_eval_trust.models.tokens import padded_batch
@@ -23,6 +22,7 @@ from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector, load_vector
 from lm_eval_trust.sweep.sweep_model import load_sweep_model
+from support.check_tables import EXACT
 from support.conformance import generation_requests, random_vector, scoring_requests
 from support.families import save_family
 from support.models import build_tokenizer
@@ -31,7 +31,7 @@ from support.reference import ReferenceModel
 FAMILY, WIDTH, LAYER, NEW = "llama", 32, 2, 5
 PROMPTS = ("The miller of Ankoria", "a", "yes or no", "The river Tessel is long, ")
 CLOSE = 2e-3
-EXACT, ONE_BY_ONE, REFUSED, NOTHING = "exact", "exact, one by one", "refused", "–"
+ONE_BY_ONE, NOTHING = "exact, one by one", "–"
 VECTOR = random_vector(WIDTH, (LAYER,), norm=4.0, seed=7)
 _DRAWN = torch.randn(4, WIDTH // 4, generator=torch.Generator().manual_seed(3))
 _DRAWN[[0, 2]] = 0
@@ -232,14 +232,3 @@ CHECKS: Mapping[str, Callable[[Trial], str | None]] = {
     "bake": baking,
     "export": export,
 }
-
-
-def outcome(trial: Trial, check: str) -> tuple[str, str]:
-    """Return ``exact``, ``exact, one by one``, ``refused`` or ``–``, and a refusal's message.
-
-    Wrong results and other exceptions raise.
-    """
-    try:
-        return CHECKS[check](trial) or EXACT, ""
-    except InputError as error:
-        return REFUSED, str(error)
