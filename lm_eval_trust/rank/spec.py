@@ -40,8 +40,10 @@ def _known(kind: str, known: Any, names: Any) -> tuple[str, ...]:
     """Return names out of a registry, each once; all of them for ``all``."""
     if names == ALL:
         return tuple(known)
-    given = (names,) if isinstance(names, str) else tuple(names)
+    given = tuple(names) if isinstance(names, (list, tuple)) else (names,)
     for name in given:
+        if not isinstance(name, str):
+            raise InputError(f"{str(name)[:60]!r} is no name of a {kind}; write a list of names.")
         if name not in known:
             raise unknown_name(kind, str(name), known)
     if len(set(given)) < len(given):

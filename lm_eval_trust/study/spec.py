@@ -7,9 +7,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -20,6 +18,7 @@ from pydantic import (
 from lm_eval_trust.analysis.estimators import ESTIMATORS
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES, DIMENSIONS, find_dimension
 from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.strict_model import StrictModel
 from lm_eval_trust.core.yaml_file import Document
 from lm_eval_trust.models.layers import parse_layers
 from lm_eval_trust.models.sources import DTYPES
@@ -68,11 +67,7 @@ Rate = Annotated[int, BeforeValidator(parse_rate)]
 Models = Literal["checkpoints"] | tuple[str, ...]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FamilySpec(_Strict):
+class FamilySpec(StrictModel):
     """Whose checkpoints: a preset's ``name``, or a ``hub`` repository or ``folder`` with a pattern.
 
     See :class:`lm_eval_trust.checkpoints.families.FamilySettings`.
@@ -85,7 +80,7 @@ class FamilySpec(_Strict):
     tokens_per_step: PositiveInt | None = None
 
 
-class DataSpec(_Strict):
+class DataSpec(StrictModel):
     """Which statements activations are read from, and how benchmarks are divided."""
 
     source: Annotated[str, BeforeValidator(_one_of("data source", DATA_SOURCES))] = "official"
@@ -94,7 +89,7 @@ class DataSpec(_Strict):
     statements: PositiveInt | None = 2000
 
 
-class InformationSpec(_Strict):
+class InformationSpec(StrictModel):
     """Dependence that is measured; see :mod:`lm_eval_trust.analysis.information`."""
 
     estimator: Annotated[str, BeforeValidator(_one_of("estimator", ESTIMATORS))] = "nhsic"
@@ -107,14 +102,14 @@ class InformationSpec(_Strict):
     )
 
 
-class ProbesSpec(_Strict):
+class ProbesSpec(StrictModel):
     """How probes are fitted; see :class:`lm_eval_trust.analysis.probing.ProbeSettings`."""
 
     regularisations: tuple[PositiveFloat, ...] = (1.0,)
     controls: NonNegativeInt = 5
 
 
-class SteeringGridSpec(_Strict):
+class SteeringGridSpec(StrictModel):
     """A grid of steering: sources × dimensions × layers × alphas."""
 
     sources: Models
@@ -130,7 +125,7 @@ class SteeringGridSpec(_Strict):
     when: Annotated[Any, BeforeValidator(partial(check_setting, "when"))] = None
 
 
-class ProxySpec(_Strict):
+class ProxySpec(StrictModel):
     """Models that move each evaluated one: base + alpha (expert − anti-expert)."""
 
     expert: str
@@ -138,7 +133,7 @@ class ProxySpec(_Strict):
     alpha: float = 1.0
 
 
-class EvaluationSpec(_Strict):
+class EvaluationSpec(StrictModel):
     """A grid of evaluations: models × tasks, and steering points where there is steering."""
 
     name: Name
@@ -157,14 +152,14 @@ class EvaluationSpec(_Strict):
         return self
 
 
-class BudgetSpec(_Strict):
+class BudgetSpec(StrictModel):
     """Disk that downloaded checkpoints may take on a machine."""
 
     disk: Bytes | None = None
     checkpoints: PositiveInt | None = None
 
 
-class EngineSpec(_Strict):
+class EngineSpec(StrictModel):
     """How the work is executed; no result depends on it."""
 
     name: str = "local"
@@ -178,7 +173,7 @@ class EngineSpec(_Strict):
     scratch: str | None = None
 
 
-class AssumeSpec(_Strict):
+class AssumeSpec(StrictModel):
     """What a dry run reckons with before anything was measured.
 
     ``flops`` a worker reaches a second while reading; a written token takes as long as ``writing``
@@ -191,7 +186,7 @@ class AssumeSpec(_Strict):
     writing: PositiveFloat = 8.0
 
 
-class StudySpec(_Strict):
+class StudySpec(StrictModel):
     """A whole study."""
 
     study: Name
@@ -206,7 +201,7 @@ class StudySpec(_Strict):
     probes: ProbesSpec = ProbesSpec()
     information: InformationSpec = InformationSpec()
     evaluations: tuple[EvaluationSpec, ...] = ()
-    metadata: dict[str, str | int | float | bool] = {}
+    metadata: dict[str, str | int | float | bool] = Field(default_factory=dict)
     dtype: Annotated[str, BeforeValidator(_one_of("dtype", DTYPES))] = "float32"
     budget: BudgetSpec = BudgetSpec()
     engine: EngineSpec = EngineSpec()

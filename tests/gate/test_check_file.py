@@ -74,7 +74,7 @@ def test_what_has_to_be_shown_fails_unless_it_is(write: Callable[[str], Path]) -
     [
         ("limit: 40", "limt: 40", "line 4, limt: unknown key"),
         ("limit: 40", "limit: 0", "line 4, limit: Input should be greater than 0"),
-        ("limit: 40", "limit: yes", "line 4, limit: Input should be a valid integer"),
+        ("limit: 40", "limit: yes", "line 4, limit: expected a number"),
         ("limit: 40", "limits: {other: 3}", "limits: other has no rules"),
         ("limit: 40", "confidence: 95", "line 4, confidence: Input should be less than 1"),
         ("limit: 40", "inconclusive: maybe", "line 4, inconclusive"),
@@ -92,7 +92,7 @@ def test_what_has_to_be_shown_fails_unless_it_is(write: Callable[[str], Path]) -
         (
             "max_drop: 0.1",
             "max_drop: yes",
-            "Input should be a valid number; got .yes.",
+            "expected a number; got .yes.",
         ),
         ("acc: {min: 0.5, max_drop: 0.1}", "{}", "trust_sst2_mini names no metric"),
         ("acc:", "ack:", "line 7, .*Unknown metric of trust_sst2_mini 'ack'"),
@@ -111,7 +111,7 @@ def test_what_has_to_be_shown_fails_unless_it_is(write: Callable[[str], Path]) -
         (VECTOR, "[]", "line 3, steering: the list 'steering' is empty"),
         (VECTOR, "", "line 3, steering: there is no value; give one, or leave the key out"),
         ("limit: 40", "limit: null", "line 4, limit: there is no value"),
-        ("limit: 40", "disagreement: true", "line 4, disagreement: Input should be a valid number"),
+        ("limit: 40", "disagreement: true", "line 4, disagreement: expected a number"),
         ("min: 0.5", "min: null", "acc.min: there is no value"),
         (VECTOR, "s.yaml", "Cannot read the steering file"),
         ("limit: 40", "against: baseline", "There is no baseline"),

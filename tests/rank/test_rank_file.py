@@ -68,6 +68,8 @@ def test_a_file_is_read_with_its_defaults(write: Write) -> None:
         ("source: mini\n", "", "source: MODEL"),
         ("source: mini", "source: mini\nmethods: [mean]", "Unknown method 'mean'"),
         ("source: mini", "source: mini\nmethods: [pca, pca]", "names one twice"),
+        ("source: mini", "source: mini\nmethods: .inf", "is no name of a"),
+        ("source: mini", "source: mini\nmethods: [{a: b}]", "is no name of a"),
         ("source: mini", "source: mini\nmethods: []", "no method and no vector"),
         ("source: mini", "source: mini\nactions: []", "actions is empty"),
         ("source: mini", "source: mini\nactions: [push]", "Unknown steering action 'push'"),
