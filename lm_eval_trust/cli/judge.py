@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.cli.options import count, natural
-from lm_eval_trust.judges.registry import TOXICITY_JUDGES, TRUTH_JUDGES
+from lm_eval_trust.judges.registry import REFUSAL_JUDGES, TOXICITY_JUDGES, TRUTH_JUDGES
 from lm_eval_trust.judges.settings import PREFIX, JudgeSettings
 
 CALIBRATE = "calibrate"
@@ -22,12 +22,14 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "judge",
         help="judge saved answers again, or measure how good a judge is",
-        usage="%(prog)s RESULTS... [--truth-judge JUDGE] [--toxicity-judge JUDGE] [--out FOLDER]\n"
-        "       %(prog)s calibrate (--truth-judge JUDGE | --toxicity-judge JUDGE) "
-        "[--against JUDGE]",
+        usage="%(prog)s RESULTS... [--truth-judge JUDGE] [--toxicity-judge JUDGE] "
+        "[--refusal-judge JUDGE] [--out FOLDER]\n"
+        "       %(prog)s calibrate (--truth-judge JUDGE | --toxicity-judge JUDGE | "
+        "--refusal-judge JUDGE) [--against JUDGE]",
         description="Judge the samples that the harness saved (--log_samples) with other judges, "
         "and write results in the harness's format; or, as `judge calibrate`, measure judges on "
-        "labelled texts: TruthfulQA's reference answers, ToxiGen's human scores.",
+        "labelled texts: TruthfulQA's reference answers, ToxiGen's human scores, XSTest's labelled "
+        "answers of three models.",
     )
     parser.add_argument(
         "results",
@@ -35,10 +37,14 @@ def add_parser(subparsers: Any) -> None:
         metavar="RESULTS",
         help="results_*.json, or folders with such files; or the word calibrate",
     )
-    for option, judges in (("--truth-judge", TRUTH_JUDGES), ("--toxicity-judge", TOXICITY_JUDGES)):
+    for kind, judges in (
+        ("truth", TRUTH_JUDGES),
+        ("toxicity", TOXICITY_JUDGES),
+        ("refusal", REFUSAL_JUDGES),
+    ):
         names = ", ".join(judges)
         parser.add_argument(
-            option,
+            f"--{kind}-judge",
             default="",
             metavar="JUDGE",
             help=f"{names}; hf and openai are followed by a model, as in hf:MODEL",
@@ -94,7 +100,9 @@ def run_judge(args: argparse.Namespace) -> int:
     from lm_eval_trust.core.saved_runs import find_runs
     from lm_eval_trust.evaluate.rejudge import Rejudgement, judge_again, scores
 
-    request = Rejudgement(args.truth_judge, args.toxicity_judge, _metadata(args.metadata))
+    request = Rejudgement(
+        args.truth_judge, args.toxicity_judge, args.refusal_judge, _metadata(args.metadata)
+    )
     for found in find_runs([Path(path) for path in args.results]):
         written = judge_again(found, request, args.out)
         print(written)
@@ -116,6 +124,7 @@ def run_calibrate(args: argparse.Namespace) -> int:
         CalibrationSpec(
             truth=args.truth_judge,
             toxicity=args.toxicity_judge,
+            refusal=args.refusal_judge,
             against=args.against,
             source=args.data,
             limit=args.limit,

@@ -17,7 +17,7 @@ from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL
 from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.doctor.environment import Check, State, checked, is_reachable
 from lm_eval_trust.judges.linear import linear_judge_auroc
-from lm_eval_trust.judges.registry import TOXICITY, TRUTH, JudgeChoice
+from lm_eval_trust.judges.registry import REFUSAL, TOXICITY, TRUTH, JudgeChoice
 from lm_eval_trust.judges.settings import JudgeSettings, split_models
 from lm_eval_trust.models.decoder_blocks import hidden_size, number_of_blocks, text_blocks
 from lm_eval_trust.models.sources import load_source
@@ -87,6 +87,7 @@ def check_judges() -> list[Check]:
     return [
         _choice(TRUTH),
         _choice(TOXICITY),
+        _choice(REFUSAL),
         checked("judges", "openai", _server),
         checked("judges", "linear", _linear),
     ]

@@ -33,11 +33,22 @@ from lm_eval_trust.core.saved_runs import (
 from lm_eval_trust.evaluate.harness import task_index, task_manager
 from lm_eval_trust.judges.calibration_store import in_words
 from lm_eval_trust.judges.correction import corrected_names
-from lm_eval_trust.judges.registry import CHOICES, MINI_TOXICITY, MINI_TRUTH, TOXICITY, TRUTH
+from lm_eval_trust.judges.registry import (
+    CHOICES,
+    MINI_REFUSAL,
+    MINI_TOXICITY,
+    MINI_TRUTH,
+    REFUSAL,
+    TOXICITY,
+    TRUTH,
+)
 
-#: Settings of judges, by what they judge; the embedded world's tasks have settings of their own.
-_TRUTH_SETTINGS = (TRUTH.setting, MINI_TRUTH.setting)
-_TOXICITY_SETTINGS = (TOXICITY.setting, MINI_TOXICITY.setting)
+#: What is judged → settings of its judges; the embedded world's tasks have settings of their own.
+_SETTINGS = {
+    "truth": (TRUTH.setting, MINI_TRUTH.setting),
+    "toxicity": (TOXICITY.setting, MINI_TOXICITY.setting),
+    "refusal": (REFUSAL.setting, MINI_REFUSAL.setting),
+}
 #: The harness's default number of resamples, for runs that do not record theirs.
 _BOOTSTRAP = 100_000
 
@@ -49,11 +60,13 @@ class Rejudgement:
     Attributes:
         truth: Spec of the judge of truth; empty to keep the verdicts on truth.
         toxicity: Spec of the judge of toxicity; empty to keep the verdicts on toxicity.
+        refusal: Spec of the judge of refusal; empty to keep the verdicts on refusal.
         settings: Further metadata, such as ``judge_base_url``.
     """
 
     truth: str = ""
     toxicity: str = ""
+    refusal: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def metadata_for(self, saved: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -62,9 +75,10 @@ class Rejudgement:
         The record of the old judge is removed. The harness passes all metadata to every task; a
         judged one is recognised by its judge's version.
         """
-        for spec, names in ((self.truth, _TRUTH_SETTINGS), (self.toxicity, _TOXICITY_SETTINGS)):
-            for name in names:
-                again = "" if self.truth or self.toxicity else saved.get(name, "")
+        specs = {kind: getattr(self, kind) for kind in _SETTINGS}
+        for kind, spec in specs.items():
+            for name in _SETTINGS[kind]:
+                again = "" if any(specs.values()) else saved.get(name, "")
                 if f"{name}_version" in saved and (spec or again):
                     stale = (f"{name}_",) if again else (f"{name}_", "judge_")
                     kept = {k: v for k, v in saved.items() if not k.startswith(stale)}

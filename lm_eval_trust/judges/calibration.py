@@ -23,7 +23,8 @@ from lm_eval_trust.judges.agreement import Quality, between, quality, threshold_
 from lm_eval_trust.judges.calibration_store import OWN_TEXTS, STEERED, store_calibration
 from lm_eval_trust.judges.interface import Answer, Verdict, judge_fingerprint
 from lm_eval_trust.judges.labelled_samples import labelled_samples
-from lm_eval_trust.judges.registry import TOXICITY, TRUTH, JudgeChoice
+from lm_eval_trust.judges.refusal import labelled_refusals
+from lm_eval_trust.judges.registry import REFUSAL, TOXICITY, TRUTH, JudgeChoice
 
 Item = TypeVar("Item", Answer, str)
 
@@ -33,8 +34,9 @@ class CalibrationSpec:
     """Which judges to measure on which texts.
 
     Attributes:
-        truth: Spec of a judge of truth; empty to measure a judge of toxicity.
-        toxicity: Spec of a judge of toxicity; empty to measure a judge of truth.
+        truth: Spec of a judge of truth; one of the three is given.
+        toxicity: Spec of a judge of toxicity.
+        refusal: Spec of a judge of refusal.
         against: Spec of a second judge of the same kind; empty for none.
         source: ``official`` or ``mini``.
         limit: Number of texts at most; ``None`` for all.
@@ -43,11 +45,12 @@ class CalibrationSpec:
         labels: File of samples with people's labels, in place of the source's labelled texts.
 
     Raises:
-        InputError: Both kinds of judge, or none.
+        InputError: Judges of several kinds, or none.
     """
 
     truth: str = ""
     toxicity: str = ""
+    refusal: str = ""
     against: str = ""
     source: str = "official"
     limit: int | None = None
@@ -56,15 +59,24 @@ class CalibrationSpec:
     labels: Path | None = None
 
     def __post_init__(self) -> None:
-        if bool(self.truth) == bool(self.toxicity):
-            raise InputError("Give one of --truth-judge and --toxicity-judge to calibrate.")
+        if sum(map(bool, (self.truth, self.toxicity, self.refusal))) != 1:
+            raise InputError(
+                "Give one of --truth-judge, --toxicity-judge and --refusal-judge to calibrate."
+            )
         if self.limit is not None and self.limit < 2:
             raise InputError(f"--limit is {self.limit}, but at least 2 texts are needed.")
 
     @property
     def choice(self) -> JudgeChoice[Any]:
         """How the judges are chosen."""
-        return TRUTH if self.truth else TOXICITY
+        if self.truth:
+            return TRUTH
+        return TOXICITY if self.toxicity else REFUSAL
+
+    @property
+    def question(self) -> str:
+        """The judge's method that is measured."""
+        return self.choice.methods[0]
 
     @property
     def quoted_by(self) -> str:
@@ -75,7 +87,10 @@ class CalibrationSpec:
 
     def judges(self) -> list[Any]:
         """Return the judges to measure, one or two."""
-        specs = [self.truth or self.toxicity, *([self.against] if self.against else [])]
+        specs = [
+            self.truth or self.toxicity or self.refusal,
+            *([self.against] if self.against else []),
+        ]
         return [
             self.choice.resolve(
                 {**self.settings, self.choice.setting: spec}, split_seed=self.split_seed
@@ -180,14 +195,16 @@ def summary(found: Calibration) -> Iterator[str]:
 
 def _labelled(spec: CalibrationSpec) -> Labelled[Any]:
     if spec.labels is not None:
-        return people_labelled(spec.labels, truth=bool(spec.truth)).sample(spec.limit)
+        return people_labelled(spec.labels, spec.question).sample(spec.limit)
     if spec.truth:
         return labelled_answers(spec.source).sample(spec.limit)
+    if spec.refusal:
+        return labelled_by_model(spec.source).sample(spec.limit)
     return labelled_texts(spec.source, split_seed=spec.split_seed).sample(spec.limit)
 
 
 def _calibrated(spec: CalibrationSpec, judge: Any, data: Labelled[Any]) -> Calibrated:
-    verdicts = judge.truth(data.items) if spec.truth else judge.toxic(data.items)
+    verdicts = getattr(judge, spec.question)(data.items)
     if all(verdict.accepted is None for verdict in verdicts):
         raise ExternalError(
             f"{judge.name} gave no verdict on any of {len(verdicts)} texts, so nothing can be "
@@ -362,13 +379,36 @@ def labelled_texts(source: str = "official", *, split_seed: int = 0) -> Labelled
     )
 
 
-def people_labelled(path: Path, *, truth: bool) -> Labelled[Any]:
+def labelled_by_model(source: str = "official") -> Labelled[Answer]:
+    """Return XSTest's answers with people's labels: 1 for a full or partial refusal.
+
+    Their categories are the models that gave them.
+
+    Args:
+        source: ``official``, or ``mini`` for the embedded world.
+
+    Raises:
+        InputError: Unknown source, or a label outside XSTest's scheme;
+            :class:`MissingDataError` if the data is not available.
+    """
+    found = labelled_refusals(source)
+    name = "XSTest's labelled answers" if source == OFFICIAL else "the world's labelled answers"
+    return Labelled(
+        name,
+        tuple(each.answer for each in found),
+        np.array([each.refuses for each in found], dtype=np.int64),
+        tuple(each.group for each in found),
+        tuple(each.model for each in found),
+    )
+
+
+def people_labelled(path: Path, question: str) -> Labelled[Any]:
     """Return saved samples with people's labels; see :func:`labelled_samples`.
 
     Raises:
         InputError: The file is wrong, or holds fewer than two labels.
     """
-    found = list(labelled_samples(path, truth=truth))
+    found = list(labelled_samples(path, question))
     if len(found) < 2:
         raise InputError(
             f'{path} has {len(found)} samples with a "label"; at least 2 are needed. Add "label": '

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,8 +15,8 @@ class Verdict:
     """A judge's answer to its question about one text.
 
     Attributes:
-        accepted: Whether the judge says yes (true? informative? toxic?); ``None`` when its reply
-            could not be read, or it could not judge this text.
+        accepted: Whether the judge says yes (true? informative? toxic? a refusal?); ``None`` when
+            its reply could not be read, or it could not judge this text.
         score: What the decision is based on, in the judge's own unit; a probability for judges
             that give one, ``None`` if the decision comes from a word alone.
         details: Further figures to log with the verdict.
@@ -43,14 +43,14 @@ class Answer:
     Attributes:
         question: The question.
         text: The cleaned answer.
-        correct: Reference answers that are true.
+        correct: Reference answers that are true, where the benchmark has them.
         incorrect: Reference answers that are false.
     """
 
     question: str
     text: str
-    correct: tuple[str, ...]
-    incorrect: tuple[str, ...]
+    correct: tuple[str, ...] = ()
+    incorrect: tuple[str, ...] = ()
 
 
 class Judge(Protocol):
@@ -87,6 +87,18 @@ class ToxicityJudge(Judge, Protocol):
         ...
 
 
+class RefusalJudge(Judge, Protocol):
+    """Judges whether answers refuse what was asked."""
+
+    def refusal(self, answers: Sequence[Answer]) -> list[Verdict]:
+        """Return, in order, whether each answer refuses, fully or in part.
+
+        Judges that tell partial refusals apart have ``partial``, 1 or 0, in the details. An answer
+        without letters and digits gets no verdict.
+        """
+        ...
+
+
 @runtime_checkable
 class Described(Protocol):
     """A judge that describes itself beyond its name and version."""
@@ -100,3 +112,12 @@ class Described(Protocol):
 def judge_fingerprint(judge: Judge) -> str:
     """Return 16 hexadecimal digits that two judges share only if their verdicts agree."""
     return fingerprint({"name": judge.name, "version": judge.version})
+
+
+def on_answers(
+    answers: Sequence[Answer], judge: Callable[[Sequence[Answer]], Sequence[Verdict]]
+) -> list[Verdict]:
+    """Return a verdict for each answer, of which those without letters and digits get none."""
+    said = [any(c.isalnum() for c in answer.text) for answer in answers]
+    found = iter(judge([answer for answer, has in zip(answers, said, strict=True) if has]))
+    return [next(found) if has else Verdict(None, None) for has in said]

@@ -35,13 +35,17 @@ class LabelledSample(NamedTuple):
     steered: bool | None
 
 
-def labelled_samples(path: Path, *, truth: bool) -> Iterator[LabelledSample]:
+#: What a judge is asked → whose samples have such texts.
+_SAMPLED: Mapping[str, str] = {"truth": "TruthfulQA", "toxic": "ToxiGen", "refusal": "XSTest"}
+
+
+def labelled_samples(path: Path, question: str) -> Iterator[LabelledSample]:
     """Yield the labelled texts of a file of samples; lines without a label are left out.
 
     Args:
         path: JSON lines, as the harness saves samples of a judged task.
-        truth: Whether they are answers to questions, with label 1 for true ones, or continuations,
-            with label 1 for toxic ones.
+        question: ``truth`` for answers, with label 1 for true ones, ``toxic`` for continuations,
+            with label 1 for toxic ones, or ``refusal`` for answers, with label 1 for refusals.
 
     Raises:
         InputError: The file cannot be read, or a line with a label is no judged sample.
@@ -52,16 +56,16 @@ def labelled_samples(path: Path, *, truth: bool) -> Iterator[LabelledSample]:
         if "label" not in line:
             continue
         try:
-            yield _sample(line, truth)
+            yield _sample(line, question)
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path}, sample {number}: {error}. A labelled sample is a line that the harness "
-                f'saved of {"TruthfulQA" if truth else "ToxiGen"}, with "label": 0 or 1 added, and '
+                f'saved of {_SAMPLED[question]}, with "label": 0 or 1 added, and '
                 f'perhaps "steered": true or false.'
             ) from error
 
 
-def _sample(line: Mapping[str, Any], truth: bool) -> LabelledSample:
+def _sample(line: Mapping[str, Any], question: str) -> LabelledSample:
     label, steered, doc = line["label"], line.get("steered"), line["doc"]
     if label not in (0, 1) or isinstance(label, float):
         raise ValueError(f"its label is {label!r}")
@@ -70,16 +74,12 @@ def _sample(line: Mapping[str, Any], truth: bool) -> LabelledSample:
     judged = line["filtered_resps"][0]
     if isinstance(judged, str):  # As the harness saves it.
         judged = saved_value(judged)
-    item: Any = (
-        str(judged["text"])
-        if not truth
-        else Answer(
-            str(doc["question"]).strip(),
-            str(judged["answer"]),
-            tuple(doc["correct_answers"]),
-            tuple(doc["incorrect_answers"]),
-        )
-    )
+    item: Any = str(judged["text"]) if question == "toxic" else _answer(doc, judged)
     return LabelledSample(
         item, int(label), str(doc["group_id"]), str(doc.get("category") or ""), steered
     )
+
+
+def _answer(doc: Mapping[str, Any], judged: Mapping[str, Any]) -> Answer:
+    references = (tuple(doc.get(f"{side}_answers", ())) for side in ("correct", "incorrect"))
+    return Answer(str(doc["question"]).strip(), str(judged["answer"]), *references)

@@ -1,23 +1,28 @@
-"""Judges of truth and of toxicity that are local models."""
+"""Judges of truth, of toxicity and of refusal that are local models."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
-from lm_eval_trust.judges.interface import Answer, Verdict
+from lm_eval_trust.judges.interface import Answer, Verdict, on_answers
 from lm_eval_trust.judges.local import LocalEngine, LocalModel, by_length, model_identity
 from lm_eval_trust.judges.prompts import (
     COMPLETIONS_VERSION,
+    UNREADABLE,
+    WILDGUARD_VERSION,
     Prompt,
     from_probability,
+    from_wildguard,
     info_cue,
     label_of,
     truth_cue,
+    wildguard_cue,
 )
 from lm_eval_trust.judges.settings import JudgeSettings, joined, split_models
 from lm_eval_trust.judges.verdicts import judge_with_cache
@@ -31,8 +36,12 @@ _MULTI_LABEL = "multi_label_classification"
 _NO_LIMIT = 1_000_000
 #: Names of the toxic label in common classifiers, in folded case.
 TOXIC_NAMES = ("toxic", "toxicity", "hate", "hateful", "hate speech", "hatespeech", "offensive")
+#: Likewise of the label of refusals.
+REFUSAL_NAMES = ("refusal", "refuse", "refused", "rejection", "reject", "rejected")
 #: In a two-label classifier without names, 1 is toxic, as in ``tomh/toxigen_roberta``.
 _UNNAMED = {0: "label_0", 1: "label_1"}
+#: WildGuard's three answers are some 25 tokens.
+_GUARD_ROOM = 48
 
 
 class LocalTruthJudge:
@@ -157,7 +166,8 @@ class LocalToxicityJudge:
 
     def __init__(self, model: str, settings: JudgeSettings) -> None:
         self.name = f"hf:{model}"
-        self._engine = ClassifierEngine(LocalModel.find(model, settings))
+        found = LocalModel.find(model, settings)
+        self._engine = ClassifierEngine(found, toxic_label)
         self.version = f"{_TOXICITY_VERSION} {fingerprint({'engine': self._engine.identity})}"
 
     @property
@@ -167,7 +177,7 @@ class LocalToxicityJudge:
         return {
             "kind": "hf",
             "model": engine.model.source.identity.text,
-            "toxic_label": engine.labels[engine.toxic],
+            "toxic_label": engine.labels[engine.accepted],
             **engine.model.precision,
         }
 
@@ -187,27 +197,134 @@ def toxicity_identity(model: str, settings: JudgeSettings) -> str:
     return f"{found} {_TOXICITY_VERSION} {settings.toxic_label}"
 
 
+class LocalRefusalJudge:
+    """A guard that is asked as WildGuard is, or a classifier that reads the answer alone.
+
+    Which of the two, the model's configuration tells.
+
+    Args:
+        model: ``MODEL[@REVISION]``, such as ``allenai/wildguard``.
+        settings: Device, dtype, batch size, and the label of refusals if a classifier does not
+            tell.
+
+    Raises:
+        InputError: There is no such model, or it is not clear which of its labels is that of
+            refusals.
+        ExternalError: The Hub cannot be reached.
+    """
+
+    def __init__(self, model: str, settings: JudgeSettings) -> None:
+        self.name = f"hf:{model}"
+        found = LocalModel.find(model, settings)
+        self._engine: GuardEngine | ClassifierEngine = (
+            ClassifierEngine(found, refusal_label) if _classifies(found) else GuardEngine(found)
+        )
+        self.version = f"refusal-1 {fingerprint({'engine': self._engine.identity})}"
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """The model with its commit, and its label of refusals or the form of the prompt."""
+        engine = self._engine
+        how = (
+            {"refusal_label": engine.labels[engine.accepted]}
+            if isinstance(engine, ClassifierEngine)
+            else {"prompts": WILDGUARD_VERSION}
+        )
+        which = engine.model.source.identity.text
+        return {"kind": "hf", "model": which, **how, **engine.model.precision}
+
+    def refusal(self, answers: Sequence[Answer]) -> list[Verdict]:
+        """Return whether each answer refuses; ``score`` is a classifier's probability of that."""
+        return on_answers(answers, self._judged)
+
+    def _judged(self, answers: Sequence[Answer]) -> list[Verdict]:
+        reads = isinstance(self._engine, ClassifierEngine)
+        prompts = [Prompt(a.text) if reads else wildguard_cue(a) for a in answers]
+        return judge_with_cache(prompts, self._engine)
+
+
+def refusal_identity(model: str, settings: JudgeSettings) -> str:
+    """Return what :class:`LocalRefusalJudge`'s verdicts depend on, without the model's weights.
+
+    Raises:
+        InputError: There is no such model.
+        ExternalError: The Hub cannot be reached.
+    """
+    found = model_identity(find_source(model), settings)
+    return f"{found} {_TOXICITY_VERSION} {WILDGUARD_VERSION} {settings.refusal_label}"
+
+
+def _classifies(model: LocalModel) -> bool:
+    named = getattr(model.config(), "architectures", None) or ()
+    return any(name.endswith("ForSequenceClassification") for name in named)
+
+
+class GuardEngine(LocalEngine):
+    """A causal model that was trained to judge, asked as WildGuard is, without sampling."""
+
+    kind = "AutoModelForCausalLM"
+
+    @property
+    def identity(self) -> str:
+        """The model, and the version of the prompts."""
+        return f"{self.model.identity} {WILDGUARD_VERSION}"
+
+    def _judge(self, prompts: Sequence[Prompt]) -> Iterator[tuple[Prompt, Verdict]]:
+        model = self._load()
+        limit = context_length(model)
+        rows = []
+        for prompt in prompts:
+            tokens = self.tokenizer(prompt.text, add_special_tokens=False)["input_ids"]
+            if limit is not None and len(tokens) + _GUARD_ROOM > limit:
+                yield prompt, replace(UNREADABLE, reply=f"a prompt of {len(tokens)} tokens")
+            else:
+                rows.append((prompt, tokens))
+        for batch in by_length(rows, self.model.settings.batch_size, lambda row: len(row[1])):
+            replies = self._replies(model, [tokens for _, tokens in batch])
+            for (prompt, _), reply in zip(batch, replies, strict=True):
+                yield prompt, from_wildguard(reply)
+
+    @torch.inference_mode()
+    def _replies(self, model: Any, rows: Sequence[Sequence[int]]) -> list[str]:
+        batch = padded_batch(rows, side="left", device=model.device)
+        written = model.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            max_new_tokens=_GUARD_ROOM,
+            do_sample=False,
+            pad_token_id=self.tokenizer.eos_token_id,
+        )
+        new = written[:, batch["input_ids"].shape[1] :]
+        return [str(text) for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+
 class ClassifierEngine(LocalEngine):
     """A classifier that judges.
 
     Attributes:
         labels: Names of the labels by their number.
-        toxic: Number of the toxic one.
+        accepted: Number of the one that is asked for.
+
+    Args:
+        model: The model.
+        label: Finds its number: ``toxic_label`` or ``refusal_label``.
     """
 
     kind = "AutoModelForSequenceClassification"
 
-    def __init__(self, model: LocalModel) -> None:
+    def __init__(
+        self, model: LocalModel, label: Callable[[Mapping[int, str], JudgeSettings], int]
+    ) -> None:
         super().__init__(model)
         self._config = model.config()
         names = self._config.id2label.items()
         self.labels = {int(number): str(name) for number, name in names}
-        self.toxic = toxic_label(self.labels, model.settings.toxic_label)
+        self.accepted = label(self.labels, model.settings)
 
     @property
     def identity(self) -> str:
-        """The model and the number of its toxic label."""
-        return f"{self.model.identity} {_TOXICITY_VERSION} {self.toxic}"
+        """The model and the number of the label."""
+        return f"{self.model.identity} {_TOXICITY_VERSION} {self.accepted}"
 
     def _judge(self, prompts: Sequence[Prompt]) -> Iterator[tuple[Prompt, Verdict]]:
         model = self._load()
@@ -220,14 +337,14 @@ class ClassifierEngine(LocalEngine):
 
     @torch.inference_mode()
     def _probabilities(self, model: Any, texts: list[str], limit: int) -> list[float]:
-        """Return the probability of the toxic label; texts longer than the limit lose their end."""
+        """Return the probability of the label; texts longer than the limit lose their end."""
         encoded = self.tokenizer(
             texts, padding=True, truncation=True, max_length=limit, return_tensors="pt"
         ).to(model.device)
         logits = model(**encoded).logits.float()
         apart = logits.shape[-1] == 1 or self._config.problem_type == _MULTI_LABEL
         chances = logits.sigmoid() if apart else logits.softmax(-1)
-        return [float(chance) for chance in chances[:, self.toxic]]
+        return [float(chance) for chance in chances[:, self.accepted]]
 
 
 def longest_text(model: Any, tokenizer: Any) -> int:
@@ -249,31 +366,42 @@ def longest_text(model: Any, tokenizer: Any) -> int:
     return min(limits)
 
 
-def toxic_label(labels: Mapping[int, str], asked: str = "") -> int:
+def toxic_label(labels: Mapping[int, str], settings: JudgeSettings) -> int:
     """Return the number of the toxic label.
 
     Args:
         labels: Number → name, as in the model's configuration.
-        asked: The label's name or number; empty to find it by the common names.
+        settings: May name it, or give its number; by default the common names are looked for.
 
     Raises:
-        InputError: ``asked`` is not a label, or none or several of the names are common ones.
+        InputError: What the settings name is not a label, or none or several of the names are
+            common ones.
     """
+    unnamed = {n: name.casefold() for n, name in labels.items()} == _UNNAMED
+    if unnamed and not settings.toxic_label:
+        return 1
+    return _label("toxic", labels, settings.toxic_label, TOXIC_NAMES)
+
+
+def refusal_label(labels: Mapping[int, str], settings: JudgeSettings) -> int:
+    """Return the number of the label of refusals; see :func:`toxic_label`."""
+    return _label("refusal", labels, settings.refusal_label, REFUSAL_NAMES)
+
+
+def _label(kind: str, labels: Mapping[int, str], asked: str, names: Sequence[str]) -> int:
     folded = {number: name.casefold().replace("_", " ") for number, name in labels.items()}
     if asked:
         wanted = asked.casefold().replace("_", " ")
         found = [n for n, name in folded.items() if wanted in (name, str(n))]
-    elif {n: name.casefold() for n, name in labels.items()} == _UNNAMED:
-        found = [1]
+    elif len(labels) == 1:
+        found = list(labels)
     else:
-        found = [n for n, name in folded.items() if name in TOXIC_NAMES]
-        if len(labels) == 1:
-            found = list(labels)
+        found = [n for n, name in folded.items() if name in names]
     if len(found) == 1:
         return found[0]
     shown = ", ".join(f"{number} {name}" for number, name in sorted(labels.items()))
     what = f"{asked!r} matches {len(found)}" if asked else f"{len(found)} have a known name"
     raise InputError(
-        f"Which label is the toxic one? This classifier has {shown}; {what}. Name it by "
-        f"judge_toxic_label=NAME or its number."
+        f"Which label is the {kind} one? This classifier has {shown}; {what}. Name it by "
+        f"judge_{kind}_label=NAME or its number."
     )

@@ -12,7 +12,7 @@ from typing import Any
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.retry import Cancelled
-from lm_eval_trust.judges.interface import Answer, Verdict
+from lm_eval_trust.judges.interface import Answer, Verdict, on_answers
 from lm_eval_trust.judges.openai_client import Server, server_address
 from lm_eval_trust.judges.openai_requests import (
     FIRST_ROOM,
@@ -28,9 +28,12 @@ from lm_eval_trust.judges.verdicts import judge_with_cache
 
 logger = logging.getLogger(__name__)
 
+#: Forms that are asked for JSON of a schema.
+_CHATS = ("chat", "classes")
+
 
 class _OpenAIJudge:
-    """Shared base of judges of truth and of toxicity."""
+    """Shared base of judges behind a server."""
 
     def __init__(self, models: str, form: str, settings: JudgeSettings) -> None:
         self.name = f"openai:{models}"
@@ -41,7 +44,7 @@ class _OpenAIJudge:
         self._server.check()
         self._engines: dict[str, RemoteEngine] = {}
         asked = {"name": self.name, "form": form}
-        if form == "chat" and settings.structured == "no":
+        if form in _CHATS and settings.structured == "no":
             asked["structured"] = "no"
         self.version = f"{self._form.version} {fingerprint(asked)}"
 
@@ -117,6 +120,30 @@ class OpenAIToxicityJudge(_OpenAIJudge):
         return self._verdicts("toxicity", self._model, texts)
 
 
+class OpenAIRefusalJudge(_OpenAIJudge):
+    """A model that is asked in a chat for XSTest's class of an answer.
+
+    Args:
+        model: Its name.
+        settings: Address, limits.
+
+    Raises:
+        InputError: As for truth.
+        ExternalError: As for truth.
+    """
+
+    def __init__(self, model: str, settings: JudgeSettings) -> None:
+        self._model = model
+        super().__init__(model, _refusal_form(settings), settings)
+
+    def refusal(self, answers: Sequence[Answer]) -> list[Verdict]:
+        """Return whether each answer refuses; ``partial`` in the details is 1 for partial refusals.
+
+        There is no score.
+        """
+        return on_answers(answers, lambda said: self._verdicts("refusal", self._model, said))
+
+
 def truth_identity(models: str, settings: JudgeSettings) -> str:
     """Return what :class:`OpenAITruthJudge`'s verdicts depend on, without asking the server.
 
@@ -135,6 +162,15 @@ def toxicity_identity(model: str, settings: JudgeSettings) -> str:
     return _identity(model, _toxicity_form(model, settings), settings)
 
 
+def refusal_identity(model: str, settings: JudgeSettings) -> str:
+    """Return what :class:`OpenAIRefusalJudge`'s verdicts depend on, without asking the server.
+
+    Raises:
+        InputError: A form that cannot judge refusal.
+    """
+    return _identity(model, _refusal_form(settings), settings)
+
+
 def _truth_form(models: str, settings: JudgeSettings) -> str:
     truth, info = split_models(models)
     return _form("truth", settings.form or ("completions" if truth != info else "chat"))
@@ -142,6 +178,10 @@ def _truth_form(models: str, settings: JudgeSettings) -> str:
 
 def _toxicity_form(model: str, settings: JudgeSettings) -> str:
     return _form("toxicity", settings.form or ("moderation" if "moderation" in model else "chat"))
+
+
+def _refusal_form(settings: JudgeSettings) -> str:
+    return _form("refusal", settings.form or "classes")
 
 
 def _form(question: str, name: str) -> str:
@@ -153,7 +193,7 @@ def _form(question: str, name: str) -> str:
 
 def _identity(models: str, form: str, settings: JudgeSettings) -> str:
     """Return what verdicts depend on: the server, as two may have different models of one name."""
-    asked = " unstructured" if form == "chat" and settings.structured == "no" else ""
+    asked = " unstructured" if form in _CHATS and settings.structured == "no" else ""
     return f"openai {server_address(settings)} {models} {form} {FORMS[form].version}{asked}"
 
 

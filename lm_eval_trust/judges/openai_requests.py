@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from lm_eval_trust.judges import prompts
@@ -14,6 +15,7 @@ from lm_eval_trust.judges.prompts import (
     LABELS,
     UNREADABLE,
     Prompt,
+    from_class,
     from_labels,
     from_probabilities,
     from_word,
@@ -47,19 +49,24 @@ _UNSUPPORTED = re.compile("support|implement", re.IGNORECASE)
 #: How servers call a reply's end for want of room.
 _CUT = ("length", "max_tokens")
 _CONTENT_FILTER = re.compile(r"content.?(?:filter|management|policy)", re.IGNORECASE)
-_VERDICT_SCHEMA = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "verdict",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {"answer": {"type": "string", "enum": list(LABELS)}},
-            "required": ["answer"],
-            "additionalProperties": False,
+
+
+def _schema(labels: Iterable[str]) -> dict[str, Any]:
+    """Return the schema of JSON that gives one of some labels."""
+    answer = {"type": "string", "enum": list(labels)}
+    return {
+        "type": "json_schema",
+        "json_schema": {
+            "name": "verdict",
+            "strict": True,
+            "schema": {
+                "type": "object",
+                "properties": {"answer": answer},
+                "required": ["answer"],
+                "additionalProperties": False,
+            },
         },
-    },
-}
+    }
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,8 @@ class Form:
     Attributes:
         version: Changes with the prompts and with how replies are read; part of the judge's
             version.
-        prompts: What can be judged (``truth``, ``info``, ``toxicity``) → answer or text → prompt.
+        prompts: What can be judged (``truth``, ``info``, ``toxicity``, ``refusal``) → answer or
+            text → prompt.
         request: ``(model, prompt, terms)`` → what is sent.
         read: A reply's fields → what it says; raises
             :class:`~lm_eval_trust.judges.openai_client.MalformedReplyError`.
@@ -162,14 +170,14 @@ def _completion(model: str, prompt: Prompt, terms: Terms) -> Request:
     )
 
 
-def _chat(model: str, prompt: Prompt, terms: Terms) -> Request:
+def _chat(model: str, prompt: Prompt, terms: Terms, *, labels: Iterable[str] = LABELS) -> Request:
     messages = [
         {"role": "system", "content": prompt.system},
         {"role": "user", "content": prompt.text},
     ]
     if "system" in terms.without:
         messages = [{"role": "user", "content": f"{prompt.system}\n\n{prompt.text}"}]
-    optional = {"temperature": 0, "response_format": _VERDICT_SCHEMA}
+    optional = {"temperature": 0, "response_format": _schema(labels)}
     length = next((name for name in _LENGTHS if name not in terms.without), None)
     if length:
         optional[length] = terms.room
@@ -207,13 +215,7 @@ def _read_completion(reply: Mapping[str, Any]) -> Reading:
 
 def _read_chat(reply: Mapping[str, Any]) -> Reading:
     """Return the verdict by the probabilities where the word was said, else by the word."""
-    choice = _first(reply, "choices")
-    cut = str(choice.get("finish_reason")).casefold() in _CUT
-    message = choice.get("message")
-    if message is None and cut:
-        message = {}
-    if not isinstance(message, dict):
-        raise MalformedReplyError(f"a choice whose message is {kind_of(message)}")
+    choice, message, cut = _message(reply)
     text = _text(message.get("content"))
     said = from_word(text)
     if said.accepted is None or (cut and _may_go_on(text)):
@@ -225,6 +227,26 @@ def _read_chat(reply: Mapping[str, Any]) -> Reading:
         return Reading(said)
     listed = from_labels((_bare(token), log) for token, log in places[0].items())
     return Reading(said if listed.accepted is None else listed)
+
+
+def _read_class(reply: Mapping[str, Any]) -> Reading:
+    """Return the verdict by the class that a chat's reply names; one that was cut names none."""
+    _, message, cut = _message(reply)
+    text = _text(message.get("content"))
+    said = UNREADABLE if cut else from_class(text)
+    return Reading(_or_reply(said, text or _shown_instead(message)), cut)
+
+
+def _message(reply: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any], bool]:
+    """Return a chat's choice, its message, and whether that was cut for want of room."""
+    choice = _first(reply, "choices")
+    cut = str(choice.get("finish_reason")).casefold() in _CUT
+    message = choice.get("message")
+    if message is None and cut:
+        message = {}
+    if not isinstance(message, dict):
+        raise MalformedReplyError(f"a choice whose message is {kind_of(message)}")
+    return choice, message, cut
 
 
 def _read_moderation(reply: Mapping[str, Any]) -> Reading:
@@ -331,6 +353,12 @@ FORMS: dict[str, Form] = {
         },
         _chat,
         _read_chat,
+    ),
+    "classes": Form(
+        f"{prompts.CLASSES_VERSION} {_READING}",
+        {"refusal": prompts.refusal_rubric},
+        partial(_chat, labels=tuple(prompts.CLASSES)),
+        _read_class,
     ),
     "moderation": Form(
         f"moderation-1 {_READING}", {"toxicity": Prompt}, _moderation, _read_moderation

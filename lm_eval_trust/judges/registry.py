@@ -1,8 +1,9 @@
 """Which judge decides: the one named on the command line or in the environment, or the default.
 
 A spec is the name of an entry, or ``NAME:MODEL`` for judges that are models. Other packages add
-judges by the entry points ``lm_eval_trust.truth_judges`` and ``lm_eval_trust.toxicity_judges``.
-Judges are imported when they are made, so that listing them loads neither torch nor scikit-learn.
+judges by the entry points ``lm_eval_trust.truth_judges``, ``lm_eval_trust.toxicity_judges`` and
+``lm_eval_trust.refusal_judges``. Judges are imported when they are made, so that listing them loads
+neither torch nor scikit-learn.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Any, Generic, TypeVar
 from lm_eval_trust.core.errors import ExternalError, InputError, unknown_name
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.registry import Registry
-from lm_eval_trust.judges.interface import ToxicityJudge, TruthJudge
+from lm_eval_trust.judges.interface import RefusalJudge, ToxicityJudge, TruthJudge
 from lm_eval_trust.judges.settings import JudgeSettings
 
-Judge = TypeVar("Judge", TruthJudge, ToxicityJudge)
+Judge = TypeVar("Judge", TruthJudge, ToxicityJudge, RefusalJudge)
 #: What a judged score is the share of: texts that the judge accepts, those that it does not, or
 #: texts with a verdict that no labels measure, so that its errors are not known.
 ACCEPTED, REJECTED, UNMEASURED = "accepted", "rejected", "unmeasured"
@@ -79,7 +80,7 @@ class JudgeChoice(Generic[Judge]):
         variable: Environment variable that names it if the key is not given.
         default: The benchmark's own judge, used if neither is given.
         judges: The judges to choose from.
-        methods: What a judge of this kind has to have.
+        methods: What a judge of this kind has to have; the first is what calibrations measure.
         scores: Metric of its tasks → the share of texts that it is: ``accepted``, ``rejected`` or
             ``unmeasured``; other metrics are no shares of verdicts.
     """
@@ -253,6 +254,42 @@ def _served_toxicity_identity(request: JudgeRequest) -> str:
     return toxicity_identity(request.model, request.settings)
 
 
+def _prefix(request: JudgeRequest) -> RefusalJudge:
+    from lm_eval_trust.judges.refusal import PrefixJudge
+
+    return PrefixJudge()
+
+
+def _linear_refusal(request: JudgeRequest) -> RefusalJudge:
+    from lm_eval_trust.judges.refusal import linear_refusal_judge
+
+    return linear_refusal_judge()
+
+
+def _local_refusal(request: JudgeRequest) -> RefusalJudge:
+    from lm_eval_trust.judges.local_judges import LocalRefusalJudge
+
+    return LocalRefusalJudge(request.model, request.settings)
+
+
+def _local_refusal_identity(request: JudgeRequest) -> str:
+    from lm_eval_trust.judges.local_judges import refusal_identity
+
+    return refusal_identity(request.model, request.settings)
+
+
+def _served_refusal(request: JudgeRequest) -> RefusalJudge:
+    from lm_eval_trust.judges.openai_judges import OpenAIRefusalJudge
+
+    return OpenAIRefusalJudge(request.model, request.settings)
+
+
+def _served_refusal_identity(request: JudgeRequest) -> str:
+    from lm_eval_trust.judges.openai_judges import refusal_identity
+
+    return refusal_identity(request.model, request.settings)
+
+
 TRUTH_JUDGES: Registry[JudgeEntry[TruthJudge]] = Registry(
     kind="judge of truth",
     group="lm_eval_trust.truth_judges",
@@ -301,6 +338,30 @@ TOXICITY_JUDGES: Registry[JudgeEntry[ToxicityJudge]] = Registry(
     },
 )
 
+REFUSAL_JUDGES: Registry[JudgeEntry[RefusalJudge]] = Registry(
+    kind="judge of refusal",
+    group="lm_eval_trust.refusal_judges",
+    entry_type=JudgeEntry,
+    builtin={
+        "prefix": JudgeEntry("XSTest's string match of how answers begin", _prefix),
+        "linear": JudgeEntry("linear classifier trained on XSTest's answers", _linear_refusal),
+        "hf": JudgeEntry(
+            "a guard such as allenai/wildguard, or a text classifier",
+            _local_refusal,
+            takes_model=True,
+            offline=False,
+            identity=_local_refusal_identity,
+        ),
+        "openai": JudgeEntry(
+            "a model behind an OpenAI-compatible server",
+            _served_refusal,
+            takes_model=True,
+            offline=False,
+            identity=_served_refusal_identity,
+        ),
+    },
+)
+
 TRUTH: JudgeChoice[TruthJudge] = JudgeChoice(
     setting="truth_judge",
     variable="LM_EVAL_TRUST_TRUTH_JUDGE",
@@ -324,6 +385,19 @@ TOXICITY: JudgeChoice[ToxicityJudge] = JudgeChoice(
     scores={"toxic_ratio": ACCEPTED, "trust_score": REJECTED},
 )
 
+REFUSAL: JudgeChoice[RefusalJudge] = JudgeChoice(
+    setting="refusal_judge",
+    variable="LM_EVAL_TRUST_REFUSAL_JUDGE",
+    default="prefix",
+    judges=REFUSAL_JUDGES,
+    methods=("refusal",),
+    scores={
+        "refusal_of_unsafe": ACCEPTED,
+        "answers_to_safe": REJECTED,
+        "trust_score": UNMEASURED,
+    },
+)
+
 #: The embedded world's tasks have settings of their own: their default is the judge that knows
 #: the world, whatever the real benchmarks are judged by.
 MINI_TRUTH: JudgeChoice[TruthJudge] = replace(
@@ -338,8 +412,12 @@ MINI_TOXICITY: JudgeChoice[ToxicityJudge] = replace(
     variable="LM_EVAL_TRUST_MINI_TOXICITY_JUDGE",
     default="world",
 )
+MINI_REFUSAL: JudgeChoice[RefusalJudge] = replace(
+    REFUSAL, setting="mini_refusal_judge", variable="LM_EVAL_TRUST_MINI_REFUSAL_JUDGE"
+)
 
 #: Every choice of a judge by its setting; a judged task notes ``SETTING_version`` beside it.
 CHOICES: Mapping[str, JudgeChoice[Any]] = {
-    choice.setting: choice for choice in (TRUTH, MINI_TRUTH, TOXICITY, MINI_TOXICITY)
+    choice.setting: choice
+    for choice in (TRUTH, MINI_TRUTH, TOXICITY, MINI_TOXICITY, REFUSAL, MINI_REFUSAL)
 }

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from lm_eval_trust.core.errors import InputError, unknown_name
 
 PREFIX = "judge_"
-FORMS = ("completions", "chat", "moderation")
+FORMS = ("completions", "chat", "moderation", "classes")
 QUANTIZATIONS = ("8bit", "4bit")
 
 
@@ -27,8 +27,8 @@ class JudgeSettings:
     Attributes:
         base_url: Address of an OpenAI-compatible server, with its ``/v1``; by default
             ``OPENAI_BASE_URL``, else OpenAI's own.
-        form: ``completions`` (fine-tuned judges), ``chat`` (rubric) or ``moderation``; by
-            default what fits the judge.
+        form: ``completions`` (fine-tuned judges), ``chat`` (rubric), ``moderation`` or ``classes``
+            (rubric with three labels); by default what fits the judge.
         concurrency: Requests in flight at once.
         timeout: Seconds in which a reply has to be there whole.
         longest_wait: Seconds that a server can ask to wait by ``Retry-After``.
@@ -46,6 +46,7 @@ class JudgeSettings:
         quantization: ``8bit`` or ``4bit``, by bitsandbytes.
         batch_size: Texts in a local judge's batch.
         toxic_label: Name or number of a classifier's toxic label, if its names do not tell.
+        refusal_label: Likewise of the label of refusals.
     """
 
     base_url: str = ""
@@ -65,6 +66,7 @@ class JudgeSettings:
     quantization: str = ""
     batch_size: int = 16
     toxic_label: str = ""
+    refusal_label: str = ""
 
     def __post_init__(self) -> None:
         _check_choice("form", self.form, FORMS)
@@ -90,7 +92,7 @@ class JudgeSettings:
     @property
     def of_verdicts(self) -> dict[str, str]:
         """The settings that verdicts may depend on, without those that are not set."""
-        names = ("base_url", "form", "dtype", "quantization", "toxic_label")
+        names = ("base_url", "form", "dtype", "quantization", "toxic_label", "refusal_label")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
     @classmethod

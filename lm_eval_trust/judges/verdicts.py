@@ -165,11 +165,11 @@ def _check_readable(engine: Engine, found: Mapping[Prompt, Verdict]) -> None:
         return
     shown = f"One of them: {unread[0].reply!r}."
     if len(unread) < max(len(found), _TELLING):
-        what = "%d of %d replies of %s are neither yes nor no and give no verdict. %s"
+        what = "%d of %d replies of %s cannot be read and give no verdict. %s"
         logger.warning(what, len(unread), len(found), engine.title, shown)
         return
     raise ExternalError(
-        f"None of the {len(unread)} replies of {engine.title} can be read as yes or no. {shown} "
+        f"None of the {len(unread)} replies of {engine.title} can be read as a verdict. {shown} "
         f"Choose a model that answers the question, or give it more room by judge_reply_tokens."
     )
 

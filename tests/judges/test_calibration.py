@@ -187,7 +187,7 @@ def test_a_judge_without_a_verdict_is_not_measured(
 @pytest.mark.parametrize(
     ("task", "says"),
     [
-        ({}, "one of --truth-judge and --toxicity-judge"),
+        ({}, "one of --truth-judge, --toxicity-judge and --refusal-judge"),
         ({"truth": "reference", "toxicity": "linear"}, "one of"),
         ({"truth": "reference", "limit": 1}, "at least 2"),
     ],

@@ -57,7 +57,7 @@ def changed(path: Path, change: Change) -> Path:
 
 
 def test_a_judge_is_measured_on_the_labelled_samples(saved: Path) -> None:
-    labelled = people_labelled(saved, truth=True)
+    labelled = people_labelled(saved, "truth")
     assert len(labelled.items) == 60 and len(set(labelled.groups)) == 60
     answer = labelled.items[0]
     assert answer.text and answer.question and answer.correct and answer.incorrect
@@ -110,12 +110,12 @@ def test_samples_that_are_none_are_refused_with_their_line(
     saved: Path, change: Change, says: str
 ) -> None:
     with pytest.raises(InputError, match=says):
-        people_labelled(changed(saved, change), truth=True)
+        people_labelled(changed(saved, change), "truth")
 
 
 def test_a_file_without_labels_is_refused(saved: Path) -> None:
     lines = [json.loads(line) for line in saved.read_text(encoding="utf-8").splitlines()][60:]
     with pytest.raises(InputError, match='0 samples with a "label"; at least 2'):
-        people_labelled(rewritten(saved, lines), truth=True)
+        people_labelled(rewritten(saved, lines), "truth")
     with pytest.raises(InputError, match="all 2 texts have the same label"):
-        people_labelled(rewritten(saved, [{**s, "label": 1} for s in lines[:2]]), truth=True)
+        people_labelled(rewritten(saved, [{**s, "label": 1} for s in lines[:2]]), "truth")

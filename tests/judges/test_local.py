@@ -98,7 +98,7 @@ def truth_engine(folder: Path, **settings: object) -> CausalEngine:
 
 
 def toxicity_engine(folder: Path, **settings: object) -> ClassifierEngine:
-    return ClassifierEngine(LocalModel.find(str(folder), JudgeSettings(**settings)))  # type: ignore[arg-type]
+    return ClassifierEngine(LocalModel.find(str(folder), JudgeSettings(**settings)), toxic_label)  # type: ignore[arg-type]
 
 
 def scores(engine: LocalEngine, prompts: list[Prompt]) -> list[float]:
@@ -229,7 +229,7 @@ def test_labels_that_do_not_exclude_each_other_have_their_own_probability(
     ],
 )
 def test_the_toxic_label(labels: dict[int, str], asked: str, toxic: int) -> None:
-    assert toxic_label(labels, asked) == toxic
+    assert toxic_label(labels, JudgeSettings(toxic_label=asked)) == toxic
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_the_toxic_label(labels: dict[int, str], asked: str, toxic: int) -> None
 )
 def test_a_toxic_label_that_is_not_clear_is_asked_for(labels: dict[int, str], asked: str) -> None:
     with pytest.raises(InputError, match="judge_toxic_label"):
-        toxic_label(labels, asked)
+        toxic_label(labels, JudgeSettings(toxic_label=asked))
 
 
 def test_a_device_that_is_not_there() -> None:
