@@ -80,7 +80,7 @@ class JudgedTask(TrustTask):
         """Score one row; scores that can be corrected carry what the correction needs."""
         scores: dict[str, Any] = super().process_results(doc, results)
         for metric in self._corrected:
-            if metric in scores:
+            if scores.get(metric) is not None:
                 judged = has_verdict(scores[metric], scores.get("judge_unparsed"))
                 item = (str(doc["group_id"]), scores[metric], judged)
                 scores |= dict.fromkeys(corrected_names(metric), item)

@@ -81,6 +81,10 @@ class BenchmarkData:
         settings: Names of the settings that change the statements.
         missing: Why a form or ``statements`` is not there, by name.
         statement_size: Mean tokens of a statement and number of statements, for estimates.
+        dealt_by: The rows' field with the group that is dealt to a half as a whole, where that is
+            more than the group of items that are resampled together.
+        training: Whether the development half has a training part; without, all of it is for
+            validation.
     """
 
     statements: Callable[[DataSettings], list[Statement]] | None
@@ -90,6 +94,8 @@ class BenchmarkData:
     settings: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     statement_size: tuple[float, int] = (25.0, 2000)
+    dealt_by: str = "group_id"
+    training: bool = True
 
 
 @dataclass(frozen=True)

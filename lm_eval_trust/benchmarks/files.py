@@ -15,7 +15,7 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +166,8 @@ def _verify(file: DataFile, found: Path) -> None:
     actual = file_digest(found)
     if actual != file.sha256:
         raise InputError(
-            f"{found} fails its checksum: SHA-256 {actual}, expected {file.sha256}. It was "
-            f"changed or is incomplete; delete it or replace it by the original."
+            f"{found} fails its checksum: SHA-256 {actual}, expected {file.sha256}. It is "
+            f"another version, changed or incomplete; replace it by the original."
         )
 
 
@@ -247,8 +247,21 @@ class Row(dict[str, Any]):
     def __missing__(self, key: str) -> Any:
         raise InputError(f"{self._place} lacks {key!r}; it has {', '.join(map(str, self))}.")
 
+    def one_of(self, key: str, allowed: Collection[str]) -> str:
+        """Return a value that has to be one of some.
 
-def read_csv(path: str) -> list[dict[str, str]]:
+        Raises:
+            InputError: It is another, or missing; file and line are named.
+        """
+        value = self[key]
+        if value not in allowed:
+            raise InputError(
+                f"{self._place} has the {key} {value!r}; expected {' or '.join(allowed)}."
+            )
+        return str(value)
+
+
+def read_csv(path: str) -> list[Row]:
     """Return the rows of a catalogue's CSV, every cell as text.
 
     Raises:
@@ -258,7 +271,7 @@ def read_csv(path: str) -> list[dict[str, str]]:
     return _table(file, csv.DictReader(io.StringIO(read_text(file), newline="")))
 
 
-def read_tsv(path: str) -> list[dict[str, str]]:
+def read_tsv(path: str) -> list[Row]:
     """Return the rows of an unquoted TSV such as GLUE's, every cell as text.
 
     Raises:
@@ -269,8 +282,8 @@ def read_tsv(path: str) -> list[dict[str, str]]:
     return _table(file, csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def _table(file: Path, reader: csv.DictReader[str]) -> list[dict[str, str]]:
-    rows: list[dict[str, str]] = []
+def _table(file: Path, reader: csv.DictReader[str]) -> list[Row]:
+    rows: list[Row] = []
     for row in reader:
         place = f"{file}, line {reader.line_num}"
         if None in row or None in row.values():
@@ -296,7 +309,7 @@ def read_json(path: str) -> Any:
     return Row(value, str(file)) if isinstance(value, dict) else value
 
 
-def read_jsonl(path: str) -> list[dict[str, Any]]:
+def read_jsonl(path: str) -> list[Row]:
     """Return the objects of a catalogue's JSON-lines file.
 
     Raises:
@@ -305,13 +318,13 @@ def read_jsonl(path: str) -> list[dict[str, Any]]:
     return jsonl_of(locate(path))
 
 
-def jsonl_of(file: Path) -> list[dict[str, Any]]:
+def jsonl_of(file: Path) -> list[Row]:
     """Return the objects of any JSON-lines file; they name their line where they lack a key.
 
     Raises:
         InputError: As :func:`read_jsonl`, or the file cannot be read.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for number, line in enumerate(read_text(file).split("\n"), start=1):
         if not line.strip():
             continue

@@ -19,7 +19,7 @@ MMLU_PARTS = ("dev", "test")
 
 def arc_challenge() -> list[dict[str, Any]]:
     """Return ``id``, ``question``, ``choices`` {``text``, ``label``}, ``answerKey``; 1,172 rows."""
-    return read_jsonl("arc/arc_challenge_test.jsonl")
+    return list(read_jsonl("arc/arc_challenge_test.jsonl"))
 
 
 def mmlu(subject: str, part: str = "test") -> list[dict[str, Any]]:
@@ -75,7 +75,7 @@ def _problems(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 def lambada() -> list[dict[str, Any]]:
     """Return ``text``, whose last word is to be predicted; 5,153 rows."""
-    return read_jsonl("lambada/lambada_test.jsonl")
+    return list(read_jsonl("lambada/lambada_test.jsonl"))
 
 
 def _mmlu_files() -> tuple[DataFile, ...]:

@@ -215,12 +215,15 @@ def _rows(
     data = data_of(benchmark, data_source)
     if form not in data.forms:
         raise _missing(form, benchmark, data_source, data)
+    if part == "train" and not data.training:
+        raise InputError(f"{benchmark} has no training part to take examples from; ask without.")
     rows = _identified(form, data.forms[form](settings))
     if split != "full":
-        groups = [str(row["group_id"]) for row in rows]
+        groups = [str(row[data.dealt_by]) for row in rows]
         strata = universe(benchmark, groups, data_source=data_source)
         parts = partition(groups, split=split, seed=split_seed, universe=strata)
-        rows = [rows[position] for position in parts.part(part)]
+        chosen = "development" if part == "validation" and not data.training else part
+        rows = [rows[position] for position in parts.part(chosen)]
     if not rows:
         raise InputError(
             f"No rows are left for {form} from {data_source} with split={split}, part={part}."

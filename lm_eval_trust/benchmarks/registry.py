@@ -16,6 +16,7 @@ from lm_eval_trust.benchmarks import (
     toxigen,
     tracingllm,
     truthfulqa,
+    xstest,
 )
 from lm_eval_trust.benchmarks.benchmark import (
     OFFICIAL,
@@ -39,6 +40,7 @@ BENCHMARKS: Registry[Benchmark] = Registry(
         "stereoset": stereoset.BENCHMARK,
         "sst2": sst2.BENCHMARK,
         "pku_saferlhf": pku_saferlhf.BENCHMARK,
+        "xstest": xstest.BENCHMARK,
         "arc": general.ARC,
         "mmlu": general.MMLU,
         "mathqa": general.MATHQA,

@@ -64,7 +64,7 @@ class Candidate:
 
 def read_items(path: str = ITEMS) -> list[dict[str, str]]:
     """Return a file's items: id, target term, bias type, context and the three candidates."""
-    return read_jsonl(path)
+    return list(read_jsonl(path))
 
 
 def candidates(items: Iterable[dict[str, str]]) -> list[Candidate]:

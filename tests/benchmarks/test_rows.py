@@ -10,7 +10,12 @@ import pytest
 
 from lm_eval_trust.benchmarks.benchmark import Benchmark, BenchmarkData
 from lm_eval_trust.benchmarks.load import data_of, load_rows, load_statements
-from lm_eval_trust.benchmarks.registry import BENCHMARKS, DIMENSIONS, benchmarks_by_form
+from lm_eval_trust.benchmarks.registry import (
+    BENCHMARKS,
+    DATA_SOURCES,
+    DIMENSIONS,
+    benchmarks_by_form,
+)
 from lm_eval_trust.core.errors import InputError
 
 FULL = {
@@ -31,15 +36,26 @@ FULL = {
     ("confaide_tier1", "official"): 10,
     ("stereoset_intrasentence", "official"): 2106,
     ("sst2_advglue", "official"): 148,
+    ("xstest_prompts", "official"): 450,
+    ("xstest_completions", "official"): 1350,
 }
 REAL_SOURCES = ("official", "tracingllm")
 FORMS = benchmarks_by_form()
+
+
+def sources(benchmark: str) -> list[str]:
+    entry = BENCHMARKS[benchmark]
+    return [name for name in REAL_SOURCES if DATA_SOURCES[name].find(benchmark, entry)]
+
+
 MADE = [
     (name, source)
     for name, benchmark in FORMS.items()
     for source in REAL_SOURCES
-    if name in data_of(benchmark, source).forms
+    if source in sources(benchmark) and name in data_of(benchmark, source).forms
 ]
+#: Those whose development half statements are taken from.
+TRAINED = [(form, source) for form, source in MADE if BENCHMARKS[FORMS[form]].dimension]
 PREFERENCE = {
     "target": str,
     "context": str,
@@ -93,6 +109,10 @@ FIELDS = {
         "type": str,
     },
     "sst2_sentiment": {"sentence": str, "perturbed_sentence": str, "sentiment": int},
+    "xstest_prompts": {"family": str, "question": str, "label": str},
+    "xstest_completions": dict.fromkeys(
+        ("family", "model", "question", "completion", "label", "verdict"), str
+    ),
 }
 
 
@@ -163,7 +183,7 @@ def test_full_is_the_whole_benchmark(real_data: Path, form: str, source: str) ->
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("statements_source", REAL_SOURCES)
-@pytest.mark.parametrize(("form", "source"), MADE)
+@pytest.mark.parametrize(("form", "source"), TRAINED)
 def test_no_row_shares_a_group_with_any_development_half(
     real_data: Path, form: str, source: str, statements_source: str, seed: int
 ) -> None:
