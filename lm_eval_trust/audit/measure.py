@@ -8,13 +8,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lm_eval_trust.audit.settings import REWORDINGS, Audit, metric_of
+from lm_eval_trust.audit.settings import REWORDINGS, Audit
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.evaluate.controls import Arm, arms_of
 from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.evaluate.prefixes import few_shot_prefixes, prompt_prefixes, wordings_of
-from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
+from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet, held_metrics, score_metric
 from lm_eval_trust.gate.check_file import BEATS
 from lm_eval_trust.gate.paired_test import check_kind
 from lm_eval_trust.steering.plan import SteeringPlan
@@ -49,7 +49,8 @@ class Plan:
         suite: The other tasks.
         arms: Controls that steer, and the prompt and few-shot arms.
         contexts: The texts of the latter, with rewordings and another draw.
-        metrics: Task → its metric.
+        metrics: Target → its metric.
+        held: Task of the suite → metrics that must not become worse.
         items: Of the targets.
         suite_items: Of the suite.
         text_items: Of the perplexity task.
@@ -61,6 +62,7 @@ class Plan:
     arms: tuple[Arm, ...]
     contexts: tuple[Context, ...]
     metrics: Mapping[str, str]
+    held: Mapping[str, tuple[str, ...]]
     items: Items
     suite_items: Items | None
     text_items: Items
@@ -116,8 +118,8 @@ def plan_audit(audit: Audit, steering: Sequence[SteeringSpec], index: TaskIndex)
     suite_items = replace(items, tasks=others) if others else None
     suite = index.load(others, limit=audit.limit, part=TEST) if others else None
     text = (default_perplexity_task(audit.tasks),)
-    metrics = _metrics(targets, BEATS, audit.metric)
-    metrics |= {} if suite is None else _metrics(suite, "non_inferiority")
+    metrics = _metrics(targets, audit.metric)
+    held = {} if suite is None else _held(suite)
     arms = arms_of(audit.controls, steering, targets)
     return Plan(
         combined_plan(steering),
@@ -126,22 +128,37 @@ def plan_audit(audit: Audit, steering: Sequence[SteeringSpec], index: TaskIndex)
         tuple(arm for arm in arms if arm.kind != "unsteered"),
         tuple(_contexts(audit, targets, arms)),
         metrics,
+        held,
         items,
         suite_items,
         replace(items, tasks=text),
     )
 
 
-def _metrics(tasks: TaskSet, kind: str, asked: str = "") -> dict[str, str]:
-    """Return the metric of each task, once a kind of rule can be decided by it."""
+def _metrics(targets: TaskSet, asked: str) -> dict[str, str]:
+    """Return the metric of each target, once it can be compared item by item."""
     found = {}
-    for name, task in tasks.tasks.items():
-        known = tasks.aggregations[name]
-        metric = metric_of(name, list(known), asked)
-        wanted = "max_ratio" if "perplexity" in metric and kind != BEATS else kind
-        check_kind(wanted, name, metric, known[metric], task.higher_is_better().get(metric))
-        found[name] = metric
+    for name, known in targets.aggregations.items():
+        found[name] = score_metric(name, list(known), asked)
+        _check(targets, name, found[name], BEATS)
     return found
+
+
+def _held(suite: TaskSet) -> dict[str, tuple[str, ...]]:
+    """Return the metrics of each other task, likewise."""
+    found = {}
+    for name, known in suite.aggregations.items():
+        found[name] = held_metrics(name, list(known))
+        for metric in found[name]:
+            _check(
+                suite, name, metric, "max_ratio" if "perplexity" in metric else "non_inferiority"
+            )
+    return found
+
+
+def _check(tasks: TaskSet, name: str, metric: str, kind: str) -> None:
+    direction = tasks.tasks[name].higher_is_better().get(metric)
+    check_kind(kind, name, metric, tasks.aggregations[name][metric], direction)
 
 
 def _contexts(audit: Audit, targets: TaskSet, arms: Sequence[Arm]) -> Iterator[Context]:

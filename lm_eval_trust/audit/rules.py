@@ -196,15 +196,21 @@ def _items(audit: Audit, effects: Mapping[str, Sequence[Effects]]) -> Iterator[F
 
 
 def _side_effects(audit: Audit, plan: Plan, measured: Measured) -> Iterator[Finding]:
-    pairs = [measured.text] if measured.suite is None else [measured.suite, measured.text]
+    before_text, after_text = measured.text
     found = [
-        (task, before.measurements[task], after.measurements[task])
-        for before, after in pairs
-        for task in before.measurements
+        (task, _perplexity(before), before, after_text.measurements[task])
+        for task, before in before_text.measurements.items()
     ]
-    for task, before, after in found:
-        of_text = before.task in plan.text_items.tasks or "perplexity" in plan.metrics.get(task, "")
-        metric = _perplexity(before) if of_text else plan.metrics[task]
+    if measured.suite is not None:
+        before_suite, after_suite = measured.suite
+        of_suite = [
+            (task, metric, before_suite.measurements[task], after_suite.measurements[task])
+            for task, metrics in plan.held.items()
+            for metric in metrics
+        ]
+        found = [*of_suite, *found]
+    for task, metric, before, after in found:
+        of_text = "perplexity" in metric
         kind, bound = (
             ("max_ratio", audit.demands.perplexity_ratio)
             if of_text

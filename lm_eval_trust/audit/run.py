@@ -88,7 +88,7 @@ def _provenance(audit: Audit, plan: Plan, model: SweepLM) -> dict[str, Any]:
     tasks = {
         name: {
             "items": len(of.chosen[name]),
-            "metric": plan.metrics[name],
+            "metric": " and ".join(plan.held.get(name) or (plan.metrics[name],)),
             "settings": _data_settings(task),
         }
         for of in (plan.targets, plan.suite)

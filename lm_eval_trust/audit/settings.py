@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ from typing import Any
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES, known_dimensions
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.controls import Controls
+from lm_eval_trust.evaluate.harness import task_index
 from lm_eval_trust.steering.plan import SteeringPlan
 
 #: Rewordings of the control prompt that are tried beside it.
 REWORDINGS = 3
-_METRICS = ("trust_score", "acc")
-_SUITE = "trust_suite"
+#: What a steering must not make worse; of another source, those of them that there are.
+_SUITES = ("trust_suite", "trust_safety")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Audit:
         arguments: Its model arguments, without steering.
         tasks: What the steering is to make better; empty for the task of the dimension that its
             vector was built from.
-        suite: What it must not make worse; empty for the suite that the tasks are of.
+        suite: What it must not make worse; empty for the suite and the safety tasks of the
+            source that the tasks are of.
         metric: Metric of the tasks; empty for ``trust_score``, or else ``acc``.
         limit: Items of each task at most, from the test part.
         metadata: What tasks are told.
@@ -90,9 +92,15 @@ class Audit:
         """
         tasks = self.tasks or task_of(plan)
         source = next((s for s in DATA_SOURCES if all(t.endswith(f"_{s}") for t in tasks)), "")
-        suite = self.suite or (f"{_SUITE}_{source}" if source else _SUITE,)
+        suite = self.suite or tuple(_suites(source))
         tried = self.tried or _tried(self.steering.parent / "sweep.csv") or 1
         return replace(self, tasks=tasks, suite=suite, tried=tried)
+
+
+def _suites(source: str) -> Iterator[str]:
+    first, *others = (f"{name}_{source}" if source else name for name in _SUITES)
+    yield first
+    yield from (name for name in others if name in task_index())
 
 
 def task_of(plan: SteeringPlan) -> tuple[str, ...]:
@@ -114,32 +122,6 @@ def task_of(plan: SteeringPlan) -> tuple[str, ...]:
             "--tasks."
         )
     return tuple(dict.fromkeys(found))
-
-
-def metric_of(task: str, known: Sequence[str], asked: str = "") -> str:
-    """Return the metric by which a task is compared; empty for a task of perplexity.
-
-    Args:
-        task: Its name, for messages.
-        known: Its metrics.
-        asked: The one that is asked for.
-
-    Raises:
-        InputError: It has none that is known to be a score.
-    """
-    if asked:
-        if asked not in known:
-            raise InputError(f"{task} has no metric {asked!r}; it has {', '.join(sorted(known))}.")
-        return asked
-    for name in _METRICS:
-        if name in known:
-            return name
-    if any("perplexity" in name for name in known):
-        return next(name for name in sorted(known) if name in ("perplexity", "word_perplexity"))
-    raise InputError(
-        f"{task} has neither {' nor '.join(_METRICS)}; it has {', '.join(sorted(known))}. Leave "
-        f"it out of the suite, or name its metric by --metric if it is what is to become better."
-    )
 
 
 def _tried(table: Path) -> int | None:

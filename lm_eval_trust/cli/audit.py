@@ -35,8 +35,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--suite",
         default="",
-        help="tasks or groups that must not become worse (default: trust_suite, or the embedded "
-        "world's)",
+        help="tasks or groups that must not become worse (default: trust_suite and "
+        "trust_safety, or the embedded world's)",
     )
     parser.add_argument("--metric", default="", help="of --tasks (default: trust_score, or acc)")
     parser.add_argument("--limit", type=count, help="items per task")

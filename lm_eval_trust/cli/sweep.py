@@ -98,6 +98,14 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         help="smallest share of the unsteered ability (default: 0.95)",
     )
     group.add_argument(
+        "--keep",
+        nargs="+",
+        default=[],
+        metavar="TASK:LOSS",
+        help="side effects: by how much each task of TASK may become worse, such as "
+        "trust_safety:0.02, or by TASK:METRIC:LOSS one of its metrics",
+    )
+    group.add_argument(
         "--controls",
         default="",
         metavar="ARMS",
@@ -142,6 +150,7 @@ def _sweep(args: argparse.Namespace) -> Any:
     from lm_eval_trust.sweep.grid import (
         AMBER_PERPLEXITY,
         Grid,
+        Keep,
         Limits,
         SweepSettings,
         default_perplexity_task,
@@ -158,7 +167,13 @@ def _sweep(args: argparse.Namespace) -> Any:
         ability_tasks=tuple(name for name in args.ability_tasks.split(",") if name),
         metric=args.metric,
         limit=args.limit,
-        limits=Limits(args.perplexity_ratio, highest, args.max_kl, args.ability_floor),
+        limits=Limits(
+            args.perplexity_ratio,
+            highest,
+            args.max_kl,
+            args.ability_floor,
+            tuple(Keep.parse(text) for each in args.keep for text in each.split(",") if text),
+        ),
         search=args.search,
         rounds=args.rounds,
         metadata=simple_parse_args_string(",".join(args.metadata)),

@@ -14,6 +14,10 @@ from lm_eval_trust.evaluate.measurement import group_of
 
 #: Where a function of a task's settings lies in this process's memory.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+#: Metrics that stand for a task, if it has them, in this order.
+_SCORES = ("trust_score", "acc")
+#: Metrics that are held each for itself: a score of both would let one make up for the other.
+SIDES = ("refusal_of_unsafe", "answers_to_safe")
 #: Metadata that changes no score: the place of the task's file, and a judge's measured quality.
 _IRRELEVANT = ("config_source", "_calibration")
 
@@ -163,3 +167,36 @@ def _identity(task: Any, chosen: Sequence[int]) -> dict[str, Any]:
     if judges := getattr(task, "judges", None):
         found["judge"] = judges.identity(metadata, split_seed=task.settings.split_seed)
     return found
+
+
+def score_metric(task: str, known: Sequence[str], asked: str = "") -> str:
+    """Return the metric by which a task is compared; empty for a task of perplexity.
+
+    Args:
+        task: Its name, for messages.
+        known: Its metrics.
+        asked: The one that is asked for.
+
+    Raises:
+        InputError: It has none that is known to be a score.
+    """
+    if asked:
+        if asked not in known:
+            raise InputError(f"{task} has no metric {asked!r}; it has {', '.join(sorted(known))}.")
+        return asked
+    for name in _SCORES:
+        if name in known:
+            return name
+    if any("perplexity" in name for name in known):
+        return next(name for name in sorted(known) if name in ("perplexity", "word_perplexity"))
+    raise InputError(
+        f"{task} has neither {' nor '.join(_SCORES)}; it has {', '.join(sorted(known))}. Leave "
+        f"it out, or name its metric."
+    )
+
+
+def held_metrics(task: str, known: Sequence[str], asked: str = "") -> tuple[str, ...]:
+    """Return the metrics of a task that steering must not make worse; see :func:`score_metric`."""
+    if not asked and set(known).issuperset(SIDES):
+        return SIDES
+    return (score_metric(task, known, asked),)

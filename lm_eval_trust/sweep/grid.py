@@ -146,6 +146,47 @@ class Items:
 
 
 @dataclass(frozen=True)
+class Keep:
+    """A side effect that a configuration may have.
+
+    Attributes:
+        task: A task or group; each of its tasks has to keep the limit.
+        loss: By how much its score may become worse, in the units of the metric.
+        metric: Which; empty for what stands for the task
+            (:func:`~lm_eval_trust.evaluate.tasks.held_metrics`).
+    """
+
+    task: str
+    loss: float
+    metric: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.loss < math.inf:
+            raise InputError(
+                f"{self.task} may lose {self.loss:g}; expected a finite number from 0 on."
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Keep:
+        """Read ``TASK:LOSS`` or ``TASK:METRIC:LOSS``, such as ``trust_safety:0.02``.
+
+        Raises:
+            InputError: It is neither.
+        """
+        parts = text.split(":")
+        try:
+            loss = float(parts[-1])
+        except ValueError:
+            loss = math.nan
+        if len(parts) not in (2, 3) or not all(parts) or math.isnan(loss):
+            raise InputError(
+                f"--keep {text!r} has neither the form TASK:LOSS nor TASK:METRIC:LOSS; write, for "
+                f"example, trust_safety:0.02."
+            )
+        return cls(parts[0], loss, *parts[1:-1])
+
+
+@dataclass(frozen=True)
 class Limits:
     """What a configuration may cost.
 
@@ -154,12 +195,14 @@ class Limits:
         perplexity: Perplexity itself; takes the place of the ratio where it is given.
         divergence: Mean KL(unsteered ‖ steered) per token of the perplexity task, in nats.
         ability: Share of the unsteered model's accuracy on the ability tasks.
+        keep: What other tasks may lose.
     """
 
     perplexity_ratio: float = 1.33
     perplexity: float | None = None
     divergence: float | None = None
     ability: float = 0.95
+    keep: tuple[Keep, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("perplexity_ratio", "perplexity", "divergence", "ability"):
@@ -212,6 +255,11 @@ class SweepSettings:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least {least}.")
         if self.limit is not None and self.limit < 1:
             raise InputError(f"limit is {self.limit}; expected at least 1.")
+
+    @property
+    def kept_tasks(self) -> tuple[str, ...]:
+        """Tasks and groups whose losses are limited."""
+        return tuple(dict.fromkeys(keep.task for keep in self.limits.keep))
 
     def items(self, tasks: tuple[str, ...], part: str) -> Items:
         """Return the items of some tasks on a part."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from lm_eval_trust.analysis.comparison import compare
 from lm_eval_trust.analysis.cost_figures import CostPanel, Point, cost_curves
 from lm_eval_trust.analysis.effects import Effects, effect_bars
 from lm_eval_trust.analysis.figures import configuration_heatmap, save_figure, strength_curves
@@ -49,7 +50,8 @@ def write_report(found: Found, settings: SweepSettings, folder: Path) -> pd.Data
         return table
     comment = "Chosen on the validation part; see sweep.csv and test.csv."
     _write(steering, steering_yaml([chosen], folder, comment=comment))
-    write_table(pd.DataFrame(list(test_rows(found, settings))), folder / "test")
+    tested = [*test_rows(found, settings), *kept_rows(found)]
+    write_table(pd.DataFrame(tested), folder / "test")
     effects = list(chosen_effects(found, settings))
     write_table(
         pd.DataFrame([{"task": t, **each.row()} for t, each in effects]), folder / "effects"
@@ -88,6 +90,36 @@ def test_rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]
             "groups": compared.groups,
             "unsteered": unsteered,
             "steered": steered,
+            "change": change.mean,
+            "low": change.low,
+            "high": change.high,
+        }
+
+
+def kept_rows(found: Found) -> Iterator[dict[str, Any]]:
+    """Yield the same of what is to be kept, whose items may lack a value."""
+    if found.kept is None:
+        return
+    for task, metric in found.unsteered.kept:
+        before, after = (outcome.measurements[task] for outcome in found.kept)
+        name = before.metric(metric)
+        chosen = [
+            row
+            for row in zip(before.values[name], after.values[name], before.groups, strict=True)
+            if isinstance(row[0], float) and isinstance(row[1], float)
+        ]
+        if not chosen:
+            continue
+        first, second, groups = zip(*chosen, strict=True)
+        compared = compare(first, second, groups)
+        change = compared.difference
+        yield {
+            "task": task,
+            "metric": metric,
+            "items": len(chosen),
+            "groups": compared.groups,
+            "unsteered": before.scores[name],
+            "steered": after.scores[name],
             "change": change.mean,
             "low": change.low,
             "high": change.high,
@@ -163,6 +195,10 @@ def _rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]:
             "score": trial.score,
             "change": None if trial.score is None else trial.score - (found.unsteered.score or 0.0),
             "ability": trial.ability,
+            **{
+                f"loss of {task}, {metric}": trial.loss((task, metric), found.unsteered)
+                for task, metric in found.unsteered.kept
+            },
             "pareto": trial in front,
             "chosen": found.chosen is not None
             and trial.configuration == found.chosen.configuration,
@@ -308,6 +344,12 @@ def summary(found: Found, settings: SweepSettings) -> list[str]:
             f"Test half, {row['task']}: {row['unsteered']:.3f} → {row['steered']:.3f}, change "
             f"{row['change']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {row['items']} items"
             f"{few and '; '}{few}."
+        )
+    for row in kept_rows(found):
+        lines.append(
+            f"Kept, {row['task']}: {row['metric']} {row['unsteered']:.3f} → {row['steered']:.3f}, "
+            f"change {row['change']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {row['items']} "
+            f"items."
         )
     for task, effects in chosen_effects(found, settings):
         if not effects.category:

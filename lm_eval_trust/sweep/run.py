@@ -17,7 +17,7 @@ from lm_eval_trust.evaluate.harness import check_tasks
 from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
 from lm_eval_trust.sweep.grid import Grid, SweepSettings
 from lm_eval_trust.sweep.report import summary, write_report
-from lm_eval_trust.sweep.search import TEST, VALIDATION, Found, Search, SweepEvaluator
+from lm_eval_trust.sweep.search import TEST, VALIDATION, Found, Search, SweepEvaluator, kept_limits
 from lm_eval_trust.sweep.sweep_model import load_sweep_model
 
 _ANSWERS, _MARK = "answers.sqlite", "sweep.json"
@@ -55,13 +55,15 @@ def run_sweep(sweep: Sweep, folder: Path) -> tuple[Found, list[str]]:
     """
     # Before gigabytes of weights are loaded.
     settings = sweep.settings
-    check_tasks((*settings.tasks, settings.perplexity_task, *settings.ability_tasks))
+    others = (settings.perplexity_task, *settings.ability_tasks, *settings.kept_tasks)
+    check_tasks((*settings.tasks, *others))
     plans = [configuration.plan() for configuration in sweep.grid.configurations]
     check_shuffled(settings.controls, sweep.grid.families)
     with folder_lock(folder, f"Another sweep is running in {folder}; choose another folder."):
         claim(folder, _MARK, _FORMAT, what="sweep", answers=_ANSWERS)
         index = TaskIndex(settings.metadata)
         check_metric(index, settings.tasks, settings.metric, settings.limit)
+        kept_limits(index, settings)
         tested = settings.items(settings.tasks, TEST)
         prefixes_of(settings.controls, index.load(tested.tasks, limit=tested.limit, part=TEST))
         model = load_sweep_model(sweep.model, sweep.arguments)

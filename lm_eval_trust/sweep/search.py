@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from lm_eval_trust.evaluate.evaluator import (
     Outcome,
     evaluate,
 )
-from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
+from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet, held_metrics
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.sweep.grid import Grid, Items, SweepSettings, midpoints
@@ -35,6 +36,8 @@ from lm_eval_trust.sweep.sweep_model import SweepLM
 UNSTEERED = "unsteered"
 _PERPLEXITIES = ("perplexity", "word_perplexity")
 VALIDATION, TEST = "validation", "test"
+#: By how much a loss may be above the largest one by rounding.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Trial:
         outcome: Of the tasks, where it was scored.
         score: Mean of their metric.
         ability: Mean accuracy on the ability tasks, where that was measured.
+        kept: Task and metric → score, higher being better, where that was measured.
         nonfinite: Number of items with a log-likelihood or score that is not finite.
     """
 
@@ -60,7 +64,14 @@ class Trial:
     outcome: Outcome | None = None
     score: float | None = None
     ability: float | None = None
+    kept: Mapping[tuple[str, str], float] = field(default_factory=dict)
     nonfinite: int = 0
+
+    def loss(self, metric: tuple[str, str], unsteered: Trial) -> float | None:
+        """Return by how much a metric of a task is worse than unsteered, if that was measured."""
+        if metric not in self.kept:
+            return None
+        return unsteered.kept[metric] - self.kept[metric]
 
     def scored(self, outcome: Outcome, score: float) -> Trial:
         """Return the trial with what the tasks gave."""
@@ -105,6 +116,7 @@ class Found:
         before: The unsteered model on the test half.
         after: The chosen one on the test half.
         controls: Its control arms.
+        kept: The unsteered model and the chosen one on the test half of what is to be kept.
     """
 
     unsteered: Trial
@@ -114,6 +126,7 @@ class Found:
     before: Outcome | None = None
     after: Outcome | None = None
     controls: tuple[Control, ...] = ()
+    kept: tuple[Outcome, Outcome] | None = None
 
 
 class SweepEvaluator:
@@ -126,7 +139,7 @@ class SweepEvaluator:
     """
 
     def __init__(self, model: SweepLM, folder: Path, index: TaskIndex) -> None:
-        self._model, self._folder, self._index = model, folder, index
+        self._model, self._folder, self.index = model, folder, index
         self._evaluator = Evaluator(folder / "cells")
 
     def tasks(self, items: Items) -> TaskSet:
@@ -135,7 +148,7 @@ class SweepEvaluator:
         Raises:
             InputError: As the tasks raise.
         """
-        return self._index.load(items.tasks, limit=items.limit, part=items.part)
+        return self.index.load(items.tasks, limit=items.limit, part=items.part)
 
     def evaluate(
         self,
@@ -204,6 +217,13 @@ class Search:
         self._model, self._answers, self._evaluator = model, answers, evaluator
         self._grid, self._settings = grid, settings
 
+    @cached_property
+    def _limits(self) -> dict[tuple[str, str], float]:
+        """The largest loss of each task and metric that is to be kept."""
+        return (
+            kept_limits(self._evaluator.index, self._settings) if self._settings.limits.keep else {}
+        )
+
     def run(self) -> Found:
         """Search, choose on the validation part, and report the choice on the test half.
 
@@ -218,7 +238,8 @@ class Search:
             trials = self._scored(trials)
         else:
             trials = self._refined(self._scored_where_allowed(trials), unsteered)
-        unsteered = self._with_ability([unsteered])[0]
+        unsteered = self._with_side_effects(unsteered)
+        check_kept(unsteered)
         trials, chosen = self._choose(trials, unsteered)
         found = Found(unsteered, tuple(trials), chosen, self._answer(chosen, trials, unsteered))
         if chosen is None or chosen.configuration is None:
@@ -226,11 +247,22 @@ class Search:
         plans = [SteeringPlan(), chosen.configuration.plan()]
         self._model.sweep(plans, self._answers)
         items = self._settings.items(self._settings.tasks, TEST)
-        before = self._evaluator.evaluate(UNSTEERED, plans[0], items)
-        after = self._evaluator.evaluate(chosen.configuration.describe(), plans[1], items)
+        before, after = self._both(plans, chosen.configuration, items)
+        kept = None
+        if names := self._settings.kept_tasks:
+            kept = self._both(plans, chosen.configuration, self._settings.items(names, TEST))
         tried = sum(trial.score is not None for trial in trials)
         controls = tuple(self._control(chosen.configuration, tried))
-        return replace(found, before=before, after=after, controls=controls)
+        return replace(found, before=before, after=after, controls=controls, kept=kept)
+
+    def _both(
+        self, plans: Sequence[SteeringPlan], choice: SteeringSpec, items: Items
+    ) -> tuple[Outcome, Outcome]:
+        unsteered, steered = plans
+        return (
+            self._evaluator.evaluate(UNSTEERED, unsteered, items),
+            self._evaluator.evaluate(choice.describe(), steered, items),
+        )
 
     def _control(self, choice: SteeringSpec, tried: int) -> Iterator[Control]:
         """Run the control arms of a choice on the test half."""
@@ -320,28 +352,37 @@ class Search:
         ]
         return midpoints(best.at(0.0), tried, best.alpha)
 
-    def _with_ability(self, trials: Sequence[Trial]) -> list[Trial]:
-        tasks = self._settings.ability_tasks
-        if not tasks:
-            return list(trials)
-        outcomes = self._evaluate([t.configuration for t in trials], tasks, "General ability")
-        return [
-            replace(trial, ability=score_of(outcome, tasks, "acc"))
-            for trial, (_, outcome) in zip(trials, outcomes, strict=True)
-        ]
+    def _with_side_effects(self, trial: Trial) -> Trial:
+        """Return a trial with its general ability, and what is to be kept."""
+        if tasks := self._settings.ability_tasks:
+            ((_, outcome),) = self._evaluate([trial.configuration], tasks, "General ability")
+            trial = replace(trial, ability=score_of(outcome, tasks, "acc"))
+        if tasks := self._settings.kept_tasks:
+            ((_, outcome),) = self._evaluate([trial.configuration], tasks, "Side effects")
+            kept = {metric: kept_score(outcome, *metric) for metric in self._limits}
+            trial = replace(trial, kept=kept)
+        return trial
+
+    def _keeps(self, trial: Trial, unsteered: Trial) -> bool:
+        """Tell whether a trial's side effects are within the limits; one that is NaN is not."""
+        floor = self._settings.limits.ability * (unsteered.ability or 0.0)
+        if trial.ability is not None and not trial.ability >= floor:
+            return False
+        return all(
+            (loss := trial.loss(metric, unsteered)) is not None and loss <= most + _ROUNDING
+            for metric, most in self._limits.items()
+        )
 
     def _choose(self, trials: list[Trial], unsteered: Trial) -> tuple[list[Trial], Trial | None]:
-        """Return the trials with what was measured of their ability, and the best allowed one."""
+        """Return the trials with the side effects that were measured, and the best allowed one."""
         assert unsteered.score is not None
         for trial in _ranked(trials):
             assert trial.score is not None
             if trial.score <= unsteered.score:
                 break
-            measured = self._with_ability([trial])[0]
+            measured = self._with_side_effects(trial)
             trials[trials.index(trial)] = measured
-            if measured.ability is None or unsteered.ability is None:
-                return trials, measured
-            if measured.ability >= self._settings.limits.ability * unsteered.ability:
+            if self._keeps(measured, unsteered):
                 return trials, measured
         return trials, None
 
@@ -417,6 +458,46 @@ def check_unsteered(unsteered: Trial, settings: SweepSettings) -> None:
             f"{', '.join(settings.tasks)}: no answer could be read, or no item has a value. Name "
             f"another metric or more items, or ask it in its chat template."
         )
+
+
+def kept_limits(index: TaskIndex, settings: SweepSettings) -> dict[tuple[str, str], float]:
+    """Return each task and metric that is to be kept, with the largest loss.
+
+    Raises:
+        InputError: A task has no such metric, or it is kept twice; or as the tasks raise.
+    """
+    found: dict[tuple[str, str], float] = {}
+    for keep in settings.limits.keep:
+        items = settings.items((keep.task,), VALIDATION)
+        tasks = index.load(items.tasks, limit=items.limit, part=items.part)
+        for name, known in tasks.aggregations.items():
+            for metric in held_metrics(name, list(known), keep.metric):
+                if (name, metric) in found:
+                    raise InputError(f"--keep names {metric} of {name} twice; name it once.")
+                found[name, metric] = keep.loss
+    return found
+
+
+def check_kept(unsteered: Trial) -> None:
+    """Raise where a loss cannot be told, since the unsteered model has no score.
+
+    Raises:
+        InputError: A score is not finite.
+    """
+    for (task, metric), score in unsteered.kept.items():
+        if not math.isfinite(score):
+            raise InputError(
+                f"The unsteered model's {metric} on the validation items of {task} is {score}, so "
+                f"that no loss can be told; name more items by --limit, or another metric by "
+                f"--keep {task}:METRIC:LOSS."
+            )
+
+
+def kept_score(outcome: Outcome, task: str, metric: str) -> float:
+    """Return a task's score, or its negative where less is better."""
+    found = outcome.measurements[task]
+    name = found.metric(metric)
+    return found.scores[name] if found.higher_is_better.get(name, True) else -found.scores[name]
 
 
 def score_of(outcome: Outcome, tasks: Sequence[str], metric: str) -> float:

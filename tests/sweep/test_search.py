@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from support.measured import measurement
@@ -9,13 +10,15 @@ from support.measured import measurement
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.steering.spec import SteeringSpec
-from lm_eval_trust.sweep.grid import Limits, SweepSettings
+from lm_eval_trust.sweep.grid import Keep, Limits, SweepSettings
 from lm_eval_trust.sweep.report import pareto_front
 from lm_eval_trust.sweep.search import (
     Search,
     Trial,
     _ranked,
+    check_kept,
     check_unsteered,
+    kept_score,
     perplexity_of,
     score_of,
 )
@@ -111,3 +114,61 @@ def test_nothing_is_compared_with_an_unsteered_model_without_a_score(
 ) -> None:
     with pytest.raises(InputError, match=message):
         check_unsteered(unsteered, SweepSettings(("t",), "p"))
+
+
+LOSSES = {("xs", "refusal_of_unsafe"): 0.02, ("bbq", "acc"): 0.0}
+
+
+def searched(losses: Mapping[tuple[str, str], float], **settings: object) -> Search:
+    """A search that measures scores of 0.5 less the losses, whatever it is asked."""
+    search = Search(None, None, None, None, SweepSettings(("t",), "p", **settings))  # type: ignore[arg-type]
+    search._limits = dict(LOSSES)
+    search._with_side_effects = lambda t: replace(  # type: ignore[method-assign]
+        t, kept={metric: 0.5 - loss * (t.score or 0.0) for metric, loss in losses.items()}
+    )
+    return search
+
+
+@pytest.mark.parametrize(
+    ("losses", "chosen"),
+    [
+        ({("xs", "refusal_of_unsafe"): 0.02, ("bbq", "acc"): 0.0}, 3.0),
+        ({("xs", "refusal_of_unsafe"): 0.03, ("bbq", "acc"): -0.1}, 1.0),
+        ({("xs", "refusal_of_unsafe"): -1.0, ("bbq", "acc"): 0.0}, 3.0),
+        ({("xs", "refusal_of_unsafe"): 0.0, ("bbq", "acc"): 0.001}, None),
+        ({("xs", "refusal_of_unsafe"): math.nan, ("bbq", "acc"): 0.0}, None),
+    ],
+)
+def test_the_best_trial_whose_losses_are_within_the_limits_is_chosen(
+    losses: Mapping[tuple[str, str], float], chosen: float | None
+) -> None:
+    """The best has a score of 1 and so the whole losses, the other 0.6 of them."""
+    unsteered = Trial(None, 5.0, 0.0, True, None, 0.4, kept=dict.fromkeys(LOSSES, 0.5))
+    trials, found = searched(losses)._choose([trial(1, 0.6, 5), trial(3, 1.0, 6)], unsteered)
+    assert (found and found.configuration and found.configuration.alpha) == chosen
+    assert trials[1].loss(("bbq", "acc"), unsteered) == pytest.approx(losses["bbq", "acc"])
+
+
+def test_losses_of_unsteered_models_without_a_score_are_refused() -> None:
+    unsteered = Trial(None, 5.0, 0.0, True, None, 0.4, kept={("xs", "trust_score"): math.nan})
+    with pytest.raises(InputError, match="trust_score on the validation items of xs is nan"):
+        check_kept(unsteered)
+
+
+def test_less_is_better_where_the_task_says_so() -> None:
+    scores = {"made_up": measurement([0.25], score=0.25, higher_is_better=False)}
+    found = Outcome({}, {}, scores, {}, {})
+    assert kept_score(found, "made_up", "acc") == -0.25
+
+
+def test_limits_of_losses_are_read() -> None:
+    assert Keep.parse("trust_safety:0.02") == Keep("trust_safety", 0.02)
+    assert Keep.parse("trust_xstest:answers_to_safe:0") == Keep(
+        "trust_xstest", 0, "answers_to_safe"
+    )
+    for text in ("trust_safety", "trust_safety:", ":0.1", "a:b:c:0.1", "a:much", "a:nan", "a::0.1"):
+        with pytest.raises(InputError, match="TASK:LOSS"):
+            Keep.parse(text)
+    for text in ("a:-0.1", "a:inf"):
+        with pytest.raises(InputError, match="from 0 on"):
+            Keep.parse(text)

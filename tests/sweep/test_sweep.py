@@ -33,7 +33,8 @@ def test_a_sweep_chooses_on_validation_items_and_reports_on_test_items(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ability = ["--ability-tasks", "trust_world_choice_mini", "--perplexity-ratio", "50"]
-    assert main([*arguments, *ability]) == 0
+    kept = ["--keep", "trust_truthfulqa_mc2_mini:0.9", "trust_world_choice_mini:acc:1"]
+    assert main([*arguments, *ability, *kept]) == 0
     out = tmp_path / "out"
     table = pd.read_csv(out / "sweep.csv")
     assert len(table) >= 6
@@ -47,6 +48,14 @@ def test_a_sweep_chooses_on_validation_items_and_reports_on_test_items(
     assert request.alpha == float(chosen["alpha"].iloc[0])
     best = table[table["allowed"]]["score"].max()
     assert chosen["score"].iloc[0] == best
+    held = {"trust_truthfulqa_mc2_mini": "trust_score", "trust_world_choice_mini": "acc"}
+    assert all(chosen[f"loss of {t}, {m}"].iloc[0] <= 1 for t, m in held.items())
+    tested = pd.read_csv(out / "test.csv").set_index("task")
+    for task, metric in held.items():
+        row = tested.loc[task]
+        assert row["metric"] == metric and row["low"] <= row["change"] <= row["high"]
+        assert row["change"] == pytest.approx(row["steered"] - row["unsteered"])
+        assert f"Kept, {task}: {metric}" in printed
     parts = {
         part: _groups(out, part, load_statements("reliability", data_source="mini").groups)
         for part in ("validation", "test")
