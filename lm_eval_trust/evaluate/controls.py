@@ -8,7 +8,7 @@ without content looks like: if they move the score as much, the direction says n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -269,7 +269,8 @@ class AgainstRandom:
             Student's t around the arms' gains; corrected for how many configurations the choice
             was made from (Šidák).
         tried: Number of these configurations.
-        spread: Standard deviation of one more direction's gain around the arms' mean.
+        spread: Standard deviation of one more direction's gain around the arms' mean, at least a
+            step of the score.
     """
 
     beaten: int
@@ -299,17 +300,35 @@ class AgainstRandom:
         return self.beaten == self.arms and self.p <= LEVEL
 
 
-def against_random(gain: float, random_gains: Sequence[float], *, tried: int) -> AgainstRandom:
+def smallest_step(first: Mapping[Any, float], others: Iterable[Mapping[Any, float]]) -> float:
+    """Return by how little a mean over items can move: an item's least change, over their number.
+
+    Args:
+        first: Item → value of one model.
+        others: Of others.
+
+    Returns:
+        0 where no item differs.
+    """
+    changes = (abs(o[item] - value) for o in others for item, value in first.items() if item in o)
+    return min((change for change in changes if change > 0), default=0.0) / max(len(first), 1)
+
+
+def against_random(
+    gain: float, random_gains: Sequence[float], *, tried: int, step: float
+) -> AgainstRandom:
     """Compare a gain over the unsteered model with those of random directions.
 
     Under the null the choice's direction is one more random one, so its gain lies in the arms'
     prediction interval: t = (g − ḡ) / (s √(1 + 1/K)) on K − 1 degrees of freedom. The gains are
-    means over the same items, so their common noise cancels.
+    means over the same items, so their common noise cancels. Where random directions change hardly
+    any item, their gains are equal by the coarseness of the score; s is at least one step of it.
 
     Args:
         gain: Of the choice on the test half.
         random_gains: Of the arms on the same items, at least three.
         tried: Configurations among which the choice was made on the validation part.
+        step: Of the score, see :func:`smallest_step`.
 
     Raises:
         InputError: Fewer than three arms.
@@ -319,11 +338,8 @@ def against_random(gain: float, random_gains: Sequence[float], *, tried: int) ->
     if len(random_gains) < 3:
         raise InputError(f"A spread needs at least 3 random directions, not {len(random_gains)}.")
     gains = np.asarray(random_gains, dtype=np.float64)
-    spread = float(gains.std(ddof=1)) * (1 + 1 / len(gains)) ** 0.5
+    spread = max(float(gains.std(ddof=1)), step) * (1 + 1 / len(gains)) ** 0.5
     above = gain - float(gains.mean())
-    if spread > 0:
-        p = float(stats.t.sf(above / spread, len(gains) - 1))
-    else:
-        p = 0.0 if above > 0 else 1.0
+    p = float(stats.t.sf(above / spread, len(gains) - 1)) if spread > 0 else float(above <= 0)
     corrected = float(-np.expm1(tried * np.log1p(-p))) if p < 1 else 1.0
     return AgainstRandom(int((gains < gain).sum()), len(gains), corrected, tried, spread)

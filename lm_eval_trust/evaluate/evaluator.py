@@ -8,7 +8,7 @@ libraries. Nothing of how it is computed (batch size, device) enters it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -19,10 +19,11 @@ from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.nonfinite import NONFINITE
 from lm_eval_trust.core.saved_runs import CONTROL, PREFIXES
 from lm_eval_trust.core.storage import read_kept, write_kept
+from lm_eval_trust.evaluate.controls import smallest_step
 from lm_eval_trust.evaluate.harness import save_results
 from lm_eval_trust.evaluate.lm_eval_internals import prompts_after, quick_calls
 from lm_eval_trust.evaluate.measurement import Measurement, measurement_of
-from lm_eval_trust.evaluate.paired_items import Item
+from lm_eval_trust.evaluate.paired_items import Item, values_of
 from lm_eval_trust.evaluate.tasks import TaskSet
 from lm_eval_trust.judges.correction import is_corrected
 
@@ -117,6 +118,21 @@ class Outcome:
         """Number of items with a log-likelihood, an answer or a score that is NaN or infinite."""
         generated = int(self.details.get(NONFINITE, 0))
         return generated + sum(found.nonfinite for found in self.measurements.values())
+
+    def step(self, others: Sequence[Outcome], metric: str) -> float:
+        """Return by how little the mean of a metric over the tasks can move, 0 if nothing differs.
+
+        Args:
+            others: Of other models on the same items.
+            metric: Of items.
+        """
+        found = [
+            smallest_step(
+                values_of(items, metric), (values_of(o.items[task], metric) for o in others)
+            )
+            for task, items in self.items.items()
+        ]
+        return min((step for step in found if step > 0), default=0.0) / len(found)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Outcome:

@@ -28,6 +28,11 @@ def items_of(samples: Iterable[Mapping[str, Any]], *, filter_name: str | None = 
     ]
 
 
+def values_of(items: Iterable[Item], metric: str) -> dict[int, float]:
+    """Return each item's value of a metric by its id; items without one are left out."""
+    return {item["id"]: float(item[metric]) for item in items if metric in item}
+
+
 def compare_items(
     before: Sequence[Item],
     after: Sequence[Item],

@@ -10,8 +10,9 @@ from pathlib import Path
 from lm_eval_trust.analysis.effects import Effects
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.evaluate.controls import AgainstRandom, against_random
+from lm_eval_trust.evaluate.controls import AgainstRandom, against_random, smallest_step
 from lm_eval_trust.evaluate.measurement import Measurement
+from lm_eval_trust.evaluate.paired_items import values_of
 from lm_eval_trust.gate.check_file import BEATS, TO_BE_SHOWN, Rule
 from lm_eval_trust.gate.judge_correction import JudgeCorrection
 from lm_eval_trust.gate.metrics import SCALES, items_of
@@ -232,7 +233,10 @@ def decide_random(
         return found
     items = common_items(metric, arms[0], after)[0]
     sign = 1 if after.higher_is_better.get(metric) else -1
-    beside = against_random(sign * value, [sign * each for each in values], tried=tried)
+    step = smallest_step(
+        values_of(after.items, metric), [values_of(arm.items, metric) for arm in arms]
+    )
+    beside = against_random(sign * value, [sign * each for each in values], tried=tried, step=step)
     half = beside.reach(rule.confidence)
     outcome = (
         PASSED if beside.is_more else FAILED if sign * value <= sign * middle else INCONCLUSIVE

@@ -8,7 +8,7 @@ from dataclasses import replace
 from lm_eval_trust.analysis.effects import Effects, effects_of
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.saved_runs import CONTROL, PREFIXES
-from lm_eval_trust.evaluate.controls import LEAST, against_random
+from lm_eval_trust.evaluate.controls import LEAST, against_random, smallest_step
 from lm_eval_trust.leaderboard.board import Beside, Column, Pair, Row
 from lm_eval_trust.leaderboard.items import Strata, Value, mean
 from lm_eval_trust.leaderboard.resampling import compare_rows
@@ -64,12 +64,14 @@ def _one_by_one(
 def _random(
     column: Column, row: Row, arms: Sequence[Row], items: Mapping[str, Strata], confidence: float
 ) -> Iterator[Beside]:
-    own = set().union(*(stratum.items for stratum in items[row.name])) if arms else set()
+    def values_of(name: str) -> dict[str, float]:
+        return {key: each.value for stratum in items[name] for key, each in stratum.items.items()}
+
     same = [
         arm
         for arm in arms
         if arm.provenance[CONTROL]["kind"] == "random"
-        and set().union(*(stratum.items for stratum in items[arm.name])) == own
+        and values_of(arm.name).keys() == values_of(row.name).keys()
     ]
     if len(same) < LEAST["random"]:
         return
@@ -77,7 +79,8 @@ def _random(
     value = sign * mean(items[row.name])
     values = [sign * mean(items[arm.name]) for arm in same]
     tried = max(int(arm.provenance[CONTROL]["tried"]) for arm in same)
-    found = against_random(value, values, tried=tried)
+    step = smallest_step(values_of(row.name), [values_of(arm.name) for arm in same])
+    found = against_random(value, values, tried=tried, step=step)
     middle, half = value - sum(values) / len(values), found.reach(confidence)
     yield Beside(
         row.name,

@@ -3,7 +3,7 @@
 A dimension's comparisons of all methods at all costs with the unsteered model are one family of
 tests, all pairs of methods at the same cost another; both are corrected by step-down
 (:func:`lm_eval_trust.analysis.families.step_down`). The p against random directions is corrected
-by Holm's method within the dimension.
+within the dimension by :func:`lm_eval_trust.analysis.multiplicity.beyond_reference`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lm_eval_trust.analysis.comparison import Comparison, holm, p_of
+from lm_eval_trust.analysis.comparison import Comparison, p_of
 from lm_eval_trust.analysis.families import TestBlock, step_down
-from lm_eval_trust.analysis.statistics import GroupTotals, Interval, mean_interval
+from lm_eval_trust.analysis.multiplicity import beyond_reference
+from lm_eval_trust.analysis.statistics import Floats, GroupTotals, Interval, mean_interval
 from lm_eval_trust.evaluate.controls import LEVEL, AgainstRandom, against_random
 from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.evaluate.paired_items import Item, compare_items
@@ -25,6 +26,8 @@ from lm_eval_trust.rank.run import Entry, PanelResult
 from lm_eval_trust.sweep.search import score_of
 
 Pair = tuple[Sequence[Item], Sequence[Item]]
+#: An action at a cost.
+Column = tuple[str, float]
 
 
 @dataclass(frozen=True)
@@ -150,53 +153,64 @@ def standings_of(result: PanelResult) -> list[Standing]:
     """Return each method at each cost beside the random directions of that cost."""
     spec = result.panel.spec
 
-    def score(outcome: Outcome) -> float:
-        return score_of(outcome, spec.tasks, spec.metric)
+    def gain(outcome: Outcome) -> float:
+        return score_of(outcome, spec.tasks, spec.metric) - unsteered
 
-    unsteered = score(result.unsteered)
-    prompt = score(result.prompt) - unsteered if result.prompt is not None else math.nan
+    unsteered = score_of(result.unsteered, spec.tasks, spec.metric)
+    gains: dict[str, dict[str, dict[Column, float]]] = {METHOD: {}, RANDOM: {}}
+    for entry in result.entries:
+        if entry.arm.kind in gains and usable(entry) and entry.outcome is not None:
+            rows = gains[entry.arm.kind]
+            row = entry.arm.name.removesuffix(f" {entry.arm.action}")
+            rows.setdefault(row, {})[_column(entry)] = gain(entry.outcome)
+    outcomes = [e.outcome for e in result.entries if usable(e) and e.outcome is not None]
+    step = result.unsteered.step(outcomes, spec.metric)
+    besides = besides_random(gains[METHOD], gains[RANDOM], step)
+    prompt = math.nan if result.prompt is None else gain(result.prompt)
     found = []
     for entry in result.entries:
-        if entry.arm.kind != METHOD:
-            continue
-        gain = score(entry.outcome) - unsteered if usable(entry) and entry.outcome else math.nan
-        gains = [
-            score(other.outcome) - unsteered
-            for other in result.entries
-            if other.arm.kind == RANDOM
-            and other.arm.action == entry.arm.action
-            and other.strength.cost == entry.strength.cost
-            and usable(other)
-            and other.outcome is not None
-        ]
-        found.append((entry, gain, gains))
-    besides = besides_random([(gain, gains) for _, gain, gains in found])
-    return [
-        Standing(entry, gain, beside, p, prompt)
-        for (entry, gain, _), (beside, p) in zip(found, besides, strict=True)
-    ]
+        if entry.arm.kind == METHOD:
+            row, column = entry.arm.name.removesuffix(f" {entry.arm.action}"), _column(entry)
+            beside, p = besides.get((row, column), (None, math.nan))
+            own = gains[METHOD].get(row, {}).get(column, math.nan)
+            found.append(Standing(entry, own, beside, p, prompt))
+    return found
+
+
+def _column(entry: Entry) -> Column:
+    return entry.arm.action, entry.strength.cost
 
 
 def besides_random(
-    gains: Sequence[tuple[float, Sequence[float]]],
-) -> list[tuple[AgainstRandom | None, float]]:
+    gains: Mapping[str, Mapping[Column, float]],
+    randoms: Mapping[str, Mapping[Column, float]],
+    step: float,
+) -> dict[tuple[str, Column], tuple[AgainstRandom, float]]:
     """Compare methods with random directions that went through the same choices.
 
     Args:
-        gains: Of each method at each cost, NaN where it was not measured, with those of the random
-            directions at that cost.
+        gains: Method → action and cost → its gain, where it was measured.
+        randoms: Likewise of the random directions, those of the same number in one row.
+        step: The least by which a gain can move.
 
     Returns:
-        For each, the comparison and its p after Holm's correction for all of them; ``None`` and
-        NaN where fewer than three random directions, or not the method, were measured.
+        Method with action and cost → the comparison, and its p corrected for all of them; nothing
+        where fewer than three random directions were measured.
     """
-    # The random directions' layers were chosen as the method's were, so one was tried.
-    found = [
-        None if math.isnan(gain) or len(others) < 3 else against_random(gain, others, tried=1)
-        for gain, others in gains
-    ]
-    corrected = iter(holm([one.p for one in found if one is not None]))
-    return [(one, math.nan if one is None else next(corrected)) for one in found]
+    columns = list(dict.fromkeys(column for row in gains.values() for column in row))
+
+    def table(rows: Mapping[str, Mapping[Column, float]]) -> Floats:
+        found = [[row.get(column, math.nan) for column in columns] for row in rows.values()]
+        return np.array(found).reshape(len(rows), len(columns))
+
+    corrected, found = beyond_reference(table(gains), table(randoms), step=step), {}
+    for (name, row), of_row in zip(gains.items(), corrected, strict=True):
+        for column, p in zip(columns, of_row.tolist(), strict=True):
+            if not math.isnan(p):
+                others = [each[column] for each in randoms.values() if column in each]
+                # Their layers were chosen as the method's were, so one was tried.
+                found[name, column] = against_random(row[column], others, tried=1, step=step), p
+    return found
 
 
 def duels_of(result: PanelResult) -> list[Duel]:

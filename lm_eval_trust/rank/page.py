@@ -98,7 +98,7 @@ def _words(ranking: Ranking) -> str:
         f"{spec.text_task} (unsteered perplexity {ranking.text_perplexity:.2f}). "
         f"{layers_in_words(spec)} Scores, intervals and tests are of the test half. A method is "
         f"called more than random if it beats all random directions of the same cost and p, "
-        f"corrected for the dimension's methods and costs (Holm), is at most 0.05."
+        f"corrected for the dimension's methods and costs (step-down), is at most 0.05."
     )
 
 

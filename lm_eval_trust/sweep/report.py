@@ -179,7 +179,11 @@ def beside_random(found: Found, settings: SweepSettings) -> AgainstRandom | None
         for outcome in (found.before, found.after, *(control.outcome for control in random))
     )
     tried = sum(trial.score is not None for trial in found.trials)
-    return against_random(chosen - unsteered, [arm - unsteered for arm in arms], tried=tried)
+    others = [found.after, *(control.outcome for control in random)]
+    step = found.before.step(others, settings.metric)
+    return against_random(
+        chosen - unsteered, [arm - unsteered for arm in arms], tried=tried, step=step
+    )
 
 
 def _rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]:

@@ -6,9 +6,14 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from lm_eval_trust.analysis.correlation import benjamini_hochberg
-from lm_eval_trust.analysis.multiplicity import corrected_by_families, max_statistic
+from lm_eval_trust.analysis.multiplicity import (
+    beyond_reference,
+    corrected_by_families,
+    max_statistic,
+)
 from lm_eval_trust.analysis.nulls import Null, without_null
 from lm_eval_trust.core.errors import InputError
 
@@ -76,3 +81,38 @@ def test_p_that_is_missing_stays_so() -> None:
     found = corrected_by_families([[math.nan, 0.01], [math.nan]])
     assert found[0][1] == pytest.approx(0.01)
     assert math.isnan(found[0][0]) and math.isnan(found[1][0])
+
+
+def test_values_beyond_a_reference_are_corrected_as_dunnett_does() -> None:
+    random = np.random.default_rng(0)
+    values, reference = random.normal(size=(6, 1)) + 1, random.normal(size=(8, 1))
+    found = beyond_reference(values, reference)[:, 0]
+    samples = [[value] for value in values[:, 0]]
+    known = stats.dunnett(*samples, control=reference[:, 0], alternative="greater", rng=0)
+    # Of the largest, both are the share of panels whose largest is as large.
+    assert found.min() == pytest.approx(known.pvalue.min(), abs=0.02)
+    assert (found <= known.pvalue + 0.02).all()
+    assert (np.diff(found[np.argsort(-values[:, 0])]) >= 0).all()
+
+
+def test_a_column_that_repeats_another_costs_nothing() -> None:
+    random = np.random.default_rng(1)
+    values, reference = random.normal(size=(1, 1)) + 2, random.normal(size=(8, 1))
+    alone = beyond_reference(values, reference)[0, 0]
+    repeated = beyond_reference(values.repeat(5, 1) * 3, reference.repeat(5, 1) * 3)
+    assert repeated == pytest.approx(np.full((1, 5), alone), abs=0.01)
+    # The same values in another order: each column's t is as before, their correlation is gone.
+    others = random.permuted(reference.repeat(5, 1), axis=0)
+    assert beyond_reference(values.repeat(5, 1), others).min() > 2 * alone
+
+
+def test_a_spread_is_at_least_a_step_and_what_is_missing_stays_so() -> None:
+    values = np.array([[0.1, 0.5], [np.nan, -3.0], [0.9, np.nan]])
+    reference = np.array([[0.0, 0.0], [0.0, 0.1], [0.0, np.nan], [0.0, 0.3]])
+    found = beyond_reference(values, reference, step=0.1)
+    assert found[0, 0] > stats.t.sf(1 / np.sqrt(1.25), 3)
+    assert found[2, 0] == pytest.approx(0.02, abs=0.015)
+    assert np.isnan(found).tolist() == np.isnan(values).tolist()
+    assert found[1, 1] == pytest.approx(1, abs=0.02)
+    assert np.isnan(beyond_reference(values, reference[:2])).all()
+    assert beyond_reference(values[:, :1], reference[:, :1])[2, 0] < 0.001

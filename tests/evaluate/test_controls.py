@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 from support.conformance import random_vector
 
 from lm_eval_trust.cli import main
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.evaluate.controls import Controls, against_random, arms_of, random_step
+from lm_eval_trust.evaluate.controls import (
+    Controls,
+    against_random,
+    arms_of,
+    random_step,
+    smallest_step,
+)
 from lm_eval_trust.evaluate.lm_eval_internals import prompts_after
 from lm_eval_trust.evaluate.prefixes import few_shot_prefixes, prompt_prefixes
 from lm_eval_trust.evaluate.tasks import TaskIndex
@@ -143,23 +151,35 @@ def test_a_random_direction_is_seldom_called_more(tried: int) -> None:
         random = np.random.default_rng(run)
         found = gains(random, tried + 8, items=50)
         looks = found[:tried] + random.normal(scale=0.01, size=tried)
-        called += against_random(found[looks.argmax()], found[tried:], tried=tried).is_more
+        called += against_random(
+            found[looks.argmax()], found[tried:], tried=tried, step=0.0
+        ).is_more
     assert called / 1000 <= 0.05
 
 
 def test_a_planted_direction_is_called_more_than_random_ones() -> None:
     random = np.random.default_rng(0)
-    found = against_random(0.4, gains(random, 8, items=50), tried=12)
+    found = against_random(0.4, gains(random, 8, items=50), tried=12, step=0.0)
     assert (found.beaten, found.arms) == (8, 8)
     assert found.is_more
 
 
-def test_arms_that_change_nothing_leave_no_spread() -> None:
-    assert against_random(0.1, [0.0, 0.0, 0.0], tried=4).p == 0.0
-    tie = against_random(0.0, [0.0, 0.0, 0.0], tried=4)
+def test_arms_that_change_hardly_any_item_spread_by_a_step() -> None:
+    """One item of ten is what chance does; five are not."""
+    still = [0.0] * 8
+    one, five = (against_random(gain, still, tried=1, step=0.1) for gain in (0.1, 0.5))
+    assert one.p == pytest.approx(stats.t.sf(1 / math.sqrt(1 + 1 / 8), 7))
+    assert (one.is_more, five.is_more) == (False, True)
+    tie = against_random(0.0, [0.0, 0.0, 0.0], tried=4, step=0.0)
     assert (tie.p, tie.is_more) == (1.0, False)
     with pytest.raises(InputError, match="at least 3"):
-        against_random(0.1, [0.0, 0.0], tried=4)
+        against_random(0.1, [0.0, 0.0], tried=4, step=0.0)
+
+
+def test_a_step_is_the_least_change_of_an_item() -> None:
+    first = {"a": 0.0, "b": 1.0, "c": 0.5, "d": 0.0}
+    assert smallest_step(first, [{"a": 1.0, "b": 1.0}, {"c": 0.25, "x": 0.0}]) == 0.25 / 4
+    assert smallest_step(first, [first]) == smallest_step({}, []) == 0.0
 
 
 @pytest.mark.slow

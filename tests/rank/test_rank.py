@@ -17,6 +17,8 @@ from lm_eval_trust.steering.spec import read_steering_file
 
 TASK = "trust_truthfulqa_mc2_mini"
 ITEMS = 12
+#: Directions that mean nothing, ranked as if they were methods.
+NULLS = 20
 
 
 def write(file: Path, panel: dict[str, Any], **keys: Any) -> list[str]:
@@ -106,3 +108,30 @@ def test_a_budget_is_held(
     assert "the same command goes on from there" in capsys.readouterr().err
     assert main([*command, "--budget-hours", "1"]) == 0
     assert "cannot" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_planted_direction_is_more_than_random_and_20_random_ones_are_not(
+    naming: Path, tmp_path: Path
+) -> None:
+    files = {"planted": naming.name}
+    for number in range(NULLS):
+        files[f"null-{number}"] = f"null-{number}.safetensors"
+        vector = random_vector(16, (1,), norm=1.0, seed=100 + number)
+        vector.save(tmp_path / files[f"null-{number}"])
+    command = write(
+        tmp_path / "rank.yaml",
+        {"vectors": files, "tasks": ["trust_truthfulqa_mini"], "metric": "info", "limit": 24},
+        layers=1,
+        scale="none",
+        costs=[0.05],
+        alpha_limit=8.0,
+        controls={"random": 20, "shuffled": 0, "sign": False},
+    )
+    assert main(command) == 0
+    standings = pd.read_csv(tmp_path / "rank" / "standings.csv").set_index("method")
+    assert standings["reached"].all()
+    assert len(standings) == 1 + NULLS
+    assert standings.index[standings["more_than_random"]].tolist() == ["planted"]
+    arms = pd.read_csv(tmp_path / "rank" / "ranking.csv")
+    assert arms["kl"].dropna().between(0.0475, 0.0525).all()
