@@ -242,10 +242,10 @@ class Row(dict[str, Any]):
 
     def __init__(self, content: Mapping[str, Any], place: str) -> None:
         super().__init__(content)
-        self._place = place
+        self.place = place
 
     def __missing__(self, key: str) -> Any:
-        raise InputError(f"{self._place} lacks {key!r}; it has {', '.join(map(str, self))}.")
+        raise InputError(f"{self.place} lacks {key!r}; it has {', '.join(map(str, self))}.")
 
     def one_of(self, key: str, allowed: Collection[str]) -> str:
         """Return a value that has to be one of some.
@@ -256,7 +256,7 @@ class Row(dict[str, Any]):
         value = self[key]
         if value not in allowed:
             raise InputError(
-                f"{self._place} has the {key} {value!r}; expected {' or '.join(allowed)}."
+                f"{self.place} has the {key} {value!r}; expected {' or '.join(allowed)}."
             )
         return str(value)
 

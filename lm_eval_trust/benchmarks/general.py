@@ -149,5 +149,6 @@ LAMBADA = Benchmark(
 GROUP_WORKLOADS: dict[str, Workload] = {
     "trust_general": Workload(24397, 61, 325.2, 0.0),
     "trust_general_local": Workload(13110, 22, 324.8, 0.0),
+    "trust_safety": Workload(2845, 2, 98.0, 35.0),
     "trust_suite": Workload(7358, 5, 61.4, 35.6),
 }

@@ -8,6 +8,7 @@ group ``lm_eval_trust.data_sources``.
 from __future__ import annotations
 
 from lm_eval_trust.benchmarks import (
+    bbq,
     confaide,
     general,
     pku_saferlhf,
@@ -41,6 +42,7 @@ BENCHMARKS: Registry[Benchmark] = Registry(
         "sst2": sst2.BENCHMARK,
         "pku_saferlhf": pku_saferlhf.BENCHMARK,
         "xstest": xstest.BENCHMARK,
+        "bbq": bbq.BENCHMARK,
         "arc": general.ARC,
         "mmlu": general.MMLU,
         "mathqa": general.MATHQA,

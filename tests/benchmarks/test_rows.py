@@ -38,6 +38,7 @@ FULL = {
     ("sst2_advglue", "official"): 148,
     ("xstest_prompts", "official"): 450,
     ("xstest_completions", "official"): 1350,
+    ("bbq_questions", "official"): 5196,
 }
 REAL_SOURCES = ("official", "tracingllm")
 FORMS = benchmarks_by_form()
@@ -109,6 +110,11 @@ FIELDS = {
         "type": str,
     },
     "sst2_sentiment": {"sentence": str, "perturbed_sentence": str, "sentiment": int},
+    "bbq_questions": {
+        **dict.fromkeys(("condition", "polarity", "context", "question"), str),
+        **dict.fromkeys(("label", "unknown", "biased"), int),
+        "answers": list,
+    },
     "xstest_prompts": {"family": str, "question": str, "label": str},
     "xstest_completions": dict.fromkeys(
         ("family", "model", "question", "completion", "label", "verdict"), str
