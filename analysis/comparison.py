@@ -141,23 +141,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p_values) - rank) * float(p_values[index])))
         adjusted[index] = running
     return adjusted
-
-
-def detectable_difference(standard_error: float, *, confidence: float, power: float) -> float:
-    """Return the smallest true difference that a one-sided test shows with the given power.
-
-    (z_confidence + z_power) times the standard error of the paired mean: the normal approximation.
-
-    Args:
-        standard_error: Of the mean of the paired differences.
-        confidence: Of the one-sided test.
-        power: How often the difference is to be shown, below 1.
-    """
-    return float((stats.norm.ppf(confidence) + stats.norm.ppf(power)) * standard_error)
-
-
-def power_to_show(difference: float, standard_error: float, *, confidence: float) -> float:
-    """Return the power of a one-sided test to show a true difference of this size, 0 to 1."""
-    if standard_error == 0:
-        return 1.0 if difference > 0 else 0.0
-    return float(stats.norm.cdf(difference / standard_error - stats.norm.ppf(confidence)))

@@ -424,18 +424,6 @@ def correlate(
     )
 
 
-def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Return p values corrected for many tests, controlling the false discovery rate.
-
-    Raises:
-        InputError: A value outside 0 to 1.
-    """
-    values = np.asarray(p_values, dtype=np.float64)
-    if not ((values >= 0) & (values <= 1)).all():
-        raise InputError("p values must lie between 0 and 1.")
-    return [float(p) for p in stats.false_discovery_control(values)] if len(values) else []
-
-
 def _fisher(value: float, variance: float) -> tuple[float, float]:
     if abs(value) == 1:
         return value, value

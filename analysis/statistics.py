@@ -59,11 +59,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of zero."""
-        return self.low > 0 or self.high < 0
-
 
 def mean_interval(
     values: npt.ArrayLike, groups: Sequence[Hashable] | None = None, level: float = 0.95

@@ -69,6 +69,7 @@ class SteeringSpec:
             mapping with ``vector``, ``threshold`` and, if need be, ``layer`` and ``above``.
         method: How a vector is built: ``mass_mean``, ``pca``, ``logistic``, ``leace``, or one that
             another package adds.
+        chat_template: For building from chats: what users say before what answers no question.
         data_source: ``official`` or ``tracingllm``, for building.
         split: ``grouped`` or ``random``, for building.
         split_seed: Seed of the partition, for building.
@@ -89,6 +90,7 @@ class SteeringSpec:
     target: float | None = None
     when: When | Mapping[str, Any] | None = None
     method: str = "mass_mean"
+    chat_template: str | None = None
     data_source: str = "official"
     split: str = "grouped"
     split_seed: int = 0
@@ -104,6 +106,8 @@ class SteeringSpec:
                 f"A steering names either vector=FILE or dimension=NAME; "
                 f"got vector={self.vector!r} and dimension={self.dimension!r}."
             )
+        if self.vector is not None and self.chat_template is not None:
+            raise InputError("chat_template is for building: pass dimension=NAME, not vector=FILE.")
         if self.target is not None and not ACTIONS[self.action].needs_target:
             raise InputError(
                 f"target={self.target} means nothing to action={self.action}, which aims at no "
@@ -228,6 +232,7 @@ class SteeringSpec:
             data_source=self.data_source,
             split=self.split,
             split_seed=self.split_seed,
+            chat_template=self.chat_template,
             dtype=dtype,
             device=device,
         )
@@ -245,10 +250,10 @@ class SteeringSpec:
         names = ("vector",) if self.vector is not None else ("dimension", *_BUILDING)
         layer = self.layers[0] if len(self.layers) == 1 else list(self.layers)
         applied = {name: getattr(self, name) for name in _APPLYING}
-        target = {} if self.target is None else {"target": self.target}
+        further = ("target", "chat_template")
+        given = {name: getattr(self, name) for name in further if getattr(self, name) is not None}
         when = {} if self.condition is None else {"when": self.condition.recipe()}
-        named = {name: getattr(self, name) for name in names}
-        return {**named, "layer": layer, **applied, **target, **when}
+        return {**{n: getattr(self, n) for n in names}, "layer": layer, **applied, **given, **when}
 
 
 STEERING_KEYS = tuple(field.name for field in fields(SteeringSpec))
@@ -374,10 +379,6 @@ def _below(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _when(name: str, value: Any) -> When:
-    return When.parse(value)
-
-
 def _file(name: str, value: Any) -> str:
     if not isinstance(value, (str, Path)) or not str(value):
         raise InputError(f"{name}={value!r} is not the name of a file.")
@@ -438,11 +439,12 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "vector": _file,
     "dimension": _dimension,
     "source": _text,
+    "chat_template": _text,
     "layer": _layers,
     "alpha": _number,
     "target": _number,
     "data_source": _text,
     "split_seed": _seed,
-    "when": _when,
+    "when": lambda name, value: When.parse(value),
     **dict.fromkeys(_CHOICES, _choice),
 }

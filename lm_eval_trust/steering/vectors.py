@@ -215,18 +215,6 @@ class SteeringVector:
             have = ", ".join(map(str, sorted(self.layers)))
             raise InputError(f"{self.name} has no layer {index}; it holds {have}.") from None
 
-    def check_width(self, hidden: int, *, model: str = "the model") -> None:
-        """Raise unless the vector fits a model of this hidden size.
-
-        Raises:
-            InputError: It was built from a model of another width.
-        """
-        if self.width != hidden:
-            raise InputError(
-                f"{self.name} has width {self.width}, but {model} has hidden size {hidden}; use a "
-                f"vector that was built from a model of the same size."
-            )
-
     def describe(self) -> str:
         """Return a table of the layers, and the provenance line by line."""
         lines = [

@@ -9,7 +9,6 @@ import pytest
 from scipy import stats
 
 from lm_eval_trust.analysis.correlation import (
-    benjamini_hochberg,
     correlate,
     correlate_over_steps,
     probe_matrix,
@@ -237,13 +236,6 @@ def test_p_counts_both_sides_of_all_permutations(sign: int) -> None:
     ).pvalue
     assert 0.2 < exact < 0.5
     assert correlate(x, y, resamples=20_000).pearson.p == pytest.approx(exact, abs=0.02)
-
-
-def test_corrected_p_values() -> None:
-    assert benjamini_hochberg([0.01, 0.02, 0.03, 0.5]) == pytest.approx([0.04, 0.04, 0.04, 0.5])
-    assert benjamini_hochberg([]) == []
-    with pytest.raises(InputError, match="between 0 and 1"):
-        benjamini_hochberg([1.5])
 
 
 @pytest.mark.parametrize(

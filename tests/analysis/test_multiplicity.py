@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lm_eval_trust.analysis.correlation import benjamini_hochberg
 from lm_eval_trust.analysis.multiplicity import (
     beyond_reference,
     corrected_by_families,
@@ -61,7 +60,7 @@ def test_nulls_that_were_not_computed_or_do_not_belong_together() -> None:
 def test_families_of_one_are_benjamini_and_hochbergs() -> None:
     p = np.random.default_rng(3).uniform(size=30) ** 3
     found = corrected_by_families([[value] for value in p])
-    assert np.ravel(found) == pytest.approx(benjamini_hochberg(list(p)))
+    assert np.ravel(found) == pytest.approx(stats.false_discovery_control(p))
 
 
 def test_a_finding_is_one_inside_a_selected_family() -> None:

@@ -26,6 +26,7 @@ from lm_eval_trust.models.sources import ModelIdentity
 from lm_eval_trust.steering import build as building
 from lm_eval_trust.steering import shuffled
 from lm_eval_trust.steering.build import build_vector, cached_vector
+from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.steering.vectors import SteeringVector, load_vector
 
 TEMPLATE = (
@@ -106,6 +107,11 @@ def test_provenance_and_shuffled_labels_remember_the_template(
     assert not torch.allclose(plain.layer(1).direction, chat.layer(1).direction)
     assert not torch.equal(other.layer(1).direction, chat.layer(1).direction)
     torch.testing.assert_close(chat.layer(1).direction, build(folder).layer(1).direction)
+
+    # Where a model is asked for by its dimension.
+    wanted = SteeringSpec(dimension="reliability", source=str(folder), layer=1, chat_template="So?")
+    assert torch.equal(wanted.load().layer(1).direction, chat.layer(1).direction)
+    assert wanted.recipe()["chat_template"] == "So?"
 
     # Labels that are permuted to themselves give the same vector, read through the template.
     monkeypatch.setattr(shuffled, "load_statements", towns)

@@ -57,6 +57,8 @@ def vector(tmp_path: Path) -> Path:
         ({"dimension": "toxicity", "split_seed": 1.0}, "split_seed=1.0 is not a whole number"),
         ({"dimension": "toxicity", "split_seed": -1}, "split_seed=-1 is not a whole number"),
         ({"dimension": "toxicity", "source": 3}, "source=3 is not a text"),
+        ({"dimension": "toxicity", "chat_template": ""}, "chat_template='' is not a text"),
+        ({"vector": "v", "chat_template": "So?"}, "pass dimension=NAME, not vector=FILE"),
     ],
 )
 def test_what_cannot_be_steered_by_is_refused(settings: dict[str, object], words: str) -> None:

@@ -150,12 +150,6 @@ def test_a_file_with_values_that_are_not_finite_is_refused(saved: Path) -> None:
         load_vector(saved)
 
 
-def test_another_width_is_refused() -> None:
-    some_vector().check_width(8)
-    with pytest.raises(InputError, match="width 8, but weaver has hidden size 16"):
-        some_vector().check_width(16, model="weaver")
-
-
 def test_a_layer_that_is_not_there_is_refused() -> None:
     with pytest.raises(InputError, match="has no layer 5; it holds 2, 11"):
         some_vector().layer(5)
