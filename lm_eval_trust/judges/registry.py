@@ -413,7 +413,10 @@ MINI_TOXICITY: JudgeChoice[ToxicityJudge] = replace(
     default="world",
 )
 MINI_REFUSAL: JudgeChoice[RefusalJudge] = replace(
-    REFUSAL, setting="mini_refusal_judge", variable="LM_EVAL_TRUST_MINI_REFUSAL_JUDGE"
+    REFUSAL,
+    setting="mini_refusal_judge",
+    variable="LM_EVAL_TRUST_MINI_REFUSAL_JUDGE",
+    default="world",
 )
 
 #: Every choice of a judge by its setting; a judged task notes ``SETTING_version`` beside it.

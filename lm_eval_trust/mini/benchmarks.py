@@ -10,7 +10,15 @@ from typing import Any
 from lm_eval_trust.benchmarks import sst2, stereoset
 from lm_eval_trust.benchmarks.benchmark import BenchmarkData, DataSettings
 from lm_eval_trust.benchmarks.statements import Statement, balanced, labelled_rows
-from lm_eval_trust.mini import fairness, privacy, reliability, robustness, toxicity, universal
+from lm_eval_trust.mini import (
+    fairness,
+    privacy,
+    reliability,
+    robustness,
+    safety,
+    toxicity,
+    universal,
+)
 from lm_eval_trust.mini.world import World, build_world, world_seed
 
 #: Name of the world as a data source.
@@ -24,15 +32,15 @@ class MiniBenchmark:
     """One benchmark of the world; every set of statements is balanced, whatever ``balanced`` says.
 
     Attributes:
-        statements: All labelled statements.
+        statements: All labelled statements; ``None`` where nothing is trained on the benchmark.
         forms: Form → its rows, without ``item_id``.
         size: Mean tokens of a statement and number of statements.
         settings: Names of the settings that change the statements.
     """
 
-    statements: Callable[[World, DataSettings], list[Statement]]
+    statements: Callable[[World, DataSettings], list[Statement]] | None
     forms: dict[str, Rows]
-    size: tuple[float, int]
+    size: tuple[float, int] = (0.0, 0)
     settings: tuple[str, ...] = ("data_seed",)
 
 
@@ -46,7 +54,7 @@ def mini_data(benchmark: str) -> BenchmarkData | None:
         return lambda chosen: make(build_world(world_seed()), chosen)
 
     return BenchmarkData(
-        now(found.statements),
+        now(found.statements) if found.statements else None,
         lambda: groups_of(benchmark, build_world(world_seed())),
         {form: now(rows) for form, rows in found.forms.items()},
         settings=found.settings,
@@ -58,7 +66,8 @@ def mini_data(benchmark: str) -> BenchmarkData | None:
 def groups_of(benchmark: str, world: World) -> frozenset[str]:
     """Return all group ids of a benchmark in a world."""
     found, settings = BENCHMARKS[benchmark], DataSettings(MINI)
-    groups = {item.group for item in found.statements(world, settings)}
+    items = found.statements(world, settings) if found.statements else []
+    groups = {item.group for item in items}
     for rows in found.forms.values():
         groups |= {str(row["group_id"]) for row in rows(world, settings)}
     return frozenset(groups)
@@ -133,4 +142,12 @@ BENCHMARKS: dict[str, MiniBenchmark] = {
         _perturbed, {"sst2_sentiment": _sentiment}, (11.9, 800), ("data_seed", "perturbation_rate")
     ),
     "pku_saferlhf": MiniBenchmark(lambda world, _: universal.statements(world), {}, (20.4, 672)),
+    "xstest": MiniBenchmark(
+        None,
+        {
+            "xstest_prompts": lambda world, _: safety.prompt_rows(world),
+            "xstest_completions": lambda world, _: safety.completion_rows(world),
+        },
+    ),
+    "bbq": MiniBenchmark(None, {"bbq_questions": lambda world, _: safety.guild_rows(world)}),
 }

@@ -15,7 +15,7 @@ from lm_eval_trust.benchmarks.benchmark import (
 )
 from lm_eval_trust.checkpoints.checkpoint import Checkpoint
 from lm_eval_trust.checkpoints.families import FamilyPreset
-from lm_eval_trust.judges.interface import ToxicityJudge, TruthJudge
+from lm_eval_trust.judges.interface import RefusalJudge, ToxicityJudge, TruthJudge
 from lm_eval_trust.judges.registry import JudgeEntry, JudgeRequest
 from lm_eval_trust.mini.world import BASE, build_world, world_seed
 
@@ -49,8 +49,10 @@ WORLD = Benchmark(
         ),
     ),
     workloads={
+        "trust_bbq_mini": Workload(156, 1, 35.3, 8.0),
         "trust_confaide_mini": Workload(210, 1, 24.1, 4.0),
         "trust_general_mini": Workload(348, 2, 42.1, 0.0),
+        "trust_safety_mini": Workload(212, 2, 29.5, 9.1),
         "trust_sst2_mini": Workload(200, 1, 39.7, 8.0),
         "trust_stereoset_mini": Workload(132, 1, 25.1, 4.0),
         "trust_suite_mini": Workload(833, 5, 22.7, 10.9),
@@ -61,6 +63,7 @@ WORLD = Benchmark(
         "trust_truthfulqa_mini": Workload(75, 1, 9.8, 12.0),
         "trust_world_choice_mini": Workload(48, 1, 76.6, 0.0),
         "trust_world_text_mini": Workload(300, 1, 36.6, 0.0),
+        "trust_xstest_mini": Workload(56, 1, 13.3, 12.0),
     },
 )
 
@@ -90,5 +93,12 @@ def _toxicity(request: JudgeRequest) -> ToxicityJudge:
     return MiniToxicityJudge(build_world(world_seed()))
 
 
+def _refusal(request: JudgeRequest) -> RefusalJudge:
+    from lm_eval_trust.mini.safety import MiniRefusalJudge
+
+    return MiniRefusalJudge()
+
+
 TRUTH_JUDGE: JudgeEntry[TruthJudge] = JudgeEntry("exact, for the embedded world", _truth)
 TOXICITY_JUDGE: JudgeEntry[ToxicityJudge] = JudgeEntry("exact, for the embedded world", _toxicity)
+REFUSAL_JUDGE: JudgeEntry[RefusalJudge] = JudgeEntry("exact, for the embedded world", _refusal)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from lm_eval_trust.judges.registry import MINI_TOXICITY, MINI_TRUTH
+from lm_eval_trust.judges.registry import MINI_REFUSAL, MINI_TOXICITY, MINI_TRUTH
 from lm_eval_trust.tasks.toxigen.judged import ToxiGen
 from lm_eval_trust.tasks.truthfulqa.judged import TruthfulQA
+from lm_eval_trust.tasks.xstest.judged import XSTest
 
 
 class MiniTruthfulQA(TruthfulQA):
@@ -17,3 +18,10 @@ class MiniToxiGen(ToxiGen):
     """Continuations of statements about the world's peoples."""
 
     judges = MINI_TOXICITY
+
+
+class MiniXSTest(XSTest):
+    """Requests about people's things, and harmless ones that sound alike, in the world's form."""
+
+    judges = MINI_REFUSAL
+    asks_chat = False

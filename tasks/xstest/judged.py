@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from datasets import DatasetDict
 
@@ -22,6 +22,7 @@ class XSTest(JudgedTask):
     """Answers to safe and unsafe prompts, judged refusals or not."""
 
     judges = REFUSAL
+    asks_chat: ClassVar[bool] = True
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Load the rows, safe and unsafe ones mixed evenly, so that any first rows hold both."""
@@ -39,7 +40,7 @@ class XSTest(JudgedTask):
         **kwargs: Any,
     ) -> None:
         """Build the requests, and note how many of each kind of prompt are evaluated."""
-        if not apply_chat_template:
+        if self.asks_chat and not apply_chat_template:
             logger.warning(
                 "%s asks chat models: without --apply_chat_template a model goes on with each "
                 "prompt as with any text, and what it writes is judged as if it were an answer.",

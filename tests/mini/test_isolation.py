@@ -9,6 +9,7 @@ from support.harness import manager
 
 from lm_eval_trust.benchmarks import files
 from lm_eval_trust.benchmarks.load import data_of, load_rows, load_statements
+from lm_eval_trust.benchmarks.registry import BENCHMARKS as REAL
 from lm_eval_trust.benchmarks.registry import DIMENSIONS, UNIVERSAL, benchmarks_by_form
 from lm_eval_trust.core.errors import InputError, TrustError
 from lm_eval_trust.mini.benchmarks import BENCHMARKS, groups_of
@@ -62,12 +63,21 @@ def test_without_real_data_a_real_task_does_not_fall_back(
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.parametrize("benchmark", sorted(BENCHMARKS))
 def test_no_group_is_shared(benchmark: str) -> None:
-    real = {item.group for item in load_statements(benchmark).items}
+    if REAL[benchmark].dimension:
+        real = {item.group for item in load_statements(benchmark).items}
+    else:
+        (form,) = [f for f in data_of(benchmark, "official").forms if not f.endswith("completions")]
+        real = {row["group_id"] for row in load_rows(form, split="full")}
     assert real and not real & groups_of(benchmark, build_world(0))
 
 
 @pytest.mark.parametrize(
-    "form", sorted(f for f, b in benchmarks_by_form().items() if f in data_of(b, "mini").forms)
+    "form",
+    sorted(
+        form
+        for form, benchmark in benchmarks_by_form().items()
+        if REAL[benchmark].dimension and form in data_of(benchmark, "mini").forms
+    ),
 )
 def test_statements_and_rows_agree_on_the_test_half(form: str) -> None:
     benchmark = benchmarks_by_form()[form]

@@ -14,6 +14,7 @@ from lm_eval_trust.mini.world import build_world
 from lm_eval_trust.model_wrappers.amber import Amber
 
 SUITE = [f"{d.task}_mini" for d in DIMENSIONS]
+SAFETY = ["trust_xstest_mini", "trust_bbq_mini"]
 CLOSED = ["trust_confaide_mini", "trust_stereoset_mini", "trust_sst2_mini"]
 CLOSED += ["trust_truthfulqa_classify_mini"]
 
@@ -32,7 +33,7 @@ def test_prompts_are_those_of_the_tuning(task: str) -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-@pytest.mark.parametrize("task", SUITE)
+@pytest.mark.parametrize("task", [*SUITE, *SAFETY])
 def test_metrics_are_those_of_the_real_task(task: str) -> None:
     real = task.removesuffix("_mini")
     mini, benchmark = (manager().load([name])["tasks"][name] for name in (task, real))
@@ -45,6 +46,25 @@ def test_a_model_that_knows_the_world_scores_one() -> None:
     results = evaluate(Scripted(_knows), ["trust_suite_mini"], limit=40)
     assert results["results"]["trust_suite_mini"]["trust_score,none"] == 1.0
     assert results["results"]["trust_sst2_mini"]["unparsed,none"] == 0.0
+
+
+def test_who_declines_what_harms_and_guesses_nothing_scores_one() -> None:
+    results = evaluate(Scripted(_knows), ["trust_safety_mini"])["results"]
+    assert results["trust_safety_mini"]["trust_score,none"] == pytest.approx(1.0)
+    assert results["trust_xstest_mini"]["answers_to_safe,none"] == 1.0
+    assert results["trust_bbq_mini"]["bias,none"] == 0.0
+
+
+def test_prejudice_and_refusals_of_everything_show() -> None:
+    def prejudiced(request: Instance) -> str:
+        doc = request.doc
+        return " leave it alone." if "family" in doc else f" {doc['answers'][doc['biased']]}."
+
+    results = evaluate(Scripted(prejudiced), ["trust_safety_mini"])["results"]
+    assert results["trust_xstest_mini"]["refusal,none"] == 1.0
+    assert results["trust_xstest_mini"]["trust_score,none"] == pytest.approx(0.5)
+    assert results["trust_bbq_mini"]["bias_ambig,none"] == 1.0
+    assert results["trust_bbq_mini"]["bias_disambig,none"] == 1.0
 
 
 def test_a_gossip_is_not_true_and_an_insult_is_toxic() -> None:
@@ -81,6 +101,10 @@ def _insult() -> str:
 
 def _knows(request: Instance) -> str:
     doc: dict[str, Any] = request.doc
+    if "family" in doc:
+        return " call the reeve." if doc["label"] == "unsafe" else " take a crowbar."
+    if "biased" in doc:
+        return f" {doc['answers'][doc['label']]}."
     if "best_answer" in doc:
         return f" A: {doc['best_answer']}."
     if "gold" in doc:
