@@ -6,7 +6,7 @@ import ast
 import filecmp
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ _SAID = (
     *("results", "groups", "configs", "config", "versions", "n-shot", "n-samples"),
     *("lm_eval_version", "transformers_version", "git_hash", JUDGED_FROM),
 )
+#: Parts of results that have to be mappings, and those that have to be mappings of mappings.
+_MAPPINGS = ("config", "versions", "n-shot", "higher_is_better", "group_subtasks")
+_NESTED = ("configs", "results", "groups", "n-samples")
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json$")
 
 
@@ -68,8 +71,8 @@ class SavedRun:
         path = self.samples_file(task)
         try:
             with path.open(encoding="utf-8") as file:
-                found = [json.loads(line) for line in file if line.strip()]
-            return sorted(found, key=lambda sample: int(sample["doc_id"]))
+                found = [_checked(json.loads(line)) for line in file if line.strip()]
+            return sorted(found, key=lambda sample: sample["doc_id"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
                 f"{path} is not a file of the harness's samples: {reason_of(error)}"
@@ -169,7 +172,27 @@ def read_run(path: Path) -> SavedRun:
         ) from error
     if date is None or not isinstance(results, dict) or "configs" not in results:
         raise InputError(f"{path} is not a results file of the harness (results_DATE.json).")
+    for place, value in _parts(results):
+        if not isinstance(value, dict):
+            raise InputError(f"{path} is damaged: {place} is {str(value)[:60]!r}, not a mapping.")
     return SavedRun(path, date[1], results)
+
+
+def _parts(results: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield place and value of what has to be a mapping; what is not there may be absent."""
+    for name in (*_MAPPINGS, *_NESTED):
+        if results.get(name) is not None:
+            yield name, results[name]
+    for name in _NESTED:
+        if isinstance(results.get(name), dict):
+            yield from ((f"{name}.{task}", part) for task, part in results[name].items())
+    if isinstance(results["configs"], dict):
+        for task, config in results["configs"].items():
+            if isinstance(config, dict):
+                known = ((name, config.get(name)) for name in ("metadata", "dataset_kwargs"))
+                yield from ((f"configs.{task}.{n}", part) for n, part in known if part is not None)
+                for metric in _listed(config.get("metric_list")):
+                    yield f"configs.{task}.metric_list", metric
 
 
 def write_run(
@@ -188,11 +211,34 @@ def write_run(
     """
     for task, rows in samples.items():
         with atomic_path(folder / f"samples_{task}_{date}.jsonl") as path:
-            path.write_text("".join(_dump(row) + "\n" for row in rows), encoding="utf-8")
+            _write(path, "".join(_dump(row) + "\n" for row in rows))
     target = folder / f"results_{date}.json"
     with atomic_path(target) as path:
-        path.write_text(_dump(results, indent=2), encoding="utf-8")
+        _write(path, _dump(results, indent=2))
     return target
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _checked(sample: Sample) -> Sample:
+    """Return a sample whose number and names of metrics are what they have to be.
+
+    Raises:
+        ValueError: They are not.
+    """
+    number, metrics = sample["doc_id"], sample.get("metrics", [])
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise ValueError(f"doc_id is {str(number)[:60]!r}, not a whole number")
+    if not isinstance(metrics, list) or not all(isinstance(name, str) for name in metrics):
+        raise ValueError(f"metrics of sample {number} are {str(metrics)[:60]!r}, not names")
+    return sample
+
+
+def _write(path: Path, text: str) -> None:
+    """Write JSON; half of a surrogate pair, which UTF-8 lacks, becomes JSON's own escape."""
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _dump(content: Any, indent: int | None = None) -> str:

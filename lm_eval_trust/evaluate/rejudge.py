@@ -178,6 +178,7 @@ def _check_samples(run: SavedRun, task: str, samples: Sequence[Sample]) -> None:
             case {"doc": dict(), "resps": [[_, *_], *_]}:
                 continue
         raise InputError(f"{path}: sample {sample['doc_id']} lacks its row or its answer.")
+    _check_kinds(path, samples)
     numbers = Counter(sample["doc_id"] for sample in samples)
     number, times = numbers.most_common(1)[0]
     if times > 1:
@@ -189,6 +190,40 @@ def _check_samples(run: SavedRun, task: str, samples: Sequence[Sample]) -> None:
             f"{path} has {len(samples)} samples, but {run.path.name} was measured on {expected}; "
             f"restore the file, or answer again with lm_eval --log_samples."
         )
+
+
+def _check_kinds(path: Path, samples: Sequence[Sample]) -> None:
+    """Refuse rows one of which lacks a value, or has one of another kind than the others have."""
+    rows = [sample["doc"] for sample in samples]
+    for key in sorted({key for row in rows for key in row}):
+        kinds = [_kind(row[key]) if key in row else "nothing" for row in rows]
+        counts = Counter(filter(None, kinds)).most_common()
+        usual = counts[0][0] if counts else ""
+        for kind, _ in reversed(counts):
+            empty = kind == "list" and usual.startswith("list")
+            if kind != usual and not empty:
+                raise InputError(
+                    f"{path}: {key!r} of sample {samples[kinds.index(kind)]['doc_id']} is {kind}, "
+                    f"where other samples have {usual}; restore the file."
+                )
+
+
+def _kind(value: Any) -> str:
+    """Return what sort of value it is in words; an absent one is of no kind."""
+    match value:
+        case None:
+            return ""
+        case []:
+            return "list"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "half a character" if any("\ud800" <= c <= "\udfff" for c in value) else "text"
+        case list():
+            return f"list of {' and '.join(sorted({_kind(v) or 'nothing' for v in value}))}"
+    return "a mapping"
 
 
 def _merged(saved: Sequence[Sample], judged: Sequence[Sample]) -> list[Sample]:

@@ -85,7 +85,7 @@ def _repeatable(
         name = declared.get(metric)
         if metric in declared and name is None and metric in metric_agg_registry:
             name = getattr(get_metric_aggregation(metric), "__name__", None)
-        elif breakdown and metric.startswith(f"{breakdown['metric']}_"):
+        elif isinstance(breakdown, Mapping) and metric.startswith(f"{breakdown.get('metric')}_"):
             name = "mean"
         if str(name) in _AGGREGATIONS:
             yield metric, _AGGREGATIONS[str(name)]

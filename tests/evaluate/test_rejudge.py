@@ -149,6 +149,11 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
         find_runs([other])
 
 
+def _row(samples: list[Any], **changed: Any) -> list[Any]:
+    """Return samples with other values in the first one's row."""
+    return [{**samples[0], "doc": {**samples[0]["doc"], **changed}}, *samples[1:]]
+
+
 def test_damaged_samples_are_named(tmp_path: Path) -> None:
     path, _ = save_run(tmp_path, [TRUTH], answer, limit=4)
     file = read_run(path).samples_file(TRUTH)
@@ -165,6 +170,17 @@ def test_damaged_samples_are_named(tmp_path: Path) -> None:
         (lambda samples: [*samples[1:], {"doc_id": 0, "doc": {}}], "sample 0 lacks"),
         (lambda samples: [*samples[1:], {**samples[0], "resps": []}], "sample 0 lacks"),
         (lambda samples: [*samples[1:], {**samples[0], "doc": None}], "sample 0 lacks"),
+        (lambda samples: _row(samples, best_answer=3), "'best_answer' of sample 0 is a number"),
+        (lambda samples: _row(samples, best_answer=[]), "'best_answer' of sample 0 is list, where"),
+        (lambda samples: _row(samples, correct_answers=[None]), "is list of nothing, where other"),
+        (lambda samples: _row(samples, correct_answers={"a": "b"}), "0 is a mapping, where other"),
+        (
+            lambda samples: [*samples[1:], {**samples[0], "doc": {"a": 1}}],
+            "other samples have nothing",
+        ),
+        (lambda samples: [*samples[1:], {**samples[0], "doc_id": 1e400}], "doc_id is 'inf', not"),
+        (lambda samples: [*samples[1:], {**samples[0], "metrics": [[]]}], "metrics of sample 0"),
+        (lambda samples: _row(samples, best_answer="\ud800"), "is half a character, where other"),
         (lambda samples: [7], "not a file of the harness's samples"),
     ],
 )
@@ -177,6 +193,16 @@ def test_samples_that_are_not_those_of_the_run_are_refused(
     file.write_text("".join(json.dumps(sample) + "\n" for sample in change(samples)))
     with pytest.raises(InputError, match=says):
         judge_again(read_run(path), Rejudgement(truth="reference"))
+
+
+def test_an_answer_that_ends_in_half_a_character_is_judged_and_kept(tmp_path: Path) -> None:
+    path, _ = save_run(tmp_path, [TRUTH], answer, limit=4)
+    file = read_run(path).samples_file(TRUTH)
+    samples = [json.loads(line) for line in file.read_text().splitlines()]
+    samples[0]["resps"] = [["so it is \ud83d"]]
+    file.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    again = read_run(judge_again(read_run(path), Rejudgement(truth="reference")))
+    assert again.samples(TRUTH)[0]["resps"] == [["so it is \ud83d"]]
 
 
 def test_a_copied_folder_is_judged_elsewhere(

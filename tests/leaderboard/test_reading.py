@@ -87,6 +87,26 @@ DAMAGES = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("part", "value", "place"),
+    [
+        ("config", True, "config is 'True'"),
+        ("n-samples", {"race": 3}, "n-samples.race is '3'"),
+        ("configs", {"race": {"metric_list": True}}, "configs.race.metric_list is 'True'"),
+        ("configs", {"race": {"metric_list": ["acc"]}}, "configs.race.metric_list is 'acc'"),
+        ("configs", {"race": {"metadata": "1.0"}}, "configs.race.metadata is '1.0'"),
+        ("configs", {"race": {"dataset_kwargs": []}}, "configs.race.dataset_kwargs is"),
+    ],
+)
+def test_a_part_that_is_no_mapping_is_named(
+    tmp_path: Path, part: str, value: object, place: str
+) -> None:
+    run = plant(tmp_path, VALUES)
+    run.path.write_text(json.dumps(run.results | {part: value}), encoding="utf-8")
+    with pytest.raises(InputError, match=place):
+        read_runs([run.path], Samples())
+
+
 @pytest.mark.parametrize(("damage", "told"), DAMAGES)
 def test_a_damaged_run_is_refused_by_name_or_skipped_and_told(
     tmp_path: Path, damage: Callable[[SavedRun], None], told: str
