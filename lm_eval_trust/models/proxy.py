@@ -24,6 +24,7 @@ from lm_eval_trust.models.transformers_internals import (
     CACHE,
     JoinedCache,
     JoiningGeneration,
+    cache_argument,
     keys_seen,
 )
 
@@ -194,7 +195,7 @@ class ProxyTunedModel(PreTrainedModel, JoiningGeneration):  # type: ignore[misc]
                 position_ids=position_ids,
                 use_cache=bool(use_cache),
                 logits_to_keep=logits_to_keep,
-                **{CACHE: of_part},
+                **{cache_argument(part.model): of_part},
                 **settings,
             ).logits[..., : self.vocabulary]
             for part, of_part in zip(self.parts.values(), caches, strict=True)

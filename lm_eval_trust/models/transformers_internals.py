@@ -8,6 +8,7 @@ of it.
 from __future__ import annotations
 
 import copy
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,12 @@ def require_joinable_cache(model: PreTrainedModel) -> None:
         )
 
 
+def cache_argument(model: PreTrainedModel) -> str:
+    """Return what a model's forward pass calls its cache; state-space models of 2025 differ."""
+    taken = inspect.signature(model.forward).parameters
+    return next((name for name in (CACHE, "cache_params") if name in taken), CACHE)
+
+
 def keys_seen(cache: Cache) -> int:
     """Return how many positions the blocks that keep keys have seen; 0 if none does."""
     keys = (getattr(layer, "keys", None) for layer in getattr(cache, "layers", ()))
@@ -78,6 +85,11 @@ class JoinedCache(Cache):  # type: ignore[misc]
         super().__init__(layers=[layer for part in parts for layer in part.layers])
         #: Caches of the single models; they share their layers with the whole.
         self.parts = tuple(parts)
+
+    @property
+    def is_compileable(self) -> bool:
+        """No: ``generate`` would make one mask for all, where each part makes its own."""
+        return False
 
     @staticmethod
     def require(cache: Cache) -> JoinedCache:

@@ -146,7 +146,7 @@ def test_usage_that_cannot_be_is_counted_as_the_most(
     server.faults = [Fault(ALWAYS, sends={"choices": [{"text": " yes"}], "usage": usage})]
     prices = {"price_input": 1e6, "price_output": 1e6}
     with pytest.raises(ExternalError, match=r"budget of 700 .*judge_max_cost"):
-        judge(server, max_cost=700.0, **prices).truth(answers(100))
+        judge(server, max_cost=700.0, concurrency=1, **prices).truth(answers(100))
     most = len("Q: Question 10?\nA: Answer 10.\nTrue:") + 100 + 1
     assert len(server.bodies) == 700 // most
     (told,) = [r.getMessage() for r in caplog.records if "usage" in r.getMessage()]
