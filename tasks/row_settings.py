@@ -16,6 +16,9 @@ from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.judges.registry import CHOICES
 from lm_eval_trust.judges.settings import PREFIX, JudgeSettings
 
+#: Key of the most tokens of a generated answer; by default the task's own number.
+ANSWER_TOKENS = "answer_tokens"
+
 
 @dataclass(frozen=True)
 class RowSettings:
@@ -78,7 +81,8 @@ class RowSettings:
 
 def metadata_keys() -> tuple[str, ...]:
     """Return the keys of ``--metadata`` that our tasks know, beside the judges' own settings."""
-    return (*(field.name for field in fields(RowSettings) if field.name != "form"), *CHOICES)
+    of_rows = (field.name for field in fields(RowSettings) if field.name != "form")
+    return (*of_rows, ANSWER_TOKENS, *CHOICES)
 
 
 def check_metadata(metadata: Mapping[str, Any]) -> None:
@@ -96,7 +100,25 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
             raise unknown_name("key of the tasks' metadata", key, metadata_keys())
     rows = {field.name for field in fields(RowSettings)}
     RowSettings(form="", **{name: value for name, value in metadata.items() if name in rows})
+    answer_tokens(metadata)
     JudgeSettings.from_sources(metadata)
+
+
+def answer_tokens(metadata: Mapping[str, Any]) -> int | None:
+    """Return the most tokens of a generated answer that are asked for, if any.
+
+    Raises:
+        InputError: It is no whole number of at least 1.
+    """
+    value = metadata.get(ANSWER_TOKENS)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(
+            f"{ANSWER_TOKENS} is {value!r}, but a whole number of at least 1 is needed; give it as "
+            f"--metadata {ANSWER_TOKENS}=64."
+        )
+    return value
 
 
 def _refuse_unknown_keys(metadata: Mapping[str, Any]) -> None:

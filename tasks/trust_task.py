@@ -15,7 +15,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from datasets import Dataset, DatasetDict
 from lm_eval.api.metrics import mean
@@ -27,7 +27,7 @@ from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.core.nonfinite import NONFINITE, SCORED_TYPES, has_nonfinite
 from lm_eval_trust.tasks.lm_eval_internals import add_metric, has_metric
 from lm_eval_trust.tasks.metrics import mean_of_category, of_category
-from lm_eval_trust.tasks.row_settings import RowSettings
+from lm_eval_trust.tasks.row_settings import RowSettings, answer_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +86,10 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         settings: Which rows.
         data_fingerprint: Identity of the rows themselves.
         breakdown: Which metric is broken down by sub-category, if any.
+        asks_chat: Whether it asks chat models; our own evaluations then apply the model's template.
     """
 
+    asks_chat: ClassVar[bool] = False
     settings: RowSettings
     data_fingerprint: str
 
@@ -99,6 +101,12 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
                 cannot be found.
         """
         super().__init__(config={key: value for key, value in config.items() if key != "class"})
+        most = answer_tokens(self.config.metadata)
+        if most is not None and self.config.output_type == "generate_until":
+            self.config.generation_kwargs = {
+                **(self.config.generation_kwargs or {}),
+                "max_gen_toks": most,
+            }
         breakdown = self.config.dataset_kwargs.get("breakdown")
         self.breakdown = Breakdown(**breakdown) if breakdown else None
         self._categories = self._declare_categories()

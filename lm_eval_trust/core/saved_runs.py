@@ -26,6 +26,8 @@ JUDGED_FROM = "judged_from"
 CONTROL = "control"
 #: Key under ``config`` of the texts that stood before prompts: task → text.
 PREFIXES = "prefixes"
+#: Key under ``config`` of the tasks that were asked by the model's chat template.
+CHATS = "chats"
 #: What results say, apart from when, where and how fast they were computed.
 _SAID = (
     *("results", "groups", "configs", "config", "versions", "n-shot", "n-samples"),

@@ -17,11 +17,11 @@ from typing import Any
 from lm_eval_trust import __version__
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.nonfinite import NONFINITE
-from lm_eval_trust.core.saved_runs import CONTROL, PREFIXES
+from lm_eval_trust.core.saved_runs import CHATS, CONTROL, PREFIXES
 from lm_eval_trust.core.storage import read_kept, write_kept
 from lm_eval_trust.evaluate.controls import smallest_step
 from lm_eval_trust.evaluate.harness import save_results
-from lm_eval_trust.evaluate.lm_eval_internals import prompts_after, quick_calls
+from lm_eval_trust.evaluate.lm_eval_internals import in_chats, prompts_after, quick_calls
 from lm_eval_trust.evaluate.measurement import Measurement, measurement_of
 from lm_eval_trust.evaluate.paired_items import Item, values_of
 from lm_eval_trust.evaluate.tasks import TaskSet
@@ -157,10 +157,12 @@ def evaluate(
 ) -> Outcome:
     """Evaluate a model by the harness, and write the harness's results and samples files.
 
-    This is the only place in the package that calls ``simple_evaluate``.
+    This is the only place in the package that calls ``simple_evaluate``. Tasks that ask chat models
+    (``asks_chat``) are asked by the model's chat template, if it has one.
 
     Args:
-        model: The harness's model, or its name with ``model_args`` among ``call``.
+        model: The harness's model, or its name with ``model_args`` among ``call``, which cannot be
+            asked by its template.
         tasks: On what.
         results: Folder of the files.
         details: Asked after the evaluation for what the model tells of it.
@@ -179,7 +181,13 @@ def evaluate(
     by_limit = all(list(rows) == list(range(len(rows))) for rows in tasks.chosen.values())
     choice = {"limit": tasks.limit} if by_limit else {"samples": dict(tasks.chosen)}
     aggregations = tasks.aggregations
-    with quick_calls(), prompts_after(tasks.tasks, prefixes or {}):
+    chats = _chats(tasks, model)
+    before = {name: text for name, text in (prefixes or {}).items() if name not in chats}
+    with (
+        quick_calls(),
+        in_chats(chats, model, prefixes or {}),
+        prompts_after(tasks.tasks, before),
+    ):
         found = lm_eval.simple_evaluate(
             model=model,
             tasks=tasks.asked,
@@ -197,12 +205,21 @@ def evaluate(
             examples={task: _examples(rows) for task, rows in samples.items()},
             details=dict(details()),
         )
+        if chats:
+            found["config"][CHATS] = sorted(chats)
         if control is not None:
             found["config"][CONTROL] = dict(control)
         if prefixes:
             found["config"][PREFIXES] = dict(prefixes)
         save_results(tracker, found)
     return outcome
+
+
+def _chats(tasks: TaskSet, model: Any) -> dict[str, Any]:
+    """Return the tasks that are asked by the model's chat template."""
+    if not getattr(getattr(model, "tokenizer", None), "chat_template", None):
+        return {}
+    return {n: task for n, task in tasks.tasks.items() if getattr(task, "asks_chat", False)}
 
 
 class Evaluator:

@@ -66,6 +66,40 @@ def prompts_after(tasks: Mapping[str, Any], prefixes: Mapping[str, str]) -> Iter
             del tasks[name].fewshot_context
 
 
+@contextlib.contextmanager
+def in_chats(tasks: Mapping[str, Any], model: Any, prefixes: Mapping[str, str]) -> Iterator[None]:
+    """Ask tasks by a model's chat template, as the harness does with ``--apply_chat_template``.
+
+    The harness applies it to all tasks of a call or to none.
+
+    Args:
+        tasks: Name → the harness's task.
+        model: The harness's model.
+        prefixes: Task → text at the beginning of the user's first turn.
+    """
+
+    def asked(prefix: str, build: Any) -> Any:
+        def template(turns: list[dict[str, str]], **settings: Any) -> str:
+            first = next(i for i, turn in enumerate(turns) if turn["role"] == "user")
+            user = {**turns[first], "content": prefix + turns[first]["content"]}
+            turns = [*turns[:first], user, *turns[first + 1 :]]
+            return str(model.apply_chat_template(turns, **settings))
+
+        def requests(**settings: Any) -> None:
+            chat = {"apply_chat_template": True, "chat_template": template}
+            build(**{**settings, **chat, "tokenizer_name": model.tokenizer_name})
+
+        return requests
+
+    for name, task in tasks.items():
+        task.build_all_requests = asked(prefixes.get(name, ""), task.build_all_requests)
+    try:
+        yield
+    finally:
+        for task in tasks.values():
+            del task.build_all_requests
+
+
 def rows_with_stop_sequence(criterion: Any) -> list[bool] | None:
     """Return which rows hold a stop sequence of the harness; ``None`` for another criterion."""
     from lm_eval.models.utils_hf import MultiTokenEOSCriteria
