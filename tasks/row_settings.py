@@ -128,7 +128,7 @@ def _refuse_unknown_keys(metadata: Mapping[str, Any]) -> None:
     those are refused that stand on the command line, or look like one of ours.
     """
     known = metadata_keys()
-    rows = [field.name for field in fields(RowSettings)]
+    rows = [*(field.name for field in fields(RowSettings)), ANSWER_TOKENS]
     asked = _metadata_on_command_line()
     for key in metadata:
         unknown = key not in known and not key.startswith((PREFIX, *CHOICES))

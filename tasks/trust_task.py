@@ -5,7 +5,8 @@ down by the benchmark's sub-categories, and keeps the harness's request cache fr
 The YAML's ``dataset_kwargs`` hold ``form`` (of the rows), optionally ``breakdown`` (the arguments
 of :class:`Breakdown`), ``example`` (a template of a row with its answer, as examples in a prompt
 have it; empty for rows that cannot be examples; by default ``doc_to_text`` with
-``doc_to_target``), and any data setting that the task fixes.
+``doc_to_target``), ``chat`` (true for tasks that ask chat models), and any data setting that the
+task fixes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from datasets import Dataset, DatasetDict
 from lm_eval.api.metrics import mean
@@ -86,10 +87,8 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         settings: Which rows.
         data_fingerprint: Identity of the rows themselves.
         breakdown: Which metric is broken down by sub-category, if any.
-        asks_chat: Whether it asks chat models; our own evaluations then apply the model's template.
     """
 
-    asks_chat: ClassVar[bool] = False
     settings: RowSettings
     data_fingerprint: str
 
@@ -110,6 +109,11 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         breakdown = self.config.dataset_kwargs.get("breakdown")
         self.breakdown = Breakdown(**breakdown) if breakdown else None
         self._categories = self._declare_categories()
+
+    @property
+    def asks_chat(self) -> bool:
+        """Whether it asks chat models; our own evaluations then apply the model's template."""
+        return bool(self.config.dataset_kwargs.get("chat"))
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Load the rows and note in the metadata which they are."""

@@ -24,4 +24,3 @@ class MiniXSTest(XSTest):
     """Requests about people's things, and harmless ones that sound alike, in the world's form."""
 
     judges = MINI_REFUSAL
-    asks_chat = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from datasets import DatasetDict
 
@@ -22,7 +22,6 @@ class XSTest(JudgedTask):
     """Answers to safe and unsafe prompts, judged refusals or not."""
 
     judges = REFUSAL
-    asks_chat: ClassVar[bool] = True
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Load the rows, safe and unsafe ones mixed evenly, so that any first rows hold both."""

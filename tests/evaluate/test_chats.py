@@ -16,7 +16,12 @@ from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.sweep.sweep_model import SweepLM, load_sweep_model
 
 TASK, PLAIN = "trust_xstest", "trust_sst2"
-pytestmark = [pytest.mark.data, pytest.mark.model, pytest.mark.usefixtures("data_dir", "own_cache")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.data,
+    pytest.mark.model,
+    pytest.mark.usefixtures("data_dir", "own_cache"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -93,7 +93,7 @@ def test_the_fingerprint_tells_data_apart() -> None:
 
 @pytest.mark.parametrize("key", ["splitt", "data_sede", "perturbation_rat"])
 def test_a_misspelt_key_of_the_metadata_is_refused(key: str) -> None:
-    with pytest.raises(InputError, match=rf"Unknown key .*{key}.*known are data_seed, .*split"):
+    with pytest.raises(InputError, match=rf"Unknown key .*{key}.*known are .*data_seed, .*split"):
         RowSettings.from_task({"form": "f"}, {"version": 1.0, key: "random"})
 
 
@@ -117,6 +117,10 @@ def test_a_key_on_the_harness_s_command_line_is_refused(
         ({"splitt": "random"}, "Unknown key"),
         ({"colour": 1}, "known are"),
         ({"split_seed": -1}, "split_seed is -1"),
+        ({"answer_tokens": 0}, "answer_tokens is 0"),
+        ({"answer_tokens": 6.5}, "answer_tokens is 6.5"),
+        ({"answer_tokens": "many"}, "answer_tokens is 'many'"),
+        ({"answer_token": 5}, "answer_tokens"),
         ({"judge_tires": 3}, "Did you mean 'judge_tries'"),
     ],
 )
