@@ -326,12 +326,12 @@ def test_a_label_of_refusals_that_is_not_clear_is_asked_for() -> None:
         refusal_label(unnamed, JudgeSettings(refusal_label="no"))
 
 
-def test_the_default_needs_no_download() -> None:
-    for choice in (REFUSAL, MINI_REFUSAL):
-        assert choice.offline() == ["linear", "prefix"] and choice.is_offline(choice.default)
-        assert choice.resolve({}, split_seed=0).name == "prefix"
+def test_the_defaults_need_no_download() -> None:
+    for choice, default in ((REFUSAL, "prefix"), (MINI_REFUSAL, "world")):
+        assert {"linear", "prefix", "world"} <= set(choice.offline())
+        assert choice.resolve({}, split_seed=0).name == default
     assert REFUSAL.identity({}, split_seed=0) != REFUSAL.identity(
         {"refusal_judge": "openai:m"}, split_seed=0
     )
     with pytest.raises(InputError, match="prefix"):
-        REFUSAL.resolve({"refusal_judge": "world"}, split_seed=0)
+        REFUSAL.resolve({"refusal_judge": "reference"}, split_seed=0)
