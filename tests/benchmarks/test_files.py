@@ -225,7 +225,7 @@ def test_two_processes_at_once_fetch_once(data_dir: Path, server) -> None:
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    assert [process.communicate(timeout=60)[0].strip() for process in processes] == ["1.26"] * 2
+    assert [process.communicate(timeout=300)[0].strip() for process in processes] == ["1.26"] * 2
     assert server.asked == [address]
 
 
@@ -244,7 +244,7 @@ def test_a_full_disk_leaves_nothing_half_written(data_dir: Path, server) -> None
         "except ExternalError as error:\n"
         "    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert "Cannot write" in done.stdout, done.stderr
     assert kept() == []
     assert locate(path).read_bytes() == content

@@ -72,6 +72,6 @@ def test_a_revision_that_does_not_exist_is_named(
         "except InputError as error:\n"
         "    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert "has no revision 'v99'" in done.stdout, done.stderr
     assert "LM_EVAL_TRUST_PKU_REVISION" in done.stdout

@@ -142,7 +142,7 @@ def builder(target: Path, log: Path, seconds: float) -> subprocess.Popen[str]:
 def test_two_processes_build_an_entry_once(tmp_path: Path) -> None:
     target, log = tmp_path / "entry", tmp_path / "log"
     both = [builder(target, log, 1.0) for _ in range(2)]
-    assert [process.communicate(timeout=60)[0].strip() for process in both] == ["whole", "whole"]
+    assert [process.communicate(timeout=300)[0].strip() for process in both] == ["whole", "whole"]
     assert log.read_text() == "built\n"
 
 
@@ -154,9 +154,9 @@ def test_a_killed_builder_leaves_nothing_that_is_taken_for_whole(tmp_path: Path)
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.wait(timeout=60)
+    process.wait(timeout=300)
     assert not target.exists()
-    assert builder(target, log, 0.0).communicate(timeout=60)[0].strip() == "whole"
+    assert builder(target, log, 0.0).communicate(timeout=300)[0].strip() == "whole"
 
 
 def test_a_kill_while_a_folder_is_replaced_loses_neither(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_an_output_of_several_files_is_written_by_one_process_after_the_other(
         monkeypatch.setattr(storage, "_PATIENCE", 0.0)
         with pytest.raises(InputError, match="Another process is writing into"):
             write()
-    other.join(timeout=60)
+    other.join(timeout=300)
     assert (tmp_path / "file").exists()
 
 

@@ -173,7 +173,7 @@ def test_two_processes_build_once(source: str, tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    answers = [process.communicate(timeout=120)[0] for process in asking]
+    answers = [process.communicate(timeout=300)[0] for process in asking]
     assert [process.returncode for process in asking] == [0, 0]
     assert answers[0] == answers[1] != ""
     assert log.read_text() == "loaded\n"

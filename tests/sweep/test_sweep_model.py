@@ -194,7 +194,7 @@ def _split(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
     ("name", "arguments", "message"),
     [
         ("proxy_amber", {}, "Unknown model to sweep 'proxy_amber'"),
-        ("amber", {"vector": "v.safetensors"}, "no vector file"),
+        ("amber", {"vector": "missing.safetensors"}, "no vector file"),
     ],
 )
 def test_models_that_cannot_be_swept_are_refused(
