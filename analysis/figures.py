@@ -17,6 +17,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from lm_eval_trust.analysis.phases import BOTH
+from lm_eval_trust.analysis.stage_bands import draw_stages, stages_by_step
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
 
@@ -118,7 +119,7 @@ def curves_by_layer(
                     )
             if controls is not None:
                 _draw_controls(axes, controls[controls["dimension"] == dimension])
-            _checkpoint_axis(axes, of_dimension)
+            checkpoint_axis(axes, of_dimension)
             axes.set_title(dimension)
             axes.set_ylabel(label)
         _share_legend(figure, panels, "block")
@@ -145,7 +146,7 @@ def layer_heatmap(table: pd.DataFrame, estimator: str, *, label: str) -> Figure:
             grid = of_dimension.pivot_table(index="layer", columns="step", values="value")
             image = _blocks_heatmap(axes, grid, low, high, dimension)
             axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-            _checkpoint_axis(axes, of_dimension)
+            checkpoint_axis(axes, of_dimension, shaded=False)
         figure.colorbar(image, ax=list(panels.values()), label=label, shrink=0.8)
     return figure
 
@@ -194,7 +195,7 @@ def information_curves(
                     if side == "tx" and (dimension, layer) in turns:
                         turn = np.searchsorted(ordered["step"], turns[dimension, layer])
                         axes.axvline(float(turn), color=colour, ls=":")
-                _checkpoint_axis(axes, chosen)
+                checkpoint_axis(axes, chosen)
                 axes.set_ylabel(f"{name} ({estimator})")
                 axes.set_title(_with_smallest_p(dimension, chosen))
         handles, names = grid[0][0].get_legend_handles_labels()
@@ -419,12 +420,19 @@ def _blocks_heatmap(
     return image
 
 
-def _checkpoint_axis(axes: Axes, rows: pd.DataFrame) -> None:
-    """Label checkpoints, evenly spaced, by step; as many as fit."""
-    steps = sorted(rows["step"].unique())
+def checkpoint_axis(axes: Axes, rows: pd.DataFrame, *, shaded: bool = True) -> None:
+    """Label checkpoints, evenly spaced, by step, as many as fit; mark their stages.
+
+    Args:
+        axes: Whose horizontal axis has a place for each checkpoint.
+        rows: With ``step`` and, if there are stages, ``stage``.
+        shaded: Shade every other stage, where no image lies below.
+    """
+    steps, stages = sorted(rows["step"].unique()), stages_by_step(rows)
     shown = range(0, len(steps), max(1, -(-len(steps) // 6)))
-    axes.set_xticks(list(shown), [f"{steps[i]:,}" for i in shown])
-    axes.set_xlabel("step")
+    axes.set_xticks(list(shown), [f"{int(steps[i]):,}" for i in shown])
+    axes.set_xlabel("step, all stages" if stages else "step")
+    draw_stages(axes, stages, shaded=shaded)
 
 
 def _share_legend(figure: Figure, panels: Mapping[str, Axes], title: str) -> None:

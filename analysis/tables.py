@@ -33,6 +33,7 @@ class Measurement:
         p_smallest: The smallest p that its design and number of permutations can give.
         p_layers: p corrected for the layers of its checkpoint and dimension.
         p_corrected: That corrected for the table's checkpoints and dimensions too.
+        stage: Stage of training of the checkpoint; empty where there is one only.
     """
 
     checkpoint: str
@@ -50,6 +51,7 @@ class Measurement:
     p_smallest: float = math.nan
     p_layers: float = math.nan
     p_corrected: float = math.nan
+    stage: str = ""
 
 
 #: Name of each column → its dtype.

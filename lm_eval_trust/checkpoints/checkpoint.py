@@ -20,6 +20,7 @@ class Checkpoint:
         tokens: Tokens that the model had seen, where that is known.
         location: Hub name, local folder, or ``mini@NAME`` of the embedded family.
         revision: Revision on the Hub; ``None`` for what is on this disk already.
+        stage: Stage of training that it belongs to, e.g. ``sft``; empty where there is one only.
     """
 
     name: str
@@ -27,12 +28,25 @@ class Checkpoint:
     tokens: int | None
     location: str
     revision: str | None
+    stage: str = ""
 
 
 #: What counts as a checkpoint's name in a folder: it ends in a number.
 NUMBERED = r"(?:.*\D)?(?P<step>\d+)"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)([KMBT]?)", re.IGNORECASE)
+
+
+def parse_amount(text: str | int) -> int:
+    """Return a number that may be written with ``K``, ``M``, ``B`` or ``T``, e.g. ``4.2B``.
+
+    Raises:
+        InputError: It is none.
+    """
+    read = _AMOUNT.fullmatch(str(text).strip())
+    if not read:
+        raise InputError(f"{text!r} is no amount; expected a number, with K, M, B or T.")
+    return round(float(read[1]) * _UNITS[read[2].upper()])
 
 
 @dataclass(frozen=True)
@@ -89,13 +103,13 @@ class Naming:
 
     def _tokens(self, match: re.Match[str], name: str) -> int | None:
         if amount := match.groupdict().get("tokens"):
-            read = _AMOUNT.fullmatch(amount)
-            if not read:
+            try:
+                return parse_amount(amount)
+            except InputError as error:
                 raise InputError(
                     f"The group 'tokens' takes {amount!r} from {name!r}; expected a number, with "
                     f"K, M, B or T."
-                )
-            return round(float(read[1]) * _UNITS[read[2].upper()])
+                ) from error
         per_step = self.tokens_per_step
         return None if per_step is None else per_step * _number(match, name)
 
@@ -115,10 +129,11 @@ def chosen(checkpoints: Sequence[Checkpoint], which: str | Sequence[str]) -> tup
 
     Args:
         checkpoints: All, ascending by step.
-        which: ``all``; a name; ``ckpt_100..ckpt_200`` (both ends included); ``every 10`` (the
-            first, and every tenth from there); ``log 12`` (about twelve, evenly spaced in
-            log(1 + step), the first and last included; fewer where two fall on one checkpoint);
-            a range followed by ``every`` or ``log``, e.g. ``ckpt_100..ckpt_200 every 10``;
+        which: ``all``; a name; a stage; ``ckpt_100..ckpt_200`` (both ends included), also of
+            stages; ``every 10`` (the first, and every tenth from there); ``log 12`` (about twelve,
+            evenly spaced in log(1 + step), the first and last included; fewer where two fall on
+            one checkpoint; of one stage, by the steps of that stage); a range or stage followed by
+            ``every`` or ``log``, e.g. ``ckpt_100..ckpt_200 every 10`` or ``pretraining log 6``;
             several of these, as a list or with commas.
 
     Raises:
@@ -142,31 +157,48 @@ def _by_rule(checkpoints: Sequence[Checkpoint], rule: str) -> Sequence[Checkpoin
     number = int(thinned["number"])
     if number < 1:
         raise InputError(f"{rule!r} chooses nothing; expected a number from 1 on.")
-    return span[::number] if thinned["how"] == "every" else _evenly_in_log_step(span, number)
+    if thinned["how"] == "every":
+        return span[::number]
+    return _evenly_in_log_step(span, number, _step_before(checkpoints, span[0].stage, span[-1]))
+
+
+def _step_before(checkpoints: Sequence[Checkpoint], stage: str, last: Checkpoint) -> int:
+    """Return where a span's stage begins: after the last step before it, if it is one stage's."""
+    if last.stage != stage:
+        return 0
+    first = next(i for i, checkpoint in enumerate(checkpoints) if checkpoint.stage == stage)
+    return checkpoints[first - 1].step if first else 0
 
 
 def _span(checkpoints: Sequence[Checkpoint], text: str) -> Sequence[Checkpoint]:
-    names = [checkpoint.name for checkpoint in checkpoints]
-    if text in names:
-        return [checkpoints[names.index(text)]]
     if text == "all":
         return checkpoints
     first, dots, last = text.partition("..")
-    ends = [_position(names, end) for end in ((first, last) if dots else (text,))]
-    if ends[0] > ends[-1]:
+    begin, end = _places(checkpoints, first)
+    if dots:
+        end = _places(checkpoints, last)[1]
+    if begin > end:
         raise InputError(f"The range {text!r} runs backwards; write it as {last}..{first}.")
-    return checkpoints[ends[0] : ends[-1] + 1]
+    return checkpoints[begin : end + 1]
 
 
-def _position(names: Sequence[str], name: str) -> int:
-    if name not in names:
-        raise unknown_name("checkpoint", name, names)
-    return names.index(name)
+def _places(checkpoints: Sequence[Checkpoint], name: str) -> tuple[int, int]:
+    """Return the first and last position of a checkpoint's name, or of a stage."""
+    names = [checkpoint.name for checkpoint in checkpoints]
+    if name in names:
+        return names.index(name), names.index(name)
+    of_stage = [i for i, checkpoint in enumerate(checkpoints) if name and checkpoint.stage == name]
+    if not of_stage:
+        stages = dict.fromkeys(c.stage for c in checkpoints if c.stage)
+        raise unknown_name("checkpoint", name, [*names, *stages])
+    return of_stage[0], of_stage[-1]
 
 
-def _evenly_in_log_step(checkpoints: Sequence[Checkpoint], number: int) -> Sequence[Checkpoint]:
-    low, high = (math.log1p(checkpoints[end].step) for end in (0, -1))
+def _evenly_in_log_step(
+    checkpoints: Sequence[Checkpoint], number: int, start: int
+) -> Sequence[Checkpoint]:
+    low, high = (math.log1p(checkpoints[end].step - start) for end in (0, -1))
     if number == 1:
         return checkpoints[-1:]
     targets = [low + (high - low) * i / (number - 1) for i in range(number)]
-    return [min(checkpoints, key=lambda c: abs(math.log1p(c.step) - t)) for t in targets]
+    return [min(checkpoints, key=lambda c: abs(math.log1p(c.step - start) - t)) for t in targets]

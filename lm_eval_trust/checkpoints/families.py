@@ -4,87 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from lm_eval_trust.checkpoints.checkpoint import NUMBERED, Checkpoint, Naming, chosen
+from lm_eval_trust.checkpoints.flows import FLOWS, LOOKED_UP
+from lm_eval_trust.checkpoints.runs import AMBER, LISTED_BY_HUB, PYTHIA, amber, pythia
+from lm_eval_trust.checkpoints.stages import Stage, StageSpec, joined, read_family
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.registry import Registry
-
-AMBER, AMBER_HUB = "amber", "LLM360/Amber"
-#: Liu et al. 2023, arXiv 2312.06550, and the model card: 1,259.13 billion tokens in 360 chunks of
-#: one size, a checkpoint after each; the last is ``main``, the others ``ckpt_000`` to ``ckpt_358``.
-_AMBER_TOKENS, _AMBER_CHECKPOINTS = 1_259_130_000_000, 360
-
-#: Biderman et al. 2023, arXiv 2304.01373: 2,097,152 tokens a step, 154 checkpoints a model.
-_PYTHIA_TOKENS_PER_STEP = 2_097_152
-_PYTHIA_STEPS = (0, *(2**i for i in range(10)), *range(1000, 144_000, 1000))
-_PYTHIA_SIZES = ("70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b")
-
-
-@dataclass(frozen=True)
-class HubPreset:
-    """A family whose revisions the Hub is asked for.
-
-    Attributes:
-        hub: ``OWNER/NAME``.
-        naming: Of its revisions.
-    """
-
-    hub: str
-    naming: Naming
-
-
-#: Groeneveld et al. 2024 and the model cards: names such as ``step1000-tokens4B``. Of OLMo 2, the
-#: first stage: the second goes on from it several times over, on mixtures of its own.
-_OLMO = Naming(r"(?:stage1-)?step(?P<step>\d+)-tokens(?P<tokens>\d+B)")
-#: Model cards: ``step-240000``, with the tokens of a batch for 135M and 3B only.
-_SMOLLM = r"(?:stage\d-)?step-(?P<step>\d+)"
-
-LISTED_BY_HUB = {
-    "olmo-1b": HubPreset("allenai/OLMo-1B-0724-hf", _OLMO),
-    "olmo-7b": HubPreset("allenai/OLMo-7B-0724-hf", _OLMO),
-    "olmo-2-1b": HubPreset("allenai/OLMo-2-0425-1B", _OLMO),
-    "olmo-2-7b": HubPreset("allenai/OLMo-2-1124-7B", _OLMO),
-    "olmo-2-13b": HubPreset("allenai/OLMo-2-1124-13B", _OLMO),
-    "smollm2-135m": HubPreset(
-        "HuggingFaceTB/SmolLM2-135M-intermediate-checkpoints", Naming(_SMOLLM, 1_048_576)
-    ),
-    "smollm2-360m": HubPreset(
-        "HuggingFaceTB/SmolLM2-360M-intermediate-checkpoints", Naming(_SMOLLM)
-    ),
-    "smollm2-1.7b": HubPreset(
-        "HuggingFaceTB/SmolLM2-1.7B-intermediate-checkpoints", Naming(_SMOLLM)
-    ),
-    "smollm3-3b": HubPreset("HuggingFaceTB/SmolLM3-3B-checkpoints", Naming(_SMOLLM, 2_359_296)),
-}
-PYTHIA = tuple(f"pythia-{size}{kind}" for size in _PYTHIA_SIZES for kind in ("", "-deduped"))
-
-
-def amber() -> tuple[Checkpoint, ...]:
-    """Return Amber's 360 checkpoints; their step is their number."""
-    last = _AMBER_CHECKPOINTS - 1
-    return tuple(
-        Checkpoint(
-            name=f"ckpt_{i:03d}",
-            step=i,
-            tokens=round(_AMBER_TOKENS * (i + 1) / _AMBER_CHECKPOINTS),
-            location=AMBER_HUB,
-            revision="main" if i == last else f"ckpt_{i:03d}",
-        )
-        for i in range(_AMBER_CHECKPOINTS)
-    )
-
-
-def pythia(name: str) -> tuple[Checkpoint, ...]:
-    """Return the 154 checkpoints of a Pythia model, e.g. ``pythia-70m`` or ``…-deduped``."""
-    return tuple(
-        Checkpoint(
-            f"step{step}", step, step * _PYTHIA_TOKENS_PER_STEP, f"EleutherAI/{name}", f"step{step}"
-        )
-        for step in _PYTHIA_STEPS
-    )
-
 
 __all__ = ["Checkpoint", "CheckpointFamily", "FamilySettings", "family_names", "open_family"]
 
@@ -112,12 +40,14 @@ class CheckpointFamily:
 
 @dataclass(frozen=True)
 class FamilySettings:
-    """Which family; exactly one of ``name``, ``hub`` and ``folder`` is given.
+    """Which family; exactly one of ``name``, ``hub``, ``folder`` and ``file`` is given.
 
     Attributes:
         name: A preset, see :func:`family_names`.
         hub: ``OWNER/NAME`` of a repository whose revisions are checkpoints.
         folder: A local folder whose sub-folders are checkpoints.
+        file: A YAML file with a family of one's own
+            (:class:`lm_eval_trust.checkpoints.stages.FamilyFile`).
         pattern: Regular expression of a revision's or folder's name, with a group ``step`` and,
             if the name tells it, ``tokens``. A folder needs none if the names end in a number.
         tokens_per_step: Tokens of a batch, where the names do not tell the tokens.
@@ -126,6 +56,7 @@ class FamilySettings:
     name: str | None = None
     hub: str | None = None
     folder: str | None = None
+    file: str | None = None
     pattern: str | None = None
     tokens_per_step: int | None = None
 
@@ -139,18 +70,36 @@ class FamilyPreset:
         checkpoints: Returns them without the network; ``None`` if the Hub has to be asked.
         hub: ``OWNER/NAME`` of the repository whose revisions are asked for.
         naming: Of its revisions.
+        stages: Of a flow, in place of the above.
+        source: Where its names and numbers come from.
+        looked_up: When, as ``YYYY-MM-DD``.
     """
 
     summary: str
     checkpoints: Callable[[], tuple[Checkpoint, ...]] | None = None
     hub: str = ""
     naming: Naming | None = None
+    stages: tuple[Stage, ...] = ()
+    source: str = ""
+    looked_up: str = ""
 
 
 def _listed_presets() -> dict[str, FamilyPreset]:
     return {
         name: FamilyPreset(f"revisions of {preset.hub}", None, preset.hub, preset.naming)
         for name, preset in LISTED_BY_HUB.items()
+    }
+
+
+def _flow_presets() -> dict[str, FamilyPreset]:
+    return {
+        name: FamilyPreset(
+            f"the flow {' → '.join(dict.fromkeys(stage.name for stage in flow.stages))}",
+            stages=flow.stages,
+            source=flow.source,
+            looked_up=LOOKED_UP,
+        )
+        for name, flow in FLOWS.items()
     }
 
 
@@ -167,6 +116,7 @@ FAMILIES: Registry[FamilyPreset] = Registry(
             for name in PYTHIA
         },
         **_listed_presets(),
+        **_flow_presets(),
     },
 )
 
@@ -180,17 +130,18 @@ def open_family(settings: FamilySettings) -> CheckpointFamily:
     """Return a family with its checkpoints; downloads none of them and trains nothing.
 
     Amber, Pythia and the embedded family are known without the network. The revisions of others
-    are asked of the Hub, those of a folder are looked up in it.
+    are asked of the Hub, those of a folder are looked up in it. A flow's stages are joined.
 
     Raises:
         InputError: Settings that contradict each other, an unknown preset, repository or folder,
             or one that holds no checkpoint.
         ExternalError: The Hub cannot be reached.
     """
-    given = [key for key in ("name", "hub", "folder") if getattr(settings, key) is not None]
+    places = ("name", "hub", "folder", "file")
+    given = [key for key in places if getattr(settings, key) is not None]
     if len(given) != 1:
         raise InputError(
-            f"A family needs exactly one of name, hub and folder; "
+            f"A family needs exactly one of name, hub, folder and file; "
             f"given are {' and '.join(given) or 'none'}."
         )
     if settings.tokens_per_step is not None and settings.tokens_per_step < 1:
@@ -199,6 +150,8 @@ def open_family(settings: FamilySettings) -> CheckpointFamily:
         return _preset(settings.name, settings)
     if settings.hub is not None:
         return _of_hub(settings.hub, settings)
+    if settings.file is not None:
+        return _of_file(Path(settings.file).expanduser(), settings)
     return _of_folder(Path(str(settings.folder)).expanduser(), settings)
 
 
@@ -206,13 +159,83 @@ def _preset(name: str, settings: FamilySettings) -> CheckpointFamily:
     if settings.pattern is not None:
         raise InputError(f"The family {name} has names of its own; leave out the pattern.")
     preset = FAMILIES[name]
+    if preset.stages:
+        _refuse_tokens(name, settings)
+        return CheckpointFamily(name, joined(preset.stages, _find(list_once())))
     if preset.checkpoints is None:
         assert preset.naming is not None
         per_step = settings.tokens_per_step or preset.naming.tokens_per_step
         return _listed(name, preset.hub, replace(preset.naming, tokens_per_step=per_step))
+    _refuse_tokens(name, settings)
+    return CheckpointFamily(name, preset.checkpoints())
+
+
+def _refuse_tokens(name: str, settings: FamilySettings) -> None:
     if settings.tokens_per_step is not None:
         raise InputError(f"The tokens of {name} are known; leave out tokens_per_step.")
-    return CheckpointFamily(name, preset.checkpoints())
+
+
+Listing = Callable[[str], Sequence[str]]
+
+
+def list_once() -> Listing:
+    """Return a lister of the Hub's revisions that asks once for each repository."""
+    from lm_eval_trust.checkpoints.listing import list_revisions
+
+    return lru_cache(maxsize=None)(list_revisions)
+
+
+def _find(listing: Listing) -> Callable[[Stage], tuple[Checkpoint, ...]]:
+    """Return what finds the checkpoints of a stage that has several."""
+
+    def find(stage: Stage) -> tuple[Checkpoint, ...]:
+        if stage.known is not None:
+            return stage.known()
+        assert stage.naming is not None
+        if stage.revision is None:
+            folder = FamilySettings(
+                folder=stage.location,
+                pattern=stage.naming.pattern,
+                tokens_per_step=stage.naming.tokens_per_step,
+            )
+            return open_family(folder).checkpoints
+        return _listed(stage.location, stage.location, stage.naming, listing).checkpoints
+
+    return find
+
+
+def _of_file(path: Path, settings: FamilySettings) -> CheckpointFamily:
+    for key in ("pattern", "tokens_per_step"):
+        if getattr(settings, key) is not None:
+            raise InputError(f"The file {path} says everything of its family; leave out {key}.")
+    family = read_family(path)
+    stages = [_stage(declared) for declared in family.stages]
+    return CheckpointFamily(family.family, joined(stages, _find(list_once())))
+
+
+def _stage(declared: StageSpec) -> Stage:
+    """Return a stage as a family's file declares it."""
+    from lm_eval_trust.models.sources import made_model
+
+    if declared.model is None:
+        return Stage(
+            declared.stage,
+            str(declared.hub or Path(str(declared.folder)).expanduser()),
+            Naming(declared.pattern or NUMBERED, declared.tokens_per_step),
+            "main" if declared.hub else None,
+            until=declared.until,
+            running=declared.running,
+        )
+    location, _, revision = declared.model.partition("@")
+    here = made_model(declared.model) is not None or Path(declared.model).expanduser().is_dir()
+    return Stage(
+        declared.stage,
+        str(Path(declared.model).expanduser()) if here else location,
+        revision=None if here else revision or "main",
+        checkpoint=declared.name or "",
+        tokens=declared.tokens,
+        running=declared.running,
+    )
 
 
 def _of_hub(hub: str, settings: FamilySettings) -> CheckpointFamily:
@@ -224,10 +247,10 @@ def _of_hub(hub: str, settings: FamilySettings) -> CheckpointFamily:
     return _listed(hub, hub, Naming(settings.pattern, settings.tokens_per_step))
 
 
-def _listed(name: str, hub: str, naming: Naming) -> CheckpointFamily:
-    from lm_eval_trust.checkpoints.listing import list_revisions
-
-    revisions = list_revisions(hub)
+def _listed(
+    name: str, hub: str, naming: Naming, listing: Listing | None = None
+) -> CheckpointFamily:
+    revisions = (listing or list_once())(hub)
     found = naming.checkpoints(revisions, lambda revision: (hub, revision))
     return _family(name, found, naming, f"revision of {hub}", revisions)
 

@@ -6,19 +6,16 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from lm_eval_trust.analysis.figures import (
-    COLUMN,
     abilities_radar,
     correlation_scatter,
-    looks,
-    new_figure,
     probe_matrix_heatmap,
     proxy_bars,
     save_figure,
@@ -35,8 +32,10 @@ from lm_eval_trust.study.correlations import (
     probes_of,
     series_matrices,
 )
+from lm_eval_trust.study.figures import score_curves, transfer_heatmap
 from lm_eval_trust.study.folder import StudyFolder
 from lm_eval_trust.study.grid import Grid, Study
+from lm_eval_trust.study.models import StudyModel
 from lm_eval_trust.study.runners import MEASUREMENTS
 
 #: Sources whose transfer a table shows as well as a figure.
@@ -78,10 +77,15 @@ def _analyses(
             file = folder.verify(cell) / MEASUREMENTS
             rows = json.loads(file.read_text(encoding="utf-8"))
             measured = found.setdefault(cell.activations.statements.seed, [])
-            measured += [Measurement(**row) for row in rows]
+            measured += [_placed(Measurement(**row), cell.model) for row in rows]
     for seed, rows in found.items():
         write_analysis(rows, out / f"analysis-seed{seed}", study.settings(seed))
     return found
+
+
+def _placed(row: Measurement, model: StudyModel) -> Measurement:
+    """Return a measurement at the checkpoint's place in this family, whose stages may be others."""
+    return replace(row, step=model.step or 0, tokens=model.tokens or 0, stage=model.stage)
 
 
 def _by_step(cell: AnalysisCell) -> tuple[int, str]:
@@ -112,9 +116,10 @@ def _transfers(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFra
         chosen = rows[rows["metric"] == metric]
         if chosen.empty:
             continue
-        sources = list(dict.fromkeys(chosen["source"]))
+        sources, targets = (list(dict.fromkeys(chosen[c])) for c in ("source", "model"))
         matrix = chosen.pivot_table(index="source", columns="model", values="value")
-        yield dict(zip(keys, values, strict=True)) | {"metric": metric}, matrix.loc[sources]
+        described = dict(zip(keys, values, strict=True)) | {"metric": metric}
+        yield described, matrix.loc[sources, targets]
 
 
 def _figures(table: pd.DataFrame) -> Figures:
@@ -127,7 +132,9 @@ def _heatmaps(table: pd.DataFrame) -> Figures:
         if len(matrix.index) > _READ_AT_A_GLANCE:
             name = "transfer-{evaluation}-{task}-{dimension}-L{layer}-a{alpha:g}".format(**keys)
             label = f"{keys['task']} {keys['metric']}"
-            yield _safe(name), transfer_heatmap(matrix, label=label)
+            of_model = table.drop_duplicates("model").set_index("model")["stage"].fillna("")
+            stages = of_model[list(matrix.columns)] if matrix.columns.equals(matrix.index) else ()
+            yield _safe(name), transfer_heatmap(matrix, label=label, stages=list(stages))
 
 
 def _curves(table: pd.DataFrame) -> Figures:
@@ -261,9 +268,11 @@ COLUMNS = {
     "evaluation": "string",
     "variant": "string",
     "model": "string",
+    "stage": "string",
     "step": "Int64",
     "tokens": "Int64",
     "source": "string",
+    "source_stage": "string",
     "source_step": "Int64",
     "dimension": "string",
     "layer": "string",
@@ -275,6 +284,7 @@ COLUMNS = {
     "value": "float64",
     "stderr": "float64",
     "n": "Int64",
+    "nonfinite": "Int64",
     "seed": "int64",
     "cell": "string",
 }
@@ -337,9 +347,11 @@ def _described(cell: EvaluationCell) -> dict[str, Any]:
     return {
         "variant": cell.variant,
         "model": cell.model.name,
+        "stage": cell.model.stage,
         "step": cell.model.step,
         "tokens": cell.model.tokens,
         "source": source.model.name if source else None,
+        "source_stage": source.model.stage if source else None,
         "source_step": source.model.step if source else None,
         "dimension": source.dimension if source else None,
         "layer": point.layer_text if point else None,
@@ -360,65 +372,3 @@ def _metrics(scores: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
         error = scores.get(f"{metric}_stderr,{of_filter}")
         name = metric if of_filter == "none" else f"{metric},{of_filter}"
         yield name, value, error if isinstance(error, float) else float("nan")
-
-
-#: Sources whose values and names are legible on a page.
-_LEGIBLE = 40
-
-
-def transfer_heatmap(matrix: pd.DataFrame, *, label: str) -> Figure:
-    """Return a matrix of sources of vectors × target models, with values where they fit.
-
-    Args:
-        matrix: Index: sources, in their order; columns: targets.
-        label: Of the colours.
-    """
-    legible = len(matrix.index) <= _LEGIBLE
-    height = 0.9 + 0.22 * min(len(matrix.index), _LEGIBLE)
-    with new_figure(COLUMN, height, framed=True) as figure:
-        axes = figure.subplots()
-        values = matrix.to_numpy(dtype=np.float64)
-        image = axes.imshow(values, aspect="auto", cmap="cividis")
-        middle = (np.nanmin(values) + np.nanmax(values)) / 2
-        for (row, column), value in np.ndenumerate(values):
-            if legible and np.isfinite(value):
-                colour = "black" if value > middle else "white"
-                axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour)
-        axes.set_xticks(range(len(matrix.columns)), list(matrix.columns))
-        shown = range(0, len(matrix.index), -(-len(matrix.index) // _LEGIBLE))
-        axes.set_yticks(list(shown), [matrix.index[i] for i in shown])
-        axes.set_xlabel("steered model")
-        axes.set_ylabel("source of the vector")
-        figure.colorbar(image, ax=axes, label=label)
-    return figure
-
-
-def score_curves(rows: pd.DataFrame) -> Figure:
-    """Return scores over checkpoints, a line a task with its standard errors.
-
-    Args:
-        rows: With ``task``, ``step``, ``value``, ``stderr``.
-    """
-    with new_figure(COLUMN, 0.9 * COLUMN, framed=True) as figure:
-        axes = figure.subplots()
-        steps = sorted(rows["step"].unique())
-        for (task, chosen), (colour, marker) in zip(rows.groupby("task"), looks(), strict=False):
-            means = chosen.groupby("step")[["value", "stderr"]].mean()
-            places = [steps.index(step) for step in means.index]
-            axes.errorbar(
-                places,
-                means["value"],
-                yerr=means["stderr"].fillna(0.0),
-                color=colour,
-                marker=marker,
-                markersize=3,
-                lw=1.2,
-                elinewidth=0.6,
-                label=task,
-            )
-        shown = range(0, len(steps), max(1, -(-len(steps) // 6)))
-        axes.set_xticks(list(shown), [f"{int(steps[i]):,}" for i in shown])
-        axes.set_xlabel("step")
-        axes.set_ylabel("score")
-        figure.legend(loc="outside lower center")
-    return figure

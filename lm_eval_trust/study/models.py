@@ -29,6 +29,7 @@ class StudyModel:
         step: Training step of a checkpoint of the family; ``None`` for any other model.
         tokens: Tokens that it has seen, where known.
         identity: Which model it is: with the Hub's commit, or a digest of a folder's files.
+        stage: Stage of training of a checkpoint of the family; empty where it has one only.
     """
 
     name: str
@@ -37,6 +38,7 @@ class StudyModel:
     step: int | None = None
     tokens: int | None = None
     identity: str = ""
+    stage: str = ""
 
     @property
     def spec(self) -> str:
@@ -50,7 +52,8 @@ class StudyModel:
 
     def checkpoint(self) -> Checkpoint:
         """Return it as its family has it."""
-        return Checkpoint(self.name, self.step or 0, self.tokens, self.location, self.revision)
+        step = self.step or 0
+        return Checkpoint(self.name, step, self.tokens, self.location, self.revision, self.stage)
 
 
 def model_of_checkpoint(checkpoint: Checkpoint) -> StudyModel:
@@ -61,6 +64,7 @@ def model_of_checkpoint(checkpoint: Checkpoint) -> StudyModel:
         checkpoint.revision,
         checkpoint.step,
         checkpoint.tokens,
+        stage=checkpoint.stage,
     )
 
 

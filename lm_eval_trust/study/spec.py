@@ -68,7 +68,7 @@ Models = Literal["checkpoints"] | tuple[str, ...]
 
 
 class FamilySpec(StrictModel):
-    """Whose checkpoints: a preset's ``name``, or a ``hub`` repository or ``folder`` with a pattern.
+    """Whose checkpoints: a preset's ``name``, ``hub`` or ``folder`` with a pattern, or a ``file``.
 
     See :class:`lm_eval_trust.checkpoints.families.FamilySettings`.
     """
@@ -76,6 +76,7 @@ class FamilySpec(StrictModel):
     name: str | None = None
     hub: str | None = None
     folder: str | None = None
+    file: str | None = None
     pattern: str | None = None
     tokens_per_step: PositiveInt | None = None
 

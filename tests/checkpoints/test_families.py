@@ -90,7 +90,7 @@ def test_a_folder_in_the_order_of_its_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (FamilySettings(), "exactly one of name, hub and folder; given are none"),
+        (FamilySettings(), "exactly one of name, hub, folder and file; given are none"),
         (FamilySettings(name="amber", hub="a/b"), "given are name and hub"),
         (FamilySettings(name="ambre"), "Did you mean 'amber'"),
         (FamilySettings(name="amber", pattern="x"), "leave out the pattern"),
@@ -129,4 +129,4 @@ def test_offline_the_hub_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_every_preset_has_a_name() -> None:
-    assert len(set(family_names())) == len(family_names()) == 2 + 16 + 9
+    assert len(set(family_names())) == len(family_names()) == 2 + 16 + 9 + 14

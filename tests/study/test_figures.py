@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lm_eval_trust.study.export import score_curves, transfer_heatmap
+from lm_eval_trust.study.figures import score_curves, transfer_heatmap
 
 
 @pytest.mark.parametrize(("sources", "written"), [(3, 5), (360, 0)])
