@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -40,6 +42,21 @@ except ModuleNotFoundError as error:
 
 #: Arguments that no answer depends on.
 _EXECUTION_ARGUMENTS = frozenset(("batch_size", "max_batch_size", "gpu_memory_utilization"))
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A request to score.
+
+    Attributes:
+        tokens: All that is sent.
+        scored: Index of the first token that is scored.
+        prompt_end: Index of the last prompt token; negative where the window has none.
+    """
+
+    tokens: list[int]
+    scored: int
+    prompt_end: int
 
 
 class SteeredVLLM(AmberArguments, GuardedLM, VLLM):  # type: ignore[misc]
@@ -82,9 +99,9 @@ class SteeredVLLM(AmberArguments, GuardedLM, VLLM):  # type: ignore[misc]
             )
         #: As ``hf``'s truncation=true: prompts that are too long are refused unless asked for.
         self._may_cut = "truncation_side" in asked.rest
-        self._plans = default_folder()
-        os.environ.update(engine_environment(self._plans))
-        publish(self.plan, self._plans)
+        self._plans_folder = default_folder()
+        os.environ.update(engine_environment(self._plans_folder))
+        publish(self.plan, self._plans_folder)
         extension = f"{SteeringExtension.__module__}.{SteeringExtension.__qualname__}"
         if asked.rest.setdefault("worker_extension_cls", extension) != extension:
             raise InputError("steered_vllm has a worker_extension_cls of its own; leave yours out.")
@@ -107,10 +124,13 @@ class SteeredVLLM(AmberArguments, GuardedLM, VLLM):  # type: ignore[misc]
         Raises:
             InputError: The plan does not fit the model, or the engine; the old plan stays.
         """
-        check_plan(plan, self.model.llm_engine.model_config)
-        publish(plan, self._plans)
+        self._publish(plan)
         self.plan = plan
         keep_responses_apart(self.cache_hook, self.trust_fingerprint)
+
+    def _publish(self, plan: SteeringPlan) -> None:
+        check_plan(plan, self.model.llm_engine.model_config)
+        publish(plan, self._plans_folder)
 
     @property
     def _rolling_length(self) -> int:
@@ -133,51 +153,95 @@ class SteeredVLLM(AmberArguments, GuardedLM, VLLM):  # type: ignore[misc]
                 f"prompts on the left."
             )
 
-    def _steering(self, prompt_end: int | None = None, *, private: bool = False) -> dict[str, str]:
-        plan = self.plan.fingerprint if self.plan.active_steps else ""
-        return RequestSteering(plan, prompt_end, private).arguments()
-
     def _model_generate(
         self,
         requests: list[list[int]],
         generate: bool = False,
         sampling_params: Any = None,
     ) -> Any:
-        several = sampling_params if isinstance(sampling_params, list) else [sampling_params]
-        for parameters in several:
-            parameters.extra_args = {**(parameters.extra_args or {}), **self._steering()}
-        return super()._model_generate(requests, generate, sampling_params)
+        outputs = self._generated(
+            requests, [self._generating(parameters, self.plan) for parameters in sampling_params]
+        )
+        self._check_generated(outputs)
+        return outputs
+
+    def _generating(self, parameters: Any, plan: SteeringPlan) -> Any:
+        """Return the harness's parameters of a generation, with a plan in them."""
+        found = parameters.clone()
+        found.extra_args = {**(found.extra_args or {}), **RequestSteering(_name(plan)).arguments()}
+        found.logprobs = 0  # Of the tokens themselves: they tell whether the logits are numbers.
+        return found
+
+    def _generated(self, requests: Sequence[list[int]], parameters: Sequence[Any]) -> list[Any]:
+        outputs: list[Any] = super()._model_generate(
+            list(requests), generate=True, sampling_params=list(parameters)
+        )
+        return outputs
+
+    def _check_generated(self, outputs: Sequence[Any]) -> None:
+        for output in outputs:
+            if not is_finite(output):
+                prompt = self.tokenizer.decode(output.prompt_token_ids[-20:])
+                raise InputError(
+                    f"The model gives logits that are NaN or infinite after {prompt!r}; steer less "
+                    f"strongly, or try dtype=float32."
+                )
 
     def _loglikelihood_tokens(
         self, requests: Sequence[TokenRequest], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        limit = self.max_length - 1  # The engine generates at least one token.
-        prompts, parameters, contexts = [], [], []
-        for _, context, continuation in requests:
-            tokens = (context + continuation)[-limit:]
-            # A long continuation can push all of the context out of the window.
-            kept = max(len(tokens) - len(continuation), 0)
-            self._refuse_overlong(len(context) + len(continuation), limit)
-            prompts.append(TokensPrompt(prompt_token_ids=tokens))
-            contexts.append(kept)
-            end = kept - 1 if self._rolling_ends is None else next(self._rolling_ends)
-            parameters.append(
-                SamplingParams(
-                    temperature=0,
-                    prompt_logprobs=1,
-                    max_tokens=1,
-                    detokenize=False,
-                    skip_reading_prefix_cache=False,
-                    extra_args=self._steering(end, private=True),
-                )
-            )
-        outputs = self.model.generate(
-            prompts, sampling_params=parameters, use_tqdm=not disable_tqdm
+        found = [self._scoring(request) for request in requests]
+        scores = self._scored(
+            found,
+            [self._scoring_parameters(each, self.plan) for each in found],
+            use_tqdm=not disable_tqdm,
         )
-        scores = []
-        for (key, _, _), output, kept in zip(requests, outputs, contexts, strict=True):
-            score = self._parse_logprobs(output.prompt_token_ids, output, kept)
+        for (key, _, _), score in zip(requests, scores, strict=True):
             if key is not None:
                 self.cache_hook.add_partial("loglikelihood", key, score)
-            scores.append(score)
         return scores
+
+    def _scoring(self, request: TokenRequest) -> Scoring:
+        _, context, continuation = request
+        limit = self.max_length - 1  # The engine generates at least one token.
+        self._refuse_overlong(len(context) + len(continuation), limit)
+        tokens = (context + continuation)[-limit:]
+        # A long continuation can push all of the context out of the window.
+        kept = max(len(tokens) - len(continuation), 0)
+        end = kept - 1 if self._rolling_ends is None else next(self._rolling_ends)
+        return Scoring(tokens, kept, end)
+
+    def _scoring_parameters(self, found: Scoring, plan: SteeringPlan) -> Any:
+        return SamplingParams(
+            temperature=0,
+            prompt_logprobs=1,
+            max_tokens=1,
+            detokenize=False,
+            skip_reading_prefix_cache=False,
+            extra_args=RequestSteering(_name(plan), found.prompt_end, private=True).arguments(),
+        )
+
+    def _scored(
+        self, asked: Sequence[Scoring], parameters: Sequence[Any], *, use_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Return log-probability and greediness of each request."""
+        outputs = self.model.generate(
+            [TokensPrompt(prompt_token_ids=each.tokens) for each in asked],
+            sampling_params=list(parameters),
+            use_tqdm=use_tqdm,
+            lora_request=self.lora_request,
+        )
+        return [
+            self._parse_logprobs(output.prompt_token_ids, output, each.scored)
+            for each, output in zip(asked, outputs, strict=True)
+        ]
+
+
+def is_finite(output: Any) -> bool:
+    """Tell whether the logits of a vLLM answer's tokens are numbers."""
+    told = output.outputs[0].cumulative_logprob
+    return told is None or math.isfinite(told)
+
+
+def _name(plan: SteeringPlan) -> str:
+    return plan.fingerprint if plan.active_steps else ""

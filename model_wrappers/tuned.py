@@ -83,14 +83,23 @@ class FinetunedAmber(Amber):
     """
 
     def __init__(self, pretrained: Any = None, **arguments: Any) -> None:
-        if pretrained is None:
-            raise InputError(
-                "finetuned_amber needs pretrained=FOLDER_OR_NAME; make one with "
-                "`lm-eval-trust finetune --method full`."
-            )
-        if isinstance(pretrained, str) and is_adapter(pretrained):
-            raise InputError(
-                f"{pretrained} is a LoRA adapter and no whole model: use "
-                f"`--model lora_amber --model_args adapter={pretrained}`."
-            )
+        check_whole(pretrained)
         super().__init__(pretrained, **arguments)
+
+
+def check_whole(pretrained: Any) -> None:
+    """Raise unless a model is named that is more than an adapter.
+
+    Raises:
+        InputError: There is none, or it is an adapter.
+    """
+    if pretrained is None:
+        raise InputError(
+            "finetuned_amber needs pretrained=FOLDER_OR_NAME; make one with "
+            "`lm-eval-trust finetune --method full`."
+        )
+    if isinstance(pretrained, str) and is_adapter(pretrained):
+        raise InputError(
+            f"{pretrained} is a LoRA adapter and no whole model: use "
+            f"`--model lora_amber --model_args adapter={pretrained}`."
+        )

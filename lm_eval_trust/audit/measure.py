@@ -17,11 +17,11 @@ from lm_eval_trust.evaluate.prefixes import few_shot_prefixes, prompt_prefixes, 
 from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet, held_metrics, score_metric
 from lm_eval_trust.gate.check_file import BEATS
 from lm_eval_trust.gate.paired_test import check_kind
+from lm_eval_trust.model_wrappers.swept_model import SweptModel
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import SteeringSpec, combined_plan
 from lm_eval_trust.sweep.grid import Items, default_perplexity_task
 from lm_eval_trust.sweep.search import TEST, SweepEvaluator
-from lm_eval_trust.sweep.sweep_model import SweepLM
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class Measuring:
         evaluator: Evaluates on it.
     """
 
-    def __init__(self, model: SweepLM, answers: KeyedStore, evaluator: SweepEvaluator) -> None:
+    def __init__(self, model: SweptModel, answers: KeyedStore, evaluator: SweepEvaluator) -> None:
         self._model, self._answers, self._evaluator = model, answers, evaluator
 
     def run(self, plan: Plan, tried: int) -> Measured:

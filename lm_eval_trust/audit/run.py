@@ -20,10 +20,11 @@ from lm_eval_trust.evaluate.controls import check_shuffled
 from lm_eval_trust.evaluate.evaluator import software
 from lm_eval_trust.evaluate.harness import check_tasks
 from lm_eval_trust.evaluate.tasks import TaskIndex
+from lm_eval_trust.model_wrappers.swept_model import SweptModel
 from lm_eval_trust.steering.spec import combined_plan, read_steering_file
 from lm_eval_trust.sweep.run import claim
 from lm_eval_trust.sweep.search import SweepEvaluator
-from lm_eval_trust.sweep.sweep_model import SweepLM, load_sweep_model
+from lm_eval_trust.sweep.sweep_model import load_sweep_model
 
 _ANSWERS, _MARK = "answers.sqlite", "state.json"
 _FORMAT = {"format": 1}
@@ -84,7 +85,7 @@ def run_audit(audit: Audit, folder: Path) -> Audited:
     return Audited(audit, plan, measured, judged, quality, provenance, notes)
 
 
-def _provenance(audit: Audit, plan: Plan, model: SweepLM) -> dict[str, Any]:
+def _provenance(audit: Audit, plan: Plan, model: SweptModel) -> dict[str, Any]:
     tasks = {
         name: {
             "items": len(of.chosen[name]),

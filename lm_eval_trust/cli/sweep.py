@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.cli.options import count, natural
+from lm_eval_trust.engine import ENGINES
 from lm_eval_trust.steering.spec import choices_for
 from lm_eval_trust.sweep.grid import SEARCHES
 
@@ -24,6 +25,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--model", default="amber", help="amber, lora_amber, finetuned_amber")
     parser.add_argument(
         "--model_args", default="", metavar="KEY=VALUE,…", help="as for lm_eval, without steering"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="vllm: all configurations in one stream of requests to vLLM; --model_args are then "
+        "those of steered_vllm",
     )
     parser.add_argument(
         "--vector", required=True, nargs="+", metavar="FILE", help="vector files to try"
@@ -142,7 +150,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sweep(args: argparse.Namespace) -> Any:
-    import torch
     from lm_eval.utils import simple_parse_args_string
 
     from lm_eval_trust.evaluate.controls import Controls
@@ -158,6 +165,7 @@ def _sweep(args: argparse.Namespace) -> Any:
         parse_sweep_layers,
     )
     from lm_eval_trust.sweep.run import Sweep
+    from lm_eval_trust.sweep.sweep_model import loading_arguments
 
     tasks = tuple(name for name in args.tasks.split(",") if name)
     highest = AMBER_PERPLEXITY if args.preset and not args.max_perplexity else args.max_perplexity
@@ -193,9 +201,10 @@ def _sweep(args: argparse.Namespace) -> Any:
         scale=args.scale,
         when=None if args.when is None else When.parse(simple_parse_args_string(args.when)),
     )
-    arguments = {
-        "device": args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        "batch_size": args.batch_size,
-        **simple_parse_args_string(args.model_args),
-    }
-    return Sweep(args.model, arguments, grid, settings)
+    arguments = loading_arguments(
+        args.engine,
+        simple_parse_args_string(args.model_args),
+        batch_size=args.batch_size,
+        device=args.device,
+    )
+    return Sweep(args.model, arguments, grid, settings, args.engine)

@@ -1,1 +1,5 @@
 """Steering inside vLLM: each request of a batch under a plan of its own."""
+
+TRANSFORMERS, VLLM = "transformers", "vllm"
+#: What models run on; the first is the default.
+ENGINES = (TRANSFORMERS, VLLM)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.errors import InputError, reason_of, unknown_name
 from lm_eval_trust.engine.requests import ARGUMENT, RequestSteering, plans_folder, read_plan
 
 #: JSON object: name of a configuration → fingerprint of its plan.
@@ -36,7 +36,7 @@ class NamedSteering:
         send: Callable[[_Message], Awaitable[None]],
     ) -> None:
         """Pass a request on, with its plan in it."""
-        if scope["type"] != "http" or scope["path"].rstrip("/") not in _PATHS:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self._app(scope, receive, send)
             return
         body = b""
@@ -48,10 +48,10 @@ class NamedSteering:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > _LONGEST_BODY:
-                await _refuse(send, "The request is longer than 64 MiB.")
+                await _refuse(send, "The request is longer than 64 MiB.", status=413)
                 return
         try:
-            body = self.steered(body)
+            body = self.steered(body, steers=scope["path"].rstrip("/") in _PATHS)
         except InputError as error:
             await _refuse(send, str(error))
             return
@@ -68,25 +68,35 @@ class NamedSteering:
 
         await self._app({**scope, "headers": headers}, replay, send)
 
-    def steered(self, body: bytes) -> bytes:
+    def steered(self, body: bytes, *, steers: bool = True) -> bytes:
         """Return a request's body with the plan that it asks for.
+
+        Args:
+            body: As the client sent it.
+            steers: Whether the request's path is one of those that steer.
 
         Raises:
             InputError: An unknown configuration, two at once, a plan that is not among the named
                 ones, or text to be scored whose prompt's end is not said.
         """
+        if not body:
+            return body
         try:
             request = json.loads(body)
-        except (ValueError, RecursionError):
-            return body  # The server says what is wrong with it.
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"The request's body is no JSON: {reason_of(error)}") from error
         if not isinstance(request, dict):
-            return body
-        if ARGUMENT in (request.get("vllm_xargs") or {}):
+            return body  # The server says what is wrong with it.
+        # Their own endpoints hide the engine's arguments at several depths.
+        if _has_key(request, ARGUMENT):
             raise InputError("A configuration is asked for by its name, as `model` or `steering`.")
-        asked = request.pop("steering", None)
+        asked, model = request.pop("steering", None), request.get("model")
+        if not steers:
+            if asked is not None or _is_among(model, self._names):
+                raise InputError(f"Only {' and '.join(_PATHS)} steer; here nothing would be.")
+            return body
         name, prompt_end = _read(asked)
-        model = request.get("model")
-        if model in self._names:
+        if _is_among(model, self._names):
             if name is not None and name != model:
                 raise InputError(f"The request names two configurations, {model} and {name}.")
             name = str(model)
@@ -104,6 +114,8 @@ class NamedSteering:
                 f"`lm_eval --model steered_vllm` does."
             )
         given = request.get("vllm_xargs") or {}
+        if not isinstance(given, dict):
+            raise InputError("`vllm_xargs` is no object.")
         return json.dumps({**request, "vllm_xargs": {**given, **steering.arguments()}}).encode()
 
 
@@ -121,6 +133,24 @@ def _read(asked: Any) -> tuple[str | None, int | None]:
     )
 
 
+def _is_among(name: Any, names: Mapping[str, str]) -> bool:
+    return isinstance(name, str) and name in names
+
+
+def _has_key(content: Any, start: str) -> bool:
+    """Tell whether an object somewhere in JSON has a key that begins so."""
+    waiting = [content]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            if any(key.startswith(start) for key in one):
+                return True
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+    return False
+
+
 def _scores(request: Mapping[str, Any]) -> bool:
     """Return whether a request asks for log-probabilities of what it sends."""
     return bool(request.get("echo")) or request.get("prompt_logprobs") is not None
@@ -133,10 +163,12 @@ def _steers_all(fingerprint: str) -> bool:
     return all(step.positions == "all" for step in steps)
 
 
-async def _refuse(send: Callable[[_Message], Awaitable[None]], message: str) -> None:
+async def _refuse(
+    send: Callable[[_Message], Awaitable[None]], message: str, status: int = 400
+) -> None:
     """Answer as OpenAI's servers do to a wrong request."""
-    error = {"message": message, "type": "invalid_request_error", "param": "steering", "code": 400}
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": status}
     body = json.dumps({"error": error}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

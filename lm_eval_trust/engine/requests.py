@@ -24,6 +24,9 @@ from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
 
 #: Names the folder of plans; only where it is set does the plugin change an engine.
 PLANS_VARIABLE = "LM_EVAL_TRUST_ENGINE_PLANS"
+#: Says how many plans run at once.
+SLOTS_VARIABLE = "LM_EVAL_TRUST_ENGINE_SLOTS"
+_SLOTS = 64
 #: Name of the argument in ``SamplingParams.extra_args``, and in ``vllm_xargs`` over HTTP.
 ARGUMENT = "lm_eval_trust"
 _FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
@@ -35,13 +38,24 @@ def default_folder() -> Path:
     return cache_dir() / "engine-plans"
 
 
-def publish(plan: SteeringPlan, folder: Path) -> str:
-    """Put a plan where an engine finds it; return its fingerprint.
+def slots() -> int:
+    """Return how many plans run at once.
+
+    Raises:
+        InputError: :data:`SLOTS_VARIABLE` is no number above 0.
+    """
+    told = os.environ.get(SLOTS_VARIABLE, str(_SLOTS))
+    if not told.isdecimal() or not int(told):
+        raise InputError(f"{SLOTS_VARIABLE} is {told[:40]!r}; expected a whole number above 0.")
+    return int(told)
+
+
+def check_steps(plan: SteeringPlan) -> None:
+    """Raise if a plan does what does not run inside vLLM.
 
     Raises:
         InputError: A step waits for a condition, which is no function of one hidden state, or
             steers attention heads.
-        ExternalError: The disk refused to write.
     """
     if any(step.when is not None for step in plan.active_steps):
         raise InputError(
@@ -53,6 +67,16 @@ def publish(plan: SteeringPlan, folder: Path) -> str:
             "Attention heads are not steered inside vLLM, where blocks' outputs are; use "
             "steered_amber for them, or write them into the weights with `lm-eval-trust bake`."
         )
+
+
+def publish(plan: SteeringPlan, folder: Path) -> str:
+    """Put a plan where an engine finds it; return its fingerprint.
+
+    Raises:
+        InputError: It does not run inside vLLM.
+        ExternalError: The disk refused to write.
+    """
+    check_steps(plan)
     build_once(_file(folder, plan.fingerprint), partial(_write, plan))
     read_plan(folder, plan.fingerprint)
     return plan.fingerprint

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from transformers import AutoConfig
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.engine.middleware import NAMES_VARIABLE
-from lm_eval_trust.engine.requests import default_folder, publish
+from lm_eval_trust.engine.requests import SLOTS_VARIABLE, default_folder, publish, slots
 from lm_eval_trust.models.sources import Source, find_source, hub_errors
 from lm_eval_trust.steering.spec import combined_plan, read_steering_file
 
@@ -44,7 +43,7 @@ class Server:
 
 
 def serve(server: Server, *, dry_run: bool = False) -> int:
-    """Publish the configurations and run the server until it ends; return its exit code.
+    """Publish the configurations and become the server; return only where nothing is run.
 
     Args:
         server: What is served.
@@ -77,11 +76,17 @@ def serve(server: Server, *, dry_run: bool = False) -> int:
         *("--host", server.host, "--port", str(server.port)),
         *server.arguments,
     ]
-    variables = {**engine_environment(folder), NAMES_VARIABLE: json.dumps(names)}
+    variables = {
+        **engine_environment(folder),
+        NAMES_VARIABLE: json.dumps(names),
+        SLOTS_VARIABLE: str(max(slots(), len(names))),
+    }
     if dry_run:
         print(" ".join([*(f"{k}={shlex.quote(v)}" for k, v in variables.items()), *command]))
         return 0
-    return subprocess.run(command, env={**os.environ, **variables}, check=False).returncode
+    # Signals go to the server itself, so that nothing is left behind.
+    sys.stdout.flush()
+    os.execve(command[0], command, {**os.environ, **variables})  # nosec B606
 
 
 def _publish(server: Server, source: Source, folder: Path) -> Mapping[str, str]:

@@ -70,14 +70,20 @@ def affine_change(steps: Sequence[SteeringStep], width: int) -> Affine | None:
     return found if error.norm() <= _ROUNDING * wanted.norm() else None
 
 
-def is_affine(plan: SteeringPlan) -> bool:
-    """Return whether a plan's change of every layer is affine of rank one."""
-    return all(
-        affine_change(at, len(steps[0].vector)) is not None
-        for steps in plan.by_layer().values()
-        for at in (_steps_at(steps, place) for place in range(3))
-        if at
-    )
+def check_affine(plan: SteeringPlan) -> None:
+    """Raise unless compiled graphs can run a plan.
+
+    Raises:
+        InputError: Its change of some layer is not affine of rank one.
+    """
+    for layer, steps in plan.by_layer().items():
+        for at in (_steps_at(steps, place) for place in range(3)):
+            if at and affine_change(at, len(steps[0].vector)) is None:
+                raise InputError(
+                    f"What is done at layer {layer} ({', '.join(step.action for step in at)}) is "
+                    f"no affine change of rank one, as compiled graphs need it; start the engine "
+                    f"with enforce_eager=True (--enforce-eager)."
+                )
 
 
 @dataclass

@@ -9,7 +9,6 @@ cannot be applied is refused where it comes in, since an error in a worker ends 
 from __future__ import annotations
 
 import functools
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -20,16 +19,20 @@ from typing import Any
 from packaging.version import Version
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.engine.divergence import Compared, DivergenceMeter
 from lm_eval_trust.engine.middleware import NamedSteering
-from lm_eval_trust.engine.requests import PLANS_VARIABLE, RequestSteering, plans_folder, read_plan
-from lm_eval_trust.engine.table import SteeringTable, is_affine
+from lm_eval_trust.engine.requests import (
+    PLANS_VARIABLE,
+    RequestSteering,
+    plans_folder,
+    read_plan,
+    slots,
+)
+from lm_eval_trust.engine.table import SteeringTable, check_affine
 from lm_eval_trust.steering.plan import SteeringPlan
 
 #: Releases (major, minor) whose inside is known.
 TESTED = ("0.32",)
-SLOTS_VARIABLE = "LM_EVAL_TRUST_ENGINE_SLOTS"
-#: Configurations at once, unless the variable says otherwise.
-_SLOTS = 64
 _MARK = "_lm_eval_trust"
 _BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)$")
 
@@ -85,6 +88,11 @@ class SteeringExtension:
     def steers(self) -> bool:
         """Return whether the model that this worker has loaded can be steered."""
         return hasattr(self.model_runner, _MARK)
+
+    def take_divergences(self) -> list[tuple[str, str, float]]:
+        """Return what the worker has compared since last asked; see ``DivergenceMeter``."""
+        found: list[tuple[str, str, float]] = getattr(self.model_runner, _MARK).meter.take()
+        return found
 
 
 def check_version() -> None:
@@ -197,11 +205,8 @@ def check_plan(plan: SteeringPlan, model: Any) -> None:
     config = model.hf_config.get_text_config()
     plan.check(blocks=config.num_hidden_layers, width=config.hidden_size, model=model.model)
     plan.check_dtype(model.dtype)
-    if not model.enforce_eager and not is_affine(plan):
-        raise InputError(
-            "The steering is no affine change of rank one at every layer, as compiled graphs need "
-            "it; start the engine with enforce_eager=True (--enforce-eager)."
-        )
+    if not model.enforce_eager:
+        check_affine(plan)
 
 
 def _steer_workers() -> None:
@@ -218,6 +223,7 @@ def _steer_workers() -> None:
         if "load_model" in vars(runner):
             _wrapped(runner, "load_model", _loading)
     _wrapped(GPUModelRunner, "_prepare_inputs", _preparing)
+    _wrapped(GPUModelRunner, "_get_prompt_logprobs_dict", _comparing)
     _wrapped(SecondRunner, "prepare_inputs", _preparing_second)
 
 
@@ -253,6 +259,24 @@ def _preparing_second(stock: Callable[..., Any]) -> Callable[..., Any]:
     return prepare
 
 
+def _comparing(stock: Callable[..., Any]) -> Callable[..., Any]:
+    def prompt_logprobs(self: Any, states: Any, counts: Any, *args: Any, **kwargs: Any) -> Any:
+        for name in self.num_prompt_logprobs:
+            request, count = self.requests[name], counts.get(name)
+            asked = Compared.of(request.sampling_params)
+            if asked is not None and count is not None:
+                offset = int(self.query_start_loc.np[self.input_batch.req_id_to_index[name]])
+                getattr(self, _MARK).meter.read(
+                    asked,
+                    len(request.prompt_token_ids),
+                    request.num_computed_tokens,
+                    states[offset : offset + count],
+                )
+        return stock(self, states, counts, *args, **kwargs)
+
+    return prompt_logprobs
+
+
 class _Worker:
     """The table of a model runner, and the plans of the requests that it runs."""
 
@@ -262,11 +286,12 @@ class _Worker:
             blocks=config.num_hidden_layers,
             width=config.hidden_size,
             tokens=runner.max_num_tokens,
-            slots=int(os.environ.get(SLOTS_VARIABLE, _SLOTS)),
+            slots=slots(),
             dtype=runner.model_config.dtype,
             device=runner.device,
             compiled=not runner.model_config.enforce_eager,
         )
+        self.meter = DivergenceMeter(runner.model.compute_logits)
         self._running: dict[str, tuple[SteeringPlan, int]] = {}
         classes: dict[type, type] = {}
         for name, module in runner.model.named_modules():

@@ -134,6 +134,7 @@ class CheckSpec(StrictModel):
 
     model: Wrapper = "amber"
     model_args: dict[str, Scalar] = Field(default_factory=dict)
+    engine: Literal["transformers", "vllm"] = "transformers"
     steering: str | tuple[dict[str, Any], ...] | None = None
     reference: ModelSpec | None = None
     limit: Count | None = None

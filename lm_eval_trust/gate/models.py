@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 from transformers import AutoConfig
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.engine import TRANSFORMERS, VLLM
 from lm_eval_trust.gate.check_file import CheckSpec
 from lm_eval_trust.model_wrappers.identities import part_identities
 from lm_eval_trust.models.adapters import find_adapter
@@ -21,6 +23,8 @@ from lm_eval_trust.steering.spec import STEERING_KEYS, SteeringSpec, combined_pl
 
 #: Arguments that change how fast a model answers, but not its answers.
 _EXECUTION = frozenset(("batch_size", "max_batch_size", "device", "device_map", "parallelize"))
+#: Harness models inside vLLM → the same on transformers.
+_INSIDE = {"steered_vllm": "steered_amber"}
 #: Arguments that name further models or adapters.
 _PARTS = ("adapter", "expert", "antiexpert")
 #: Arguments that a check has to give, since their defaults leave the models unnamed.
@@ -39,16 +43,23 @@ class Subject:
         model: Harness model.
         arguments: Its arguments, without steering.
         plan: How it is steered; empty for a plain one.
+        engine: What it runs on.
     """
 
     model: str
     arguments: Mapping[str, Any]
     plan: SteeringPlan
+    engine: str = TRANSFORMERS
 
     @property
     def loading_key(self) -> str:
         """Subjects with the same key share one loaded model."""
-        return fingerprint({"model": self.model, "arguments": dict(self.arguments)})
+        return fingerprint({"model": self.model, "arguments": dict(self.arguments), **self._engine})
+
+    @property
+    def _engine(self) -> dict[str, str]:
+        """What identities say of the engine: nothing of transformers, whose release they hold."""
+        return {"engine": f"vllm {version('vllm')}"} if self.engine == VLLM else {}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -64,6 +75,7 @@ class Subject:
             "arguments": kept,
             "weights": _weights(self.model, self.arguments),
             "steering": self.plan.fingerprint,
+            **self._engine,
         }
 
     def load(self) -> Any:
@@ -73,10 +85,19 @@ class Subject:
             InputError: As the wrapper raises, or the plan does not fit.
             ExternalError: The model cannot be fetched.
         """
+        if self.engine == VLLM:
+            return self._load_inside()
         # The harness's own command asks for cuda:0 too, and takes the CPU if there is no CUDA.
         arguments = {"device": "cuda:0", **self.arguments}
         with loading_errors(f"{self.model} with {arguments}", AttributeError, TypeError):
             loaded = _wrapper(self.model)(**arguments)
+        loaded.steer_by(self.plan)
+        return loaded
+
+    def _load_inside(self) -> Any:
+        from lm_eval_trust.model_wrappers.vllm_stream import load_stream
+
+        loaded = load_stream(self.model, self.arguments, [self.plan])
         loaded.steer_by(self.plan)
         return loaded
 
@@ -92,9 +113,9 @@ def steered_subject(spec: CheckSpec, steering: Sequence[SteeringSpec]) -> Subjec
         InputError: Steering among the model arguments, or a vector that cannot be read or built.
         ExternalError: A vector's source model cannot be fetched.
     """
-    model, arguments = _without_steering(spec.model, dict(spec.model_args))
+    model, arguments, engine = _without_steering(spec.model, spec.model_args, spec.engine)
     plan = combined_plan(steering, dtype=arguments.get("dtype"), device=arguments.get("device"))
-    return Subject(model, arguments, plan)
+    return Subject(model, arguments, plan, engine)
 
 
 def reference_subject(spec: CheckSpec, steered: Subject) -> Subject:
@@ -106,18 +127,19 @@ def reference_subject(spec: CheckSpec, steered: Subject) -> Subject:
         InputError: The base is unknown, or the model is not steered.
     """
     if spec.reference is not None:
-        model, arguments = _without_steering(spec.reference.model, dict(spec.reference.model_args))
-        return Subject(model, arguments, SteeringPlan())
+        named = spec.reference
+        model, arguments, engine = _without_steering(named.model, named.model_args, spec.engine)
+        return Subject(model, arguments, SteeringPlan(), engine)
     if steered.model == "finetuned_amber":
         raise InputError(
             "the base of finetuned_amber is not known; name it: "
             "`reference: {model: amber, model_args: {pretrained: …}}`."
         )
     if steered.model in ("lora_amber", "proxy_amber"):
-        return Subject("amber", _base_arguments(steered), SteeringPlan())
+        return Subject("amber", _base_arguments(steered), SteeringPlan(), steered.engine)
     if not steered.plan.steps:
         raise InputError("the model is not steered; give `steering:`, or `against: baseline`.")
-    return Subject(steered.model, steered.arguments, SteeringPlan())
+    return Subject(steered.model, steered.arguments, SteeringPlan(), steered.engine)
 
 
 def local_depth(spec: CheckSpec) -> int | None:
@@ -141,21 +163,35 @@ def local_depth(spec: CheckSpec) -> int | None:
     return getattr(config.get_text_config(), "num_hidden_layers", None)
 
 
-def _without_steering(model: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _without_steering(
+    model: str, given: Mapping[str, Any], engine: str
+) -> tuple[str, dict[str, Any], str]:
+    """Return model, arguments and engine of a model as a file names it, but for its steering."""
+    arguments = dict(given)
     steering = sorted({*STEERING_KEYS, "steering"} & set(nested(arguments)))
     if steering:
         raise InputError(
             f"model_args hold {', '.join(steering)}; steering goes under the key `steering`."
         )
+    if model in _INSIDE:
+        model, engine = _INSIDE[model], VLLM
     wrapper = _wrapper(model)
-    wrapper.split(arguments)
+    # steered_amber without steering arguments would apply the paper's vector.
+    plain = "amber" if model == "steered_amber" else model
+    (_inside(plain) if engine == VLLM else wrapper).split(arguments)
     for name in _NEEDED.get(model, ()):
         if name not in arguments:
             raise InputError(f"{model} needs {name} among its model_args.")
-    if model != "steered_amber":
-        return model, arguments
-    # steered_amber without steering arguments would apply the paper's vector.
-    return "amber", {"pretrained": wrapper.DEFAULT_MODEL, **arguments}
+    if model == "steered_amber":
+        arguments = {"pretrained": wrapper.DEFAULT_MODEL, **arguments}
+    return plain, arguments, engine
+
+
+def _inside(model: str) -> Any:
+    """Return the class that a model has inside vLLM."""
+    from lm_eval_trust.model_wrappers.vllm_stream import stream_class
+
+    return stream_class(model)
 
 
 def _base_arguments(tuned: Subject) -> dict[str, Any]:

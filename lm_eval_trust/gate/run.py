@@ -31,6 +31,7 @@ from lm_eval_trust.gate.verdicts import (
     decide,
     decide_random,
 )
+from lm_eval_trust.model_wrappers.swept_model import AnswersInMemory, SweptModel
 from lm_eval_trust.steering.plan import SteeringPlan
 
 #: Name in the rules → the measurement of each task that it stands for.
@@ -157,9 +158,17 @@ class _Measuring:
 
     Args:
         cache: Folder of measurements, and of the harness's results and samples.
+        asked: Task → models and arms that will be measured on it. An engine that answers for
+            many plans at once answers for all of them when the first one asks.
     """
 
-    def __init__(self, cache: Path | None) -> None:
+    def __init__(
+        self,
+        cache: Path | None,
+        asked: Mapping[str, Sequence[tuple[Subject, Arm | None]]] | None = None,
+    ) -> None:
+        self._asked = asked or {}
+        self._answers = AnswersInMemory()
         self._folder = cache or cache_dir() / "checks"
         self._evaluator = Evaluator(self._folder / "measurements")
         self._loaded: tuple[str, Any] | None = None
@@ -186,20 +195,41 @@ class _Measuring:
         spec = _spec(subject, task, arm)
 
         def run() -> Outcome:
-            return evaluate(
-                self._model(subject),
+            model = self._model(subject)
+            if isinstance(model, SweptModel):
+                model.sweep(self._together(subject, task, spec), self._answers)
+            outcome = evaluate(
+                model,
                 task,
                 self._folder / "results" / spec.key,
                 prefixes=spec.prefixes,
                 control=None if arm is None or of is None else arm.record(of, tried=1),
                 bootstrap_iters=0,
             )
+            if isinstance(model, SweptModel) and (broken := model.take_broken()):
+                raise InputError(
+                    f"{broken} answers on {spec.name} come from logits that are NaN or infinite; "
+                    f"steer less strongly, or try dtype=float32."
+                )
+            return outcome
 
         return self._evaluator.outcome(spec, run).measurements[spec.name]
 
+    def _together(
+        self, subject: Subject, task: TaskSet, spec: EvaluationSpec
+    ) -> list[SteeringPlan]:
+        """Return the plans to answer for when a subject is measured, its own among them."""
+        found = {subject.plan.fingerprint: subject.plan}
+        for other, arm in self._asked.get(spec.name, ()):
+            prefixes = arm.prefixes if arm is not None else {}
+            alike = other.loading_key == subject.loading_key and prefixes == spec.prefixes
+            if alike and not self.is_kept(other, task, arm):
+                found[other.plan.fingerprint] = other.plan
+        return list(found.values())
+
     def _model(self, subject: Subject) -> Any:
         if self._loaded is None or self._loaded[0] != subject.loading_key:
-            self._loaded = None
+            self._loaded, self._answers = None, AnswersInMemory()
             self._loaded = (subject.loading_key, subject.load())
         self._loaded[1].steer_by(subject.plan)
         return self._loaded[1]
@@ -264,7 +294,14 @@ def _measure(check: Check, cache: Path | None, *, reference: bool = True) -> _Me
     arms = _arms(check, subject, unsteered, members) if reference else {}
     total = len(subjects) * sum(map(len, members.values()))
     total += sum(len(of_task) for of_name in arms.values() for of_task in of_name)
-    measuring = _Measuring(cache)
+    asked: dict[str, list[tuple[Subject, Arm | None]]] = {}
+    for name, tasks in members.items():
+        for number_of_task, task in enumerate(tasks):
+            beside_it = arms[name][number_of_task] if name in arms else ()
+            (task_name,) = task.tasks
+            asked.setdefault(task_name, []).extend((each, None) for each in subjects)
+            asked[task_name].extend((model, arm) for arm, model in beside_it)
+    measuring = _Measuring(cache, asked)
     with tqdm(total=total, desc=check.path.name, unit="task") as bar:
         found = [_measure_all(measuring, each, members, bar) for each in subjects]
         beside: dict[str, list[Mapping[str, Measurement]]] = {}

@@ -18,8 +18,8 @@ from tqdm import tqdm
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.evaluate.tasks import TaskSet
+from lm_eval_trust.model_wrappers.swept_model import SweptModel
 from lm_eval_trust.steering.plan import SteeringPlan
-from lm_eval_trust.sweep.sweep_model import SweepLM
 
 Key = TypeVar("Key", bound=Hashable)
 #: The first strength that is tried, as a share of the largest.
@@ -107,7 +107,7 @@ class DoseMeter:
 
     def __init__(
         self,
-        model: SweepLM,
+        model: SweptModel,
         answers: KeyedStore,
         passages: Sequence[tuple[list[int], list[int]]],
     ) -> None:

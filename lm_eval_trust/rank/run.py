@@ -18,6 +18,7 @@ from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.evaluate.evaluator import Outcome, software
 from lm_eval_trust.evaluate.prefixes import prompt_prefixes, wordings_of
 from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
+from lm_eval_trust.model_wrappers.swept_model import SweptModel
 from lm_eval_trust.rank.arms import Arm, Panel, controls_of, panel_of
 from lm_eval_trust.rank.budget import Budget, configurations
 from lm_eval_trust.rank.dose import (
@@ -33,7 +34,7 @@ from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.sweep.grid import Items
 from lm_eval_trust.sweep.run import check_metric, claim
 from lm_eval_trust.sweep.search import TEST, UNSTEERED, VALIDATION, SweepEvaluator, score_of
-from lm_eval_trust.sweep.sweep_model import SweepLM, load_sweep_model
+from lm_eval_trust.sweep.sweep_model import load_sweep_model, loading_arguments
 
 _ANSWERS, _MARK = "answers.sqlite", "rank.json"
 _FORMAT = {"format": 1}
@@ -115,11 +116,15 @@ def run_rank(spec: RankSpec, folder: Path, budget: Budget) -> Ranking:
         index = check_before_loading(spec)
         budget.check_number(configurations(spec))
         panels = [panel_of(name, spec, folder) for name in spec.dimensions]
-        model = load_sweep_model(spec.model, _arguments(spec))
-        for panel in panels:
-            for arm in (*panel.methods, *panel.randoms):
-                for plan in arm.plans.values():
-                    model.steer_by(plan)
+        plans = [
+            plan
+            for panel in panels
+            for arm in (*panel.methods, *panel.randoms)
+            for plan in arm.plans.values()
+        ]
+        model = load_sweep_model(spec.model, _arguments(spec), engine=spec.engine, plans=plans)
+        for plan in plans:
+            model.steer_by(plan)
         passages = passages_of(
             model,
             index.load((spec.text_task,), part=VALIDATION),
@@ -178,10 +183,9 @@ def prefixes_of(name: str, panel: DimensionSpec, tasks: TaskSet) -> dict[str, st
 
 
 def _arguments(spec: RankSpec) -> dict[str, Any]:
-    import torch
-
-    device = spec.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return {"device": device, "batch_size": spec.batch_size, **spec.model_args}
+    return loading_arguments(
+        spec.engine, spec.model_args, batch_size=spec.batch_size, device=spec.device
+    )
 
 
 class _Runner:
@@ -190,7 +194,7 @@ class _Runner:
     def __init__(
         self,
         spec: RankSpec,
-        model: SweepLM,
+        model: SweptModel,
         answers: KeyedStore,
         meter: DoseMeter,
         evaluator: SweepEvaluator,

@@ -164,6 +164,8 @@ class RankSpec(StrictModel):
     Attributes:
         model: ``amber``, ``lora_amber`` or ``finetuned_amber``.
         model_args: Its arguments, without steering.
+        engine: What it runs on: ``transformers``, or ``vllm`` with all strengths and methods in
+            one stream of requests; the arguments are then those of ``steered_vllm``.
         source: ``MODEL[@REVISION]`` that vectors are built from.
         dimensions: Name → panel.
         methods: Ways to find a direction, or ``all`` that are registered.
@@ -184,6 +186,7 @@ class RankSpec(StrictModel):
 
     model: Literal["amber", "lora_amber", "finetuned_amber"] = "amber"
     model_args: dict[str, Scalar] = Field(default_factory=dict)
+    engine: Literal["transformers", "vllm"] = "transformers"
     source: str | None = None
     dimensions: Annotated[dict[Name, DimensionSpec], Field(min_length=1)]
     methods: Annotated[tuple[str, ...], BeforeValidator(partial(_known, METHODS.kind, METHODS))] = (

@@ -11,6 +11,7 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.storage import folder_lock, read_kept, require_empty, write_kept
 from lm_eval_trust.core.store import KeyedStore
+from lm_eval_trust.engine import TRANSFORMERS
 from lm_eval_trust.evaluate.controls import check_shuffled, prefixes_of
 from lm_eval_trust.evaluate.evaluator import software
 from lm_eval_trust.evaluate.harness import check_tasks
@@ -34,12 +35,14 @@ class Sweep:
         arguments: Its model arguments.
         grid: Configurations.
         settings: How they are measured and chosen.
+        engine: What the model runs on.
     """
 
     model: str
     arguments: Mapping[str, Any]
     grid: Grid
     settings: SweepSettings
+    engine: str = TRANSFORMERS
 
 
 def run_sweep(sweep: Sweep, folder: Path) -> tuple[Found, list[str]]:
@@ -66,7 +69,7 @@ def run_sweep(sweep: Sweep, folder: Path) -> tuple[Found, list[str]]:
         kept_limits(index, settings)
         tested = settings.items(settings.tasks, TEST)
         prefixes_of(settings.controls, index.load(tested.tasks, limit=tested.limit, part=TEST))
-        model = load_sweep_model(sweep.model, sweep.arguments)
+        model = load_sweep_model(sweep.model, sweep.arguments, engine=sweep.engine, plans=plans)
         for plan in plans:
             model.steer_by(plan)
         context = fingerprint({"model": dict(model.identity), "software": software()})

@@ -28,10 +28,10 @@ from lm_eval_trust.evaluate.evaluator import (
     evaluate,
 )
 from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet, held_metrics
+from lm_eval_trust.model_wrappers.swept_model import SweptModel
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.sweep.grid import Grid, Items, SweepSettings, midpoints
-from lm_eval_trust.sweep.sweep_model import SweepLM
 
 UNSTEERED = "unsteered"
 _PERPLEXITIES = ("perplexity", "word_perplexity")
@@ -138,7 +138,7 @@ class SweepEvaluator:
         index: Tasks, told what the sweep tells them.
     """
 
-    def __init__(self, model: SweepLM, folder: Path, index: TaskIndex) -> None:
+    def __init__(self, model: SweptModel, folder: Path, index: TaskIndex) -> None:
         self._model, self._folder, self.index = model, folder, index
         self._evaluator = Evaluator(folder / "cells")
 
@@ -208,7 +208,7 @@ class Search:
 
     def __init__(
         self,
-        model: SweepLM,
+        model: SweptModel,
         answers: KeyedStore,
         evaluator: SweepEvaluator,
         grid: Grid,

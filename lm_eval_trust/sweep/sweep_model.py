@@ -18,12 +18,13 @@ from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError, unknown_name
-from lm_eval_trust.core.hashing import content_id, fingerprint
+from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.nonfinite import NONFINITE
-from lm_eval_trust.core.store import KeyedStore
+from lm_eval_trust.engine import ENGINES, TRANSFORMERS, VLLM
 from lm_eval_trust.model_wrappers.amber import Amber
 from lm_eval_trust.model_wrappers.finite import FiniteLogits
 from lm_eval_trust.model_wrappers.prompt_ends import TokenRequest, model_input, prompt_ends_of
+from lm_eval_trust.model_wrappers.swept_model import Answers, SweptModel, answer_key, score_key
 from lm_eval_trust.model_wrappers.tuned import FinetunedAmber, LoraAmber
 from lm_eval_trust.models.transformers_internals import CACHE
 from lm_eval_trust.steering.plan import SteeringPlan
@@ -55,24 +56,18 @@ _Found = tuple[str, TokenRequest, int]
 logger = logging.getLogger(__name__)
 
 
-class SweepLM(Amber):
+class SweepLM(SweptModel, Amber):
     """A steerable model with the configurations of a sweep; see :func:`load_sweep_model`."""
 
     #: A broken configuration is one of many: what it gives is counted, and it is not chosen.
     STOPS_AT_NONFINITE: ClassVar[bool] = False
 
-    _plans: Sequence[SteeringPlan] = ()
-    _answers: KeyedStore
     #: Why configurations run one after the other; empty where they share passes.
     apart: str = ""
     #: The same, of the model itself.
     own_reason: str = ""
-    #: Sum over scored tokens, and their number.
-    _divergence: tuple[float, int] = (0.0, 0)
     #: Rows of the last passes of one configuration whose logits were no numbers.
     _broken_rows: Sequence[int] = ()
-    #: How many answers were asked for that are not finite.
-    _broken_answers: int = 0
 
     @property
     def note(self) -> str:
@@ -81,14 +76,9 @@ class SweepLM(Amber):
             return ""
         return f"Configurations run one after the other, without shared passes: {self.apart}."
 
-    def sweep(self, plans: Sequence[SteeringPlan], answers: KeyedStore) -> None:
-        """Answer for these plans at once from now on.
-
-        Args:
-            plans: The configurations; :meth:`steer_by` then says whose answers are given.
-            answers: Where they are kept.
-        """
-        self._plans, self._answers = plans, answers
+    def sweep(self, plans: Sequence[SteeringPlan], answers: Answers) -> None:
+        """Answer for these plans at once from now on; see ``SweptModel``."""
+        super().sweep(plans, answers)
         steps = [step for plan in plans for step in plan.active_steps]
         heads = any(step.site == "heads" for step in steps)
         self.apart = self.own_reason or (heads and HEADS_APART) or ""
@@ -100,42 +90,6 @@ class SweepLM(Amber):
         if not self._plans or self.apart or not isinstance(own, int):
             return own
         return max(own, _FULL_PASS // len(self._plans))
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """What all answers depend on beside the steering."""
-        return {"arguments": self._arguments}
-
-    def take_divergence(self) -> float:
-        """Return the mean KL(unsteered ‖ steered) per scored token, in nats, since last asked.
-
-        It is measured with the log-likelihoods of the current plan; 0 where none was asked for.
-        """
-        total, tokens = self._divergence
-        self._divergence = (0.0, 0)
-        return total / tokens if tokens else 0.0
-
-    def read_texts(self, requests: Sequence[TokenRequest]) -> tuple[float, float]:
-        """Return what the current plan makes of texts, from shared passes where there are some.
-
-        Args:
-            requests: Texts, token ids of a prompt, and token ids of what is scored after it.
-
-        Returns:
-            Mean KL(unsteered ‖ steered) per scored token, in nats, and the sum of the scored
-            tokens' log-probabilities.
-        """
-        self.take_divergence()
-        scored = self._loglikelihood_tokens(list(requests), disable_tqdm=True)
-        return self.take_divergence(), sum(logprob for logprob, _ in scored)
-
-    def take_broken(self) -> int:
-        """Return how many answers were asked for, since last asked, whose logits are no numbers.
-
-        They are given as empty ones.
-        """
-        number, self._broken_answers = self._broken_answers, 0
-        return number
 
     def _check_generated(self, finite: FiniteLogits, context: torch.Tensor) -> None:
         if not self._plans:
@@ -166,8 +120,7 @@ class SweepLM(Amber):
                 self._keep(keys, tokens[:, context.shape[1] :].tolist())
         elif wanted := self._lacking(keys):
             self._generate(context, mask, keys, list(wanted), max_length, stop, generation_kwargs)
-        answers = self._own_answers(keys)
-        self._broken_answers += answers.count(NONFINITE)
+        answers = self._own_texts(keys)
         rows = [torch.tensor([] if a == NONFINITE else a, dtype=torch.int64) for a in answers]
         padding = self.tokenizer.pad_token_id
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
@@ -177,7 +130,7 @@ class SweepLM(Amber):
         """Keep what the current plan has generated, unless it was kept prompt by prompt."""
         unknown = self._lacking(keys, [self.plan]).get(self.plan, ())
         self._answers.put_many(
-            (_key(key, self.plan), NONFINITE if row in self._broken_rows else answer)
+            (answer_key(key, self.plan), NONFINITE if row in self._broken_rows else answer)
             for row, (key, answer) in enumerate(zip(keys, answers, strict=True))
             if key in unknown
         )
@@ -214,7 +167,7 @@ class SweepLM(Amber):
             new, broken = tokens[:, context.shape[1] :].tolist(), cache.broken.tolist()
             self._answers.put_many(
                 (
-                    _key(keys[row // len(part)], part[row % len(part)]),
+                    answer_key(keys[row // len(part)], part[row % len(part)]),
                     NONFINITE if broken[row] else answer,
                 )
                 for row, answer in enumerate(new)
@@ -236,7 +189,7 @@ class SweepLM(Amber):
             return super()._loglikelihood_tokens(requests, **kwargs)
         self._refuse_overlong(requests)
         ends = self._known_ends(requests)
-        keys = [self._score_key(r, e) for r, e in zip(requests, ends, strict=True)]
+        keys = [score_key(r[1], r[2], e) for r, e in zip(requests, ends, strict=True)]
         wanted = self._lacking(keys, [self.plan] if self.apart else self._plans)
         if wanted:
             lacking = set().union(*wanted.values())
@@ -246,11 +199,7 @@ class SweepLM(Amber):
                 if key in lacking
             }
             self._score(missing, list(wanted))
-        answers = self._own_answers(keys)
-        total, tokens = self._divergence
-        total += sum(divergence for _, _, divergence in answers)
-        self._divergence = (total, tokens + sum(len(request[2]) for request in requests))
-        return [(float(logprob), bool(greedy)) for logprob, greedy, _ in answers]
+        return self._own_scores(keys, requests)
 
     def _known_ends(self, requests: Sequence[TokenRequest]) -> list[int]:
         if self._rolling_ends is not None:
@@ -315,46 +264,36 @@ class SweepLM(Amber):
     ) -> Iterator[tuple[str, Any]]:
         for (key, _, _), of_row in zip(batch, scores, strict=True):
             for plan, found in zip(plans, of_row, strict=True):
-                yield _key(key, plan), [found.logprob, found.greedy, found.divergence]
-
-    def _lacking(
-        self, keys: Sequence[str], among: Sequence[SteeringPlan] | None = None
-    ) -> dict[SteeringPlan, set[str]]:
-        """Return the plans that have not answered all of these, each once, with what they lack."""
-        plans = {plan.fingerprint: plan for plan in (self._plans if among is None else among)}
-        distinct = list(dict.fromkeys(keys))
-        kept = self._answers.get_many([_key(k, p) for p in plans.values() for k in distinct])
-        lacking = {
-            plan: {key for key in distinct if _key(key, plan) not in kept}
-            for plan in plans.values()
-        }
-        return {plan: missing for plan, missing in lacking.items() if missing}
-
-    def _own_answers(self, keys: Sequence[str]) -> list[Any]:
-        """Return the answers of the current plan, in order."""
-        kept = self._answers.get_many([_key(key, self.plan) for key in dict.fromkeys(keys)])
-        return [kept[_key(key, self.plan)] for key in keys]
-
-    def _score_key(self, request: TokenRequest, end: int) -> str:
-        return content_id(str(request[1]), str(request[2]), end)
+                yield answer_key(key, plan), [found.logprob, found.greedy, found.divergence]
 
 
-def _key(request: str, plan: SteeringPlan) -> str:
-    return f"{request}/{plan.fingerprint}"
-
-
-def load_sweep_model(model: str, arguments: Mapping[str, Any]) -> SweepLM:
-    """Load a model to be swept.
+def load_sweep_model(
+    model: str,
+    arguments: Mapping[str, Any],
+    *,
+    engine: str = TRANSFORMERS,
+    plans: Sequence[SteeringPlan] = (),
+) -> Any:
+    """Load a model to be swept: a :class:`SweepLM`, or its counterpart inside vLLM.
 
     Args:
         model: ``amber``, ``lora_amber`` or ``finetuned_amber``.
         arguments: Its model arguments, without steering.
+        engine: One of :data:`ENGINES`.
+        plans: What it will be steered by, as far as that is known; what the engine cannot run is
+            refused before the model is loaded.
 
     Raises:
-        InputError: Another model, arguments that steer, or what the model itself refuses.
+        InputError: Another model or engine, arguments that steer, or what the model itself refuses.
     """
     if model not in MODELS:
         raise unknown_name("model to sweep", model, MODELS)
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
+    if engine == VLLM:
+        from lm_eval_trust.model_wrappers.vllm_stream import load_stream
+
+        return load_stream(model, arguments, plans)
     kind = type(f"Sweep{MODELS[model].__name__}", (SweepLM, MODELS[model]), {})
     loaded: SweepLM = kind(**arguments)
     if loaded.plan.steps:
@@ -363,6 +302,31 @@ def load_sweep_model(model: str, arguments: Mapping[str, Any]) -> SweepLM:
     if loaded.apart:
         logger.warning("%s", loaded.note)
     return loaded
+
+
+def loading_arguments(
+    engine: str, given: Mapping[str, Any], *, batch_size: int, device: str | None
+) -> dict[str, Any]:
+    """Return the arguments with which a model is loaded.
+
+    Args:
+        engine: One of :data:`lm_eval_trust.engine.ENGINES`.
+        given: Model arguments; they win.
+        batch_size: Prompts at once; vLLM fills its batches itself.
+        device: By default CUDA where there is one.
+
+    Raises:
+        InputError: A device for vLLM.
+    """
+    if engine != VLLM:
+        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return {"device": chosen, "batch_size": batch_size, **given}
+    if device is not None or "device" in given:
+        raise InputError(
+            "vLLM takes no device: leave it out, and choose among several GPUs by "
+            "CUDA_VISIBLE_DEVICES."
+        )
+    return dict(given)
 
 
 def _is_greedy(settings: Mapping[str, Any]) -> bool:

@@ -48,7 +48,8 @@ def _sent(body: Any, path: str = "/v1/completions") -> tuple[int, Any]:
     async def send(message: Any) -> None:
         answered.append(message)
 
-    scope = {"type": "http", "path": path, "headers": [(b"content-length", b"1")]}
+    method = "GET" if path == "/health" else "POST"
+    scope = {"type": "http", "method": method, "path": path, "headers": [(b"content-length", b"1")]}
     asyncio.run(middleware.NamedSteering(app)(scope, receive, send))
     return answered[0]["status"], answered[1]["body"]
 
@@ -102,6 +103,9 @@ def test_scored_text_says_where_its_prompt_ends(names: Mapping[str, str]) -> Non
         ({"steering": {"name": "later", "prompt_end": "2"}}, "is the name of a configuration"),
         ({"model": "later", "steering": "everywhere"}, "names two configurations"),
         ({"vllm_xargs": {ARGUMENT: "{}"}}, "is asked for by its name"),
+        ({"vllm_xargs": {"lm_eval_trust_divergence": "{}"}}, "is asked for by its name"),
+        ({"other": [{"extra_args": {ARGUMENT: "{}"}}]}, "is asked for by its name"),
+        ({"model": "later", "vllm_xargs": "x"}, "is no object"),
     ],
 )
 def test_what_is_not_known_is_refused(
@@ -112,13 +116,33 @@ def test_what_is_not_known_is_refused(
     assert words in json.loads(body)["error"]["message"]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000])
-def test_rubbish_goes_on_to_the_server_which_says_what_is_wrong(
-    names: Mapping[str, str], body: bytes
-) -> None:
+@pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 100_000])
+def test_what_is_no_json_is_refused(names: Mapping[str, str], body: bytes) -> None:
+    status, answer = _sent(body)
+    assert status == 400
+    assert "is no JSON" in json.loads(answer)["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [b"", b"[1]", b'{"model": ["later"]}', b'{"vllm_xargs": 5}'])
+def test_other_rubbish_goes_on_to_the_server(names: Mapping[str, str], body: bytes) -> None:
     assert _sent(body) == (200, body)
 
 
-def test_other_paths_are_left_alone(names: Mapping[str, str]) -> None:
+def test_a_body_that_is_too_long_is_refused(
+    names: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(middleware, "_LONGEST_BODY", 20)
+    assert _sent({"model": "base", "prompt": "a" * 20})[0] == 413
+
+
+def test_other_paths_never_run_unsteered_under_a_steered_name(names: Mapping[str, str]) -> None:
+    for asked in ({"model": "later"}, {"model": "base", "steering": "later"}):
+        status, answer = _sent(asked, path="/v1/responses")
+        assert status == 400
+        assert "here nothing would be" in json.loads(answer)["error"]["message"]
+    assert json.loads(_sent({"model": "base"}, path="/v1/responses")[1]) == {"model": "base"}
+
+
+def test_what_is_only_read_is_left_alone(names: Mapping[str, str]) -> None:
     asked = json.dumps({"model": "later"}).encode()[:7]
     assert _sent({"model": "later"}, path="/health")[1] == asked

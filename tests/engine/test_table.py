@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.engine.table import SteeringTable, affine_change, is_affine
+from lm_eval_trust.engine.table import SteeringTable, affine_change, check_affine
 from lm_eval_trust.steering.actions import ACTIONS
 from lm_eval_trust.steering.hooks import steer
 from lm_eval_trust.steering.plan import SteeringPlan, SteeringStep
@@ -41,7 +41,17 @@ _PLANS += [
     SteeringPlan((_step("add", "generated"), _step("ablate", "all"), _step("add", "all"))),
     SteeringPlan((_step("rotate", "all"), _step("erase", "generated"))),
 ]
-_COMPILED = [plan for plan in _PLANS if is_affine(plan)]
+
+
+def _is_affine(plan: SteeringPlan) -> bool:
+    try:
+        check_affine(plan)
+    except InputError:
+        return False
+    return True
+
+
+_COMPILED = [plan for plan in _PLANS if _is_affine(plan)]
 
 
 def _table(slots: int, *, compiled: bool = False) -> SteeringTable:
