@@ -52,6 +52,7 @@ class DataFile:
         convert: Turns the downloaded bytes into the file's.
         fetch: Writes the file to a path, where it comes from elsewhere than GitHub.
         built_in: The harness's own task on the same data, where it has one.
+        hub: The data set of the Hub that it is made from, where it comes from there.
     """
 
     path: str
@@ -60,6 +61,7 @@ class DataFile:
     convert: Callable[[bytes], bytes] | None = None
     fetch: Callable[[Path], None] | None = None
     built_in: str | None = None
+    hub: str | None = None
 
     @property
     def benchmark(self) -> str:

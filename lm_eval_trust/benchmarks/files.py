@@ -152,6 +152,11 @@ def _ways(file: DataFile) -> str:
         f"(2) leave it unset and, with network, run `lm-eval-trust data fetch`; "
         f"(3) set {CACHE_VARIABLE} to a cache that was filled elsewhere."
     )
+    if file.hub:
+        ways += (
+            f" It is made from the data set {file.hub} of the Hugging Face Hub, which a first use "
+            f"with network fetches."
+        )
     if file.built_in:
         return (
             f"{file.path} comes from a local folder only: set {DATA_VARIABLE}, or use lm_eval's "

@@ -9,8 +9,6 @@ record the SHA-256 of what was read.
 from __future__ import annotations
 
 import json
-import logging
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,14 +23,12 @@ from lm_eval_trust.benchmarks.benchmark import (
     Dimension,
 )
 from lm_eval_trust.benchmarks.files import read_jsonl
+from lm_eval_trust.benchmarks.hub import HubSet
 from lm_eval_trust.benchmarks.statements import Exchange, Statement, balanced
-from lm_eval_trust.core.errors import ExternalError, InputError
 from lm_eval_trust.core.hashing import group_id
 
-logger = logging.getLogger(__name__)
-
-REPOSITORY = "PKU-Alignment/PKU-SafeRLHF-10K"
-REVISION_VARIABLE = "LM_EVAL_TRUST_PKU_REVISION"
+_SET = HubSet("PKU-Alignment/PKU-SafeRLHF-10K", "LM_EVAL_TRUST_PKU_REVISION")
+_COLUMNS = ("prompt", "response_0", "response_1", "is_response_0_safe", "is_response_1_safe")
 PAIRS = "pku_saferlhf/pku_saferlhf_pairs.jsonl"
 
 
@@ -69,55 +65,21 @@ def write_pairs(path: Path) -> None:
         InputError: The revision does not exist.
         ExternalError: The Hub cannot be reached, or holds another layout.
     """
-    revision = os.environ.get(REVISION_VARIABLE, "main")
-    pairs = list(safe_unsafe_pairs(_load(revision)))
+    pairs = list(safe_unsafe_pairs(_SET.rows("train", _COLUMNS)))
     path.write_text("".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs), "utf-8")
 
 
 def safe_unsafe_pairs(rows: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, str]]:
-    """Yield ``prompt``, ``safe_response``, ``unsafe_response`` of rows with one safe response.
-
-    Raises:
-        ExternalError: A row lacks one of the set's columns.
-    """
+    """Yield ``prompt``, ``safe_response``, ``unsafe_response`` of rows with one safe response."""
     for row in rows:
-        try:
-            safe = [bool(row["is_response_0_safe"]), bool(row["is_response_1_safe"])]
-            responses = [row["response_0"], row["response_1"]]
-            prompt = row["prompt"]
-        except KeyError as error:
-            raise ExternalError(
-                f"{REPOSITORY} has no column {error}; its layout is another than expected."
-            ) from error
+        safe = [bool(row["is_response_0_safe"]), bool(row["is_response_1_safe"])]
+        responses = [row["response_0"], row["response_1"]]
         if sum(safe) == 1:
             yield {
-                "prompt": prompt,
+                "prompt": row["prompt"],
                 "safe_response": responses[safe.index(True)],
                 "unsafe_response": responses[safe.index(False)],
             }
-
-
-def _load(revision: str) -> Iterable[Mapping[str, Any]]:
-    import datasets
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import RevisionNotFoundError
-
-    try:
-        commit = HfApi().dataset_info(REPOSITORY, revision=revision).sha
-        logger.info("Loading %s at commit %s", REPOSITORY, commit)
-        rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(
-            REPOSITORY, revision=commit, split="train"
-        )
-        return rows
-    except RevisionNotFoundError as error:
-        raise InputError(
-            f"{REPOSITORY} has no revision {revision!r}; set {REVISION_VARIABLE} to one of its "
-            f"commits or branches, or unset it for main."
-        ) from error
-    except Exception as error:
-        raise ExternalError(
-            f"Cannot load {REPOSITORY} at {revision} from the Hugging Face Hub: {error}"
-        ) from error
 
 
 def _statements(settings: DataSettings) -> list[Statement]:
@@ -143,5 +105,5 @@ BENCHMARK = Benchmark(
             statement_size=(82.7, 4212),
         )
     },
-    files=(DataFile(PAIRS, None, fetch=write_pairs),),
+    files=(DataFile(PAIRS, None, fetch=write_pairs, hub=_SET.name),),
 )

@@ -99,6 +99,18 @@ class RefusalJudge(Judge, Protocol):
         ...
 
 
+class HarmJudge(Judge, Protocol):
+    """Judges the harm that answers to harmful requests do, as two benchmarks define it."""
+
+    def jailbreak(self, answers: Sequence[Answer]) -> list[Verdict]:
+        """Return, in order, whether each answer is unsafe in JailbreakBench's sense."""
+        ...
+
+    def strongreject(self, answers: Sequence[Answer]) -> list[Verdict]:
+        """Return each answer's StrongREJECT score, 0 to 1, in order, as the verdict's score."""
+        ...
+
+
 @runtime_checkable
 class Described(Protocol):
     """A judge that describes itself beyond its name and version."""

@@ -144,6 +144,38 @@ class OpenAIRefusalJudge(_OpenAIJudge):
         return on_answers(answers, lambda said: self._verdicts("refusal", self._model, said))
 
 
+class OpenAIHarmJudge(_OpenAIJudge):
+    """A model that is asked in a chat as JailbreakBench and StrongREJECT ask theirs.
+
+    Args:
+        model: Its name.
+        settings: Address, limits.
+
+    Raises:
+        InputError: As for truth; also for any ``judge_form``.
+        ExternalError: As for truth.
+    """
+
+    def __init__(self, model: str, settings: JudgeSettings) -> None:
+        self._model = model
+        super().__init__(model, _harm_form("jailbreak", settings), settings)
+        self._rubric = RemoteEngine(
+            self._server, model, _harm_form("strongreject", settings), settings
+        )
+        self.version = f"{self.version} {FORMS[self._rubric.form].version}"
+
+    def jailbreak(self, answers: Sequence[Answer]) -> list[Verdict]:
+        """Return whether each answer is unsafe, without a score."""
+        return on_answers(answers, lambda said: self._verdicts("jailbreak", self._model, said))
+
+    def strongreject(self, answers: Sequence[Answer]) -> list[Verdict]:
+        """Return each answer's score by the rubric; its three figures are in the details."""
+        prompt = FORMS[self._rubric.form].prompts["strongreject"]
+        return on_answers(
+            answers, lambda said: judge_with_cache(list(map(prompt, said)), self._rubric)
+        )
+
+
 def truth_identity(models: str, settings: JudgeSettings) -> str:
     """Return what :class:`OpenAITruthJudge`'s verdicts depend on, without asking the server.
 
@@ -171,6 +203,16 @@ def refusal_identity(model: str, settings: JudgeSettings) -> str:
     return _identity(model, _refusal_form(settings), settings)
 
 
+def harm_identity(model: str, settings: JudgeSettings) -> str:
+    """Return what :class:`OpenAIHarmJudge`'s verdicts depend on, without asking the server.
+
+    Raises:
+        InputError: A form was chosen.
+    """
+    asked = [_harm_form(question, settings) for question in ("jailbreak", "strongreject")]
+    return " ".join(_identity(model, form, settings) for form in asked)
+
+
 def _truth_form(models: str, settings: JudgeSettings) -> str:
     truth, info = split_models(models)
     return _form("truth", settings.form or ("completions" if truth != info else "chat"))
@@ -182,6 +224,11 @@ def _toxicity_form(model: str, settings: JudgeSettings) -> str:
 
 def _refusal_form(settings: JudgeSettings) -> str:
     return _form("refusal", settings.form or "classes")
+
+
+def _harm_form(question: str, settings: JudgeSettings) -> str:
+    fixed = {"jailbreak": "jailbreakbench", "strongreject": "strongreject"}
+    return _form(question, settings.form or fixed[question])
 
 
 def _form(question: str, name: str) -> str:

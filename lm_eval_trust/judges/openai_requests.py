@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from lm_eval_trust.judges import prompts
+from lm_eval_trust.judges import harm, prompts
 from lm_eval_trust.judges.interface import Verdict
 from lm_eval_trust.judges.openai_client import MalformedReplyError, Request, kind_of
 from lm_eval_trust.judges.prompts import (
@@ -114,8 +114,8 @@ class Form:
     Attributes:
         version: Changes with the prompts and with how replies are read; part of the judge's
             version.
-        prompts: What can be judged (``truth``, ``info``, ``toxicity``, ``refusal``) → answer or
-            text → prompt.
+        prompts: What can be judged (``truth``, ``info``, ``toxicity``, ``refusal``, ``jailbreak``,
+            ``strongreject``) → answer or text → prompt.
         request: ``(model, prompt, terms)`` → what is sent.
         read: A reply's fields → what it says; raises
             :class:`~lm_eval_trust.judges.openai_client.MalformedReplyError`.
@@ -171,13 +171,16 @@ def _completion(model: str, prompt: Prompt, terms: Terms) -> Request:
 
 
 def _chat(model: str, prompt: Prompt, terms: Terms, *, labels: Iterable[str] = LABELS) -> Request:
+    """Return the request of a chat, for one of the labels where there are any."""
     messages = [
-        {"role": "system", "content": prompt.system},
+        *([{"role": "system", "content": prompt.system}] if prompt.system else []),
         {"role": "user", "content": prompt.text},
     ]
     if "system" in terms.without:
         messages = [{"role": "user", "content": f"{prompt.system}\n\n{prompt.text}"}]
-    optional = {"temperature": 0, "response_format": _schema(labels)}
+    optional: dict[str, Any] = {"temperature": 0}
+    if names := tuple(labels):
+        optional["response_format"] = _schema(names)
     length = next((name for name in _LENGTHS if name not in terms.without), None)
     if length:
         optional[length] = terms.room
@@ -229,11 +232,11 @@ def _read_chat(reply: Mapping[str, Any]) -> Reading:
     return Reading(said if listed.accepted is None else listed)
 
 
-def _read_class(reply: Mapping[str, Any]) -> Reading:
-    """Return the verdict by the class that a chat's reply names; one that was cut names none."""
+def _read_whole(reply: Mapping[str, Any], *, verdict: Callable[[str], Verdict]) -> Reading:
+    """Return the verdict of a chat's whole reply; one that was cut gives none."""
     _, message, cut = _message(reply)
     text = _text(message.get("content"))
-    said = UNREADABLE if cut else from_class(text)
+    said = UNREADABLE if cut else verdict(text)
     return Reading(_or_reply(said, text or _shown_instead(message)), cut)
 
 
@@ -336,7 +339,7 @@ def _or_reply(verdict: Verdict, text: str) -> Verdict:
 #: Part of the versions below, because it decides which replies are read and how.
 _READING = "reading-3"
 
-#: What ``judge_form`` may be.
+#: What ``judge_form`` may be, and the forms that benchmarks fix.
 FORMS: dict[str, Form] = {
     "completions": Form(
         f"{prompts.COMPLETIONS_VERSION} {_READING}",
@@ -358,7 +361,19 @@ FORMS: dict[str, Form] = {
         f"{prompts.CLASSES_VERSION} {_READING}",
         {"refusal": prompts.refusal_rubric},
         partial(_chat, labels=tuple(prompts.CLASSES)),
-        _read_class,
+        partial(_read_whole, verdict=from_class),
+    ),
+    "jailbreakbench": Form(
+        f"{harm.JAILBREAK_VERSION} {_READING}",
+        {"jailbreak": harm.jailbreak_prompt},
+        partial(_chat, labels=()),
+        partial(_read_whole, verdict=harm.from_safe_or_unsafe),
+    ),
+    "strongreject": Form(
+        f"{harm.STRONGREJECT_VERSION} {_READING}",
+        {"strongreject": harm.strongreject_prompt},
+        partial(_chat, labels=()),
+        partial(_read_whole, verdict=harm.from_rubric),
     ),
     "moderation": Form(
         f"moderation-1 {_READING}", {"toxicity": Prompt}, _moderation, _read_moderation

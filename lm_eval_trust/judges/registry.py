@@ -1,13 +1,14 @@
 """Which judge decides: the one named on the command line or in the environment, or the default.
 
 A spec is the name of an entry, or ``NAME:MODEL`` for judges that are models. Other packages add
-judges by the entry points ``lm_eval_trust.truth_judges``, ``lm_eval_trust.toxicity_judges`` and
-``lm_eval_trust.refusal_judges``. Judges are imported when they are made, so that listing them loads
-neither torch nor scikit-learn.
+judges by the entry points ``lm_eval_trust.truth_judges``, ``lm_eval_trust.toxicity_judges``,
+``lm_eval_trust.refusal_judges`` and ``lm_eval_trust.harm_judges``. Judges are
+imported when they are made, so that listing them loads neither torch nor scikit-learn.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,10 +18,10 @@ from typing import Any, Generic, TypeVar
 from lm_eval_trust.core.errors import ExternalError, InputError, unknown_name
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.registry import Registry
-from lm_eval_trust.judges.interface import RefusalJudge, ToxicityJudge, TruthJudge
+from lm_eval_trust.judges.interface import HarmJudge, RefusalJudge, ToxicityJudge, TruthJudge
 from lm_eval_trust.judges.settings import JudgeSettings
 
-Judge = TypeVar("Judge", TruthJudge, ToxicityJudge, RefusalJudge)
+Judge = TypeVar("Judge", TruthJudge, ToxicityJudge, RefusalJudge, HarmJudge)
 #: What a judged score is the share of: texts that the judge accepts, those that it does not, or
 #: texts with a verdict that no labels measure, so that its errors are not known.
 ACCEPTED, REJECTED, UNMEASURED = "accepted", "rejected", "unmeasured"
@@ -188,6 +189,16 @@ class JudgeChoice(Generic[Judge]):
             ) from error
 
 
+def _of_model(module: str, name: str) -> Callable[[JudgeRequest], Any]:
+    """Return what hands a request's model and settings to something of a module of this room."""
+
+    def call(request: JudgeRequest) -> Any:
+        found = importlib.import_module(f"lm_eval_trust.judges.{module}")
+        return getattr(found, name)(request.model, request.settings)
+
+    return call
+
+
 def _reference(request: JudgeRequest) -> TruthJudge:
     from lm_eval_trust.judges.reference import ReferenceJudge
 
@@ -206,54 +217,6 @@ def _linear_identity(request: JudgeRequest) -> str:
     return linear_version(request.split_seed)
 
 
-def _local_truth(request: JudgeRequest) -> TruthJudge:
-    from lm_eval_trust.judges.local_judges import LocalTruthJudge
-
-    return LocalTruthJudge(request.model, request.settings)
-
-
-def _local_toxicity(request: JudgeRequest) -> ToxicityJudge:
-    from lm_eval_trust.judges.local_judges import LocalToxicityJudge
-
-    return LocalToxicityJudge(request.model, request.settings)
-
-
-def _local_truth_identity(request: JudgeRequest) -> str:
-    from lm_eval_trust.judges.local_judges import truth_identity
-
-    return truth_identity(request.model, request.settings)
-
-
-def _local_toxicity_identity(request: JudgeRequest) -> str:
-    from lm_eval_trust.judges.local_judges import toxicity_identity
-
-    return toxicity_identity(request.model, request.settings)
-
-
-def _served_truth(request: JudgeRequest) -> TruthJudge:
-    from lm_eval_trust.judges.openai_judges import OpenAITruthJudge
-
-    return OpenAITruthJudge(request.model, request.settings)
-
-
-def _served_toxicity(request: JudgeRequest) -> ToxicityJudge:
-    from lm_eval_trust.judges.openai_judges import OpenAIToxicityJudge
-
-    return OpenAIToxicityJudge(request.model, request.settings)
-
-
-def _served_truth_identity(request: JudgeRequest) -> str:
-    from lm_eval_trust.judges.openai_judges import truth_identity
-
-    return truth_identity(request.model, request.settings)
-
-
-def _served_toxicity_identity(request: JudgeRequest) -> str:
-    from lm_eval_trust.judges.openai_judges import toxicity_identity
-
-    return toxicity_identity(request.model, request.settings)
-
-
 def _prefix(request: JudgeRequest) -> RefusalJudge:
     from lm_eval_trust.judges.refusal import PrefixJudge
 
@@ -266,28 +229,10 @@ def _linear_refusal(request: JudgeRequest) -> RefusalJudge:
     return linear_refusal_judge()
 
 
-def _local_refusal(request: JudgeRequest) -> RefusalJudge:
-    from lm_eval_trust.judges.local_judges import LocalRefusalJudge
+def _not_refused(request: JudgeRequest) -> HarmJudge:
+    from lm_eval_trust.judges.refusal import NotRefusedJudge
 
-    return LocalRefusalJudge(request.model, request.settings)
-
-
-def _local_refusal_identity(request: JudgeRequest) -> str:
-    from lm_eval_trust.judges.local_judges import refusal_identity
-
-    return refusal_identity(request.model, request.settings)
-
-
-def _served_refusal(request: JudgeRequest) -> RefusalJudge:
-    from lm_eval_trust.judges.openai_judges import OpenAIRefusalJudge
-
-    return OpenAIRefusalJudge(request.model, request.settings)
-
-
-def _served_refusal_identity(request: JudgeRequest) -> str:
-    from lm_eval_trust.judges.openai_judges import refusal_identity
-
-    return refusal_identity(request.model, request.settings)
+    return NotRefusedJudge()
 
 
 TRUTH_JUDGES: Registry[JudgeEntry[TruthJudge]] = Registry(
@@ -298,17 +243,17 @@ TRUTH_JUDGES: Registry[JudgeEntry[TruthJudge]] = Registry(
         "reference": JudgeEntry("nearest reference answer by ROUGE-1", _reference),
         "hf": JudgeEntry(
             "fine-tuned models of the Hub or a folder",
-            _local_truth,
+            _of_model("local_judges", "LocalTruthJudge"),
             takes_model=True,
             offline=False,
-            identity=_local_truth_identity,
+            identity=_of_model("local_judges", "truth_identity"),
         ),
         "openai": JudgeEntry(
             "models behind an OpenAI-compatible server",
-            _served_truth,
+            _of_model("openai_judges", "OpenAITruthJudge"),
             takes_model=True,
             offline=False,
-            identity=_served_truth_identity,
+            identity=_of_model("openai_judges", "truth_identity"),
         ),
     },
 )
@@ -323,17 +268,17 @@ TOXICITY_JUDGES: Registry[JudgeEntry[ToxicityJudge]] = Registry(
         ),
         "hf": JudgeEntry(
             "a text classifier of the Hub or a folder",
-            _local_toxicity,
+            _of_model("local_judges", "LocalToxicityJudge"),
             takes_model=True,
             offline=False,
-            identity=_local_toxicity_identity,
+            identity=_of_model("local_judges", "toxicity_identity"),
         ),
         "openai": JudgeEntry(
             "a model behind an OpenAI-compatible server",
-            _served_toxicity,
+            _of_model("openai_judges", "OpenAIToxicityJudge"),
             takes_model=True,
             offline=False,
-            identity=_served_toxicity_identity,
+            identity=_of_model("openai_judges", "toxicity_identity"),
         ),
     },
 )
@@ -347,17 +292,33 @@ REFUSAL_JUDGES: Registry[JudgeEntry[RefusalJudge]] = Registry(
         "linear": JudgeEntry("linear classifier trained on XSTest's answers", _linear_refusal),
         "hf": JudgeEntry(
             "a guard such as allenai/wildguard, or a text classifier",
-            _local_refusal,
+            _of_model("local_judges", "LocalRefusalJudge"),
             takes_model=True,
             offline=False,
-            identity=_local_refusal_identity,
+            identity=_of_model("local_judges", "refusal_identity"),
         ),
         "openai": JudgeEntry(
             "a model behind an OpenAI-compatible server",
-            _served_refusal,
+            _of_model("openai_judges", "OpenAIRefusalJudge"),
             takes_model=True,
             offline=False,
-            identity=_served_refusal_identity,
+            identity=_of_model("openai_judges", "refusal_identity"),
+        ),
+    },
+)
+
+HARM_JUDGES: Registry[JudgeEntry[HarmJudge]] = Registry(
+    kind="judge of harm",
+    group="lm_eval_trust.harm_judges",
+    entry_type=JudgeEntry,
+    builtin={
+        "prefix": JudgeEntry("all answers that do not begin as refusals do", _not_refused),
+        "openai": JudgeEntry(
+            "a model behind an OpenAI-compatible server",
+            _of_model("openai_judges", "OpenAIHarmJudge"),
+            takes_model=True,
+            offline=False,
+            identity=_of_model("openai_judges", "harm_identity"),
         ),
     },
 )
@@ -398,6 +359,15 @@ REFUSAL: JudgeChoice[RefusalJudge] = JudgeChoice(
     },
 )
 
+HARM: JudgeChoice[HarmJudge] = JudgeChoice(
+    setting="harm_judge",
+    variable="LM_EVAL_TRUST_HARM_JUDGE",
+    default="openai:gpt-4o-mini",
+    judges=HARM_JUDGES,
+    methods=("jailbreak", "strongreject"),
+    scores={"jailbroken": UNMEASURED, "strongreject": UNMEASURED, "trust_score": UNMEASURED},
+)
+
 #: The embedded world's tasks have settings of their own: their default is the judge that knows
 #: the world, whatever the real benchmarks are judged by.
 MINI_TRUTH: JudgeChoice[TruthJudge] = replace(
@@ -422,5 +392,5 @@ MINI_REFUSAL: JudgeChoice[RefusalJudge] = replace(
 #: Every choice of a judge by its setting; a judged task notes ``SETTING_version`` beside it.
 CHOICES: Mapping[str, JudgeChoice[Any]] = {
     choice.setting: choice
-    for choice in (TRUTH, MINI_TRUTH, TOXICITY, MINI_TOXICITY, REFUSAL, MINI_REFUSAL)
+    for choice in (TRUTH, MINI_TRUTH, TOXICITY, MINI_TOXICITY, REFUSAL, MINI_REFUSAL, HARM)
 }

@@ -55,6 +55,8 @@ def kept() -> list[Path]:
 
 def test_every_real_file_has_the_checksum_on_record(real_data: Path) -> None:
     for path, file in catalogue().items():
+        if file.hub and not (real_data / path).exists():
+            continue
         digest = hashlib.sha256((real_data / path).read_bytes()).hexdigest()
         assert file.sha256 in (None, digest), path
         assert locate(path) == real_data / path
@@ -71,6 +73,8 @@ def test_every_file_says_where_it_is_from_or_is_known_to_be_local() -> None:
         "pku_saferlhf/pku_saferlhf_pairs.jsonl",
         "arc/arc_challenge_test.jsonl",
         "race/race_high_test.jsonl",
+        "jailbreakbench/behaviors.jsonl",
+        "strongreject/prompts.jsonl",
     }
     for file in catalogue().values():
         assert (file.sha256 is None) == (file.address is None)
@@ -147,6 +151,7 @@ def test_a_benchmarks_files_are_its_own_and_the_released_ones() -> None:
     assert "truthfulqa_binary/TruthfulQA.csv" in files_of("truthfulqa")
     everything = {path for d in (*DIMENSIONS, UNIVERSAL) for path in files_of(d.benchmark)}
     no_dimension = ("arc/", "mmlu/", "mathqa/", "race/", "lambada/", "xstest/", "bbq/")
+    no_dimension += ("jailbreakbench/", "strongreject/")
     assert everything == {path for path in catalogue() if not path.startswith(no_dimension)}
 
 

@@ -11,7 +11,6 @@ import pytest
 from support.localhost import serve
 
 from lm_eval_trust.benchmarks.pku_saferlhf import safe_unsafe_pairs
-from lm_eval_trust.core.errors import ExternalError
 
 
 def row(safe_0: bool, safe_1: bool) -> dict[str, object]:
@@ -28,11 +27,6 @@ def test_only_pairs_with_exactly_one_safe_response_count() -> None:
     rows = [row(True, True), row(False, False), row(True, False), row(False, True)]
     found = [(pair["safe_response"], pair["unsafe_response"]) for pair in safe_unsafe_pairs(rows)]
     assert found == [("With tape.", "With fire."), ("With fire.", "With tape.")]
-
-
-def test_another_layout_is_named() -> None:
-    with pytest.raises(ExternalError, match="no column 'is_response_0_safe'"):
-        list(safe_unsafe_pairs([{"prompt": "?"}]))
 
 
 @pytest.fixture

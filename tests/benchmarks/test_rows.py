@@ -49,9 +49,12 @@ def sources(benchmark: str) -> list[str]:
     return [name for name in REAL_SOURCES if DATA_SOURCES[name].find(benchmark, entry)]
 
 
+#: Benchmarks whose data only the Hub has.
+OF_THE_HUB = ("jailbreakbench", "strongreject")
 MADE = [
     (name, source)
     for name, benchmark in FORMS.items()
+    if benchmark not in OF_THE_HUB
     for source in REAL_SOURCES
     if source in sources(benchmark) and name in data_of(benchmark, source).forms
 ]

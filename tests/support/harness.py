@@ -139,6 +139,12 @@ PLANTED: dict[str, list[dict[str, Any]]] = {
         )
         for i in range(8)
     ],
+    "jailbreakbench_harmful": [
+        _row(i, "Boats", question=f"Sink boat {i} of Dunmere.", label="unsafe") for i in range(4)
+    ],
+    "strongreject_prompts": [
+        _row(i, "Theft", question=f"Hide oar {i} of Dunmere.") for i in range(4)
+    ],
     "xstest_prompts": [
         _row(i, kind, family="homonyms", question=f"How do I {verb}?", label=label)
         for i, (kind, label, verb) in enumerate(
