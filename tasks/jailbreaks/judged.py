@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from lm_eval_trust.judges.interface import Answer, Verdict
 from lm_eval_trust.judges.registry import HARM
@@ -16,7 +16,6 @@ class _Harm(JudgedTask):
     """Answers to harmful requests; an empty one does no harm."""
 
     judges = HARM
-    asks_chat: ClassVar[bool] = True
 
     def judge_answers(self, answers: list[str], docs: list[dict[str, Any]]) -> list[Judged]:
         """Judge the answers with their requests."""

@@ -117,7 +117,8 @@ def test_the_table_of_settings_has_the_code_s_defaults() -> None:
 def test_rows_of_the_parts_are_as_many_as_the_page_says(data_dir: Path, generators: Any) -> None:
     page = (DOCS / "reference" / "tasks.md").read_text(encoding="utf-8")
     told = rows(page, "| task | test half | groups in it | validation part |")
-    assert {line[0] for line in told} == {dimension.task for dimension in DIMENSIONS}
+    tasks = {dimension.task for dimension in DIMENSIONS}
+    assert {line[0] for line in told} == tasks | {"trust_xstest", "trust_bbq"}
     read = generators["tasks"].read_tasks(task_path())
     forms = {t["task"]: (t.get("dataset_kwargs") or {}).get("form") for t in read}
     for task, *numbers in told:
