@@ -149,6 +149,67 @@ def probe(
     )
 
 
+@dataclass(frozen=True)
+class FittedProbe:
+    """Probes of one set of activations, to be applied to others: the real one, then its controls.
+
+    Attributes:
+        weights: Of the activations as they are, float64, shape (d, 1 + controls).
+        intercepts: Shape (1 + controls,).
+        spread: Standard deviation of each decision under noise as large as each activation's own
+            in the training part, shape (1 + controls,).
+        centre: Mean activation of the training part, shape (d,).
+        labelings: Labels that each was fitted to, shape (n, 1 + controls).
+    """
+
+    weights: Floats
+    intercepts: Floats
+    spread: Floats
+    centre: Floats
+    labelings: Integers
+
+    def decisions(self, activations: Floats) -> Floats:
+        """Return decision values, shape (n, 1 + controls); above 0 the label is 1."""
+        found: Floats = activations.astype(np.float64) @ self.weights + self.intercepts
+        return found
+
+
+def fit_probe(
+    activations: Floats,
+    labels: Integers,
+    *,
+    train: Integers,
+    validation: Integers | None = None,
+    groups: Sequence[str] | None = None,
+    settings: ProbeSettings | None = None,
+) -> FittedProbe:
+    """Fit the probe of :func:`probe`, and its controls, without testing it; arguments as there.
+
+    Raises:
+        InputError: As :func:`probe`.
+    """
+    settings = settings or ProbeSettings()
+    _check(activations, labels, train, train, validation, settings)
+    scaled = _standardised(activations, train, settings.device)
+    labelings = _labelings(labels, groups, train, settings)
+    fits = _fit_all(scaled[train], labelings[train], settings)
+    chosen = _Accuracies(scaled, labelings, fits, settings).best(
+        train if validation is None else validation
+    )
+    columns = np.arange(labelings.shape[1]) * len(settings.regularisations) + chosen
+    used = fits[:, columns].cpu().numpy()
+    part = activations[train].astype(np.float64)
+    centre, deviation = part.mean(axis=0), part.std(axis=0)
+    weights = used[:-1] / np.where(deviation > 0, deviation, np.inf)[:, None]
+    return FittedProbe(
+        weights=weights,
+        intercepts=used[-1] - centre @ weights,
+        spread=np.linalg.norm(np.where(deviation[:, None] > 0, used[:-1], 0.0), axis=0),
+        centre=centre,
+        labelings=labelings,
+    )
+
+
 class _Accuracies:
     """Decisions of all fits: labelings × values of C."""
 

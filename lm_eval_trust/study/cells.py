@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from lm_eval_trust.analysis.probing import ProbeSettings
 from lm_eval_trust.benchmarks.files import unpinned_files
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
 from lm_eval_trust.benchmarks.statements import Statements
@@ -210,6 +211,50 @@ class AnalysisCell(Cell):
             "activations": {**self.activations.recipe(), "layers": min(layers) if layers else None},
             "last": self.last.model.identity,
             "settings": asdict(self.settings),
+        }
+
+    @property
+    def title(self) -> str:  # noqa: D102
+        return self.activations.title
+
+
+@dataclass(frozen=True)
+class TransferCell(Cell):
+    """Probes and vectors of a model's activations, applied to other activations.
+
+    Attributes:
+        activations: What they are fitted on.
+        targets: What they are applied to: of other checkpoints, and of other dimensions.
+        probes: How they are fitted.
+        layers: 0-based decoder blocks; ``None`` for all.
+    """
+
+    kind: ClassVar[str] = "transfer"
+    format: ClassVar[int] = 1
+    activations: ActivationCell
+    targets: tuple[ActivationCell, ...]
+    probes: ProbeSettings
+    layers: tuple[int, ...] | None
+
+    @property
+    def model(self) -> StudyModel:  # type: ignore[override]
+        """Whose probes."""
+        return self.activations.model
+
+    @property
+    def needs_model(self) -> bool:  # noqa: D102
+        return False
+
+    @property
+    def needs_others(self) -> bool:  # noqa: D102
+        return True
+
+    def recipe(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "activations": self.activations.recipe(),
+            "targets": [target.recipe() for target in self.targets],
+            "probes": asdict(self.probes),
+            "layers": self.layers,
         }
 
     @property

@@ -15,7 +15,14 @@ from lm_eval_trust.checkpoints.store import CheckpointStore, MissingCheckpointEr
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.models.sources import made_model
 from lm_eval_trust.steering.methods import METHODS
-from lm_eval_trust.study.cells import ActivationCell, AnalysisCell, Cell, EvaluationCell, VectorCell
+from lm_eval_trust.study.cells import (
+    ActivationCell,
+    AnalysisCell,
+    Cell,
+    EvaluationCell,
+    TransferCell,
+    VectorCell,
+)
 from lm_eval_trust.study.folder import StudyFolder
 from lm_eval_trust.study.grid import Study
 from lm_eval_trust.study.human_units import format_bytes, format_seconds
@@ -210,6 +217,8 @@ UNKNOWN = Workload(1000, 1, 200.0, 16.0)
 #: Seconds of probes and dependence with its null, one layer of 2,000 statements at width 4,096 on
 #: two cores (docs/analysis.md).
 ANALYSIS_SECONDS = 3.5
+#: Likewise of fitting a probe, and of applying it to another set, which is mostly reading it.
+PROBE_SECONDS, APPLY_SECONDS = 1.0, 0.2
 #: Passes that a token of training takes, forwards and back.
 _TRAINING = 3
 #: Blocks of a model whose layers are not told.
@@ -237,8 +246,11 @@ def tokens_of(cell: Cell) -> tuple[float, float]:
 
 
 def analysis_seconds(cell: Cell) -> float:
-    """Return what an analysis takes; 0 for any other cell."""
-    if not isinstance(cell, AnalysisCell):
+    """Return what an analysis or a transfer takes; 0 for any other cell."""
+    if isinstance(cell, TransferCell):
+        layers, seconds = cell.layers, PROBE_SECONDS + APPLY_SECONDS * len(cell.targets)
+    elif isinstance(cell, AnalysisCell):
+        layers, seconds = cell.settings.layers, ANALYSIS_SECONDS
+    else:
         return 0.0
-    layers = cell.settings.layers
-    return ANALYSIS_SECONDS * (len(layers) if layers is not None else USUAL_BLOCKS)
+    return seconds * (len(layers) if layers is not None else USUAL_BLOCKS)

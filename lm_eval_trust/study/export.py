@@ -36,7 +36,9 @@ from lm_eval_trust.study.figures import score_curves, transfer_heatmap
 from lm_eval_trust.study.folder import StudyFolder
 from lm_eval_trust.study.grid import Grid, Study
 from lm_eval_trust.study.models import StudyModel
+from lm_eval_trust.study.readings import reading_table, warn_of_readings
 from lm_eval_trust.study.runners import MEASUREMENTS
+from lm_eval_trust.study.transfers import transfer_figures, transfer_table
 
 #: Sources whose transfer a table shows as well as a figure.
 _READ_AT_A_GLANCE = 2
@@ -57,7 +59,8 @@ def export(study: Study, folder: StudyFolder) -> list[Path]:
     shutil.rmtree(out, ignore_errors=True)
     measured = _analyses(study, grid, folder, out)
     table = evaluation_table(grid, folder)
-    tables = [out / f"analysis-seed{seed}" / "measurements.csv" for seed in measured]
+    tables = list(_of_activations(grid, folder, out))
+    tables += [out / f"analysis-seed{seed}" / "measurements.csv" for seed in measured]
     if not table.empty:
         tables.append(_write(table, out / "evaluations.csv"))
         tables += _tables(table, out)
@@ -65,6 +68,19 @@ def export(study: Study, folder: StudyFolder) -> list[Path]:
             save_figure(figure, out / "figures", name)
         tables += _correlations(table, measured, out)
     return [file for file in tables if file.is_file()]
+
+
+def _of_activations(grid: Grid, folder: StudyFolder, out: Path) -> Iterator[Path]:
+    """Write how checkpoints read the statements, and what was transferred between them."""
+    readings = reading_table(grid.activations, folder)
+    if not readings.empty:
+        warn_of_readings(readings)
+        yield _write(readings, out / "readings.csv")
+    transfers = transfer_table(grid.transfers, folder)
+    if not transfers.empty:
+        for name, figure in transfer_figures(transfers):
+            save_figure(figure, out / "figures", name)
+        yield _write(transfers, out / "probe-transfer.csv")
 
 
 def _analyses(

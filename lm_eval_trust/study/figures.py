@@ -47,8 +47,9 @@ def transfer_heatmap(
                 text = f"{value:.2f}" if square else f"{value:.3f}"
                 size = 5 if square else None
                 axes.text(column, row, text, ha="center", va="center", color=colour, size=size)
-        turned = {"rotation": 90, "size": 6} if square else {}
-        axes.set_xticks(range(len(matrix.columns)), list(matrix.columns), **turned)
+        axes.set_xticks(range(len(matrix.columns)), list(matrix.columns))
+        if square:
+            axes.tick_params(axis="x", labelrotation=90, labelsize=6)
         shown = range(0, len(matrix.index), -(-len(matrix.index) // _LEGIBLE))
         axes.set_yticks(list(shown), [matrix.index[i] for i in shown])
         axes.set_xlabel(axes_names[0])

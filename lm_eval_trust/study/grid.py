@@ -29,6 +29,7 @@ from lm_eval_trust.study.cells import (
     ProxyPoint,
     StatementChoice,
     SteeringPoint,
+    TransferCell,
     VectorCell,
     evaluation_context,
 )
@@ -47,19 +48,22 @@ class Grid:
         activations: By checkpoint and source, dimension and seed.
         vectors: Of every source.
         analyses: Of every checkpoint, dimension and seed.
+        transfers: Likewise.
         evaluations: Entry's name → its cells.
     """
 
     activations: tuple[ActivationCell, ...]
     vectors: tuple[VectorCell, ...]
     analyses: tuple[AnalysisCell, ...]
+    transfers: tuple[TransferCell, ...]
     evaluations: Mapping[str, tuple[EvaluationCell, ...]]
 
     @property
     def cells(self) -> list[Cell]:
         """Each cell once, those of the first stage before those that need their results."""
         evaluations = [cell for cells in self.evaluations.values() for cell in cells]
-        every: list[Cell] = [*self.activations, *self.vectors, *evaluations, *self.analyses]
+        first: list[Cell] = [*self.activations, *self.vectors, *evaluations]
+        every: list[Cell] = [*first, *self.analyses, *self.transfers]
         return list({cell.name: cell for cell in every}.values())
 
 
@@ -154,9 +158,29 @@ class _GridBuilder:
                 if "vectors" in computed:
                     self._vector(model, dimension, seed)
         analyses = self._analyses(pairs) if self._spec.analysed else ()
+        transfers = tuple(self._transfers(pairs)) if "transfer" in computed else ()
         return Grid(
-            tuple(self._activations.values()), tuple(self._vectors.values()), analyses, evaluations
+            tuple(self._activations.values()),
+            tuple(self._vectors.values()),
+            analyses,
+            transfers,
+            evaluations,
         )
+
+    def _transfers(self, pairs: Sequence[tuple[str, int]]) -> Iterator[TransferCell]:
+        """Yield a cell for each source: to all checkpoints, and to its own other dimensions."""
+        for model in self._checkpoints:
+            for dimension, seed in pairs:
+                others = [d for d in self._spec.dimensions if d != dimension]
+                yield TransferCell(
+                    self._activation(model, dimension, seed),
+                    (
+                        *(self._activation(m, dimension, seed) for m in self._checkpoints),
+                        *(self._activation(model, other, seed) for other in others),
+                    ),
+                    ProbeSettings(**self._spec.probes.model_dump(), seed=seed),
+                    self._spec.layers,
+                )
 
     def _analyses(self, pairs: Sequence[tuple[str, int]]) -> tuple[AnalysisCell, ...]:
         if not self._checkpoints:

@@ -22,6 +22,7 @@ from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.models.activations import compute_dtype, extract_activations
 from lm_eval_trust.models.decoder_blocks import text_blocks
 from lm_eval_trust.models.loading import loading_errors
+from lm_eval_trust.models.reading_record import reading_record
 from lm_eval_trust.models.sources import ModelIdentity, Source, load_tokenizer
 from lm_eval_trust.steering.build import layer_evidence, layer_vector, provenance_of
 from lm_eval_trust.steering.evidence import to_record
@@ -36,10 +37,12 @@ from lm_eval_trust.study.cells import (
     EvaluationCell,
     StatementChoice,
     SteeringPoint,
+    TransferCell,
     VectorCell,
 )
 from lm_eval_trust.study.folder import StudyFolder
 from lm_eval_trust.study.measure import measure_set
+from lm_eval_trust.study.transfers import TRANSFERS, transfer_rows
 
 _AS_IT_IS: tuple[str, dict[str, Any]] = ("amber", {})
 
@@ -152,6 +155,8 @@ def compute(
         return _vector(cell, out, folder, loaded)
     if isinstance(cell, AnalysisCell):
         return _analysis(cell, out, folder)
+    if isinstance(cell, TransferCell):
+        return _transfer(cell, out, folder)
     assert loaded is not None
     if isinstance(cell, ActivationCell):
         return _activations(cell, out, loaded)
@@ -213,6 +218,7 @@ def _activations(cell: ActivationCell, out: Path, loaded: LoadedModel) -> Mappin
         controls={name: read(texts) for name, texts in surface_controls(statements).items()},
     )
     return {
+        "reading": reading_record(loaded.tokenizer, statements.texts),
         "statements": len(statements),
         "data": statements.settings,
         "identity": asdict(loaded.source.identity),
@@ -264,6 +270,17 @@ def _analysis(cell: AnalysisCell, out: Path, folder: StudyFolder) -> Mapping[str
     rows = [asdict(row) for row in measure_set(found, last, cell.settings)]
     (out / MEASUREMENTS).write_text(json.dumps(rows), encoding="utf-8")
     return {"measurements": len(rows)}
+
+
+def _transfer(cell: TransferCell, out: Path, folder: StudyFolder) -> Mapping[str, Any]:
+    rows = transfer_rows(
+        activation_set(cell.activations, folder),
+        [activation_set(target, folder) for target in cell.targets],
+        cell.probes,
+        cell.layers,
+    )
+    (out / TRANSFERS).write_text(json.dumps(rows), encoding="utf-8")
+    return {"transfers": len(rows)}
 
 
 def _evaluation(

@@ -28,7 +28,7 @@ from lm_eval_trust.study.human_units import parse_bytes, parse_rate
 
 #: Names of a study and of its evaluations become folders and columns.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
-COMPUTED = ("activations", "probes", "information", "vectors")
+COMPUTED = ("activations", "probes", "information", "vectors", "transfer")
 
 
 def _one_of(kind: str, known: Collection[str]) -> Callable[[Any], str]:
