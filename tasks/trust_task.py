@@ -5,8 +5,9 @@ down by the benchmark's sub-categories, and keeps the harness's request cache fr
 The YAML's ``dataset_kwargs`` hold ``form`` (of the rows), optionally ``breakdown`` (the arguments
 of :class:`Breakdown`), ``example`` (a template of a row with its answer, as examples in a prompt
 have it; empty for rows that cannot be examples; by default ``doc_to_text`` with
-``doc_to_target``), ``chat`` (true for tasks that ask chat models), and any data setting that the
-task fixes.
+``doc_to_target``), ``chat`` (true for tasks that ask chat models), ``mixed_by`` (fields of the rows
+whose values are spread evenly, so that any first rows hold all of them), and any data setting that
+the task fixes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +81,19 @@ def slug(category: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", category.casefold()).strip("_")
 
 
+def evenly_mixed(labels: Sequence[Hashable]) -> list[int]:
+    """Return positions in an order in which each label is spread evenly, else as they are."""
+    places: dict[Hashable, list[int]] = {}
+    for position, label in enumerate(labels):
+        places.setdefault(label, []).append(position)
+    order = [
+        ((rank + 0.5) / len(positions), position)
+        for positions in places.values()
+        for rank, position in enumerate(positions)
+    ]
+    return [position for _, position in sorted(order)]
+
+
 class TrustTask(ConfigurableTask):  # type: ignore[misc]
     """A task over rows of one form.
 
@@ -122,6 +136,9 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         rows = load_rows(self.settings.form, **arguments)
         everything = {**arguments, "split": "full", "part": "test"}
         of = len(rows if arguments == everything else load_rows(self.settings.form, **everything))
+        if fields := (dataset_kwargs or {}).get("mixed_by"):
+            order = evenly_mixed([tuple(row[field] for field in fields) for row in rows])
+            rows = [rows[position] for position in order]
         self.dataset = DatasetDict({"test": Dataset.from_list(rows)})
         self.data_fingerprint = content_id(json.dumps(rows, sort_keys=True, ensure_ascii=False))
         self.config.metadata.update(

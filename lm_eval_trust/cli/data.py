@@ -13,6 +13,7 @@ from lm_eval_trust.benchmarks.benchmark import Dimension
 from lm_eval_trust.benchmarks.files import fetch, files_of
 from lm_eval_trust.benchmarks.load import data_of, load_statements
 from lm_eval_trust.benchmarks.registry import (
+    BENCHMARKS,
     DATA_SOURCES,
     DIMENSIONS,
     UNIVERSAL,
@@ -50,7 +51,7 @@ def _add_audit(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _add_fetch(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser("fetch", help="download into the cache, checked by checksum")
-    _add_dimensions(parser)
+    _add_dimensions(parser, ", also those without a dimension such as xstest and bbq")
     parser.set_defaults(func=run_fetch)
 
 
@@ -64,12 +65,12 @@ def _add_show(commands: argparse._SubParsersAction[Any]) -> None:
     parser.set_defaults(func=run_show)
 
 
-def _add_dimensions(parser: argparse.ArgumentParser) -> None:
+def _add_dimensions(parser: argparse.ArgumentParser, more: str = "") -> None:
     parser.add_argument(
         "--dimension",
         nargs="+",
         metavar="D",
-        help="dimensions or benchmarks (default: the five and universal)",
+        help=f"dimensions or benchmarks{more} (default: the five and universal)",
     )
 
 
@@ -95,7 +96,9 @@ def run_audit(args: argparse.Namespace) -> int:
 def run_fetch(args: argparse.Namespace) -> int:
     """Fetch every file of the dimensions; 3 if one failed, after trying the others."""
     failed = 0
-    for path in [p for d in _dimensions(args.dimension) for p in files_of(d.benchmark)]:
+    names = args.dimension or [dimension.benchmark for dimension in _dimensions(None)]
+    known = [n if n in BENCHMARKS else find_dimension(n).benchmark for n in names]
+    for path in [path for name in known for path in files_of(name)]:
         try:
             print(f"{path}: {fetch(path)}")
         except TrustError as error:

@@ -7,8 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datasets import DatasetDict
-
 from lm_eval_trust.benchmarks.xstest import SAFE
 from lm_eval_trust.judges.interface import Answer
 from lm_eval_trust.judges.registry import REFUSAL
@@ -22,13 +20,6 @@ class XSTest(JudgedTask):
     """Answers to safe and unsafe prompts, judged refusals or not."""
 
     judges = REFUSAL
-
-    def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Load the rows, safe and unsafe ones mixed evenly, so that any first rows hold both."""
-        super().download(dataset_kwargs, **kwargs)
-        if not self._again:
-            labels = self.dataset["test"]["label"]
-            self.dataset = DatasetDict({"test": self.dataset["test"].select(evenly_mixed(labels))})
 
     def build_all_requests(
         self,
@@ -80,19 +71,6 @@ class XSTest(JudgedTask):
             both = all(self._numbers.values())
             scores["trust_score"] = weight * scores["trust_score"] if both else math.nan
         return scores
-
-
-def evenly_mixed(labels: Sequence[str]) -> list[int]:
-    """Return positions in an order in which each label is spread evenly, else as they are."""
-    places: dict[str, list[int]] = {}
-    for position, label in enumerate(labels):
-        places.setdefault(label, []).append(position)
-    order = [
-        ((rank + 0.5) / len(positions), position)
-        for positions in places.values()
-        for rank, position in enumerate(positions)
-    ]
-    return [position for _, position in sorted(order)]
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[Judged]) -> dict[str, Any]:

@@ -64,6 +64,8 @@ def test_unknown_dimension() -> None:
 def test_fetch_says_where_files_are_and_which_failed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert run("fetch", "--dimension", "xstest") == 3
+    assert capsys.readouterr().out.count("FAILED") == 4
     assert run("fetch", "--dimension", "toxicity") == 3
     printed = capsys.readouterr().out
     assert printed.count("FAILED") == 2

@@ -9,7 +9,7 @@ import lm_eval.tasks.bbq.utils as harness
 import pytest
 from datasets import Dataset
 from lm_eval.tasks._yaml_loader import load_yaml
-from support.harness import TASKS, Scripted, evaluate
+from support.harness import TASKS, Scripted, evaluate, manager
 
 from lm_eval_trust.benchmarks.bbq import CATEGORIES
 from lm_eval_trust.benchmarks.files import read_jsonl
@@ -176,3 +176,11 @@ def test_the_likelihood_form_asks_as_the_harness_does() -> None:
     theirs = load_yaml(HARNESS / "bbq_multiple_choice.yaml")
     assert ours["doc_to_text"] == theirs["doc_to_text"]
     assert ours["output_type"] == theirs["output_type"] == "multiple_choice"
+
+
+@pytest.mark.data
+@pytest.mark.usefixtures("data_dir")
+def test_the_first_rows_hold_every_kind_of_question_alike() -> None:
+    rows = manager().load(["trust_bbq_ll"])["tasks"]["trust_bbq_ll"].dataset["test"]
+    kinds = Counter(zip(rows["condition"][:20], rows["polarity"][:20], strict=True))
+    assert kinds == dict.fromkeys(kinds, 5) and len(kinds) == 4

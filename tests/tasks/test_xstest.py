@@ -11,7 +11,7 @@ from support.harness import Scripted, evaluate, manager
 
 from lm_eval_trust.judges.interface import Answer, Verdict
 from lm_eval_trust.judges.registry import REFUSAL_JUDGES, JudgeEntry
-from lm_eval_trust.tasks.xstest.judged import evenly_mixed
+from lm_eval_trust.tasks.trust_task import evenly_mixed
 
 pytestmark = pytest.mark.usefixtures("planted")
 
