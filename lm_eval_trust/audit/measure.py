@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from tqdm import tqdm
 
 from lm_eval_trust.audit.settings import REWORDINGS, Audit
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.evaluate.controls import Arm, arms_of
 from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.evaluate.prefixes import few_shot_prefixes, prompt_prefixes, wordings_of
 from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet, held_metrics, score_metric
 from lm_eval_trust.gate.check_file import BEATS
 from lm_eval_trust.gate.paired_test import check_kind
-from lm_eval_trust.model_wrappers.swept_model import SweptModel
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import SteeringSpec, combined_plan
 from lm_eval_trust.sweep.grid import Items, default_perplexity_task
-from lm_eval_trust.sweep.search import TEST, SweepEvaluator
+from lm_eval_trust.sweep.passes import TEST, UNSTEERED, Cell, SharedPasses, slug
 
 
 @dataclass(frozen=True)
@@ -189,68 +186,39 @@ def _reworded(audit: Audit, targets: TaskSet) -> Iterator[dict[str, str]]:
         yield prompt_prefixes(targets, None, wording=wording)
 
 
-class Measuring:
-    """Evaluates a plan with one loaded model.
+def measure(passes: SharedPasses, plan: Plan, tried: int) -> Measured:
+    """Evaluate everything that has not been evaluated before.
 
-    Args:
-        model: Answers for several plans at once.
-        answers: Where its answers are kept.
-        evaluator: Evaluates on it.
+    Raises:
+        InputError: A vector does not fit the model; as the tasks and the leak guard.
+        ExternalError: A judge failed, or the disk refused to write.
     """
+    steering = [arm for arm in plan.arms if not arm.prefixes]
+    total = 2 * (2 + (plan.suite_items is not None) + len(plan.contexts)) + len(steering)
+    with tqdm(total=total, desc="Audit", unit="evaluation") as bar:
 
-    def __init__(self, model: SweptModel, answers: KeyedStore, evaluator: SweepEvaluator) -> None:
-        self._model, self._answers, self._evaluator = model, answers, evaluator
-
-    def run(self, plan: Plan, tried: int) -> Measured:
-        """Evaluate everything that has not been evaluated before.
-
-        Raises:
-            InputError: A vector does not fit the model; as the tasks and the leak guard.
-            ExternalError: A judge failed, or the disk refused to write.
-        """
-        both = {"unsteered": SteeringPlan(), "steered": plan.choice}
-        steering = [arm for arm in plan.arms if not arm.prefixes]
-        total = 2 * (2 + (plan.suite_items is not None) + len(plan.contexts)) + len(steering)
-        with tqdm(total=total, desc="Audit", unit="evaluation") as bar:
-
-            def each(
-                items: Items,
-                suffix: str = "",
-                controls: Sequence[Arm] = (),
-                told: Mapping[str, Any] | None = None,
-                **more: Any,
-            ) -> list[Outcome]:
-                plans = [*both.values(), *(arm.plan for arm in controls)]
-                self._model.sweep(plans, self._answers)
-                names = [*(name + suffix for name in both), *(_slug(a.name) for a in controls)]
-                records = [told, None, *(arm.record(plan.choice, tried) for arm in controls)]
-                found = []
-                for name, one, record in zip(names, plans, records, strict=True):
-                    found.append(self._evaluator.evaluate(name, one, items, control=record, **more))
-                    bar.update()
-                return found
-
-            before, after, *controls = each(plan.items, controls=steering)
-            contexts = []
-            for context in plan.contexts:
+        def both(items: Items, context: Context | None = None) -> tuple[Outcome, Outcome]:
+            suffix, told, prefixes = "", None, None
+            if context is not None:
+                suffix, prefixes = f"-{slug(context.name)}", context.prefixes
                 kind = context.name.partition(",")[0]
-                arm = Arm(context.name, kind, SteeringPlan(), context.prefixes)
-                suffix, told = f"-{_slug(context.name)}", arm.record(plan.choice, tried)
-                pair = each(plan.items, suffix, told=told, prefixes=context.prefixes)
-                contexts.append(InContext(context, *pair))
-            text = each(plan.text_items)
-            suite = None if plan.suite_items is None else each(plan.suite_items)
-        outcomes = {arm.name: found for arm, found in zip(steering, controls, strict=True)}
-        outcomes |= {each.context.name: each.before for each in contexts}
-        return Measured(
-            before,
-            after,
-            tuple((arm, outcomes[arm.name]) for arm in plan.arms),
-            tuple(contexts),
-            None if suite is None else (suite[0], suite[1]),
-            (text[0], text[1]),
-        )
+                told = Arm(context.name, kind, SteeringPlan()).record(plan.choice, tried)
+            cells = [
+                Cell(f"{UNSTEERED}{suffix}", SteeringPlan(), told),
+                Cell(f"steered{suffix}", plan.choice),
+            ]
+            before, after = passes.evaluate(cells, items, prefixes=prefixes)
+            bar.update(2)
+            return before, after
 
-
-def _slug(name: str) -> str:
-    return name.replace(",", "").replace(" ", "-")
+        before, after = both(plan.items)
+        outcomes: dict[str, Outcome] = {}
+        for arm, outcome in passes.arms(steering, plan.choice, tried, plan.items, prefix=""):
+            outcomes[arm.name] = outcome
+            bar.update()
+        contexts = [InContext(each, *both(plan.items, each)) for each in plan.contexts]
+        text = both(plan.text_items)
+        suite = None if plan.suite_items is None else both(plan.suite_items)
+    outcomes |= {each.context.name: each.before for each in contexts}
+    arms = tuple((arm, outcomes[arm.name]) for arm in plan.arms)
+    return Measured(before, after, arms, tuple(contexts), suite, text)

@@ -9,24 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.audit.judges import JudgeQuality, judge_quality
-from lm_eval_trust.audit.measure import Measured, Measuring, Plan, plan_audit
+from lm_eval_trust.audit.measure import Measured, Plan, measure, plan_audit
 from lm_eval_trust.audit.rules import Judged, judge
 from lm_eval_trust.audit.settings import Audit
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.storage import folder_lock
-from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.evaluate.controls import check_shuffled
 from lm_eval_trust.evaluate.evaluator import software
 from lm_eval_trust.evaluate.harness import check_tasks
 from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.model_wrappers.swept_model import SweptModel
 from lm_eval_trust.steering.spec import combined_plan, read_steering_file
+from lm_eval_trust.sweep.passes import shared_passes
 from lm_eval_trust.sweep.run import claim
-from lm_eval_trust.sweep.search import SweepEvaluator
-from lm_eval_trust.sweep.sweep_model import load_sweep_model
 
-_ANSWERS, _MARK = "answers.sqlite", "state.json"
+_MARK = "state.json"
 _FORMAT = {"format": 1}
 
 
@@ -68,16 +65,13 @@ def run_audit(audit: Audit, folder: Path) -> Audited:
     if not any(spec.alpha for spec in steering):
         raise InputError(f"{audit.steering}: every alpha is 0, so that nothing is steered.")
     with folder_lock(folder, f"Another audit is running in {folder}; choose another folder."):
-        claim(folder, _MARK, _FORMAT, what="audit", answers=_ANSWERS)
+        claim(folder, _MARK, _FORMAT, what="audit")
         index = TaskIndex(audit.metadata)
         audit = audit.resolved(combined_plan(steering))
         plan = plan_audit(audit, steering, index)
-        model = load_sweep_model(audit.model, audit.arguments)
-        model.steer_by(plan.choice)
-        context = fingerprint({"model": dict(model.identity), "software": software()})
-        with KeyedStore(folder / _ANSWERS, context) as answers:
-            measuring = Measuring(model, answers, SweepEvaluator(model, folder, index))
-            measured = measuring.run(plan, audit.tried or 1)
+        chosen = (plan.choice,)
+        with shared_passes(folder, audit.model, audit.arguments, index, chosen) as passes:
+            measured, model = measure(passes, plan, audit.tried or 1), passes.model
         provenance = _provenance(audit, plan, model)
     judged = judge(audit, plan, measured)
     quality = tuple(judge_quality(plan, measured))

@@ -20,6 +20,7 @@ from lm_eval_trust.models.sources import find_source, made_model
 from lm_eval_trust.steering.conditions import nested
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import STEERING_KEYS, SteeringSpec, combined_plan
+from lm_eval_trust.sweep.sweep_model import MODELS, load_sweep_model
 
 #: Arguments that change how fast a model answers, but not its answers.
 _EXECUTION = frozenset(("batch_size", "max_batch_size", "device", "device_map", "parallelize"))
@@ -79,7 +80,7 @@ class Subject:
         }
 
     def load(self) -> Any:
-        """Load the model, steered by its plan.
+        """Load the model, steered by its plan; one decoder can answer for several plans at once.
 
         Raises:
             InputError: As the wrapper raises, or the plan does not fit.
@@ -90,7 +91,10 @@ class Subject:
         # The harness's own command asks for cuda:0 too, and takes the CPU if there is no CUDA.
         arguments = {"device": "cuda:0", **self.arguments}
         with loading_errors(f"{self.model} with {arguments}", AttributeError, TypeError):
-            loaded = _wrapper(self.model)(**arguments)
+            if self.model in MODELS:
+                loaded: Any = load_sweep_model(self.model, arguments)
+            else:
+                loaded = _wrapper(self.model)(**arguments)
         loaded.steer_by(self.plan)
         return loaded
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,12 @@ from lm_eval_trust.gate.verdicts import (
     decide,
     decide_random,
 )
-from lm_eval_trust.model_wrappers.swept_model import AnswersInMemory, SweptModel
+from lm_eval_trust.model_wrappers.swept_model import Answers, AnswersInMemory, SweptModel
 from lm_eval_trust.steering.plan import SteeringPlan
+from lm_eval_trust.sweep.sweep_model import SweepLM
 
 #: Name in the rules → the measurement of each task that it stands for.
-_ByName = Mapping[str, list[Measurement]]
+_ByName = dict[str, list[Measurement]]
 #: Rule and task → what takes a judge's errors out of the metric.
 _Corrections = Mapping[tuple[Rule, str], JudgeCorrection]
 
@@ -51,7 +53,7 @@ class _Measured:
     steered: _ByName
     unsteered: _ByName
     corrections: _Corrections
-    arms: Mapping[str, list[Mapping[str, Measurement]]] = field(default_factory=dict)
+    arms: dict[str, list[Mapping[str, Measurement]]] = field(default_factory=dict)
 
 
 def run_check(check: Check, cache: Path | None = None) -> CheckResult:
@@ -114,23 +116,13 @@ def plan(check: Check, cache: Path | None = None) -> Iterator[str]:
     """
     steered, reference = check.subjects()
     measuring = _Measuring(cache)
-    subjects = {"steered": steered, "unsteered": reference}
     tasks = _tasks(check)
-    arms = _arms(check, steered, reference, tasks)
+    jobs = _jobs(check, steered, reference, tasks)
     yield f"{check.path}:"
     _corrections(check, tasks)
     for name, members in tasks.items():
-        for number_of_task, task in enumerate(members):
-            missing = [
-                label
-                for label, subject in subjects.items()
-                if subject is not None and not measuring.is_kept(subject, task)
-            ]
-            missing += [
-                arm.name
-                for arm, subject in (arms[name][number_of_task] if name in arms else ())
-                if not measuring.is_kept(subject, task, arm)
-            ]
+        for task, of_task in zip(members, jobs[name], strict=True):
+            missing = [job.label for job in of_task if not measuring.is_kept(job)]
             todo = f"to be run {' and '.join(missing)}" if missing else "measured already"
             (task_name,) = task.tasks
             groups = task.groups(task_name)
@@ -153,92 +145,106 @@ def _planned_power(rule: Rule, groups: Sequence[str], disagreement: float) -> st
     return f"with {share}, a {kind} of {number(smallest)} could be shown"
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A model on a task.
+
+    Attributes:
+        label: ``steered``, ``unsteered``, or the name of a control arm.
+        subject: The model.
+        task: One task.
+        arm: The control arm that it is, if it is one.
+    """
+
+    label: str
+    subject: Subject
+    task: TaskSet
+    arm: Arm | None = None
+
+    @property
+    def spec(self) -> EvaluationSpec:
+        """What is evaluated."""
+        (name,) = self.task.tasks
+        prefixes = self.arm.prefixes if self.arm is not None else {}
+        subject = self.subject
+        return EvaluationSpec(name, subject.identity, subject.plan.fingerprint, self.task, prefixes)
+
+    @property
+    def sharing(self) -> tuple[str, int, str]:
+        """Jobs with the same value answer the same prompts with one loaded model."""
+        return self.subject.loading_key, id(self.task), str(self.spec.prefixes)
+
+
 class _Measuring:
-    """Measures subjects task by task, with one loaded model at a time.
+    """Measures jobs, with one loaded model at a time; those that can share passes.
 
     Args:
         cache: Folder of measurements, and of the harness's results and samples.
-        asked: Task → models and arms that will be measured on it. An engine that answers for
-            many plans at once answers for all of them when the first one asks.
     """
 
-    def __init__(
-        self,
-        cache: Path | None,
-        asked: Mapping[str, Sequence[tuple[Subject, Arm | None]]] | None = None,
-    ) -> None:
-        self._asked = asked or {}
-        self._answers = AnswersInMemory()
+    def __init__(self, cache: Path | None) -> None:
         self._folder = cache or cache_dir() / "checks"
         self._evaluator = Evaluator(self._folder / "measurements")
         self._loaded: tuple[str, Any] | None = None
 
-    def is_kept(self, subject: Subject, task: TaskSet, arm: Arm | None = None) -> bool:
+    def is_kept(self, job: _Job) -> bool:
         """Tell whether a measurement is there already."""
-        return self._evaluator.kept(_spec(subject, task, arm)) is not None
+        return self._evaluator.kept(job.spec) is not None
 
-    def measure(
-        self,
-        subject: Subject,
-        task: TaskSet,
-        arm: Arm | None = None,
-        of: SteeringPlan | None = None,
-    ) -> Measurement:
-        """Return what a subject scores, evaluated now unless it was before.
+    def measure(self, jobs: Sequence[_Job], of: SteeringPlan, title: str) -> list[Measurement]:
+        """Return what jobs score, in order, evaluated now unless they were before.
 
         Args:
-            subject: The model.
-            task: One task.
-            arm: The control arm that the subject is, if it is one.
-            of: Whose control.
+            jobs: What is measured.
+            of: Whose control the arms are.
+            title: Of the progress bar.
         """
-        spec = _spec(subject, task, arm)
+        found: dict[int, Measurement] = {}
+        together: dict[tuple[str, int, str], list[int]] = {}
+        for number_of_job, job in enumerate(jobs):
+            together.setdefault(job.sharing, []).append(number_of_job)
+        with tqdm(total=len(jobs), desc=title, unit="task") as bar:
+            for _, numbers in sorted(together.items(), key=lambda pair: pair[0][0]):
+                missing = [jobs[n] for n in numbers if not self.is_kept(jobs[n])]
+                answers = AnswersInMemory()
+                for n in numbers:
+                    run = partial(self._run, jobs[n], missing, answers, of)
+                    outcome = self._evaluator.outcome(jobs[n].spec, run)
+                    found[n] = outcome.measurements[jobs[n].spec.name]
+                    bar.update()
+        return [found[n] for n in range(len(jobs))]
 
-        def run() -> Outcome:
-            model = self._model(subject)
-            if isinstance(model, SweptModel):
-                model.sweep(self._together(subject, task, spec), self._answers)
-            outcome = evaluate(
-                model,
-                task,
-                self._folder / "results" / spec.key,
-                prefixes=spec.prefixes,
-                control=None if arm is None or of is None else arm.record(of, tried=1),
-                bootstrap_iters=0,
+    def _run(
+        self, job: _Job, beside: Sequence[_Job], answers: Answers, of: SteeringPlan
+    ) -> Outcome:
+        model = self._model(job.subject)
+        if isinstance(model, SweptModel):
+            plans = [each.subject.plan for each in beside]
+            # One decoder that answers for one plan has nothing to share.
+            alone = len(plans) == 1 and isinstance(model, SweepLM)
+            model.sweep([] if alone else plans, answers)
+            model.take_broken()
+        outcome = evaluate(
+            model,
+            job.task,
+            self._folder / "results" / job.spec.key,
+            prefixes=job.spec.prefixes,
+            control=None if job.arm is None else job.arm.record(of, tried=1),
+            bootstrap_iters=0,
+        )
+        if isinstance(model, SweptModel) and (broken := model.take_broken()):
+            raise InputError(
+                f"The logits of {broken} answers to {job.spec.name} are no numbers "
+                f"({job.label}); lower alpha, or try dtype=float32."
             )
-            if isinstance(model, SweptModel) and (broken := model.take_broken()):
-                raise InputError(
-                    f"{broken} answers on {spec.name} come from logits that are NaN or infinite; "
-                    f"steer less strongly, or try dtype=float32."
-                )
-            return outcome
-
-        return self._evaluator.outcome(spec, run).measurements[spec.name]
-
-    def _together(
-        self, subject: Subject, task: TaskSet, spec: EvaluationSpec
-    ) -> list[SteeringPlan]:
-        """Return the plans to answer for when a subject is measured, its own among them."""
-        found = {subject.plan.fingerprint: subject.plan}
-        for other, arm in self._asked.get(spec.name, ()):
-            prefixes = arm.prefixes if arm is not None else {}
-            alike = other.loading_key == subject.loading_key and prefixes == spec.prefixes
-            if alike and not self.is_kept(other, task, arm):
-                found[other.plan.fingerprint] = other.plan
-        return list(found.values())
+        return outcome
 
     def _model(self, subject: Subject) -> Any:
         if self._loaded is None or self._loaded[0] != subject.loading_key:
-            self._loaded, self._answers = None, AnswersInMemory()
+            self._loaded = None
             self._loaded = (subject.loading_key, subject.load())
         self._loaded[1].steer_by(subject.plan)
         return self._loaded[1]
-
-
-def _spec(subject: Subject, task: TaskSet, arm: Arm | None = None) -> EvaluationSpec:
-    (name,) = task.tasks
-    prefixes = arm.prefixes if arm is not None else {}
-    return EvaluationSpec(name, subject.identity, subject.plan.fingerprint, task, prefixes)
 
 
 def _tasks(check: Check) -> dict[str, list[TaskSet]]:
@@ -290,66 +296,49 @@ def _measure(check: Check, cache: Path | None, *, reference: bool = True) -> _Me
     subject, unsteered = check.subjects()
     members = _tasks(check)
     corrections = _corrections(check, members)
-    subjects = [subject, unsteered] if reference and unsteered is not None else [subject]
-    arms = _arms(check, subject, unsteered, members) if reference else {}
-    total = len(subjects) * sum(map(len, members.values()))
-    total += sum(len(of_task) for of_name in arms.values() for of_task in of_name)
-    asked: dict[str, list[tuple[Subject, Arm | None]]] = {}
-    for name, tasks in members.items():
-        for number_of_task, task in enumerate(tasks):
-            beside_it = arms[name][number_of_task] if name in arms else ()
-            (task_name,) = task.tasks
-            asked.setdefault(task_name, []).extend((each, None) for each in subjects)
-            asked[task_name].extend((model, arm) for arm, model in beside_it)
-    measuring = _Measuring(cache, asked)
-    with tqdm(total=total, desc=check.path.name, unit="task") as bar:
-        found = [_measure_all(measuring, each, members, bar) for each in subjects]
-        beside: dict[str, list[Mapping[str, Measurement]]] = {}
-        for name, of_name in arms.items():
-            for task, of_task in zip(members[name], of_name, strict=True):
-                measured = {}
-                for arm, model in of_task:
-                    measured[arm.name] = measuring.measure(model, task, arm, subject.plan)
-                    bar.update()
-                beside.setdefault(name, []).append(measured)
-    unsteered_found = found[1] if len(found) > 1 else {}
-    return _Measured(subject, found[0], unsteered_found, corrections, beside)
-
-
-def _arms(
-    check: Check, steered: Subject, unsteered: Subject | None, members: Mapping[str, list[TaskSet]]
-) -> dict[str, list[list[tuple[Arm, Subject]]]]:
-    """Return the control arms of each task that has to beat some, with the model of each."""
-    controls = check.controls
-    if not controls.counts:
-        return {}
-    assert unsteered is not None
-    steering = check.steering()
-    check_shuffled(controls, steering)
-    found: dict[str, list[list[tuple[Arm, Subject]]]] = {}
-    for name, metrics in check.spec.rules.items():
-        kinds = {kind for given in metrics.values() for kind in given.beats or {}}
-        wanted = replace(controls, counts={k: n for k, n in controls.counts.items() if k in kinds})
-        for task in members[name] if kinds else ():
-            with check.document.at("rules", name):
-                arms = arms_of(wanted, steering, task)
-            found.setdefault(name, []).append(
-                [(a, replace(steered, plan=a.plan) if a.plan.steps else unsteered) for a in arms]
-            )
+    jobs = _jobs(check, subject, unsteered, members, reference=reference)
+    every = [job for of_name in jobs.values() for of_task in of_name for job in of_task]
+    results = iter(_Measuring(cache).measure(every, subject.plan, check.path.name))
+    found = _Measured(subject, {}, {}, corrections)
+    for name, of_name in jobs.items():
+        for of_task in of_name:
+            beside: dict[str, Measurement] = {}
+            for job in of_task:
+                if job.arm is not None:
+                    beside[job.label] = next(results)
+                else:
+                    models = found.steered if job.label == "steered" else found.unsteered
+                    models.setdefault(name, []).append(next(results))
+            found.arms.setdefault(name, []).append(beside)
     return found
 
 
-def _measure_all(
-    measuring: _Measuring,
-    subject: Subject,
+def _jobs(
+    check: Check,
+    steered: Subject,
+    unsteered: Subject | None,
     members: Mapping[str, list[TaskSet]],
-    bar: tqdm[None],
-) -> _ByName:
-    found: dict[str, list[Measurement]] = {name: [] for name in members}
-    for name, tasks in members.items():
-        for task in tasks:
-            found[name].append(measuring.measure(subject, task))
-            bar.update()
+    *,
+    reference: bool = True,
+) -> dict[str, list[list[_Job]]]:
+    """Return what is measured of each task of a name: the models, and the arms it has to beat."""
+    controls, steering = check.controls, check.steering()
+    if controls.counts and reference:
+        check_shuffled(controls, steering)
+    found: dict[str, list[list[_Job]]] = {}
+    for name, metrics in check.spec.rules.items():
+        kinds = {kind for given in metrics.values() for kind in given.beats or {}}
+        wanted = replace(controls, counts={k: n for k, n in controls.counts.items() if k in kinds})
+        for task in members[name]:
+            jobs = [_Job("steered", steered, task)]
+            if unsteered is not None and reference:
+                jobs.append(_Job("unsteered", unsteered, task))
+            with check.document.at("rules", name):
+                for arm in arms_of(wanted, steering, task) if kinds and reference else ():
+                    assert unsteered is not None
+                    model = replace(steered, plan=arm.plan) if arm.plan.steps else unsteered
+                    jobs.append(_Job(arm.name, model, task, arm))
+            found.setdefault(name, []).append(jobs)
     return found
 
 

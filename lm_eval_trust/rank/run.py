@@ -12,13 +12,10 @@ from typing import Any
 from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.storage import folder_lock
-from lm_eval_trust.core.store import KeyedStore
-from lm_eval_trust.evaluate.evaluator import Outcome, software
+from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.evaluate.prefixes import prompt_prefixes, wordings_of
 from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
-from lm_eval_trust.model_wrappers.swept_model import SweptModel
 from lm_eval_trust.rank.arms import Arm, Panel, controls_of, panel_of
 from lm_eval_trust.rank.budget import Budget, configurations
 from lm_eval_trust.rank.dose import (
@@ -32,11 +29,20 @@ from lm_eval_trust.rank.dose import (
 from lm_eval_trust.rank.spec import DimensionSpec, Layers, RankSpec
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.sweep.grid import Items
+from lm_eval_trust.sweep.passes import (
+    TEST,
+    UNSTEERED,
+    VALIDATION,
+    Cell,
+    SharedPasses,
+    shared_passes,
+    slug,
+)
 from lm_eval_trust.sweep.run import check_metric, claim
-from lm_eval_trust.sweep.search import TEST, UNSTEERED, VALIDATION, SweepEvaluator, score_of
-from lm_eval_trust.sweep.sweep_model import load_sweep_model, loading_arguments
+from lm_eval_trust.sweep.search import score_of
+from lm_eval_trust.sweep.sweep_model import loading_arguments
 
-_ANSWERS, _MARK = "answers.sqlite", "rank.json"
+_MARK = "rank.json"
 _FORMAT = {"format": 1}
 #: Plans that are timed together for the estimate.
 _TIMED = 8
@@ -112,7 +118,7 @@ def run_rank(spec: RankSpec, folder: Path, budget: Budget) -> Ranking:
         ExternalError: The budget's time is over, or the disk refused to write.
     """
     with folder_lock(folder, f"Another ranking is running in {folder}; choose another folder."):
-        claim(folder, _MARK, _FORMAT, what="ranking", answers=_ANSWERS)
+        claim(folder, _MARK, _FORMAT, what="ranking")
         index = check_before_loading(spec)
         budget.check_number(configurations(spec))
         panels = [panel_of(name, spec, folder) for name in spec.dimensions]
@@ -122,19 +128,13 @@ def run_rank(spec: RankSpec, folder: Path, budget: Budget) -> Ranking:
             for arm in (*panel.methods, *panel.randoms)
             for plan in arm.plans.values()
         ]
-        model = load_sweep_model(spec.model, _arguments(spec), engine=spec.engine, plans=plans)
-        for plan in plans:
-            model.steer_by(plan)
-        passages = passages_of(
-            model,
-            index.load((spec.text_task,), part=VALIDATION),
-            number=spec.text.passages,
-            tokens=spec.text.tokens,
-        )
-        context = fingerprint({"model": dict(model.identity), "software": software()})
-        with KeyedStore(folder / _ANSWERS, context) as answers:
-            meter = DoseMeter(model, answers, passages)
-            runner = _Runner(spec, model, answers, meter, SweepEvaluator(model, folder, index))
+        with shared_passes(
+            folder, spec.model, _arguments(spec), index, plans, engine=spec.engine
+        ) as passes:
+            model, text = passes.model, index.load((spec.text_task,), part=VALIDATION)
+            passages = passages_of(model, text, number=spec.text.passages, tokens=spec.text.tokens)
+            meter = DoseMeter(model, passes.answers, passages)
+            runner = _Runner(spec, passes, meter)
             runner.estimate(panels, budget)
             results = tuple(runner.run(panel, budget) for panel in panels)
             (unsteered,) = meter.measure([SteeringPlan()])
@@ -191,16 +191,8 @@ def _arguments(spec: RankSpec) -> dict[str, Any]:
 class _Runner:
     """Measures panels with one loaded model."""
 
-    def __init__(
-        self,
-        spec: RankSpec,
-        model: SweptModel,
-        answers: KeyedStore,
-        meter: DoseMeter,
-        evaluator: SweepEvaluator,
-    ) -> None:
-        self._spec, self._model, self._answers = spec, model, answers
-        self._meter, self._evaluator = meter, evaluator
+    def __init__(self, spec: RankSpec, passes: SharedPasses, meter: DoseMeter) -> None:
+        self._spec, self._passes, self._meter = spec, passes, meter
 
     def estimate(self, panels: Sequence[Panel], budget: Budget) -> None:
         """Time what the search begins with, and hold the estimate against the budget."""
@@ -240,11 +232,9 @@ class _Runner:
         self._check_items(panel, unsteered)
         prompt = None
         items = self._items(panel.spec, TEST)
-        if prefixes := prefixes_of(panel.name, panel.spec, self._evaluator.tasks(items)):
-            self._model.sweep([SteeringPlan()], self._answers)
-            prompt = self._evaluator.evaluate(
-                f"{panel.name}-prompt", SteeringPlan(), items, prefixes=prefixes
-            )
+        if prefixes := prefixes_of(panel.name, panel.spec, self._passes.tasks(items)):
+            told = [Cell(f"{panel.name}-prompt", SteeringPlan())]
+            (prompt,) = self._passes.evaluate(told, items, prefixes=prefixes)
         entries = tuple(self._tested(panel, chosen, budget))
         return PanelResult(panel, unsteered, prompt, entries, strengths, scores)
 
@@ -331,26 +321,27 @@ class _Runner:
         title: str,
         budget: Budget,
     ) -> list[Outcome]:
-        plans = [arm.at(layers, strength.alpha) for arm, layers, strength in wanted]
-        self._model.sweep([SteeringPlan(), *plans], self._answers)
-        items, found = self._items(panel.spec, part), []
-        bar = tqdm(
-            zip(wanted, plans, strict=True),
-            f"{panel.name}: {title}",
-            total=len(plans),
-            unit="configuration",
-        )
-        for (arm, layers, strength), plan in bar:
+        cells = [
+            Cell(
+                f"{panel.name}-{slug(arm.name)}-layer{'+'.join(map(str, layers))}"
+                f"-kl{strength.cost:g}",
+                arm.at(layers, strength.alpha),
+            )
+            for arm, layers, strength in wanted
+        ]
+        outcomes = self._passes.evaluate(cells, self._items(panel.spec, part))
+        found: list[Outcome] = []
+        for outcome in tqdm(
+            outcomes, f"{panel.name}: {title}", total=len(cells), unit="configuration"
+        ):
+            found.append(outcome)
             budget.check_clock()
-            place = "+".join(map(str, layers))
-            name = f"{panel.name}-{arm.name.replace(' ', '-')}-layer{place}-kl{strength.cost:g}"
-            found.append(self._evaluator.evaluate(name, plan, items))
         return found
 
     def _unsteered(self, name: str, panel: DimensionSpec) -> Outcome:
-        self._model.sweep([SteeringPlan()], self._answers)
-        items = self._items(panel, TEST)
-        return self._evaluator.evaluate(f"{name}-{UNSTEERED}", SteeringPlan(), items)
+        cells = [Cell(f"{name}-{UNSTEERED}", SteeringPlan())]
+        (outcome,) = self._passes.evaluate(cells, self._items(panel, TEST))
+        return outcome
 
     def _items(self, panel: DimensionSpec, part: str) -> Items:
         return Items(panel.tasks, part, self._spec.limit_of(panel), self._spec.metadata)

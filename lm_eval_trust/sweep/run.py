@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.storage import folder_lock, read_kept, require_empty, write_kept
-from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.engine import TRANSFORMERS
 from lm_eval_trust.evaluate.controls import check_shuffled, prefixes_of
-from lm_eval_trust.evaluate.evaluator import software
 from lm_eval_trust.evaluate.harness import check_tasks
 from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
 from lm_eval_trust.sweep.grid import Grid, SweepSettings
+from lm_eval_trust.sweep.passes import ANSWERS, TEST, VALIDATION, shared_passes
 from lm_eval_trust.sweep.report import summary, write_report
-from lm_eval_trust.sweep.search import TEST, VALIDATION, Found, Search, SweepEvaluator, kept_limits
-from lm_eval_trust.sweep.sweep_model import load_sweep_model
+from lm_eval_trust.sweep.search import Found, Search, kept_limits
 
-_ANSWERS, _MARK = "answers.sqlite", "sweep.json"
+_MARK = "sweep.json"
 #: 2: before, answers of models with sliding windows could be wrong where prompts began alike.
 _FORMAT = {"format": 2}
 
@@ -63,25 +60,22 @@ def run_sweep(sweep: Sweep, folder: Path) -> tuple[Found, list[str]]:
     plans = [configuration.plan() for configuration in sweep.grid.configurations]
     check_shuffled(settings.controls, sweep.grid.families)
     with folder_lock(folder, f"Another sweep is running in {folder}; choose another folder."):
-        claim(folder, _MARK, _FORMAT, what="sweep", answers=_ANSWERS)
+        claim(folder, _MARK, _FORMAT, what="sweep")
         index = TaskIndex(settings.metadata)
         check_metric(index, settings.tasks, settings.metric, settings.limit)
         kept_limits(index, settings)
         tested = settings.items(settings.tasks, TEST)
         prefixes_of(settings.controls, index.load(tested.tasks, limit=tested.limit, part=TEST))
-        model = load_sweep_model(sweep.model, sweep.arguments, engine=sweep.engine, plans=plans)
-        for plan in plans:
-            model.steer_by(plan)
-        context = fingerprint({"model": dict(model.identity), "software": software()})
-        with KeyedStore(folder / _ANSWERS, context) as answers:
-            evaluator = SweepEvaluator(model, folder, index)
-            found = Search(model, answers, evaluator, sweep.grid, settings).run()
+        with shared_passes(
+            folder, sweep.model, sweep.arguments, index, plans, engine=sweep.engine
+        ) as passes:
+            found = Search(passes, sweep.grid, settings).run()
         write_report(found, settings, folder)
-    notes = [model.note] if model.note else []
+    notes = [passes.model.note] if passes.model.note else []
     return found, [*notes, *summary(found, settings)]
 
 
-def claim(folder: Path, name: str, content: Mapping[str, int], *, what: str, answers: str) -> None:
+def claim(folder: Path, name: str, content: Mapping[str, int], *, what: str) -> None:
     """Mark a folder as one of sweeps or rankings, unless it is, or refuse it.
 
     Args:
@@ -89,7 +83,6 @@ def claim(folder: Path, name: str, content: Mapping[str, int], *, what: str, ans
         name: Of the file that marks it.
         content: Of that file, with the format of what is kept.
         what: ``sweep`` or ``ranking``.
-        answers: Name of the file in which answers are kept.
 
     Raises:
         InputError: Another release ran there, and kept its answers in another form; or it holds
@@ -97,7 +90,7 @@ def claim(folder: Path, name: str, content: Mapping[str, int], *, what: str, ans
     """
     mark = folder / name
     known = mark.is_file() and read_kept(mark) == content
-    if not known and (mark.is_file() or (folder / answers).exists()):
+    if not known and (mark.is_file() or (folder / ANSWERS).exists()):
         raise InputError(
             f"{folder} holds a {what} of another release, whose answers cannot be used. Choose "
             f"another folder, or delete this one to repeat the {what} there."

@@ -11,31 +11,22 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.core.nonfinite import NONFINITE
-from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.evaluate.controls import Arm, arms_of
 from lm_eval_trust.evaluate.evaluator import (
     EXAMPLES,
-    EvaluationSpec,
-    Evaluator,
     Outcome,
-    evaluate,
 )
-from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet, held_metrics
-from lm_eval_trust.model_wrappers.swept_model import SweptModel
+from lm_eval_trust.evaluate.tasks import TaskIndex, held_metrics
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.sweep.grid import Grid, Items, SweepSettings, midpoints
+from lm_eval_trust.sweep.passes import TEST, UNSTEERED, VALIDATION, Cell, SharedPasses, slug
 
-UNSTEERED = "unsteered"
 _PERPLEXITIES = ("perplexity", "word_perplexity")
-VALIDATION, TEST = "validation", "test"
 #: By how much a loss may be above the largest one by rounding.
 _ROUNDING = 1e-9
 
@@ -129,100 +120,22 @@ class Found:
     kept: tuple[Outcome, Outcome] | None = None
 
 
-class SweepEvaluator:
-    """Evaluates plans on items with one loaded model.
-
-    Args:
-        model: Answers for all plans at once.
-        folder: Where outcomes and the harness's results files go.
-        index: Tasks, told what the sweep tells them.
-    """
-
-    def __init__(self, model: SweptModel, folder: Path, index: TaskIndex) -> None:
-        self._model, self._folder, self.index = model, folder, index
-        self._evaluator = Evaluator(folder / "cells")
-
-    def tasks(self, items: Items) -> TaskSet:
-        """Return the tasks of some items.
-
-        Raises:
-            InputError: As the tasks raise.
-        """
-        return self.index.load(items.tasks, limit=items.limit, part=items.part)
-
-    def evaluate(
-        self,
-        name: str,
-        plan: SteeringPlan,
-        items: Items,
-        *,
-        prefixes: Mapping[str, str] | None = None,
-        control: Mapping[str, Any] | None = None,
-    ) -> Outcome:
-        """Return what a plan gives, evaluated now unless it was before.
-
-        Args:
-            name: Of the plan, for its files.
-            plan: How to steer.
-            items: On what.
-            prefixes: Task → text before each of its prompts.
-            control: What results files say of a control arm.
-
-        Raises:
-            InputError: As the tasks raise; as the leak guard.
-        """
-        tasks = self.tasks(items)
-        spec = EvaluationSpec(
-            f"{name}-{items.part}", self._model.identity, plan.fingerprint, tasks, prefixes or {}
-        )
-
-        def run() -> Outcome:
-            self._model.steer_by(plan)
-            self._model.take_divergence()
-            self._model.take_broken()
-            return evaluate(
-                self._model,
-                tasks,
-                self._folder / "results" / name / items.part,
-                details=lambda: {
-                    "divergence": self._model.take_divergence(),
-                    NONFINITE: self._model.take_broken(),
-                },
-                prefixes=spec.prefixes,
-                control=control,
-            )
-
-        return self._evaluator.outcome(spec, run)
-
-
 class Search:
     """Searches a grid with one loaded model.
 
     Args:
-        model: Answers for all configurations at once.
-        answers: Where its answers are kept.
-        evaluator: Evaluates on it.
+        passes: Evaluate on it.
         grid: What is tried.
         settings: How.
     """
 
-    def __init__(
-        self,
-        model: SweptModel,
-        answers: KeyedStore,
-        evaluator: SweepEvaluator,
-        grid: Grid,
-        settings: SweepSettings,
-    ) -> None:
-        self._model, self._answers, self._evaluator = model, answers, evaluator
-        self._grid, self._settings = grid, settings
+    def __init__(self, passes: SharedPasses, grid: Grid, settings: SweepSettings) -> None:
+        self._passes, self._grid, self._settings = passes, grid, settings
 
     @cached_property
     def _limits(self) -> dict[tuple[str, str], float]:
         """The largest loss of each task and metric that is to be kept."""
-        return (
-            kept_limits(self._evaluator.index, self._settings) if self._settings.limits.keep else {}
-        )
+        return kept_limits(self._passes.index, self._settings) if self._settings.limits.keep else {}
 
     def run(self) -> Found:
         """Search, choose on the validation part, and report the choice on the test half.
@@ -244,50 +157,32 @@ class Search:
         found = Found(unsteered, tuple(trials), chosen, self._answer(chosen, trials, unsteered))
         if chosen is None or chosen.configuration is None:
             return found
-        plans = [SteeringPlan(), chosen.configuration.plan()]
-        self._model.sweep(plans, self._answers)
-        items = self._settings.items(self._settings.tasks, TEST)
-        before, after = self._both(plans, chosen.configuration, items)
-        kept = None
-        if names := self._settings.kept_tasks:
-            kept = self._both(plans, chosen.configuration, self._settings.items(names, TEST))
+        before, after = self._both(chosen.configuration, self._settings.tasks)
+        names = self._settings.kept_tasks
+        kept = self._both(chosen.configuration, names) if names else None
         tried = sum(trial.score is not None for trial in trials)
         controls = tuple(self._control(chosen.configuration, tried))
         return replace(found, before=before, after=after, controls=controls, kept=kept)
 
-    def _both(
-        self, plans: Sequence[SteeringPlan], choice: SteeringSpec, items: Items
-    ) -> tuple[Outcome, Outcome]:
-        unsteered, steered = plans
-        return (
-            self._evaluator.evaluate(UNSTEERED, unsteered, items),
-            self._evaluator.evaluate(choice.describe(), steered, items),
-        )
+    def _both(self, choice: SteeringSpec, tasks: tuple[str, ...]) -> tuple[Outcome, Outcome]:
+        """Evaluate the unsteered model and a choice on the test half."""
+        cells = [Cell(UNSTEERED, SteeringPlan()), Cell(choice.describe(), choice.plan())]
+        before, after = self._passes.evaluate(cells, self._settings.items(tasks, TEST))
+        return before, after
 
     def _control(self, choice: SteeringSpec, tried: int) -> Iterator[Control]:
         """Run the control arms of a choice on the test half."""
         tested = self._settings.items(self._settings.tasks, TEST)
-        arms = arms_of(self._settings.controls, [choice], self._evaluator.tasks(tested))
-        steered = [SteeringPlan(), *(arm.plan for arm in arms if arm.plan.steps)]
-        read = self._settings.items((self._settings.perplexity_task,), VALIDATION)
-        for arm in tqdm(arms, "Controls", unit="arm", disable=not arms):
-            # Other prompts are read by the unsteered model alone.
-            self._model.sweep(steered if arm.plan.steps else steered[:1], self._answers)
-            name = f"{choice.describe()}-{arm.name.replace(' ', '-')}"
-            outcome = self._evaluator.evaluate(
-                name,
-                arm.plan,
-                tested,
-                prefixes=arm.prefixes,
-                control=arm.record(choice.plan(), tried),
-            )
-            text = self._evaluator.evaluate(name, arm.plan, read)
-            yield Control(
-                arm,
-                outcome,
-                perplexity_of(text, self._settings.perplexity_task),
-                math.nan if arm.prefixes else text.divergence,
-            )
+        arms = arms_of(self._settings.controls, [choice], self._passes.tasks(tested))
+        task, name = self._settings.perplexity_task, f"{choice.describe()}-"
+        cells = [Cell(f"{name}{slug(arm.name)}", arm.plan) for arm in arms]
+        read = self._passes.evaluate(cells, self._settings.items((task,), VALIDATION))
+        texts = {arm.name: text for arm, text in zip(arms, read, strict=True)}
+        found = self._passes.arms(arms, choice.plan(), tried, tested, prefix=name)
+        for arm, outcome in tqdm(found, "Controls", unit="arm", total=len(arms), disable=not arms):
+            text = texts[arm.name]
+            divergence = math.nan if arm.prefixes else text.divergence
+            yield Control(arm, outcome, perplexity_of(text, task), divergence)
 
     def _narrow(
         self, configurations: Sequence[SteeringSpec | None], unsteered: Trial | None = None
@@ -411,18 +306,13 @@ class Search:
     def _evaluate_on(
         self, configurations: Sequence[SteeringSpec | None], items: Items, title: str
     ) -> list[tuple[SteeringSpec | None, Outcome]]:
-        plans = [SteeringPlan() if c is None else c.plan() for c in configurations]
-        self._model.sweep(plans, self._answers)
-        found = []
-        for configuration, plan in tqdm(
-            zip(configurations, plans, strict=True),
-            title,
-            total=len(plans),
-            unit="configuration",
-        ):
-            name = UNSTEERED if configuration is None else configuration.describe()
-            found.append((configuration, self._evaluator.evaluate(name, plan, items)))
-        return found
+        cells = [
+            Cell(UNSTEERED, SteeringPlan()) if c is None else Cell(c.describe(), c.plan())
+            for c in configurations
+        ]
+        found = self._passes.evaluate(cells, items)
+        bar = tqdm(found, title, total=len(cells), unit="configuration")
+        return list(zip(configurations, bar, strict=True))
 
 
 def perplexity_of(outcome: Outcome, task: str) -> float:

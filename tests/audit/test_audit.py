@@ -114,7 +114,7 @@ def test_what_cannot_be_audited_is_refused_before_a_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("lm_eval_trust.audit.run.load_sweep_model", None)
+    monkeypatch.setattr("lm_eval_trust.audit.run.shared_passes", None)
     try:
         assert main(audit(*options)) == 2
     except SystemExit as stopped:  # argparse's own refusals

@@ -6,15 +6,18 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as Xml
 
 import numpy as np
 import pytest
+from lm_eval.models.huggingface import HFLM
 from scipy import stats
 
 from lm_eval_trust.cli import main
+from lm_eval_trust.core.storage import read_kept
 from lm_eval_trust.evaluate.measurement import Measurement
-from lm_eval_trust.gate import run
+from lm_eval_trust.gate import models, run
 from lm_eval_trust.gate.check_file import beats_rule, read_check
 from lm_eval_trust.gate.verdicts import FAILED, INCONCLUSIVE, PASSED, decide, decide_random
 
@@ -67,6 +70,36 @@ def test_a_planted_vector_beats_its_controls_and_is_measured_once(
     assert f"| {TRUTH} | info | all | 40 |" in (tmp_path / "r.md").read_text()
     monkeypatch.setattr(run, "evaluate", None)
     assert main(["check", str(check)]) == 0
+
+
+def test_arms_share_passes_and_answer_as_in_runs_of_their_own(
+    naming: Path, write_check: WriteCheck, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = "trust_world_choice_mini"
+    beats = "{beats: {random: 4, sign: true}}"
+    check = read_check(write_check(f"{{{TRUTH}: {{info: {beats}}}, {choice}: {{acc: {beats}}}}}"))
+    plain, made = HFLM._model_generate, []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        made.append(None)
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(HFLM, "_model_generate", counted)
+    run.run_check(check, tmp_path / "shared")
+    shared = len(made)
+    monkeypatch.setattr(models, "MODELS", {})
+    run.run_check(check, tmp_path / "apart")
+    # The steered and the unsteered model, four random directions and the opposite.
+    assert len(made) - shared >= 7 * shared
+    found = sorted((tmp_path / "shared" / "measurements").glob("*.json"))
+    assert len(found) == 2 * 7
+    for path in found:
+        one, other = (
+            read_kept(tmp_path / at / "measurements" / path.name) for at in ("shared", "apart")
+        )
+        assert one is not None and other is not None
+        for part in ("scores", "counts", "measurements", "examples"):
+            assert one[part] == other[part]
 
 
 def test_the_wrong_sign_beats_nothing(

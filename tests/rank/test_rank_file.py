@@ -138,7 +138,7 @@ def test_metrics_and_prompts_that_tasks_lack_are_refused_before_a_model_is_loade
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("lm_eval_trust.rank.run.load_sweep_model", None)
+    monkeypatch.setattr("lm_eval_trust.rank.run.shared_passes", None)
     monkeypatch.setattr("lm_eval_trust.rank.run.panel_of", None)
     path = write(WHOLE.replace(old, new, 1))
     assert main(["rank", str(path), "--out", str(tmp_path / "out")]) == 2

@@ -145,7 +145,7 @@ def test_a_folder_of_something_else_is_refused(
 def test_a_metric_that_is_not_measured_is_refused_before_anything_is_scored(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("lm_eval_trust.sweep.run.load_sweep_model", None)
+    monkeypatch.setattr("lm_eval_trust.sweep.run.shared_passes", None)
     for task, lacking in (
         ("trust_world_choice_mini", "it has acc"),
         ("trust_general_mini", "trust_world_text_mini has word_perplexity"),
@@ -159,7 +159,7 @@ def test_a_group_that_does_not_aggregate_the_metric_is_refused_before_anything_i
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("lm_eval_trust.sweep.run._aggregated", lambda loaded, name: set())
-    monkeypatch.setattr("lm_eval_trust.sweep.run.load_sweep_model", None)
+    monkeypatch.setattr("lm_eval_trust.sweep.run.shared_passes", None)
     with pytest.raises(AssertionError):
         sweep("out", "--tasks", "trust_suite_mini")
     assert "trust_suite_mini has no 'trust_score' of its own" in capsys.readouterr().err

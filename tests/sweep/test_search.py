@@ -84,7 +84,7 @@ def test_settings_that_make_no_sense_are_refused(changes: dict[str, object], mes
 
 
 def test_a_trial_that_ties_with_the_unsteered_model_is_not_chosen() -> None:
-    search = Search(None, None, None, None, SweepSettings(("t",), "p"))  # type: ignore[arg-type]
+    search = Search(None, None, SweepSettings(("t",), "p"))  # type: ignore[arg-type]
     unsteered = Trial(None, 5.0, 0.0, True, None, 0.5)
     assert search._choose([trial(1, 0.5, 5.0)], unsteered)[1] is None
     better = trial(1, 0.5000001, 5.0)
@@ -121,7 +121,7 @@ LOSSES = {("xs", "refusal_of_unsafe"): 0.02, ("bbq", "acc"): 0.0}
 
 def searched(losses: Mapping[tuple[str, str], float], **settings: object) -> Search:
     """A search that measures scores of 0.5 less the losses, whatever it is asked."""
-    search = Search(None, None, None, None, SweepSettings(("t",), "p", **settings))  # type: ignore[arg-type]
+    search = Search(None, None, SweepSettings(("t",), "p", **settings))  # type: ignore[arg-type]
     search._limits = dict(LOSSES)
     search._with_side_effects = lambda t: replace(  # type: ignore[method-assign]
         t, kept={metric: 0.5 - loss * (t.score or 0.0) for metric, loss in losses.items()}
