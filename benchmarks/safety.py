@@ -19,17 +19,15 @@ import pandas as pd
 from lm_eval_trust.analysis.comparison import compare
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.benchmarks.registry import BENCHMARKS
-from lm_eval_trust.core.hashing import fingerprint
-from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.evaluate.controls import Controls, arms_of
-from lm_eval_trust.evaluate.evaluator import Outcome, software
+from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.evaluate.prefixes import prompt_prefixes
 from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.sweep.grid import Items, default_perplexity_task
-from lm_eval_trust.sweep.search import TEST, VALIDATION, SweepEvaluator, perplexity_of
-from lm_eval_trust.sweep.sweep_model import load_sweep_model
+from lm_eval_trust.sweep.passes import TEST, VALIDATION, Cell, shared_passes, slug
+from lm_eval_trust.sweep.search import perplexity_of
 
 #: Task → metrics of the table.
 METRICS: Mapping[str, Sequence[str]] = {
@@ -87,10 +85,8 @@ def main() -> None:
 
     metadata = {"answer_tokens": asked.tokens}
     index = TaskIndex(metadata)
-    model = load_sweep_model(
-        "amber",
-        {"pretrained": asked.model, "dtype": "float32", "device": "cpu", "batch_size": asked.batch},
-    )
+    arguments = {"pretrained": asked.model, "dtype": "float32", "device": "cpu"}
+    arguments["batch_size"] = asked.batch
     steered = {
         f"{vector.stem}, α = {alpha:g}": SteeringSpec(
             vector=str(vector), layer=(asked.layer,), alpha=alpha
@@ -99,33 +95,26 @@ def main() -> None:
         for alpha in asked.alphas
     }
     plans = {"unsteered": SteeringPlan(), **steered}
-    evaluator = SweepEvaluator(model, asked.out, index)
+    cells = [Cell(name.replace(", α = ", "-"), plan) for name, plan in plans.items()]
     items = [Items((task,), TEST, asked.limit, metadata) for task in asked.tasks]
     text = Items((default_perplexity_task(("",)),), VALIDATION, asked.text_limit, metadata)
     rows: list[dict[str, Any]] = []
-    context = fingerprint({"model": dict(model.identity), "software": software()})
-    with KeyedStore(asked.out / "answers.sqlite", context) as answers:
+    with shared_passes(asked.out, "amber", arguments, index, list(plans.values())) as passes:
         for each in (text, *items):
-            model.sweep(list(plans.values()), answers)
-            found = {
-                name: evaluator.evaluate(name.replace(", α = ", "-"), plan, each)
-                for name, plan in plans.items()
-            }
+            found = dict(zip(plans, passes.evaluate(cells, each), strict=True))
             if each is text:
                 costs = {n: perplexity_of(o, text.tasks[0]) for n, o in found.items()}
                 print(pd.Series(costs).to_string(), flush=True)
                 continue
-            model.sweep([SteeringPlan()], answers)
-            tasks = evaluator.tasks(each)
+            tasks = passes.tasks(each)
             prompts = {
                 arm.name: arm.prefixes for arm in arms_of(Controls.parse("prompt"), [], tasks)
             }
             for name in asked.dimensions:
                 prompts[f"prompt of {name}"] = prompt_prefixes(tasks, BENCHMARKS[name].prompts[0])
             for name, prefixes in prompts.items():
-                found[name] = evaluator.evaluate(
-                    name.replace(" ", "-"), SteeringPlan(), each, prefixes=prefixes
-                )
+                told = [Cell(slug(name), SteeringPlan())]
+                (found[name],) = passes.evaluate(told, each, prefixes=prefixes)
             for name, outcome in found.items():
                 rows += table(name, found["unsteered"], outcome)
             frame = pd.DataFrame(rows)
