@@ -11,7 +11,12 @@ from __future__ import annotations
 import numpy.typing as npt
 import torch
 
-from lm_eval_trust.analysis.kernels import as_samples, gaussian_gram, require_equal_n
+from lm_eval_trust.analysis.kernels import (
+    as_samples,
+    gaussian_gram,
+    require_equal_n,
+    symmetric_product,
+)
 from lm_eval_trust.core.errors import InputError
 
 Samples = npt.ArrayLike | torch.Tensor
@@ -96,7 +101,7 @@ def linear_cka(x: Samples, y: Samples) -> float:
         products = (first.T @ first, second.T @ second)
         cross = float((first.T @ second).square().sum())
     else:
-        products = (first @ first.T, second @ second.T)
+        products = (symmetric_product(first, first), symmetric_product(second, second))
         cross = _inner(*products)
     lengths = [float(torch.linalg.norm(product)) for product in products]
     if min(lengths) == 0:

@@ -12,6 +12,8 @@ from lm_eval_trust.core.errors import InputError
 
 #: Precisions of matrices; everything else is float64.
 PRECISIONS = {"float64": torch.float64, "mixed": torch.float32}
+#: Rows of a symmetric product that are computed at once.
+_BLOCK = 256
 #: Samples that the median heuristic uses, at most.
 _MEDIAN_SAMPLES = 2000
 
@@ -71,7 +73,23 @@ def _scaled_distances(x: torch.Tensor, factor: float, precision: str) -> torch.T
     ones = torch.ones_like(lengths)
     left = torch.cat([centred * (-2.0 * factor), lengths * factor, ones], dim=1)
     right = torch.cat([centred, ones, lengths * factor], dim=1)
-    return left @ right.T
+    return symmetric_product(left, right)
+
+
+def symmetric_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Return ``left @ right.T`` where it is symmetric, shape (n, n); half of it is computed.
+
+    Args:
+        left: Shape (n, d).
+        right: Likewise.
+    """
+    n = len(left)
+    product = left.new_empty(n, n)
+    for start in range(0, n, _BLOCK):
+        end = min(start + _BLOCK, n)
+        product[start:end, :end] = left[start:end] @ right[:end].T
+        product[:start, start:end] = product[start:end, :start].T
+    return product
 
 
 def gaussian_gram(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lm_eval_trust.analysis.kernels import symmetric_product
 from lm_eval_trust.core.errors import InputError
 
 #: A problem is solved when its gradient's norm is below this. The objective is strongly convex with
@@ -59,12 +60,14 @@ class FeatureSpace:
         n, d = features.shape
         # In the basis of principal directions the Hessian is nearly diagonal, and its diagonal
         # preconditions the conjugate gradients.
-        small = features @ features.T if n < d else features.T @ features
+        side = features if n < d else features.T
+        small = symmetric_product(side, side)
         variances, vectors = torch.linalg.eigh(small)
         kept = variances > _RANK * variances[-1].clamp_min(torch.finfo(torch.float64).tiny)
         variances, vectors = variances[kept], vectors[:, kept]
         scale = variances.sqrt()
-        self._basis = features.T @ (vectors / scale) if n < d else vectors
+        # What a solution is multiplied by to give coefficients, from right to left.
+        self._basis = (features.T, vectors / scale) if n < d else (vectors,)
         self._coordinates = vectors * scale if n < d else features @ vectors
         self._variances = variances
 
@@ -87,7 +90,10 @@ class FeatureSpace:
         signs = 2.0 * labels.to(self._coordinates) - 1.0
         problem = _Problem(self._coordinates, self._variances, signs, regularisation.to(signs))
         solution = problem.solve()
-        return LogisticFits((self._basis @ solution[:-1]).T.contiguous(), solution[-1].clone())
+        coefficients = solution[:-1]
+        for factor in reversed(self._basis):
+            coefficients = factor @ coefficients
+        return LogisticFits(coefficients.T.contiguous(), solution[-1].clone())
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.analysis.estimators import ESTIMATORS, columns
-from lm_eval_trust.cli.options import count, natural
+from lm_eval_trust.cli.options import count, device, natural
 from lm_eval_trust.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def add_parser(subparsers: Any) -> None:
     )
     information.add_argument("--precision", default="float64", help="float64 (default) or mixed")
     parser.add_argument("--seed", type=natural, default=0, help="seed of all random draws (0)")
-    parser.add_argument("--device", default="cpu", help="device of the probes' fits (cpu)")
+    parser.add_argument(
+        "--device", type=device, default="cpu", help="torch device of probes and dependence (cpu)"
+    )
     parser.set_defaults(func=run)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from lm_eval_trust.analysis.hsic import linear_cka
 from lm_eval_trust.analysis.information import (
@@ -91,10 +92,10 @@ def measure_set(
                 matched = found.layer(layer, control)
                 measured += rows.control(control, layer, matched, settings.probes)
         for record, plane in planes.items():
-            dependence[record].append(plane.measure(values[chosen]))
+            dependence[record].append(plane.measure(_moved(values[chosen], settings)))
         if "cka" in settings.measures:
             few = chosen[:_CKA_SAMPLES]
-            cka = linear_cka(values[few], last.layer(layer)[few])
+            cka = linear_cka(*(_moved(v[few], settings) for v in (values, last.layer(layer))))
             measured.append(rows.row("cka_final", layer, cka, n=len(few)))
     for record, results in dependence.items():
         estimator = settings.information.estimator
@@ -117,12 +118,18 @@ def _planes(
     found: ActivationSet, rows: npt.NDArray[np.int64], settings: AnalysisSettings
 ) -> dict[str, InformationPlane]:
     """Return a plane for each kernel width, by its record."""
-    inputs, chosen = found.layer(min(found.layers))[rows], settings.information
+    chosen = settings.information
+    inputs = _moved(found.layer(min(found.layers))[rows], settings)
     labels, groups = found.labels[rows], found.groups[rows]
     return {
         information_record(measured): InformationPlane(inputs, labels, measured, groups=groups)
         for measured in (chosen, *(replace(chosen, sigma=s) for s in settings.further_sigmas))
     }
+
+
+def _moved(values: Any, settings: AnalysisSettings) -> torch.Tensor:
+    """Return activations on the device of the analysis."""
+    return torch.from_numpy(np.ascontiguousarray(values)).to(settings.probes.device)
 
 
 def information_record(settings: InformationSettings) -> str:

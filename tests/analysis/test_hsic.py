@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lm_eval_trust.analysis.hsic import hsic, linear_cka, nhsic, smoother
-from lm_eval_trust.analysis.kernels import gaussian_gram, median_sigma, standardise
+from lm_eval_trust.analysis.kernels import (
+    gaussian_gram,
+    median_sigma,
+    standardise,
+    symmetric_product,
+)
 from lm_eval_trust.core.errors import InputError
 
 Array = np.ndarray
@@ -191,3 +196,10 @@ def test_the_median_heuristic() -> None:
     assert median_sigma(x) == pytest.approx(2.0)
     with pytest.raises(InputError, match="no median"):
         median_sigma(np.ones((5, 2)))
+
+
+@pytest.mark.parametrize("rows", [2, 255, 256, 257, 600])
+def test_half_of_a_symmetric_product_is_the_whole(rows: int) -> None:
+    factor = torch.from_numpy(np.random.default_rng(rows).normal(size=(rows, 7)))
+    found = symmetric_product(factor * 3.0, factor)
+    torch.testing.assert_close(found, 3.0 * factor @ factor.T, rtol=1e-13, atol=1e-13)
