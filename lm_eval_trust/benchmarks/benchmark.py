@@ -108,19 +108,22 @@ class BenchmarkColumn:
         title: What it is called.
         metric: Which metric it shows.
         tasks: Tasks that fill it, the paper's own first.
-        higher_is_better: Whether more is better.
+        higher_is_better: Whether more is better; ``None`` where 0 is best.
         headline: Whether it stands for the benchmark in the trust score's columns.
         reported: Whether the paper's tables have it.
         position: Where it stands; columns are sorted by this.
+        dimension: What it measures, such as ``safety``; by default the benchmark's dimension, or
+            general ability where it has none.
     """
 
     title: str
     metric: str
     tasks: tuple[str, ...]
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
     headline: bool = True
     reported: bool = True
     position: float = 1000.0
+    dimension: str = ""
 
 
 @dataclass(frozen=True)

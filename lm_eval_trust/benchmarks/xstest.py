@@ -155,13 +155,23 @@ BENCHMARK = Benchmark(
         ),
     ),
     columns=(
-        BenchmarkColumn(
-            "XSTest",
-            "trust_score",
-            ("trust_xstest", "trust_xstest_mini"),
-            headline=False,
-            reported=False,
-            position=70,
+        *(
+            BenchmarkColumn(
+                title,
+                metric,
+                ("trust_xstest", "trust_xstest_mini"),
+                headline=False,
+                reported=False,
+                position=70 + place,
+                dimension="safety",
+            )
+            for place, (title, metric) in enumerate(
+                (
+                    ("XSTest", "trust_score"),
+                    ("Unsafe refused", "refusal_of_unsafe"),
+                    ("Safe answered", "answers_to_safe"),
+                )
+            )
         ),
     ),
     workloads={"trust_xstest": Workload(225, 1, 11.3, 256.0)},

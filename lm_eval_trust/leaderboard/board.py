@@ -14,6 +14,8 @@ from lm_eval_trust.core.saved_runs import SavedRun
 
 #: Dimension of columns that measure general ability.
 GENERAL = "general"
+#: Dimension of columns that measure safety.
+SAFETY = "safety"
 #: Families of tests: that of the declared columns, and that of all others.
 PRIMARY, FURTHER = "primary", "further"
 #: Dimension of the column that averages a suite's dimensions.
@@ -29,8 +31,8 @@ class Column:
         metric: Name of the metric.
         filter: The harness's filter that the answers passed through.
         title: Heading, without an arrow.
-        higher_is_better: Direction.
-        dimension: One of the five, ``general``, ``suite``, or empty.
+        higher_is_better: Direction; ``None`` where 0 is best.
+        dimension: One of the five, ``general``, ``safety``, ``suite``, or empty.
         headline: Whether it counts in win rates; parts and means of other columns do not count.
     """
 
@@ -38,7 +40,7 @@ class Column:
     metric: str
     filter: str
     title: str
-    higher_is_better: bool
+    higher_is_better: bool | None
     dimension: str = ""
     headline: bool = True
 

@@ -197,6 +197,7 @@ def _standings(
     every = {
         c.key: standings_of(items[c.key], confidence, higher_is_better=c.higher_is_better)
         for c in columns
+        if c.higher_is_better is not None
     }
     return {key: found for key, found in every.items() if found}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from lm_eval_trust.benchmarks.registry import BENCHMARKS
 from lm_eval_trust.core.saved_runs import SavedRun
-from lm_eval_trust.leaderboard.board import GENERAL, SUITE, Column
+from lm_eval_trust.leaderboard.board import GENERAL, SAFETY, SUITE, Column
 
 _PLAIN = "none"
 #: The harness's metric of a run without scoring.
@@ -27,7 +27,7 @@ class Slot:
         tasks: Names of the tasks or groups, the paper's own first.
         metric: Name of the metric in all of them.
         dimension: As :class:`Column` has it.
-        higher_is_better: Direction.
+        higher_is_better: Direction; ``None`` where 0 is best.
         headline: Whether it counts in win rates.
         reported: Whether the paper's tables have it.
     """
@@ -36,7 +36,7 @@ class Slot:
     tasks: tuple[str, ...]
     metric: str
     dimension: str
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
     headline: bool = True
     reported: bool = True
 
@@ -61,14 +61,22 @@ _SUITE = Slot(
     headline=False,
     reported=False,
 )
-#: Where the suite's column stands among those of the benchmarks.
-_SUITE_POSITION = 60.0
+_SAFETY = Slot(
+    "Safety",
+    ("trust_safety", "trust_safety_mini"),
+    "trust_score",
+    SAFETY,
+    headline=False,
+    reported=False,
+)
+#: Where they stand among the columns of the benchmarks.
+_POSITIONS = ((60.0, _SUITE), (69.0, _SAFETY))
 
 
 @functools.cache
 def slots() -> tuple[Slot, ...]:
     """Return the places of all benchmarks, those of other packages included, in their order."""
-    found = [(_SUITE_POSITION, _SUITE)]
+    found = list(_POSITIONS)
     for benchmark in BENCHMARKS.values():
         dimension = benchmark.dimension.name if benchmark.dimension else GENERAL
         found += [
@@ -78,7 +86,7 @@ def slots() -> tuple[Slot, ...]:
                     column.title,
                     column.tasks,
                     column.metric,
-                    dimension,
+                    column.dimension or dimension,
                     column.higher_is_better,
                     column.headline,
                     column.reported,

@@ -11,6 +11,7 @@ from lm_eval_trust.analysis.correlation import correlate
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.leaderboard.board import (
     GENERAL,
+    SAFETY,
     SUITE,
     Column,
     Correlation,
@@ -20,11 +21,13 @@ from lm_eval_trust.leaderboard.board import (
 )
 
 #: Dimensions of columns that are not dimensions of trust.
-_OTHER = ("", GENERAL, SUITE)
+_OTHER = ("", GENERAL, SAFETY, SUITE)
 
 
 def oriented(column: Column, value: float) -> float:
-    """Return a value with its sign changed if lower is better."""
+    """Return a value with its sign changed if lower is better, or its distance if 0 is best."""
+    if column.higher_is_better is None:
+        return -abs(value)
     return value if column.higher_is_better else -value
 
 

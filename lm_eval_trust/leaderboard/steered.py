@@ -32,6 +32,8 @@ def beside_controls(
     for row in rows:
         arms = [other for other in rows if _is_arm(other, row)]
         for column in columns if arms else ():
+            if column.higher_is_better is None:
+                continue
             of_column = items[column.key]
             known = [arm for arm in arms if arm.name in of_column and row.name in of_column]
             found += _one_by_one(column, row, known, of_column, confidence)
@@ -120,14 +122,18 @@ def beside_notes(columns: Sequence[Column], found: Sequence[Beside]) -> list[str
 
 def with_effects(pairs: Sequence[Pair], columns: Sequence[Column], items: Items) -> list[Pair]:
     """Return pairs with what the second row does to the items of the first."""
-    by_key = {column.key: column for column in columns}
+    ways = {c.key: c.higher_is_better for c in columns if c.higher_is_better is not None}
     return [
-        replace(pair, effects=_effects(by_key[pair.column], pair, items[pair.column]))
+        replace(pair, effects=_effects(ways[pair.column], pair, items[pair.column]))
+        if pair.column in ways
+        else pair
         for pair in pairs
     ]
 
 
-def _effects(column: Column, pair: Pair, items: Mapping[str, Strata]) -> tuple[Effects, ...]:
+def _effects(
+    higher_is_better: bool, pair: Pair, items: Mapping[str, Strata]
+) -> tuple[Effects, ...]:
     first, second = (_values(items[name]) for name in (pair.first, pair.second))
     shared = [key for key in first if key in second]
     by_category: dict[str, list[str]] = {"": shared}
@@ -141,7 +147,7 @@ def _effects(column: Column, pair: Pair, items: Mapping[str, Strata]) -> tuple[E
             [first[key].value for key in by_category[name]],
             [second[key].value for key in by_category[name]],
             [first[key].group for key in by_category[name]],
-            higher_is_better=column.higher_is_better,
+            higher_is_better=higher_is_better,
             category=name,
         )
         for name in (names if len(names) > 2 else names[:1])

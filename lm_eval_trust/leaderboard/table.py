@@ -51,6 +51,8 @@ class Table:
 
 def heading(column: Column) -> str:
     """Return a column's title, with an arrow if lower is better, as in the paper."""
+    if column.higher_is_better is None:
+        return f"{column.title} (0 is best)"
     return column.title if column.higher_is_better else f"{column.title} ↓"
 
 

@@ -20,6 +20,7 @@ def save_run(
     answer: Callable[[Instance], str],
     *,
     limit: int | None = None,
+    pretrained: str = "owner/scripted",
     **metadata: Any,
 ) -> tuple[Path, dict[str, Any]]:
     """Run, save, and return the results file and what was found."""
@@ -27,7 +28,7 @@ def save_run(
     with quick_calls():
         found = lm_eval.simple_evaluate(
             model=Scripted(answer),
-            model_args={"pretrained": "owner/scripted"},
+            model_args={"pretrained": pretrained},
             tasks=tasks,
             limit=limit,
             task_manager=manager(**metadata),

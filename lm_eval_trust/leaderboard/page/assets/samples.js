@@ -3,7 +3,7 @@
 /** Samples of a row beside those of another row, which may be `null`. */
 class SampleView {
   constructor(set, other, metric, higherIsBetter) {
-    Object.assign(this, { set, other, way: higherIsBetter ? 1 : -1 });
+    Object.assign(this, { set, other, way: higherIsBetter == null ? 0 : higherIsBetter ? 1 : -1 });
     this.metric = metric in set.metrics ? metric : null;
     this.size = set.size;
   }

@@ -33,16 +33,21 @@ function places(board, column) {
   const scored = board.rows
     .filter((row) => !row.reported && row.scores[column.key])
     .map((row) => [row.name, row.scores[column.key].value]);
-  const ordered = [...new Set(scored.map(([, value]) => value))].sort((a, b) =>
-    column.higher_is_better ? b - a : a - b,
-  );
+  const ordered = [...new Set(scored.map(([, value]) => goodness(column, value)))].sort((a, b) => b - a);
   return ordered.length < 2
     ? new Map()
-    : new Map(scored.map(([name, value]) => [name, ordered.indexOf(value) + 1]));
+    : new Map(scored.map(([name, value]) => [name, ordered.indexOf(goodness(column, value)) + 1]));
 }
 
-/** 1 for an improvement, −1 for a loss, 0 if chance could explain the change. */
+/** A value that is larger for better scores; in a column without a direction 0 is best. */
+function goodness(column, value) {
+  if (column.higher_is_better == null) return -Math.abs(value);
+  return column.higher_is_better ? value : -value;
+}
+
+/** 1 for an improvement, −1 for a loss, 0 if chance could explain the change or there is no direction. */
 function verdict(comparison, column, confidence) {
+  if (column.higher_is_better == null) return 0;
   if (!comparison || comparison.adjusted == null || comparison.adjusted > 1 - confidence) return 0;
   return Math.sign(comparison.mean) * (column.higher_is_better ? 1 : -1);
 }

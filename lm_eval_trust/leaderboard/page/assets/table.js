@@ -131,13 +131,12 @@ function headerRow(board, columns, state, sortBy) {
   );
 }
 
-const direction = (column) =>
-  el(
-    "span",
-    { class: "direction" },
-    el("span", { "aria-hidden": "true" }, column.higher_is_better ? " \u2191" : " \u2193"),
-    hidden(column.higher_is_better ? " higher is better" : " lower is better"),
-  );
+const DIRECTIONS = { true: [" \u2191", " higher is better"], false: [" \u2193", " lower is better"], null: [" \u21920", " 0 is best"] };
+
+const direction = (column) => {
+  const [arrow, words] = DIRECTIONS[column.higher_is_better];
+  return el("span", { class: "direction" }, el("span", { "aria-hidden": "true" }, arrow), hidden(words));
+};
 
 function tableRow(board, row, columns, ranks, state, actions) {
   const marks = [];
