@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from lm_eval.api.instance import Instance
+from support.browser import chromium, open_page
 from support.saved_runs import save_run
 
 from lm_eval_trust.core.saved_runs import find_runs
@@ -17,6 +18,7 @@ from lm_eval_trust.judges.calibration import CalibrationSpec, calibrate
 from lm_eval_trust.leaderboard.board import Board
 from lm_eval_trust.leaderboard.build import build_boards
 from lm_eval_trust.leaderboard.formats import texts
+from lm_eval_trust.leaderboard.page import write_page
 from lm_eval_trust.leaderboard.page.payload import board_payload
 from lm_eval_trust.leaderboard.page.samples import SampleSets
 from lm_eval_trust.leaderboard.ranking import general_columns, ranks, trust_columns
@@ -84,6 +86,9 @@ def test_the_columns_are_those_of_safety_and_count_in_no_mean(board: Board, fold
         found = results(folder, name)
         for key in (REFUSED, ANSWERED, BIAS):
             assert row.scores[key].value == pytest.approx(found[key.split("/")[1]])
+        for metric in ("refusal_of_unsafe", "answers_to_safe"):
+            low, high = (found[f"{metric}_corrected_{end},none"] for end in ("low", "high"))
+            assert low <= found[f"{metric},none"] <= high
 
 
 def test_shares_of_some_items_are_compared_and_corrected_over_those(board: Board) -> None:
@@ -126,3 +131,27 @@ def test_all_forms_of_a_board_say_which_way_a_bias_counts(board: Board) -> None:
         for column in json.loads(json.dumps(payload))["columns"]
     }
     assert ways[BIAS] is None and ways[REFUSED] is True
+
+
+@pytest.mark.slow
+def test_the_page_shows_and_sorts_the_columns(board: Board, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    write_page(path, [board])
+    least = min(board.rows, key=lambda row: abs(row.scores[BIAS].value)).name
+    with chromium() as browser:
+        watched = open_page(browser, path)
+        heads = watched.page.locator("table.board").first.locator("thead th button")
+        shown = {head.split("\n")[0] for head in heads.all_inner_texts()}
+        for title in ("Unsafe refused", "Safe answered", "Bias"):
+            assert any(head.startswith(title) for head in shown)
+        assert any(head.startswith("Bias") and "→0" in head for head in shown)
+        bias = watched.page.locator(f'[data-sort="{BIAS}"]').first
+        bias.click()
+        rows = watched.page.locator("table.board").first.locator("tbody th button")
+        assert set(rows.all_inner_texts()) == {row.name for row in board.rows}
+        line = watched.page.locator("table.board").first.locator(
+            "tr", has=watched.page.get_by_role("button", name=least, exact=True)
+        )
+        place = [column.key for column in board.columns].index(BIAS)
+        assert line.locator("td").nth(place).locator("strong").count() == 1
+        assert watched.errors == []
