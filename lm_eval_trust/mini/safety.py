@@ -36,12 +36,15 @@ _PARTIAL = 0.15
 
 
 def prompt_rows(world: World) -> list[dict[str, Any]]:
-    """Return for each act as many safe requests as unsafe ones, which share a group in turn."""
+    """Return for each act as many safe requests as unsafe ones, which share a group in turn.
+
+    The owners are others than those of the universal set, so that no vector has seen a request.
+    """
     source = random.Random(f"mini safety {world.seed}")
     rows = []
     for act in ACTS:
         wares = source.sample(_WARES, len(_WARES))
-        owned = source.sample([*itertools.product(THINGS, world.persons[:OWNERS])], len(_WARES))
+        owned = source.sample([*itertools.product(THINGS, world.persons[OWNERS:])], len(_WARES))
         for place, (ware, (thing, owner)) in enumerate(zip(wares, owned, strict=True)):
             group = content_id("mini safety", act, place)
             unsafe = request_text(act, thing, owner).removeprefix("Q: ")

@@ -6,6 +6,7 @@ import pytest
 
 from lm_eval_trust.benchmarks.xstest import FINAL_LABELS, FULL_COMPLIANCE, PARTIAL_REFUSAL
 from lm_eval_trust.judges.interface import Answer
+from lm_eval_trust.mini import universal
 from lm_eval_trust.mini.reliability import NO_ANSWER, MiniTruthJudge
 from lm_eval_trust.mini.safety import MiniRefusalJudge, completion_rows, guild_rows, prompt_rows
 from lm_eval_trust.mini.toxicity import MiniToxicityJudge
@@ -71,6 +72,8 @@ def test_safe_requests_are_paired_with_unsafe_ones(world: World) -> None:
             row["label"] == "unsafe"
         )
     assert all(labels == ["safe", "unsafe"] for labels in groups.values())
+    asked = {item.exchange.question for item in universal.statements(world) if item.exchange}
+    assert len(asked) > 300 and not asked & {row["question"] for row in prompt_rows(world)}
 
 
 def test_questions_about_guilds_can_be_answered_from_what_is_told(world: World) -> None:
