@@ -17,6 +17,7 @@ MODELS: dict[str, str] = {
     "amber": "lm_eval_trust.model_wrappers.amber:Amber",
     "finetuned_amber": "lm_eval_trust.model_wrappers.tuned:FinetunedAmber",
     "lora_amber": "lm_eval_trust.model_wrappers.tuned:LoraAmber",
+    "lora_vllm": "lm_eval_trust.model_wrappers.lora_vllm:LoraVLLM",
     "proxy_amber": "lm_eval_trust.model_wrappers.proxy:ProxyAmber",
     "steered_amber": "lm_eval_trust.model_wrappers.amber:SteeredAmber",
     "steered_vllm": "lm_eval_trust.model_wrappers.steered_vllm:SteeredVLLM",

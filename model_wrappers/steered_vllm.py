@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from lm_eval.api.instance import Instance
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.engine.requests import RequestSteering, default_folder, publish
 from lm_eval_trust.engine.vllm_internals import (
     SteeringExtension,
@@ -27,7 +28,7 @@ from lm_eval_trust.model_wrappers.guarded import GuardedLM
 from lm_eval_trust.model_wrappers.identities import identity_of, part_identities, source_of
 from lm_eval_trust.model_wrappers.lm_eval_internals import keep_responses_apart
 from lm_eval_trust.model_wrappers.prompt_ends import TokenRequest
-from lm_eval_trust.models.sources import provenance_of_model
+from lm_eval_trust.models.sources import Source, provenance_of_model
 from lm_eval_trust.steering.plan import SteeringPlan
 
 try:
@@ -41,7 +42,9 @@ except ModuleNotFoundError as error:
     ) from error
 
 #: Arguments that no answer depends on.
-_EXECUTION_ARGUMENTS = frozenset(("batch_size", "max_batch_size", "gpu_memory_utilization"))
+_EXECUTION_ARGUMENTS = frozenset(
+    ("batch_size", "max_batch_size", "device", "gpu_memory_utilization")
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,9 @@ class SteeredVLLM(AmberArguments, GuardedLM, VLLM):  # type: ignore[misc]
 
     Args:
         pretrained: Hub name or folder, ``LLM360/AmberChat`` by default.
+        identities: Name → identity of what belongs to the model beside ``pretrained``.
+        trained_on: What this was trained on, for the leak guard.
+        lora: Folder and rank of an adapter.
         **arguments: Those of :class:`lm_eval_trust.model_wrappers.amber.SteeredAmber` that say
             the steering, and all of the harness's ``vllm``, which go on to the engine.
 
@@ -79,14 +85,24 @@ class SteeredVLLM(AmberArguments, GuardedLM, VLLM):  # type: ignore[misc]
     DEFAULT_MODEL: ClassVar[str] = AMBER_CHAT
     DEFAULT_STEERING: ClassVar[Mapping[str, Any]] = {"dimension": "universal"}
 
-    def __init__(self, pretrained: Any = None, **arguments: Any) -> None:
+    def __init__(
+        self,
+        pretrained: Any = None,
+        *,
+        identities: Mapping[str, str] | None = None,
+        trained_on: Sequence[Provenance] = (),
+        lora: tuple[str, int] | None = None,
+        **arguments: Any,
+    ) -> None:
         check_version()
         asked = self.asked_for(pretrained, arguments)
         self.plan, self._allow_leak = asked.plan, asked.allow_leak
         source = source_of(asked.pretrained, asked.rest)
+        self._check_source(source)
         own = provenance_of_model(source) if source else None
-        self._trained_on = (own,) if own else ()
+        self._trained_on = (*((own,) if own else ()), *trained_on)
         self._arguments = {
+            **(identities or {}),
             "engine": f"vllm {version('vllm')}",
             "model": identity_of(asked.pretrained, source, asked.rest),
             **{n: str(v) for n, v in asked.rest.items() if n not in _EXECUTION_ARGUMENTS},
@@ -97,6 +113,10 @@ class SteeredVLLM(AmberArguments, GuardedLM, VLLM):  # type: ignore[misc]
                 "steered_vllm runs one engine; spread it by tensor_parallel_size, or start one run "
                 "for each GPU. data_parallel_size=1 is what it takes."
             )
+        if "lora_local_path" in asked.rest:
+            raise InputError("Give the adapter as `--model lora_vllm` and adapter=FOLDER_OR_NAME.")
+        if lora is not None:
+            asked.rest["lora_local_path"], asked.rest["max_lora_rank"] = lora
         #: As ``hf``'s truncation=true: prompts that are too long are refused unless asked for.
         self._may_cut = "truncation_side" in asked.rest
         self._plans_folder = default_folder()
@@ -111,12 +131,16 @@ class SteeredVLLM(AmberArguments, GuardedLM, VLLM):  # type: ignore[misc]
             raise InputError("A worker of vLLM has not loaded the plugin; see VLLM_PLUGINS.")
         check_plan(self.plan, self.model.llm_engine.model_config)
 
+    def _check_source(self, source: Source | None) -> None:
+        """Refuse a model that does not fit what is put on it, before it is loaded."""
+
     @classmethod
     def harness_arguments(cls) -> frozenset[str]:
         """Return the names of the arguments that the harness's ``vllm`` and its engine take."""
         declared = inspect.signature(VLLM.__init__).parameters.values()
         own = {p.name for p in declared if p.kind is not p.VAR_KEYWORD} - {"self"}
-        return frozenset(own | {field.name for field in dataclasses.fields(EngineArgs)})
+        # The harness's command gives every model a device, which its `vllm` ignores.
+        return frozenset(own | {"device"} | {f.name for f in dataclasses.fields(EngineArgs)})
 
     def steer_by(self, plan: SteeringPlan) -> None:
         """Steer by another plan from now on.

@@ -19,8 +19,9 @@ from lm_eval_trust.core.nonfinite import NONFINITE
 from lm_eval_trust.engine.divergence import Compared
 from lm_eval_trust.engine.requests import check_steps, slots
 from lm_eval_trust.engine.table import check_affine
-from lm_eval_trust.model_wrappers.amber_arguments import AMBER
+from lm_eval_trust.model_wrappers.amber_arguments import AMBER, AMBER_CHAT
 from lm_eval_trust.model_wrappers.arguments import as_flag
+from lm_eval_trust.model_wrappers.lora_vllm import LoraVLLM
 from lm_eval_trust.model_wrappers.prompt_ends import TokenRequest
 from lm_eval_trust.model_wrappers.steered_vllm import Scoring, SteeredVLLM, is_finite
 from lm_eval_trust.model_wrappers.swept_model import Answers, SweptModel, answer_key, score_key
@@ -159,6 +160,12 @@ class StreamedVLLM(SweptModel, SteeredVLLM):
         return {(text, plan): kl for each in told for text, plan, kl in each}
 
 
+class StreamedLora(StreamedVLLM, LoraVLLM):
+    """``lora_vllm`` with the configurations of a sweep."""
+
+    DEFAULT_MODEL: ClassVar[str] = AMBER_CHAT
+
+
 def check_before_loading(plans: Sequence[SteeringPlan], arguments: Mapping[str, Any]) -> None:
     """Raise if an engine with these arguments cannot run a plan; no model is needed.
 
@@ -214,4 +221,8 @@ def _parts(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
 
 
 #: Harness models that run inside vLLM.
-MODELS = {"amber": StreamedVLLM, "finetuned_amber": StreamedVLLM}
+MODELS: dict[str, type[StreamedVLLM]] = {
+    "amber": StreamedVLLM,
+    "finetuned_amber": StreamedVLLM,
+    "lora_amber": StreamedLora,
+}

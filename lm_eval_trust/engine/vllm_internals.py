@@ -18,7 +18,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import InputError, reason_of
 from lm_eval_trust.engine.divergence import Compared, DivergenceMeter
 from lm_eval_trust.engine.middleware import NamedSteering
 from lm_eval_trust.engine.requests import (
@@ -207,6 +207,34 @@ def check_plan(plan: SteeringPlan, model: Any) -> None:
     plan.check_dtype(model.dtype)
     if not model.enforce_eager:
         check_affine(plan)
+
+
+def lora_rank(folder: Path) -> int:
+    """Return the rank that vLLM has to allow for an adapter; no model is needed.
+
+    Args:
+        folder: Of the adapter, as PEFT saves it.
+
+    Raises:
+        InputError: vLLM cannot apply it.
+    """
+    from typing import get_args
+
+    from vllm.config.lora import LoRAConfig, MaxLoRARanks
+    from vllm.lora.peft_helper import PEFTHelper
+
+    try:
+        found = PEFTHelper.from_local_dir(str(folder), None)
+        needed = max(found.r, *found.rank_pattern.values(), 1)
+        ranks = [rank for rank in sorted(get_args(MaxLoRARanks)) if rank >= needed]
+        if not ranks:
+            raise ValueError(f"its rank is {needed}")
+        found.validate_legal(LoRAConfig(max_lora_rank=ranks[0]))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"vLLM cannot apply the adapter {folder} ({reason_of(error)}); use lora_amber."
+        ) from error
+    return int(ranks[0])
 
 
 def _steer_workers() -> None:

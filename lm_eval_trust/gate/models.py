@@ -25,7 +25,7 @@ from lm_eval_trust.sweep.sweep_model import MODELS, load_sweep_model
 #: Arguments that change how fast a model answers, but not its answers.
 _EXECUTION = frozenset(("batch_size", "max_batch_size", "device", "device_map", "parallelize"))
 #: Harness models inside vLLM → the same on transformers.
-_INSIDE = {"steered_vllm": "steered_amber"}
+_INSIDE = {"steered_vllm": "steered_amber", "lora_vllm": "lora_amber"}
 #: Arguments that name further models or adapters.
 _PARTS = ("adapter", "expert", "antiexpert")
 #: Arguments that a check has to give, since their defaults leave the models unnamed.

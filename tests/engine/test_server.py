@@ -20,11 +20,12 @@ import yaml
 from support.conformance import random_vector
 
 from lm_eval_trust.cli import main
+from lm_eval_trust.steering.vectors import SteeringVector
 
 pytest.importorskip("vllm", reason="`make vllm` makes the environment with vLLM")
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
-#: Name → what is served under it, of a vector for layers 12 to 14.
+#: Name → what is served under it, of one direction at two layers.
 CONFIGURATIONS = {
     "right": {"layer": 12, "alpha": 1},
     "unsteered": {"layer": 12, "alpha": 0},
@@ -54,12 +55,13 @@ class Served:
 @pytest.fixture(scope="module")
 def served(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
-    random_vector(576, (12, 13, 14), norm=40.0, seed=3).save(folder / "v.safetensors")
+    layer = random_vector(576, (12,), norm=40.0, seed=3).layer(12)
+    SteeringVector({12: layer, 14: layer}, name="twice").save(folder / "v.safetensors")
     files = []
     for name, settings in CONFIGURATIONS.items():
         files.append(folder / f"{name}.yaml")
         entry = {"vector": "v.safetensors", "scale": "none", **settings}
-        files[-1].write_text(yaml.safe_dump([entry]), encoding="utf-8")
+        files[-1].write_text(yaml.safe_dump({"steering": [entry]}), encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -207,12 +209,15 @@ def test_verify_server(
 
 
 @pytest.mark.model
-def test_local_completions_generates_as_steered_amber(served: Served, tmp_path: Path) -> None:
+def test_lm_eval_s_own_command_gives_the_same_answers_everywhere(
+    served: Served, tmp_path: Path
+) -> None:
     steering, common = served.folder / "right.yaml", f"pretrained={served.model},dtype=float32"
     server = f"model=right,base_url={served.url}/completions,tokenizer={served.model}"
     runs = {
         "local-completions": f"{server},num_concurrent=4,max_length=512",
         "steered_amber": f"{common},steering={steering},device=cpu",
+        "steered_vllm": f"{common},steering={steering},enforce_eager=True,max_model_len=512",
     }
     answers = []
     for model, given in runs.items():
@@ -227,5 +232,5 @@ def test_local_completions_generates_as_steered_amber(served: Served, tmp_path: 
         (file,) = out.rglob("samples_*.jsonl")
         lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
         answers.append([row["resps"][0][0] for row in sorted(lines, key=lambda r: r["doc_id"])])
-    assert answers[0] == answers[1]
+    assert answers[0] == answers[1] == answers[2]
     assert len(set(answers[0])) > 1
