@@ -113,6 +113,26 @@ def with_plugin(connection: Connection, options: argparse.Namespace) -> None:
     )
 
 
+def on_transformers(connection: Connection, options: argparse.Namespace) -> None:
+    """The same requests to transformers, 32 at once."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(options.model, padding_side="left")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=options.dtype)
+    model = model.to(options.device).eval()
+    texts, new = prompts(options.requests), options.tokens
+
+    def run() -> bool:
+        for first in range(0, len(texts), 32):
+            batch = tokenizer(texts[first : first + 32], return_tensors="pt", padding=True)
+            batch = {n: batch[n].to(options.device) for n in ("input_ids", "attention_mask")}
+            model.generate(**batch, do_sample=False, max_new_tokens=new, min_new_tokens=new)
+        return True
+
+    _answer(connection, {"unsteered": run})
+
+
 def _plans_of(model: Any) -> list[SteeringPlan]:
     config = model.model.llm_engine.model_config.hf_config
     return plans(config.hidden_size, config.num_hidden_layers)
@@ -193,6 +213,10 @@ def throughput(options: argparse.Namespace) -> None:
     """Print the ratios of the first comparison."""
     plain, plugin = start(without_plugin, options), start(with_plugin, options)
     turns = [(plain, "unsteered"), (plugin, "unsteered"), (plugin, "steered")]
+    labels = ["without the plugin", "with it, unsteered", "with it, steered"]
+    if options.transformers:
+        turns.append((start(on_transformers, options), "unsteered"))
+        labels.append("transformers")
     for process, name in turns:
         ask(process, name)
     rounds = []
@@ -200,9 +224,8 @@ def throughput(options: argparse.Namespace) -> None:
         order = turns if number % 2 == 0 else turns[::-1]
         times = {turn: ask(*turn)[0] for turn in order}
         rounds.append([times[turn] for turn in turns])
-    for process in (plain, plugin):
+    for process in dict.fromkeys(process for process, _ in turns):
         process.send("")
-    labels = ("without the plugin", "with it, unsteered", "with it, steered")
     for label, seconds in zip(labels, zip(*rounds, strict=True), strict=True):
         print(f"{label:20} {statistics.median(seconds):7.2f} s  ({min(seconds):.2f} at best)")
     for label, above, below in (("unsteered, with / without", 0, 1), ("steered / unsteered", 1, 2)):
@@ -243,6 +266,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prompts", type=int, default=32, help="of the sweep")
     parser.add_argument("--new", type=int, default=8, help="tokens of its answers")
+    parser.add_argument("--transformers", action="store_true", help="its throughput as well")
     parser.add_argument("--compiled", action="store_true", help="without enforce_eager")
     options = parser.parse_args()
     options.engine = {

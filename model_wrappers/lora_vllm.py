@@ -76,6 +76,7 @@ class LoraVLLM(SteeredVLLM):
             lora=(str(self._adapter.folder), lora_rank(self._adapter.folder)),
             **arguments,
         )
+        self.model.collective_rpc("leave_output_layer")
 
     def _check_source(self, source: Source | None) -> None:
         if source is not None and not self._any_base:

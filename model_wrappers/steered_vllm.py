@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import inspect
 import math
 import os
@@ -125,6 +126,9 @@ class SteeredVLLM(AmberArguments, GuardedLM, VLLM):  # type: ignore[misc]
         extension = f"{SteeringExtension.__module__}.{SteeringExtension.__qualname__}"
         if asked.rest.setdefault("worker_extension_cls", extension) != extension:
             raise InputError("steered_vllm has a worker_extension_cls of its own; leave yours out.")
+        # An engine that is collected takes its process groups along, of one that starts just then
+        # as well.
+        gc.collect()
         super().__init__(asked.pretrained, **asked.rest)
         check_registered()
         if not all(self.model.collective_rpc("steers")):

@@ -229,11 +229,18 @@ class SteeringTable:
 
         Args:
             layer: 0-based decoder block.
-            hidden: Shape (tokens, hidden).
+            hidden: Shape (tokens, hidden), or (1, tokens, hidden) in models of transformers.
             residual: What vLLM keeps apart of the hidden state, which is the sum of both.
         """
         if not self.compiled and layer not in self._hot:
             return hidden
+        rows = hidden.reshape(-1, self._width)
+        apart = None if residual is None else residual.reshape(-1, self._width)
+        return self._steered(layer, rows, apart).reshape(hidden.shape)
+
+    def _steered(
+        self, layer: int, hidden: torch.Tensor, residual: torch.Tensor | None
+    ) -> torch.Tensor:
         steered = hidden
         if layer in self._offset:
             rows = self.row_of[: hidden.shape[0]]

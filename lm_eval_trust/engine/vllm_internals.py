@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from packaging.version import Version
 
 from lm_eval_trust.core.errors import InputError, reason_of
@@ -88,6 +89,13 @@ class SteeringExtension:
     def steers(self) -> bool:
         """Return whether the model that this worker has loaded can be steered."""
         return hasattr(self.model_runner, _MARK)
+
+    def leave_output_layer(self) -> None:
+        """Keep adapters from the output layer, where vLLM's LoRA fails on requests that score."""
+        for module in list(self.model_runner.model.modules()):
+            for name, child in list(module.named_children()):
+                if type(child).__name__ == "LogitsProcessorWithLoRA":
+                    setattr(module, name, child.base_layer)
 
     def take_divergences(self) -> list[tuple[str, str, float]]:
         """Return what the worker has compared since last asked; see ``DivergenceMeter``."""
@@ -357,9 +365,14 @@ def _steered_class(stock: Any) -> type:
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         output = stock.forward(self, *args, **kwargs)
         table, layer = getattr(self, _MARK)
-        if isinstance(output, tuple):
-            return (table.steer(layer, *output[:2]), *output[1:])
-        return table.steer(layer, output, None)
+        if not isinstance(output, tuple):
+            return table.steer(layer, output, None)
+        hidden, *rest = output
+        # Blocks of vLLM keep the residual apart; those of transformers may tell other things.
+        apart = rest[0] if rest and isinstance(rest[0], torch.Tensor) else None
+        if apart is not None and apart.shape != hidden.shape:
+            apart = None
+        return (table.steer(layer, hidden, apart), *rest)
 
     return type(f"Steered{stock.__name__}", (stock,), {"forward": forward})
 
