@@ -13,7 +13,7 @@ MODEL ?= $(shell $(BIN)/python -c "from lm_eval_trust.core.storage import cache_
 PACKAGES := lm_eval_trust tasks model_wrappers analysis
 SOURCES := $(shell find $(PACKAGES) -name __pycache__ -prune -o -print) README.md LICENSE
 
-.PHONY: audit bandit help setup dev model browser vllm test test-fast test-vllm lint format layout typecheck bench bench-full demo smollm2 docs clean
+.PHONY: audit bandit help setup dev model browser vllm test test-fast test-vllm lint format layout typecheck bench bench-full demo peers smollm2 docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -125,8 +125,8 @@ proxy --runs 2
 sweep --limit 8
 endef
 export QUICK_BENCHES
-# Some of the full sizes take an hour; study_family and simulated_series are what others share.
-ALL_BENCHES := $(filter-out benchmarks/study_family.py benchmarks/simulated_series.py,$(wildcard benchmarks/*.py))
+# Some of the full sizes take an hour; study_family and simulated_series are what others share; peers has a target.
+ALL_BENCHES := $(filter-out benchmarks/study_family.py benchmarks/simulated_series.py benchmarks/peers.py,$(wildcard benchmarks/*.py))
 BENCH := LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" $(BIN)/python
 
 bench: setup model  ## timed comparisons, reduced; needs LM_EVAL_TRUST_DATA for most
@@ -135,6 +135,9 @@ bench: setup model  ## timed comparisons, reduced; needs LM_EVAL_TRUST_DATA for 
 
 bench-full: setup model  ## the same at full size, and what kills judges and studies
 	@for script in $(ALL_BENCHES); do echo "== $$script"; $(BENCH) $$script || exit $$?; done
+
+peers: setup model  ## other steering libraries beside ours, in an environment of their own (network)
+	$(BIN)/python benchmarks/peers.py --venv .venv-peers --model $${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}
 
 demo: setup  ## the whole chain on the embedded models: trains them, then needs minutes, offline
 	$(BIN)/lm-eval-trust demo --out demo-out
