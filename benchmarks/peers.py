@@ -422,8 +422,8 @@ def times_of(
     return found[0], found[1]
 
 
-def measure(model_name: str, number: int, repetitions: int) -> None:
-    """Print both tables."""
+def measure(model_name: str, number: int, repetitions: int, libraries: Sequence[str]) -> None:
+    """Print the table of some libraries, or of all."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -446,8 +446,8 @@ def measure(model_name: str, number: int, repetitions: int) -> None:
         flush=True,
     )
     ours: tuple[float | None, float | None] = (None, None)
-    order = (Ours, *(kind for kind in PEERS if kind is not Ours))
-    for kind in order:
+    others = [k for k in PEERS if k is not Ours and (not libraries or k.name in libraries)]
+    for kind in (Ours, *others):
         peer = kind(fresh(), tokenizer)
         found = answers(peer, plain, rows, vector)
         taken = times_of(peer, pairs, rows, vector, repetitions)
@@ -477,13 +477,14 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--pairs", type=int, default=32)
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--libraries", nargs="*", default=[], help="beside ours; all by default")
     options = parser.parse_args()
     if options.venv is not None:
         python = prepared(options.venv)
         rest = ["--model", options.model, "--pairs", str(options.pairs)]
-        rest += ["--repetitions", str(options.repetitions)]
+        rest += ["--repetitions", str(options.repetitions), "--libraries", *options.libraries]
         os.execv(python, [str(python), __file__, *rest])  # nosec B606
-    measure(options.model, options.pairs, options.repetitions)
+    measure(options.model, options.pairs, options.repetitions, options.libraries)
 
 
 if __name__ == "__main__":
