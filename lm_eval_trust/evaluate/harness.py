@@ -94,20 +94,23 @@ def check_metric(name: str, metric: str) -> None:
     """Raise unless there is such a task with such a metric, as far as its file declares it.
 
     Args:
-        name: A task, group or tag.
-        metric: Metric of its tasks, with or without a filter.
+        name: A task, group or tag; one of its tasks has to have the metric.
+        metric: The metric, with or without a filter.
 
     Raises:
         InputError: One is unknown; the message names the nearest ones.
     """
-    wanted = metric.partition(",")[0]
+    wanted, lacking = metric.partition(",")[0], {}
     for task, config in _members(name):
         declared = [str(e["metric"]) for e in config.get("metric_list") or () if "metric" in e]
         breakdown = (config.get("dataset_kwargs") or {}).get("breakdown")
         of_category = breakdown is not None and wanted.startswith(f"{breakdown['metric']}_")
         # A task without declared metrics has those of its output type.
-        if declared and wanted not in declared and not of_category:
-            raise unknown_name(f"metric of {task}", wanted, declared)
+        if not declared or wanted in declared or of_category:
+            return
+        lacking[task] = declared
+    for task, declared in lacking.items():
+        raise unknown_name(f"metric of {task}", wanted, declared)
 
 
 def _members(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

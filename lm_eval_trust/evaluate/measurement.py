@@ -104,6 +104,10 @@ class Measurement:
         alone = self.ids[i].partition("-")[0] == self.groups[i]
         return str(position) if alone else self.groups[i]
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is such a metric, with its filter or without."""
+        return any(name in (key, key.partition(",")[0]) for key in self.scores)
+
     def metric(self, name: str) -> str:
         """Return the full name of a metric, with its filter where the task has several.
 

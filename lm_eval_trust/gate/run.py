@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.evaluate.controls import Arm, arms_of, check_shuffled
 from lm_eval_trust.evaluate.evaluator import EvaluationSpec, Evaluator, Outcome, evaluate
@@ -86,7 +86,8 @@ def update_baseline(check: Check, cache: Path | None = None) -> bool:
     found = _measure(check, cache, reference=False)
     kept: dict[str, tuple[Measurement, list[str]]] = {}
     for rule in check.rules:
-        for measured in found.steered[rule.task]:
+        for place in _holding(found, rule.task, rule.metric):
+            measured = found.steered[rule.task][place]
             with check.document.at(*rule.place):
                 metric = measured.metric(rule.metric)
                 if doubt := measured.doubt(metric):
@@ -255,6 +256,12 @@ def _tasks(check: Check) -> dict[str, list[TaskSet]]:
             members[name] = index.load([name], limit=check.spec.limit_of(name)).members()
     for rule in check.rules:
         with check.document.at(*rule.place):
+            metric = rule.metric.partition(",")[0]
+            known = [
+                m for task in members[rule.task] for of in task.aggregations.values() for m in of
+            ]
+            if metric not in known:
+                raise unknown_name(f"metric of {rule.task}", metric, dict.fromkeys(known))
             for task in members[rule.task]:
                 _check_rule(rule, task)
     return members
@@ -344,7 +351,8 @@ def _jobs(
 
 def _verdicts(check: Check, found: _Measured, baseline: Baseline | None) -> Iterator[RuleVerdict]:
     for rule in check.rules:
-        for number_of_task, after in enumerate(found.steered[rule.task]):
+        for number_of_task in _holding(found, rule.task, rule.metric):
+            after = found.steered[rule.task][number_of_task]
             correction = found.corrections.get((rule, after.task))
             with check.document.at(*rule.place):
                 if rule.kind == BEATS:
@@ -359,6 +367,12 @@ def _verdicts(check: Check, found: _Measured, baseline: Baseline | None) -> Iter
                 if before is not None:
                     _check_pair(before, after, baseline if rule.against == "baseline" else None)
                 yield decide(rule, after, before, correction)
+
+
+def _holding(found: _Measured, name: str, metric: str) -> list[int]:
+    """Return which of a group's tasks have a metric; all if none has, so that it is refused."""
+    measured = found.steered[name]
+    return [n for n, each in enumerate(measured) if each.has(metric)] or list(range(len(measured)))
 
 
 def _against_arms(
@@ -383,9 +397,8 @@ def _moved(check: Check, found: _Measured) -> Iterator[Moved]:
     """Yield what the steering does to single items, once for each task and metric."""
     pairs = dict.fromkeys((rule.task, rule.metric) for rule in check.rules if rule.compares)
     for name, metric_name in pairs:
-        for before, after in zip(
-            found.unsteered.get(name, ()), found.steered[name], strict=bool(found.unsteered)
-        ):
+        for place in _holding(found, name, metric_name) if name in found.unsteered else ():
+            before, after = found.unsteered[name][place], found.steered[name][place]
             metric = after.metric(metric_name)
             if not (before.doubt(metric) or after.doubt(metric)):
                 yield Moved(after.task, metric, tuple(item_effects(before, after, metric)))
