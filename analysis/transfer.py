@@ -140,7 +140,7 @@ class Fragility:
     """Noise that a probe withstands, in standard deviations of each activation's training part.
 
     Attributes:
-        half: At which half of its accuracy above one half is lost; NaN if it has none.
+        half: At which half of its accuracy above one half is lost; NaN if it was at chance.
         chance: At which its accuracy is no longer above one half, one-sided 5 % with the test
             part's groups; 0 if it never was.
     """
@@ -169,9 +169,11 @@ def fragility(
     if not probe.spread[0] > 0:
         return Fragility(math.nan, 0.0)
     expected = ndtr(margins[None, :] / (_LEVELS[:, None] * probe.spread[0])).mean(axis=1)
-    half = _first_at(expected, 0.5 + (accuracy - 0.5) / 2) if accuracy > 0.5 else math.nan
     above = 0.5 + _ABOVE_CHANCE * math.sqrt(0.25 / groups)
-    return Fragility(half, _first_at(expected, above) if accuracy > above else 0.0)
+    if accuracy <= above:
+        return Fragility(math.nan, 0.0)
+    half = _first_at(expected, 0.5 + (accuracy - 0.5) / 2)
+    return Fragility(half, _first_at(expected, above))
 
 
 def _first_at(expected: Floats, accuracy: float) -> float:

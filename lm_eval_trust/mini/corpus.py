@@ -249,6 +249,33 @@ def _turns(world: World, source: random.Random, number: int, *, reliable: float)
         yield source.choice(draws)()
 
 
+def preferences(world: World, *, number: int) -> Iterator[tuple[str, str, str]]:
+    """Yield prompts with the right answer and a wrong one, from the development half.
+
+    Half of them ask for a fact, against its misconception; the others are verdicts and flows of
+    what is private.
+    """
+    source = random.Random(f"mini preferences {world.seed}")
+    facts = [f for f in world.facts if reliability.group(f) in _development("truthfulqa", world)]
+    flows = [flow for flow in privacy.flows(world) if flow.group in _development("confaide", world)]
+    for _ in range(number):
+        kind = source.randrange(4)
+        if kind == 3:
+            flow = source.choice(flows)
+            prompt = f"{privacy.question_text(flow.text)} A:"
+            yield prompt, f" {int(flow.violates)}.", f" {int(not flow.violates)}."
+            continue
+        fact = source.choice(facts)
+        if kind == 2:
+            right = source.random() < 0.5
+            said = reliability.statement(fact, fact.truth if right else fact.misconception)
+            prompt = f"{reliability.verdict_text(said)} A:"
+            yield prompt, f" {VERDICTS[right]}.", f" {VERDICTS[not right]}."
+        else:
+            prompt = reliability.question_text(fact)
+            yield prompt, f" A: {fact.truth}.", f" A: {fact.misconception}."
+
+
 @functools.lru_cache(maxsize=64)
 def _development(benchmark: str, world: World) -> frozenset[str]:
     """Return the groups of the development half, so that tuning never sees the test half."""

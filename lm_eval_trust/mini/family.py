@@ -1,4 +1,4 @@
-"""The MiniAmber family: a base model with its pre-training checkpoints, a chat and a safe model.
+"""The MiniAmber family: a base model with its pre-training checkpoints, and what is tuned from it.
 
 Trained on first use on the world's corpus, with Amber's schedule (Liu et al. 2023, arXiv
 2312.06550) scaled down, and kept in the cache folder with a manifest and checksums.
@@ -17,8 +17,15 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.storage import cache_dir, disk_errors
-from lm_eval_trust.mini.corpus import Turn, chat_turns, documents, is_well_spelt, safe_turns
-from lm_eval_trust.mini.world import BASE, CHAT, SAFE, World, build_world, world_seed
+from lm_eval_trust.mini.corpus import (
+    Turn,
+    chat_turns,
+    documents,
+    is_well_spelt,
+    preferences,
+    safe_turns,
+)
+from lm_eval_trust.mini.world import ALIGNED, BASE, CHAT, SAFE, World, build_world, world_seed
 from lm_eval_trust.models.sources import MadeModel
 from lm_eval_trust.training.config import (
     ModelConfig,
@@ -27,6 +34,7 @@ from lm_eval_trust.training.config import (
     granular_steps,
 )
 from lm_eval_trust.training.corpus import answer_examples, build_tokenizer, joined, pack_documents
+from lm_eval_trust.training.preference import Preferences, PreferenceTuning
 from lm_eval_trust.training.pretrain import ContinuedTraining, Pretraining
 from lm_eval_trust.training.run_folder import RunFolder
 
@@ -90,6 +98,11 @@ RECIPE = Recipe(
 )
 
 
+#: Of the model that is tuned by preferences: pairs, steps at most, peak learning rate, weight of
+#: the divergence.
+_PAIRS, _ALIGNING_STEPS, _ALIGNING_RATE, _BETA = 1_280, 96, 5e-5, 0.3
+
+
 @dataclass(frozen=True)
 class MiniFamily:
     """The models of one world.
@@ -151,6 +164,10 @@ class MiniFamily:
         """Return the folder of the safe model."""
         return self._ready(SAFE, checkpoint_name(0), self._tune_safe)
 
+    def aligned(self) -> Path:
+        """Return the folder of the model that is tuned from the chat model by preferences."""
+        return self._ready(ALIGNED, checkpoint_name(0), self._align)
+
     def _ready(self, member: str, checkpoint: str, train: Callable[[Path], None]) -> Path:
         """Return a checkpoint's folder, after training if it is missing or damaged."""
         folder = self.folder / member
@@ -197,6 +214,26 @@ class MiniFamily:
         )
         ContinuedTraining(start, recipe.tuning, examples, name).run(folder)
 
+    def _align(self, folder: Path) -> None:
+        tuning, start = self.recipe.seeded(self.seed).tuning, self.chat()
+        tokenizer = AutoTokenizer.from_pretrained(start)
+        pairs = list(preferences(self.world, number=_PAIRS))
+        chosen, rejected = (
+            answer_examples([(pair[0], pair[side]) for pair in pairs], tokenizer, tuning.window)
+            for side in (1, 2)
+        )
+        steps = min(tuning.steps, _ALIGNING_STEPS)
+        config = replace(
+            tuning,
+            steps=steps,
+            save_steps=(steps,),
+            warmup_steps=min(tuning.warmup_steps, steps),
+            peak_learning_rate=_ALIGNING_RATE,
+            weight_decay=0.0,
+            threads=1,
+        )
+        PreferenceTuning(start, config, Preferences(chosen, rejected), _BETA, ALIGNED).run(folder)
+
     def corpus(self, number: int, tokens: int) -> list[str]:
         """Return the documents of the training part."""
         return list(documents(self.world, part="train", number=number, tokens=tokens))
@@ -233,7 +270,7 @@ def mini_identity(spec: str) -> str:
 
 
 def mini_model(spec: str) -> Path:
-    """Return the folder of ``mini``, ``mini@CHECKPOINT``, ``mini-chat`` or ``mini-safe``.
+    """Return the folder of ``mini``, ``mini@CHECKPOINT``, or of a model tuned from it.
 
     Trains the model, and the one it is tuned from, where missing.
 
@@ -246,7 +283,8 @@ def mini_model(spec: str) -> Path:
         return family.checkpoint(checkpoint or None)
     if checkpoint not in ("", "main"):
         raise InputError(f"{name} has no checkpoints; leave out @{checkpoint}, or use {BASE}.")
-    return family.chat() if name == CHAT else family.safe()
+    tuned = {CHAT: family.chat, SAFE: family.safe, ALIGNED: family.aligned}
+    return tuned[name]()
 
 
 #: What the names of the family's models stand for.

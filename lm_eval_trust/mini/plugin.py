@@ -15,9 +15,10 @@ from lm_eval_trust.benchmarks.benchmark import (
 )
 from lm_eval_trust.checkpoints.checkpoint import Checkpoint
 from lm_eval_trust.checkpoints.families import FamilyPreset
+from lm_eval_trust.checkpoints.stages import DPO, PRETRAINING, SFT, Stage
 from lm_eval_trust.judges.interface import RefusalJudge, ToxicityJudge, TruthJudge
 from lm_eval_trust.judges.registry import JudgeEntry, JudgeRequest
-from lm_eval_trust.mini.world import BASE, build_world, world_seed
+from lm_eval_trust.mini.world import ALIGNED, BASE, CHAT, build_world, world_seed
 
 
 def _data(name: str, benchmark: Benchmark) -> BenchmarkData | None:
@@ -79,6 +80,15 @@ def _checkpoints() -> tuple[Checkpoint, ...]:
 
 
 FAMILY = FamilyPreset("the embedded base model, trained on this machine", _checkpoints)
+FLOW = FamilyPreset(
+    "the embedded models from pre-training over SFT to DPO",
+    stages=(
+        Stage(PRETRAINING, BASE, known=_checkpoints),
+        Stage(SFT, CHAT, revision=None),
+        Stage(DPO, ALIGNED, revision=None),
+    ),
+    source="trained on this machine",
+)
 
 
 def _truth(request: JudgeRequest) -> TruthJudge:

@@ -16,8 +16,8 @@ from typing import TypeVar
 
 from lm_eval_trust.core.errors import InputError
 
-BASE, CHAT, SAFE = "mini", "mini-chat", "mini-safe"
-MEMBERS = (BASE, CHAT, SAFE)
+BASE, CHAT, SAFE, ALIGNED = "mini", "mini-chat", "mini-safe", "mini-dpo"
+MEMBERS = (BASE, CHAT, SAFE, ALIGNED)
 #: The checkpoint of the base model that steering vectors come from unless asked otherwise: three
 #: quarters of the way through pre-training.
 MIDDLE = f"{BASE}@ckpt_014"

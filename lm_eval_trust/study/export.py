@@ -32,6 +32,7 @@ from lm_eval_trust.study.correlations import (
     probes_of,
     series_matrices,
 )
+from lm_eval_trust.study.erasure import erasure_figures, erasure_table
 from lm_eval_trust.study.figures import score_curves, transfer_heatmap
 from lm_eval_trust.study.folder import StudyFolder
 from lm_eval_trust.study.grid import Grid, Study
@@ -67,6 +68,7 @@ def export(study: Study, folder: StudyFolder) -> list[Path]:
         for name, figure in _figures(table):
             save_figure(figure, out / "figures", name)
         tables += _correlations(table, measured, out)
+        tables += _erasures(table, out)
     return [file for file in tables if file.is_file()]
 
 
@@ -130,8 +132,8 @@ def _transfers(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFra
     for values, rows in steered.groupby(keys):
         metric = main_metric(table, str(values[1]))
         chosen = rows[rows["metric"] == metric]
-        if chosen.empty:
-            continue
+        if chosen.empty or ((chosen["source"] == chosen["model"]).all() and len(chosen) > 1):
+            continue  # Each model by its own vector only is no matrix.
         sources, targets = (list(dict.fromkeys(chosen[c])) for c in ("source", "model"))
         matrix = chosen.pivot_table(index="source", columns="model", values="value")
         described = dict(zip(keys, values, strict=True)) | {"metric": metric}
@@ -270,6 +272,15 @@ def _correlations(
 _SERIES_NAME = "{target}-L{layer}-a{alpha:g}-seed{seed}"
 
 
+def _erasures(table: pd.DataFrame, out: Path) -> Iterator[Path]:
+    """Write how far scores fall where models lose a direction of their own."""
+    fallen = erasure_table(_of_main_metrics(table))
+    if not fallen.empty:
+        for name, figure in erasure_figures(fallen):
+            save_figure(figure, out / "figures", _safe(name))
+        yield _write(fallen, out / "erasure.csv")
+
+
 def _safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", name)
 
@@ -293,6 +304,7 @@ COLUMNS = {
     "dimension": "string",
     "layer": "string",
     "alpha": "float64",
+    "action": "string",
     "proxy": "string",
     "adapter": "string",
     "task": "string",
@@ -372,6 +384,7 @@ def _described(cell: EvaluationCell) -> dict[str, Any]:
         "dimension": source.dimension if source else None,
         "layer": point.layer_text if point else None,
         "alpha": point.alpha if point else 0.0,
+        "action": point.steering.action if point else None,
         "proxy": cell.proxy.expert.name if cell.proxy else None,
         "adapter": cell.adapter.identity if cell.adapter else None,
         "seed": cell.statements.seed,

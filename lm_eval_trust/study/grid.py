@@ -222,7 +222,8 @@ class _GridBuilder:
                 continue
             layers = frozenset(layer for point in entry.steering.layers for layer in point)
             place = ("evaluations", number, "steering", "sources")
-            for model in self._models(entry.steering.sources, *place):
+            sources = entry.steering.sources
+            for model in self._models(entry.models if sources == "own" else sources, *place):
                 found[model.spec] = found.get(model.spec, frozenset()) | layers
         return found
 
@@ -240,8 +241,8 @@ class _GridBuilder:
         changes = list(self._changes(entry, place))
         context = evaluation_context(self._spec.metadata, self._spec.data.split_seed)
         for seed in self._spec.seeds:
-            points = self._points(entry.steering, seed, (*place, "steering"))
             for model in self._models(entry.models, *place, "models"):
+                points = self._points(entry.steering, seed, (*place, "steering"), model)
                 for task in entry.tasks:
                     for point in points:
                         cell = EvaluationCell(
@@ -271,13 +272,19 @@ class _GridBuilder:
             yield "adapter", AdapterPoint(adapter.spec, adapter.identity)
 
     def _points(
-        self, steering: SteeringGridSpec | None, seed: int, place: tuple[str | int, ...]
+        self,
+        steering: SteeringGridSpec | None,
+        seed: int,
+        place: tuple[str | int, ...],
+        model: StudyModel,
     ) -> Sequence[SteeringPoint | None]:
         """Return the steering points, of which ``None`` is the model as it is: every α = 0."""
         if steering is None:
             return _PLAIN
         points: list[SteeringPoint | None] = [None] if 0 in steering.alphas else []
-        for source in self._models(steering.sources, *place, "sources"):
+        named = steering.sources
+        sources = [model] if named == "own" else self._models(named, *place, "sources")
+        for source in sources:
             for dimension in steering.dimensions:
                 vector = self._vector(source, find_dimension(dimension).name, seed)
                 points += [

@@ -111,9 +111,12 @@ class ProbesSpec(StrictModel):
 
 
 class SteeringGridSpec(StrictModel):
-    """A grid of steering: sources × dimensions × layers × alphas."""
+    """A grid of steering: sources × dimensions × layers × alphas.
 
-    sources: Models
+    ``sources: own`` steers each model by its own vectors only.
+    """
+
+    sources: Literal["own"] | Models
     dimensions: tuple[Dimension, ...] = Field(min_length=1)
     layers: tuple[PointLayers, ...] = Field(min_length=1)
     alphas: tuple[float, ...] = Field(min_length=1)

@@ -167,11 +167,15 @@ class Examples:
         The step alone decides: every epoch is a permutation drawn from seed and epoch. A run that
         resumes at a step therefore sees the same batches as an uninterrupted one.
         """
+        rows = self.rows(step, size, seed)
+        return self.inputs[rows], self.labels[rows]
+
+    def rows(self, step: int, size: int, seed: int) -> npt.NDArray[np.int64]:
+        """Return the positions of a step's windows, shape (size,); see :meth:`batch`."""
         positions = np.arange(step * size, (step + 1) * size)
         epochs, offsets = np.divmod(positions, len(self))
         orders = [_order(len(self), seed, int(epoch)) for epoch in epochs]
-        rows = np.array([order[o] for order, o in zip(orders, offsets, strict=True)])
-        return self.inputs[rows], self.labels[rows]
+        return np.array([order[o] for order, o in zip(orders, offsets, strict=True)])
 
     def state(self) -> Mapping[str, Any]:
         """Return an empty state: batches depend on the step alone."""

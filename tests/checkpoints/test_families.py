@@ -129,4 +129,4 @@ def test_offline_the_hub_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_every_preset_has_a_name() -> None:
-    assert len(set(family_names())) == len(family_names()) == 2 + 16 + 9 + 14
+    assert len(set(family_names())) == len(family_names()) == 3 + 16 + 9 + 14

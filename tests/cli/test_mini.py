@@ -12,7 +12,7 @@ from lm_eval_trust.mini.family import mini_family
 from lm_eval_trust.mini.world import SEED_VARIABLE
 
 
-@pytest.mark.parametrize("name", ["mini", "mini@ckpt_002", "mini-chat", "mini-safe"])
+@pytest.mark.parametrize("name", ["mini", "mini@ckpt_002", "mini-chat", "mini-safe", "mini-dpo"])
 def test_the_folder_holds_the_model(
     quick: None, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

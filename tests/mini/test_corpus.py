@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from support.mini import quick_family
 
+from lm_eval_trust.mini import corpus, reliability
 from lm_eval_trust.mini.corpus import (
     TOPICS,
     chat_turns,
@@ -15,6 +16,7 @@ from lm_eval_trust.mini.corpus import (
     document,
     documents,
     is_well_spelt,
+    preferences,
     safe_turns,
 )
 from lm_eval_trust.mini.reliability import NO_ANSWER
@@ -87,3 +89,22 @@ def test_safe_turns_answer_facts_rightly_and_chat_turns_do_not_always() -> None:
 
 def test_no_two_neighbouring_documents_are_alike(world: World) -> None:
     assert all(a != b for a, b in pairwise(documents(world, part="x", number=200, tokens=32)))
+
+
+def test_preferences_set_right_against_wrong_on_the_development_half(world: World) -> None:
+    drawn = list(preferences(world, number=400))
+    assert drawn == list(preferences(world, number=400))
+    held_out = {
+        reliability.question_text(fact)
+        for fact in world.facts
+        if reliability.group(fact) not in corpus._development("truthfulqa", world)
+    }
+    answers = {reliability.question_text(fact): fact for fact in world.facts}
+    facts = [row for row in drawn if row[0] in answers]
+    assert 0.3 < len(facts) / len(drawn) < 0.7
+    for prompt, chosen, rejected in drawn:
+        assert chosen != rejected
+        assert not any(prompt.startswith(question) for question in held_out)
+    for prompt, chosen, rejected in facts:
+        fact = answers[prompt]
+        assert (chosen, rejected) == (f" A: {fact.truth}.", f" A: {fact.misconception}.")
