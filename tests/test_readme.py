@@ -83,7 +83,7 @@ def test_the_stock_command_knows_models_tasks_settings_and_arguments(
     register_models()
     assert args.model in model_registry
     assert set(args.metadata or {}) <= SETTINGS
-    if args.model not in MODELS or (args.model == "steered_vllm" and find_spec("vllm") is None):
+    if args.model not in MODELS or (args.model.endswith("_vllm") and find_spec("vllm") is None):
         return
     request, _, _ = get_model(args.model).split(args.model_args or {})
     if request:
