@@ -31,6 +31,43 @@ engine: {{threads: 1}}
 """
 
 
+FLOW = """
+study: flow
+family: {{file: {family}}}
+dimensions: [reliability, fairness]
+data: {{source: mini, statements: 120}}
+layers: 0+2
+method: leace
+compute: [probes, vectors, transfer]
+probes: {{controls: 2}}
+evaluations:
+  - name: transfer
+    models: checkpoints
+    tasks: [trust_stereoset_mini]
+    limit: 4
+    steering: {{sources: checkpoints, dimensions: [fairness], layers: [2], alphas: [0, 1]}}
+  - name: erased
+    models: checkpoints
+    tasks: [trust_stereoset_mini]
+    limit: 4
+    steering:
+      sources: own
+      dimensions: [reliability, fairness]
+      layers: [2]
+      alphas: [0, 1]
+      action: erase
+      positions: all
+engine: {{threads: 1}}
+"""
+STAGES = """
+family: three-stages
+stages:
+  - {{stage: pretraining, folder: {place}/family}}
+  - {{stage: sft, model: {place}/sft}}
+  - {{stage: dpo, model: {place}/dpo}}
+"""
+
+
 def save_llama(folder: Path, seed: int, *, hidden: int = 64, layers: int = 4) -> Path:
     """Write a random Llama with a byte-level tokenizer; return its folder."""
     torch.manual_seed(seed)
@@ -66,3 +103,15 @@ def exported(out: Path) -> dict[str, bytes]:
     """Return every exported file, figures included."""
     folder = out / "export"
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.*"))}
+
+
+def write_flow(place: Path, checkpoints: int) -> Path:
+    """Write a family of three stages and a study of it; return its file."""
+    for number in range(checkpoints):
+        save_llama(place / "family" / f"ckpt_{number:03d}", number)
+    for number, stage in enumerate(("sft", "dpo"), 1000):
+        save_llama(place / stage, number)
+    family, file = place / "family.yaml", place / "study.yaml"
+    family.write_text(STAGES.format(place=place), encoding="utf-8")
+    file.write_text(FLOW.format(family=family), encoding="utf-8")
+    return file

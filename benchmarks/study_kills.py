@@ -1,14 +1,16 @@
 """A study is killed with -9 at twenty random moments: it resumes, and ends with the same tables.
 
-    python benchmarks/study_kills.py [SEED]
+    python benchmarks/study_kills.py [--seed N] [--kills N] [--flow]
 
-Every kill takes the whole process group, driver and workers. After each, all cells that were
-finished must be the very same files; at the end, every table and figure must be byte for byte that
-of an undisturbed run.
+With ``--flow`` the study is of a family of three stages, whose probes and vectors are applied to
+each other, and whose own directions are erased. Every kill takes the whole process group, driver
+and workers. After each, all cells that were finished must be the very same files; at the end, every
+table and figure must be byte for byte that of an undisturbed run.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import signal
@@ -18,9 +20,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from study_family import exported, write_study
+from study_family import exported, write_flow, write_study
 
-KILLS, CHECKPOINTS = 20, 24
+CHECKPOINTS, OF_FLOW = 24, 6
 #: Latest kill of a run: seconds after its start (mostly imports), or number of new cells.
 STARTING, NEW_CELLS = 15.0, 25
 _RUN = "import sys; from lm_eval_trust.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -71,18 +73,23 @@ def ended_within(run: subprocess.Popen[bytes], seconds: float) -> bool:
 
 def main() -> None:
     """Kill, and compare."""
-    draw = random.Random(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--flow", action="store_true")
+    args = parser.parse_args()
+    draw, wanted = random.Random(args.seed), args.kills
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        study = write_study(place, CHECKPOINTS)
+        study = write_flow(place, OF_FLOW) if args.flow else write_study(place, CHECKPOINTS)
         undisturbed = place / "undisturbed"
         assert start(study, undisturbed).wait() == 0
         expected, kills, rounds = exported(undisturbed), 0, 0
         print(f"undisturbed: {len(finished(undisturbed))} cells", flush=True)
-        while kills < KILLS:
+        while kills < wanted:
             out, kept = place / f"killed-{rounds}", {}
             rounds += 1
-            while kills < KILLS:
+            while kills < wanted:
                 run = start(study, out)
                 when = moment(draw, out, run)
                 if when is None:

@@ -119,6 +119,7 @@ class ActivationCell(Cell):
         layers: 0-based decoder blocks; ``None`` for all.
         dtype: In which the model runs.
         content: Digest of the statements; empty where they could not be read in advance.
+        wording: How each is put, with ``{statement}`` in it; empty for as it is.
     """
 
     kind: ClassVar[str] = "activations"
@@ -129,9 +130,10 @@ class ActivationCell(Cell):
     layers: tuple[int, ...] | None
     dtype: str
     content: str = ""
+    wording: str = ""
 
     def recipe(self) -> dict[str, Any]:  # noqa: D102
-        return {
+        recipe = {
             "model": self.model.identity,
             "dtype": self.dtype,
             "dimension": self.dimension,
@@ -139,10 +141,12 @@ class ActivationCell(Cell):
             "content": self.content,
             "layers": self.layers,
         }
+        return {**recipe, "wording": self.wording} if self.wording else recipe
 
     @property
     def title(self) -> str:  # noqa: D102
-        return f"{self.model.name}-{self.dimension}-seed{self.statements.seed}"
+        reworded = "-reworded" if self.wording else ""
+        return f"{self.model.name}-{self.dimension}-seed{self.statements.seed}{reworded}"
 
 
 @dataclass(frozen=True)
@@ -230,7 +234,6 @@ class TransferCell(Cell):
     """
 
     kind: ClassVar[str] = "transfer"
-    format: ClassVar[int] = 1
     activations: ActivationCell
     targets: tuple[ActivationCell, ...]
     probes: ProbeSettings

@@ -168,7 +168,8 @@ class _GridBuilder:
         )
 
     def _transfers(self, pairs: Sequence[tuple[str, int]]) -> Iterator[TransferCell]:
-        """Yield a cell for each source: to all checkpoints, and to its own other dimensions."""
+        """Yield a cell for each source: to all checkpoints, other dimensions, and rewordings."""
+        reworded = self._spec.rewordings
         for model in self._checkpoints:
             for dimension, seed in pairs:
                 others = [d for d in self._spec.dimensions if d != dimension]
@@ -177,6 +178,7 @@ class _GridBuilder:
                     (
                         *(self._activation(m, dimension, seed) for m in self._checkpoints),
                         *(self._activation(model, other, seed) for other in others),
+                        *(self._activation(model, dimension, seed, w) for w in reworded),
                     ),
                     ProbeSettings(**self._spec.probes.model_dump(), seed=seed),
                     self._spec.layers,
@@ -196,14 +198,17 @@ class _GridBuilder:
             for dimension, seed in pairs
         )
 
-    def _activation(self, model: StudyModel, dimension: str, seed: int) -> ActivationCell:
+    def _activation(
+        self, model: StudyModel, dimension: str, seed: int, wording: str = ""
+    ) -> ActivationCell:
         layers = self._spec.layers
         if layers is not None:
             further = self._steered_layers.get(model.spec, frozenset())
             layers = tuple(sorted({*layers, *further}))
         statements = self._statements(seed)
         content = _content(statements, dimension, data_state())
-        cell = ActivationCell(model, dimension, statements, layers, self._spec.dtype, content)
+        dtype = self._spec.dtype
+        cell = ActivationCell(model, dimension, statements, layers, dtype, content, wording)
         return self._activations.setdefault(cell.name, cell)
 
     def _vector(self, model: StudyModel, dimension: str, seed: int) -> VectorCell:

@@ -49,7 +49,7 @@ def reading_table(cells: Sequence[ActivationCell], folder: StudyFolder) -> pd.Da
             **found,
         }
         for cell in cells
-        if (found := reading_of(cell, folder))
+        if not cell.wording and (found := reading_of(cell, folder))
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     order = ["seed", "dimension", "step", "checkpoint"]

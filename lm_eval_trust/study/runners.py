@@ -134,6 +134,8 @@ def wrapper_of(cell: EvaluationCell) -> tuple[str, dict[str, Any]]:
 MEASUREMENTS = "measurements.json"
 VECTOR = "vector.safetensors"
 _PART = "train"
+#: What stands for the statement in a rewording.
+STATEMENT = "{statement}"
 
 
 def compute(
@@ -206,19 +208,22 @@ def _activations(cell: ActivationCell, out: Path, loaded: LoadedModel) -> Mappin
         model=loaded.source.identity.text,
     )
     parts = statements.partition(split=cell.statements.split, seed=cell.statements.split_seed)
+    controls = {} if cell.wording else surface_controls(statements)
+    wording = cell.wording or STATEMENT
+    texts = [wording.replace(STATEMENT, text) for text in statements.texts]
     save_set(
         out,
         info,
-        read(statements.texts),
+        read(texts),
         layers=layers,
         labels=statements.labels,
         groups=statements.groups,
         parts=parts,
-        texts=statements.texts,
-        controls={name: read(texts) for name, texts in surface_controls(statements).items()},
+        texts=texts,
+        controls={name: read(matched) for name, matched in controls.items()},
     )
     return {
-        "reading": reading_record(loaded.tokenizer, statements.texts),
+        "reading": reading_record(loaded.tokenizer, texts),
         "statements": len(statements),
         "data": statements.settings,
         "identity": asdict(loaded.source.identity),
@@ -275,7 +280,7 @@ def _analysis(cell: AnalysisCell, out: Path, folder: StudyFolder) -> Mapping[str
 def _transfer(cell: TransferCell, out: Path, folder: StudyFolder) -> Mapping[str, Any]:
     rows = transfer_rows(
         activation_set(cell.activations, folder),
-        [activation_set(target, folder) for target in cell.targets],
+        [(activation_set(target, folder), target.wording) for target in cell.targets],
         cell.probes,
         cell.layers,
     )

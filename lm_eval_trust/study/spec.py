@@ -110,6 +110,15 @@ class ProbesSpec(StrictModel):
     controls: NonNegativeInt = 5
 
 
+def _rewording(value: Any) -> str:
+    if not isinstance(value, str) or "{statement}" not in value or value == "{statement}":
+        raise InputError(f"{value!r} is no rewording; write e.g. 'Somebody said: {{statement}}'.")
+    return value
+
+
+Rewording = Annotated[str, BeforeValidator(_rewording)]
+
+
 class SteeringGridSpec(StrictModel):
     """A grid of steering: sources × dimensions × layers × alphas.
 
@@ -203,6 +212,7 @@ class StudySpec(StrictModel):
     method: Annotated[str, BeforeValidator(partial(check_setting, "method"))] = "mass_mean"
     compute: tuple[Annotated[str, BeforeValidator(_one_of("computation", COMPUTED))], ...] = ()
     probes: ProbesSpec = ProbesSpec()
+    rewordings: tuple[Rewording, ...] = ()
     information: InformationSpec = InformationSpec()
     evaluations: tuple[EvaluationSpec, ...] = ()
     metadata: dict[str, str | int | float | bool] = Field(default_factory=dict)

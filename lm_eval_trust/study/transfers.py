@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 def transfer_rows(
     source: ActivationSet,
-    targets: Sequence[ActivationSet],
+    targets: Sequence[tuple[ActivationSet, str]],
     settings: ProbeSettings,
     layers: Sequence[int] | None,
 ) -> list[Row]:
@@ -42,15 +42,17 @@ def transfer_rows(
 
     Args:
         source: On whose training part they are fitted.
-        targets: Of the same statements read by other checkpoints, or of other statements.
+        targets: Of the same statements read by other checkpoints, or reworded, or of other
+            statements; each with its wording, which is empty where they are as they are.
         settings: How probes are fitted.
         layers: 0-based decoder blocks; by default all of the source.
 
     Raises:
         InputError: A target of the same dimension has other statements, or another width.
     """
-    for target in targets:
-        if target.info.dimension == source.info.dimension and target.texts != source.texts:
+    for target, wording in targets:
+        same = target.info.dimension == source.info.dimension and not wording
+        if same and target.texts != source.texts:
             raise InputError(f"{target.path} and {source.path} are sets of other statements.")
     return [
         row
@@ -60,7 +62,10 @@ def transfer_rows(
 
 
 def _at_layer(
-    source: ActivationSet, targets: Sequence[ActivationSet], settings: ProbeSettings, layer: int
+    source: ActivationSet,
+    targets: Sequence[tuple[ActivationSet, str]],
+    settings: ProbeSettings,
+    layer: int,
 ) -> Iterator[Row]:
     values, parts = source.layer(layer), source.parts
     probe = fit_probe(
@@ -76,7 +81,7 @@ def _at_layer(
     withstood = fragility(
         probe, values, source.labels, test=parts.test, groups=len(np.unique(tested))
     )
-    for target in targets:
+    for place, (target, wording) in enumerate(targets):
         same = target.info.dimension == source.info.dimension
         there = target.layer(layer)
         found = transferred(
@@ -89,7 +94,9 @@ def _at_layer(
             same_statements=same,
         )
         row: Row = {
+            "place": place,
             "target": target.info.checkpoint,
+            "wording": wording,
             "dimension": source.info.dimension,
             "target_dimension": target.info.dimension,
             "layer": layer,
@@ -116,6 +123,7 @@ COLUMNS = {
     "target_step": "Int64",
     "dimension": "string",
     "target_dimension": "string",
+    "wording": "string",
     "layer": "int64",
     "accuracy": "float64",
     "low": "float64",
@@ -137,16 +145,16 @@ def transfer_table(cells: Sequence[TransferCell], folder: StudyFolder) -> pd.Dat
     """Return a row for each finished source, target, dimension and block, in a stable order."""
     rows = [row for cell in cells if folder.record(cell) for row in _placed(cell, folder)]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    order = ["seed", "dimension", "target_dimension", "layer", "source_step", "target_step"]
+    order = ["seed", "dimension", "target_dimension", "wording", "layer"]
+    order += ["source_step", "target_step"]
     return table.sort_values(order, ignore_index=True, kind="stable")
 
 
 def _placed(cell: TransferCell, folder: StudyFolder) -> Iterator[Row]:
-    places = {(t.model.name, t.dimension): t for t in cell.targets}
     file = folder.verify(cell) / TRANSFERS
     for row in json.loads(file.read_text(encoding="utf-8")):
-        target = places[row["target"], row["target_dimension"]]
-        same = row["dimension"] == row["target_dimension"]
+        target = cell.targets[row.pop("place")]
+        same = row["dimension"] == row["target_dimension"] and not row["wording"]
         yield {
             **row,
             "source": cell.model.name,
@@ -167,7 +175,8 @@ def _alike(first: ActivationCell, second: ActivationCell, folder: StudyFolder) -
 
 def transfer_figures(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Yield matrices of checkpoints for each dimension and block, and the probes' fragility."""
-    between = table[table["dimension"] == table["target_dimension"]]
+    within = table["dimension"] == table["target_dimension"]
+    between = table[within & (table["wording"] == "")]
     means = ["accuracy", "cosine"]
     for (dimension, layer), rows in between.groupby(["dimension", "layer"]):
         names = list(dict.fromkeys(rows.sort_values("source_step")["source"]))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.study.cells import ActivationCell
 from lm_eval_trust.study.export import export
 from lm_eval_trust.study.folder import StudyFolder
@@ -23,6 +24,7 @@ dimensions: [fairness, reliability]
 data: {{source: mini, statements: 60}}
 layers: 0+2
 compute: [probes, transfer]
+rewordings: ["somebody said: {{statement}}"]
 probes: {{controls: 2}}
 engine: {{name: inline, threads: 1}}
 """
@@ -58,9 +60,14 @@ def test_each_source_is_applied_to_all_checkpoints(
     export(study, folder)
     out = folder.path / "export"
     table = pd.read_csv(out / "probe-transfer.csv")
-    # To three checkpoints, and to the other dimension of one's own, at two blocks.
-    assert len(table) == 3 * 2 * (3 + 1) * 2
-    within = table[table["dimension"] == table["target_dimension"]]
+    # To three checkpoints, to the other dimension of one's own, and reworded, at two blocks.
+    assert len(table) == 3 * 2 * (3 + 1 + 1) * 2
+    same = table["dimension"] == table["target_dimension"]
+    reworded = table[same & table["wording"].notna()]
+    assert set(reworded["wording"]) == {"somebody said: {statement}"} and len(reworded) == 12
+    assert (reworded["source"] == reworded["target"]).all()
+    assert (reworded["cosine"] < 0.999).all() and reworded["noise_chance"].isna().all()
+    within = table[same & table["wording"].isna()]
     assert set(zip(within["source_stage"], within["target_stage"], strict=True)) == {
         (a, b) for a in ("pretraining", "sft") for b in ("pretraining", "sft")
     }
@@ -80,6 +87,16 @@ def test_each_source_is_applied_to_all_checkpoints(
     figures = {path.stem for path in (out / "figures").glob("*.png")}
     assert "transfer-accuracy-fairness-L2" in figures and "fragility" in figures
     assert "different tokens" not in caplog.text
+
+
+def test_a_rewording_holds_the_statement(text: str, open_study: Open) -> None:
+    with pytest.raises(InputError, match=r"rewordings.*'somebody said' is no rewording"):
+        open_study(text.replace("somebody said: {statement}", "somebody said"))
+    plain = open_study(text.replace('rewordings: ["somebody said: {statement}"]', ""))
+    names = {cell.name for cell in plain.grid().cells}
+    more = {cell.name for cell in open_study(text).grid().cells} - names
+    assert {name.split("/")[0] for name in more} == {"activations", "transfer"}
+    assert all("-reworded-" in name for name in more if name.startswith("activations"))
 
 
 def test_a_further_checkpoint_touches_what_is_applied_to_it(text: str, open_study: Open) -> None:
