@@ -114,7 +114,7 @@ class PreferenceTuning:
             loss = preference_loss(margins, self.beta)
             if not torch.isfinite(loss):
                 raise InputError(f"The loss is {loss.item()} at step {step + 1}: the run diverged.")
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clipping)
             optimizer.step()
             losses.add(step, loss.item(), learning_rate(step, config))
@@ -124,7 +124,7 @@ class PreferenceTuning:
     @torch.no_grad()
     def _margins_of_reference(self, model: PreTrainedModel) -> torch.Tensor:
         model.eval()
-        rows = torch.arange(len(self.pairs.chosen)).split(_READ)
+        rows = torch.split(torch.arange(len(self.pairs.chosen)), _READ)
         return torch.cat([self._margins(model, part.numpy()) for part in rows])
 
     def _margins(self, model: PreTrainedModel, rows: Any) -> torch.Tensor:
