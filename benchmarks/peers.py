@@ -229,10 +229,10 @@ class Nnsight(Peer):
         added = self.added
         given = {name: inputs.pop(name) for name in ("input_ids", "attention_mask")}
         with self.wrapped.generate(given, **inputs) as tracer:
-            with tracer.all():
+            for _ in tracer.iter[0:NEW_TOKENS]:
                 if added is not None:
                     self.wrapped.model.layers[LAYER].output[:] += added
-            found = self.wrapped.generator.output.save()
+            found = tracer.result.save()
         return found
 
 
