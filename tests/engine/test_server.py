@@ -216,7 +216,7 @@ def test_lm_eval_s_own_command_gives_the_same_answers_everywhere(
     server = f"model=right,base_url={served.url}/completions,tokenizer={served.model}"
     runs = {
         "local-completions": f"{server},num_concurrent=4,max_length=512",
-        "steered_amber": f"{common},steering={steering},device=cpu",
+        "steered_amber": f"{common},steering={steering}",
         "steered_vllm": f"{common},steering={steering},enforce_eager=True,max_model_len=512",
     }
     answers = []
