@@ -22,6 +22,8 @@ MODELS: dict[str, str] = {
     "steered_amber": "lm_eval_trust.model_wrappers.amber:SteeredAmber",
     "steered_vllm": "lm_eval_trust.model_wrappers.steered_vllm:SteeredVLLM",
 }
+#: Those of them that need vLLM.
+INSIDE_VLLM = frozenset({"lora_vllm", "steered_vllm"})
 
 #: Entry-point group of benchmarks.
 _BENCHMARKS = "lm_eval_trust.benchmarks"

@@ -21,7 +21,7 @@ from lm_eval_trust import __version__
 from lm_eval_trust.benchmarks.files import is_offline
 from lm_eval_trust.core.errors import reason_of
 from lm_eval_trust.core.storage import CACHE_VARIABLE, atomic_path, cache_dir
-from lm_eval_trust.plugin import MODELS, task_paths
+from lm_eval_trust.plugin import INSIDE_VLLM, MODELS, task_paths
 
 State = Literal["ok", "note", "failed"]
 
@@ -116,10 +116,11 @@ def _models() -> Check:
     from lm_eval_trust.plugin import register_models
 
     register_models()
-    usable = [name for name in MODELS if name != "steered_vllm" or find_spec("vllm")]
+    usable = [name for name in MODELS if name not in INSIDE_VLLM or find_spec("vllm")]
     for name in usable:
         get_model(name)
-    lacking = "" if len(usable) == len(MODELS) else "; steered_vllm needs vLLM"
+    inside = " and ".join(sorted(INSIDE_VLLM))
+    lacking = "" if len(usable) == len(MODELS) else f"; {inside} need vLLM"
     return Check("harness", "models", "ok", ", ".join(usable) + lacking)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.plugin import MODELS, add_task_path, task_path
+from lm_eval_trust.plugin import INSIDE_VLLM, MODELS, add_task_path, task_path
 
 
 def ask(environment, code: str):
@@ -41,7 +41,7 @@ def test_every_declared_model_resolves_to_its_class() -> None:
     from lm_eval.api.registry import get_model
 
     for name, target in MODELS.items():
-        if name == "steered_vllm" and find_spec("vllm") is None:
+        if name in INSIDE_VLLM and find_spec("vllm") is None:
             with pytest.raises(InputError, match=r"pip install \"lm-eval-trust\[vllm\]\""):
                 get_model(name)
             continue
