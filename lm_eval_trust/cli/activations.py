@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
-from lm_eval_trust.cli.options import count, device, natural
+from lm_eval_trust.cli.options import count, natural
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.steering.spec import choices_for
 
@@ -49,9 +49,7 @@ def add_parser(subparsers: Any) -> None:
         help="seed of random choices in the data (0)",
     )
     parser.add_argument("--dtype", help="default: float32 on CPU, the checkpoint's own elsewhere")
-    parser.add_argument(
-        "--device", type=device, help="cpu, cuda, cuda:1, or auto to spread over all"
-    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, or auto to spread over all")
     parser.set_defaults(func=run)
 
 

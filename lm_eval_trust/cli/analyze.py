@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.analysis.estimators import ESTIMATORS, columns
-from lm_eval_trust.cli.options import count, device, natural
+from lm_eval_trust.cli.options import count, natural
 from lm_eval_trust.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def add_parser(subparsers: Any) -> None:
     information.add_argument("--precision", default="float64", help="float64 (default) or mixed")
     parser.add_argument("--seed", type=natural, default=0, help="seed of all random draws (0)")
     parser.add_argument(
-        "--device", type=device, default="cpu", help="torch device of probes and dependence (cpu)"
+        "--device", default="cpu", help="torch device of probes and dependence (cpu)"
     )
     parser.set_defaults(func=run)
 
@@ -70,9 +70,11 @@ def run(args: argparse.Namespace) -> int:
     from lm_eval_trust.analysis.information import InformationSettings
     from lm_eval_trust.analysis.probing import ProbeSettings
     from lm_eval_trust.models.layers import parse_layers
+    from lm_eval_trust.models.sources import existing_device
     from lm_eval_trust.study.analyse import analyse
     from lm_eval_trust.study.measure import AnalysisSettings
 
+    existing_device(args.device, setting="--device")
     first, *further = args.sigma.split(",")
     sigma = "median" if first == "median" else _number("--sigma", first)
     settings = AnalysisSettings(

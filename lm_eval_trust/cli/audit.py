@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.cli.options import count, device, natural
+from lm_eval_trust.cli.options import count, natural
 
 NOT_SHOWN = 1
 
@@ -46,7 +46,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--batch_size", type=count, default=8, help="prompts per batch (default: 8)"
     )
-    parser.add_argument("--device", type=device, help="default: CUDA where there is one")
+    parser.add_argument("--device", help="default: CUDA where there is one")
     _add_controls(parser)
     _add_demands(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_trust.cli.options import device
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.steering.spec import choices_for
 
@@ -44,9 +43,7 @@ def add_parser(subparsers: Any) -> None:
         default="auto",
         help="of the weights: auto (the base's own; default), float32, bfloat16, float16",
     )
-    parser.add_argument(
-        "--device", type=device, help="for the comparison; default: cuda where there is one"
-    )
+    parser.add_argument("--device", help="for the comparison; default: cuda where there is one")
     parser.set_defaults(func=run)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
-from lm_eval_trust.cli.options import count, device, natural
+from lm_eval_trust.cli.options import count, natural
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.steering.spec import choices_for
 
@@ -86,9 +86,7 @@ def _add_training_options(group: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="less memory for more time; default: on GPUs",
     )
-    group.add_argument(
-        "--device", type=device, help="cpu or cuda; default: cuda where there is one"
-    )
+    group.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
 
 
 def _add_lora_options(group: Any) -> None:

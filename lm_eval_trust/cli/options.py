@@ -29,19 +29,6 @@ def _at_least(least: int, text: str) -> int:
     return value
 
 
-def device(text: str) -> str:
-    """Return the name of a device that PyTorch can use here; ``auto`` spreads over all."""
-    import torch
-
-    try:
-        torch.empty(0, device="cpu" if text == "auto" else text)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise argparse.ArgumentTypeError(
-            f"{text[:40]!r} cannot be used here: {str(error).splitlines()[0][:200]}"
-        ) from error
-    return text
-
-
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """Add ``--overwrite`` to a command that writes one file."""
     parser.add_argument(

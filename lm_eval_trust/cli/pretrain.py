@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.cli.options import count, device, natural
+from lm_eval_trust.cli.options import count, natural
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.training.config import (
     PRESETS,
@@ -82,7 +82,7 @@ def _add_training_options(group: Any) -> None:
     )
     group.add_argument("--seed", type=natural, default=0, help="seed of weights and order (0)")
     group.add_argument("--threads", type=count, default=2, help="CPU threads (2)")
-    group.add_argument("--device", type=device, default="cpu", help="cpu or cuda (cpu)")
+    group.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
 
 
 def run(args: argparse.Namespace) -> int:

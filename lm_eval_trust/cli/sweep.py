@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.cli.options import count, device, natural
+from lm_eval_trust.cli.options import count, natural
 from lm_eval_trust.engine import ENGINES
 from lm_eval_trust.steering.spec import choices_for
 from lm_eval_trust.sweep.grid import SEARCHES
@@ -78,7 +78,7 @@ def _add_measures(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--ability-tasks", default="", help="tasks whose score has to be kept")
     group.add_argument("--batch_size", type=count, default=8, help="prompts per batch (default: 8)")
-    group.add_argument("--device", type=device, help="default: CUDA where there is one")
+    group.add_argument("--device", help="default: CUDA where there is one")
 
 
 def _add_search(parser: argparse.ArgumentParser) -> None:

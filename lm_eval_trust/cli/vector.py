@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
 from lm_eval_trust.benchmarks.statements import USER_TURN
-from lm_eval_trust.cli.options import add_overwrite, count, device, natural, refuse_foreign_file
+from lm_eval_trust.cli.options import add_overwrite, count, natural, refuse_foreign_file
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.steering.spec import choices_for
 
@@ -69,9 +69,7 @@ def _add_build(commands: _Commands) -> None:
     )
     add_overwrite(parser)
     parser.add_argument("--dtype", help="default: float32 on CPU, the checkpoint's own elsewhere")
-    parser.add_argument(
-        "--device", type=device, help="cpu, cuda, cuda:1, or auto to spread over all"
-    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, or auto to spread over all")
     parser.set_defaults(func=run_build)
 
 
@@ -152,9 +150,7 @@ def _add_threshold(commands: _Commands) -> None:
     parser.add_argument("--split", default="grouped", help=choices_for("split"))
     parser.add_argument("--split-seed", type=natural, default=0, metavar="INT", help="seed (0)")
     parser.add_argument("--dtype", help="default: float32 on CPU, the checkpoint's own elsewhere")
-    parser.add_argument(
-        "--device", type=device, help="cpu, cuda, cuda:1, or auto to spread over all"
-    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, or auto to spread over all")
     parser.set_defaults(func=run_threshold)
 
 

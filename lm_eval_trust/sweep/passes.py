@@ -107,7 +107,7 @@ class SharedPasses:
     def arms(
         self, arms: Sequence[Arm], choice: SteeringPlan, tried: int, items: Items, *, prefix: str
     ) -> Iterator[tuple[Arm, Outcome]]:
-        """Yield control arms with what they give; those that steer share passes.
+        """Yield control arms, in their order, with what they give; those that steer share passes.
 
         Args:
             arms: The arms.
@@ -120,14 +120,13 @@ class SharedPasses:
             arm.name: Cell(f"{prefix}{slug(arm.name)}", arm.plan, arm.record(choice, tried))
             for arm in arms
         }
-        steering = [arm for arm in arms if not arm.prefixes]
-        yield from zip(
-            steering, self.evaluate([cells[arm.name] for arm in steering], items), strict=True
-        )
+        shared = self.evaluate([cells[arm.name] for arm in arms if not arm.prefixes], items)
         for arm in arms:
             if arm.prefixes:
                 (outcome,) = self.evaluate([cells[arm.name]], items, prefixes=arm.prefixes)
-                yield arm, outcome
+            else:
+                outcome = next(shared)
+            yield arm, outcome
 
     def _run(self, cell: Cell, items: Items, prefixes: Mapping[str, str] | None) -> Outcome:
         self.model.steer_by(cell.plan)

@@ -222,10 +222,8 @@ def test_the_harness_gets_no_limit_below_an_item(
 
 
 @pytest.mark.parametrize("device", ["rocket", "cuda:99", "meta:x"])
-def test_a_device_that_cannot_be_used_is_told_before_anything_is_read(
+def test_a_device_that_is_not_there_is_told_before_anything_is_read(
     device: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["analyze", "sets", "--out", "out", "--device", device])
-    assert ended.value.code == 2
-    assert f"argument --device: '{device}' cannot be used here" in capsys.readouterr().err
+    assert cli.main(["analyze", "sets", "--out", "out", "--device", device]) == 2
+    assert f"--device='{device}' is not a device of this machine" in capsys.readouterr().err

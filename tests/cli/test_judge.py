@@ -12,7 +12,7 @@ from lm_eval_trust import cli
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["calibrate"], "one of --truth-judge and --toxicity-judge"),
+        (["calibrate"], "one of --truth-judge, --toxicity-judge and --refusal-judge"),
         (["calibrate", "--truth-judge", "linear"], "Unknown truth_judge 'linear'"),
         (["calibrate", "--truth-judge", "world", "--data", "mini", "--limit", "1"], "at least 2"),
         (["nowhere", "--truth-judge", "reference"], "nowhere does not exist"),

@@ -150,4 +150,5 @@ def test_keys_are_kept_out_of_what_is_shown(tmp_path: Path) -> None:
 def test_every_argument_of_steering_is_known() -> None:
     assert {*STEERING_KEYS, "steering"} >= STEERING_ARGUMENTS
     # These are not told by a plan's steps, so that they stay among the model's arguments.
-    assert {"data_source", "method", "scale", "split"} == set(STEERING_KEYS) - STEERING_ARGUMENTS
+    untold = {"chat_template", "data_source", "method", "scale", "split"}
+    assert untold == set(STEERING_KEYS) - STEERING_ARGUMENTS

@@ -28,7 +28,7 @@ def module_names() -> list[str]:
 
 @pytest.mark.parametrize("name", module_names())
 def test_module_imports(name: str) -> None:
-    if name.endswith("steered_vllm") and find_spec("vllm") is None:
+    if name.endswith(("lora_vllm", "steered_vllm", "vllm_stream")) and find_spec("vllm") is None:
         with pytest.raises(InputError, match="needs vLLM, which is not installed"):
             importlib.import_module(name)
         return
