@@ -314,9 +314,10 @@ class GroupTotals:
         total, size, uu, uv, vv = (_counts(self.groups) @ columns).T
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = total / size
-            square = (self.groups - 1) / self.groups * (uu - 2 * mean * uv + mean * mean * vv)
-            error = np.sqrt(np.maximum(square, 0)) / size
-            error[error < 1e-9 * self.standard_error] = 0.0
+            spread = uu - 2 * mean * uv + mean * mean * vv
+            # A draw of one group alone has no spread; its terms cancel up to rounding.
+            spread[spread < 1e-12 * (uu + mean * mean * vv)] = 0.0
+            error = np.sqrt((self.groups - 1) / self.groups * spread) / size
             drawn: Floats = mean / error
         return np.nan_to_num(drawn, nan=0.0, posinf=np.inf, neginf=-np.inf)
 

@@ -98,6 +98,14 @@ def test_shares_stay_between_0_and_1() -> None:
     assert proportion_interval(values) == (max(0.0, low), 1.0)
 
 
+def test_one_large_group_among_single_items_does_not_blow_the_interval_up() -> None:
+    groups = [0] * 16 + list(range(1, 8))
+    for seed in range(200):
+        values = np.random.default_rng(seed).choice([-0.5, 0.0, 0.3], size=len(groups))
+        # Student's reaches 12.7 standard errors, with one degree of freedom.
+        assert np.abs(mean_interval(values, groups)).max() < 20
+
+
 def test_a_single_group_says_nothing_about_others() -> None:
     assert np.isnan(mean_interval([0.2, 0.4], ["a", "a"])).all()
     assert np.isnan(proportion_interval([1.0], ["a"])).all()
