@@ -27,6 +27,7 @@ from lm_eval_trust.analysis.figures import (
 from lm_eval_trust.analysis.multiplicity import corrected_by_families
 from lm_eval_trust.analysis.phases import correct_phases, enough_resamples, find_phases
 from lm_eval_trust.analysis.probe_summary import probe_summary
+from lm_eval_trust.analysis.statistics import few_groups
 from lm_eval_trust.analysis.tables import Measurement, as_table, write_table
 from lm_eval_trust.core.errors import InputError, MissingDataError
 from lm_eval_trust.core.hashing import fingerprint
@@ -87,6 +88,10 @@ def analyse(folder: Path, out: Path, settings: AnalysisSettings | None = None) -
             "baseline of words; `lm-eval-trust activations` makes them anew."
         )
     last = {found.info.dimension: found for found in trained}
+    if "probes" in settings.measures:
+        for dimension, found in last.items():
+            if few := few_groups(len(set(found.groups[found.parts.test]))):
+                _LOG.warning("Probes of %s: %s.", dimension, few)
     sets = [found for found in sets if found.info.dimension in last]
     claim_folder(out, "analyze", ("measurements.csv", "measurements.parquet", "probes.csv"))
     with folder_lock(out, f"Another analysis is at work in {out}; choose another folder, or wait."):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,16 @@ def test_a_set_without_statements_is_analysed_with_a_word(
     found = analyse(tmp_path / "sets", tmp_path / "out", SETTINGS)
     assert "earlier version hold no statements" in caplog.text
     assert found.probes["words"].isna().all() and found.probes["accuracy"].notna().all()
+
+
+@pytest.mark.parametrize(("n", "few"), [(20, "with 5 groups of items"), (60, "")])
+def test_intervals_of_probes_over_few_groups_come_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, n: int, few: str
+) -> None:
+    write(tmp_path / "sets", 6, n=n)
+    analyse(tmp_path / "sets", tmp_path / "out", replace(SETTINGS, measures=("probes",)))
+    warned = [text for text in caplog.messages if text.startswith("Probes of privacy")]
+    assert [few in text for text in warned] == ([True] if few else [])
 
 
 @pytest.mark.slow
