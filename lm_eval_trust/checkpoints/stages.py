@@ -108,7 +108,20 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 
 
 class StageSpec(StrictModel):
-    """A stage as a file declares it: ``hub`` with a ``pattern``, a ``folder``, or one ``model``."""
+    """A stage as a file declares it: ``hub`` with a ``pattern``, a ``folder``, or one ``model``.
+
+    Attributes:
+        stage: Name of the stage.
+        hub: Repository whose revisions are checkpoints.
+        folder: Folder whose sub-folders are checkpoints.
+        model: ``MODEL[@REVISION]``, the only checkpoint of the stage.
+        pattern: Regular expression of the revisions' or folders' names, with a group ``step``.
+        name: Name of the only checkpoint; the stage's by default.
+        tokens: Tokens that the only checkpoint was trained on in this stage, such as ``1.5B``.
+        tokens_per_step: Tokens that a training step reads.
+        until: Step from which the next stage continued.
+        running: Whether the names count steps from the beginning of the flow.
+    """
 
     stage: Name
     hub: str | None = None
@@ -143,7 +156,13 @@ class StageSpec(StrictModel):
 
 
 class FamilyFile(StrictModel):
-    """A family of one's own: its stages, and where the facts come from."""
+    """Your own family: its stages, and where the facts come from.
+
+    Attributes:
+        family: Name of the family.
+        source: Where names and numbers come from.
+        stages: The stages, in order.
+    """
 
     family: Name
     source: str = ""

@@ -57,21 +57,37 @@ class _Rules(StrictModel):
 
 
 class ModelSpec(StrictModel):
-    """A harness model and its arguments."""
+    """A harness model and its arguments.
+
+    Attributes:
+        model: Name of the harness model.
+        model_args: Its arguments.
+    """
 
     model: Wrapper = "amber"
     model_args: dict[str, Scalar] = Field(default_factory=dict)
 
 
 class NonInferiority(_Rules):
-    """The largest loss that is acceptable; that no more is lost has to be shown."""
+    """The largest acceptable loss; the data have to show that no more is lost.
+
+    Attributes:
+        margin: The largest acceptable loss, in the metric's units.
+        confidence: Of the interval; the check's ``confidence`` by default.
+    """
 
     margin: PositiveFloat
     confidence: Confidence | None = None
 
 
 class ControlSpec(StrictModel):
-    """What control arms need beside their names."""
+    """What control arms need in addition to their names.
+
+    Attributes:
+        prompt: Text of the control prompt, or ``@FILE``; the benchmark's own by default.
+        source: Model that the vectors were built from, for ``shuffled``.
+        seed: Seed for drawing examples.
+    """
 
     prompt: str | None = None
     source: str | None = None
@@ -94,7 +110,21 @@ def _known_arms(given: dict[str, bool | int]) -> dict[str, bool | int]:
 
 
 class MetricSpec(_Rules):
-    """The rules of one metric; docs/gate.md defines them."""
+    """The rules of one metric; docs/gate.md defines them.
+
+    Attributes:
+        min: Lowest acceptable value.
+        max: Highest acceptable value.
+        max_drop: Largest acceptable worsening.
+        min_gain: Smallest improvement that the data have to show.
+        min_ratio: Lowest acceptable ratio to the reference, for metrics where higher is better.
+        max_ratio: Highest acceptable ratio to the reference, for metrics where lower is better.
+        non_inferiority: Largest loss that the data have to rule out.
+        beats: Controls that the model has to beat: ``prompt: true``, ``few-shot: 5``,
+            ``random: 8``, ``shuffled: 2``, ``sign: true``, ``unsteered: true``.
+        against: The reference of this metric's rules; the check's ``against`` by default.
+        detect: Change that the items have to be able to show.
+    """
 
     min: float | None = None
     max: float | None = None
@@ -130,7 +160,27 @@ class MetricSpec(_Rules):
 
 
 class CheckSpec(StrictModel):
-    """The whole file."""
+    """The whole file.
+
+    Attributes:
+        model: Harness model to check.
+        model_args: Its arguments, without steering.
+        engine: What it runs on.
+        steering: A steering file, relative to the check, or a list of entries.
+        reference: The model that ``unsteered`` means, where it is not ``model`` without steering.
+        limit: Items of each task at most.
+        limits: Task → items at most, for single tasks.
+        metadata: Settings of the tasks, as ``lm_eval --metadata``.
+        confidence: Confidence of the two-sided intervals.
+        against: What rules compare with.
+        inconclusive: Whether an inconclusive rule fails the check or warns; by default it depends
+            on the kind of rule.
+        judge_correction: Whether judged scores are held to the rules without the judge's errors.
+        disagreement: For ``--dry-run``: share of items on which the two models are expected to
+            differ.
+        controls: What control arms need.
+        rules: Task → metric → rules.
+    """
 
     model: Wrapper = "amber"
     model_args: dict[str, Scalar] = Field(default_factory=dict)

@@ -71,6 +71,14 @@ class FamilySpec(StrictModel):
     """Whose checkpoints: a preset's ``name``, ``hub`` or ``folder`` with a pattern, or a ``file``.
 
     See :class:`lm_eval_trust.checkpoints.families.FamilySettings`.
+
+    Attributes:
+        name: Preset, such as ``amber``, ``pythia-1b`` or ``mini``.
+        hub: Hub repository whose revisions are checkpoints.
+        folder: Folder whose sub-folders are checkpoints.
+        file: YAML file that describes the family.
+        pattern: Regular expression of the checkpoints' names, with a group ``step``.
+        tokens_per_step: Tokens that a training step reads.
     """
 
     name: str | None = None
@@ -82,7 +90,14 @@ class FamilySpec(StrictModel):
 
 
 class DataSpec(StrictModel):
-    """Which statements activations are read from, and how benchmarks are divided."""
+    """Which statements activations are read from, and how benchmarks are divided.
+
+    Attributes:
+        source: Source of the data.
+        split: How groups are divided into parts.
+        split_seed: Seed of the partition.
+        statements: Statements of each dimension at most.
+    """
 
     source: Annotated[str, BeforeValidator(_one_of("data source", DATA_SOURCES))] = "official"
     split: Annotated[str, BeforeValidator(_one_of("split", ("grouped", "random")))] = "grouped"
@@ -91,7 +106,16 @@ class DataSpec(StrictModel):
 
 
 class InformationSpec(StrictModel):
-    """Dependence that is measured; see :mod:`lm_eval_trust.analysis.information`."""
+    """Dependence that is measured; see :mod:`lm_eval_trust.analysis.information`.
+
+    Attributes:
+        estimator: Which measure.
+        sigma: Kernel width, or ``median``.
+        epsilon: Regularisation of nHSIC.
+        permutations: Permutations of the null.
+        samples: Statements that are used, the same number at all checkpoints.
+        precision: Arithmetic of the large matrices.
+    """
 
     estimator: Annotated[str, BeforeValidator(_one_of("estimator", ESTIMATORS))] = "nhsic"
     sigma: PositiveFloat | Literal["median"] = 50.0
@@ -104,7 +128,12 @@ class InformationSpec(StrictModel):
 
 
 class ProbesSpec(StrictModel):
-    """How probes are fitted; see :class:`lm_eval_trust.analysis.probing.ProbeSettings`."""
+    """How probes are fitted; see :class:`lm_eval_trust.analysis.probing.ProbeSettings`.
+
+    Attributes:
+        regularisations: Values of C, of which the validation part chooses.
+        controls: Probes that are fitted to permuted labels.
+    """
 
     regularisations: tuple[PositiveFloat, ...] = (1.0,)
     controls: NonNegativeInt = 5
@@ -123,6 +152,17 @@ class SteeringGridSpec(StrictModel):
     """A grid of steering: sources × dimensions × layers × alphas.
 
     ``sources: own`` steers each model by its own vectors only.
+
+    Attributes:
+        sources: Checkpoints that vectors are built from, or ``own``.
+        dimensions: Dimensions whose vectors are used.
+        layers: Decoder blocks; ``14+16`` steers two at once.
+        alphas: Strengths.
+        positions: Which tokens are steered.
+        action: What is done with the vector.
+        scale: What α counts.
+        target: Projection that ``clamp`` sets.
+        when: Condition for steering a prompt, as in a steering file.
     """
 
     sources: Literal["own"] | Models
@@ -139,7 +179,13 @@ class SteeringGridSpec(StrictModel):
 
 
 class ProxySpec(StrictModel):
-    """Models that move each evaluated one: base + alpha (expert − anti-expert)."""
+    """Models that move each evaluated one: base + alpha (expert − anti-expert).
+
+    Attributes:
+        expert: ``MODEL[@REVISION]`` whose logits are added.
+        antiexpert: ``MODEL[@REVISION]`` whose logits are subtracted.
+        alpha: Strength.
+    """
 
     expert: str
     antiexpert: str
@@ -147,7 +193,17 @@ class ProxySpec(StrictModel):
 
 
 class EvaluationSpec(StrictModel):
-    """A grid of evaluations: models × tasks, and steering points where there is steering."""
+    """A grid of evaluations: models × tasks, and steering points where there is steering.
+
+    Attributes:
+        name: Name of the entry, unique in the study.
+        models: Models to evaluate, or ``checkpoints`` for the study's own.
+        tasks: Tasks, groups or tags.
+        limit: Items of each task at most.
+        steering: Steers the models.
+        proxy: Proxy-tunes the models.
+        adapter: LoRA adapter that the models get.
+    """
 
     name: Name
     models: Models
@@ -166,14 +222,31 @@ class EvaluationSpec(StrictModel):
 
 
 class BudgetSpec(StrictModel):
-    """Disk that downloaded checkpoints may take on a machine."""
+    """Disk that downloaded checkpoints may take on a machine.
+
+    Attributes:
+        disk: Bytes, such as ``40 GB``.
+        checkpoints: Number of checkpoints.
+    """
 
     disk: Bytes | None = None
     checkpoints: PositiveInt | None = None
 
 
 class EngineSpec(StrictModel):
-    """How the work is executed; no result depends on it."""
+    """How the work is executed; no result depends on it.
+
+    Attributes:
+        name: ``local``, ``inline`` or ``ray``.
+        workers: Worker processes.
+        address: Address of a Ray cluster.
+        cpus: CPUs of a worker.
+        gpus: GPUs of a worker.
+        device: Device of a worker; ``auto`` takes CUDA where there is one.
+        batch_size: Texts that are read at once.
+        threads: Threads of a worker.
+        scratch: Folder for downloaded checkpoints.
+    """
 
     name: str = "local"
     workers: PositiveInt | None = None
@@ -187,10 +260,13 @@ class EngineSpec(StrictModel):
 
 
 class AssumeSpec(StrictModel):
-    """What a dry run reckons with before anything was measured.
+    """What ``--dry-run`` assumes before anything was measured.
 
-    ``flops`` a worker reaches a second while reading; a written token takes as long as ``writing``
-    read ones; a model's ``parameters`` are half its bytes where they are not told.
+    Attributes:
+        bandwidth: Download rate, such as ``100 MB/s``.
+        flops: Floating-point operations per second that a worker reaches while reading.
+        parameters: Parameters of a model; half its bytes by default.
+        writing: How many tokens are read in the time that one is generated.
     """
 
     bandwidth: Rate = 100 * 10**6
@@ -200,7 +276,29 @@ class AssumeSpec(StrictModel):
 
 
 class StudySpec(StrictModel):
-    """A whole study."""
+    """A whole study.
+
+    Attributes:
+        study: Name of the study; a folder belongs to one study.
+        family: Whose checkpoints.
+        checkpoints: Which of them: ``all``, names, stages, ``FIRST..LAST``, ``every 10``,
+            ``log 12``.
+        dimensions: Dimensions whose statements are read.
+        data: Which statements, and how benchmarks are divided.
+        layers: Decoder blocks; all by default.
+        seeds: Seeds of the draws.
+        method: How vectors are built.
+        compute: What is computed from the activations.
+        probes: How probes are fitted.
+        rewordings: Templates with ``{statement}`` in which probes are tried as well.
+        information: Dependence that is measured.
+        evaluations: Benchmarks to run.
+        metadata: Settings of the tasks, as ``lm_eval --metadata``.
+        dtype: Number format of the models.
+        budget: Disk that checkpoints may take.
+        engine: How the work is executed.
+        assume: What ``--dry-run`` assumes.
+    """
 
     study: Name
     family: FamilySpec

@@ -12,6 +12,7 @@ from typing import Any
 import arguments
 import commands
 import readmes
+import schemas
 from latex2mathml.converter import convert
 from layout import ROOT, package_folder
 from mkdocs.plugins import event_priority
@@ -25,6 +26,7 @@ _FORMULA = re.compile(r"^```math\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PARTS: dict[str, Callable[[str, str], str]] = {
     "commands": lambda argument, page: commands.help_pages(),
     "model-arguments": lambda argument, page: arguments.table(argument),
+    "keys": lambda argument, page: schemas.table(argument),
     "readme": lambda argument, page: readmes.section(ROOT / argument, page),
     "tasks": lambda argument, page: tasks.table(argument),
 }

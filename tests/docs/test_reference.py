@@ -152,7 +152,7 @@ def test_every_variable_is_on_the_page_of_the_environment() -> None:
     assert [name for name in sorted(names) if f"`{name}`" not in page] == []
 
 
-@pytest.mark.parametrize("page", ["guides/gate.md", "tutorial.md"])
+@pytest.mark.parametrize("page", ["guides/gate.md", "get-started.md"])
 def test_checks_on_the_pages_are_checks(page: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     (check,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)

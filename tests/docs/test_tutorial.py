@@ -18,7 +18,7 @@ from lm_eval.tasks._index import TaskIndex
 from lm_eval_trust.cli import main
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-TEXT = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+TEXT = (DOCS / "get-started.md").read_text(encoding="utf-8")
 #: The quick family has fewer checkpoints and needs fewer items.
 IN_PLACE_OF = {
     "mini@ckpt_014": "mini@ckpt_005",
