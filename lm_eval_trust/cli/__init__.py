@@ -13,14 +13,31 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
 
-from lm_eval_trust import __version__
+from lm_eval_trust.cli.parser import Parser, VersionAction
 from lm_eval_trust.core.errors import LONGEST_MESSAGE, TrustError, reason_of
 
 INTERRUPTED = 130
 CLOSED_PIPE = 141
 OUTSIDE_FAILED = 3
+
+_FIRST_STEPS = """\
+lm-eval-trust evaluates how trustworthy a language model is, steers it, and measures what changed.
+
+Try these first:
+
+  lm-eval-trust demo
+      Runs the whole chain on tiny built-in models, offline, in a few minutes, and writes one page.
+
+  lm_eval --model amber --model_args pretrained=YOUR_MODEL --tasks trust_suite --limit 20
+      Evaluates your own model (a Hub name or a folder) on 20 questions of each task.
+
+  lm-eval-trust vector build --model YOUR_MODEL --dimension truthfulqa --layers 10-20 \\
+      --out truth.safetensors
+      Builds a steering vector, which `lm-eval-trust sweep` then tries at many strengths.
+
+`lm-eval-trust doctor` checks your installation; `lm-eval-trust --help` lists all commands.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,18 +104,9 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser with ``--debug``; sub-parsers have the same class, so every command takes it."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if "-" in self.prefix_chars:
-            self.add_argument(
-                "--debug",
-                action="store_true",
-                default=argparse.SUPPRESS,
-                help="show the traceback of an error, and the log",
-            )
+def _show_first_steps(args: argparse.Namespace) -> int:
+    print(_FIRST_STEPS, end="")
+    return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -109,6 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
         audit,
         bake,
         check,
+        completion,
         data,
         demo,
         doctor,
@@ -126,14 +135,15 @@ def build_parser() -> argparse.ArgumentParser:
         verify_server,
     )
 
-    parser = _Parser(
+    parser = Parser(
         prog="lm-eval-trust",
         description="Trustworthiness tasks, steering vectors and analysis for lm_eval.",
         epilog="Exit codes: 0 done, 1 a check found a regression, 2 wrong usage or input, "
         "3 something outside failed (network, disk, judge).",
     )
-    parser.add_argument("--version", action="version", version=f"lm-eval-trust {__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.add_argument("--version", action=VersionAction, help="show versions and exit")
+    parser.set_defaults(func=_show_first_steps)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     commands = (
         demo,
         run,
@@ -155,6 +165,7 @@ def build_parser() -> argparse.ArgumentParser:
         doctor,
         serve,
         verify_server,
+        completion,
     )
     for command in commands:
         command.add_parser(subparsers)

@@ -9,7 +9,7 @@ from typing import Any
 from lm_eval_trust.cli.options import count, natural
 from lm_eval_trust.engine import ENGINES
 from lm_eval_trust.steering.spec import choices_for
-from lm_eval_trust.sweep.grid import SEARCHES
+from lm_eval_trust.sweep import SEARCHES
 
 
 def add_parser(subparsers: Any) -> None:

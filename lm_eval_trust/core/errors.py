@@ -72,12 +72,18 @@ _PRINTED_NAMES = 20
 _LONGEST_NAME = 100
 
 
+def nearest(given: str, known: Iterable[str]) -> str:
+    """Return the known name that was probably meant; empty if none is near."""
+    near = difflib.get_close_matches(given[:_LONGEST_NAME], list(known), n=1)
+    return near[0] if near else ""
+
+
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
     """Build the error for a name that is not in a table, with the nearest name as a hint."""
     names = sorted(known)
     given = _shortened(given, _LONGEST_NAME, _LONGEST_NAME // 4)
-    near = difflib.get_close_matches(given, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest(given, names)
+    hint = f" Did you mean {near!r}?" if near else ""
     if len(names) <= _PRINTED_NAMES:
         return InputError(f"Unknown {kind} {given!r}; known are {', '.join(names)}.{hint}")
     similar = difflib.get_close_matches(given, names, n=5, cutoff=0.2) or names[:5]

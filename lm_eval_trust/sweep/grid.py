@@ -15,9 +15,9 @@ from lm_eval_trust.evaluate.controls import Controls
 from lm_eval_trust.models.layers import parse_layers
 from lm_eval_trust.steering.conditions import When
 from lm_eval_trust.steering.spec import SteeringSpec, check_setting
+from lm_eval_trust.sweep import SEARCHES
 
 _JOINT = "+"
-SEARCHES = ("coarse-to-fine", "grid")
 #: A perplexity under 6 counts as reasonable for Amber (arXiv 2402.19465, section 3.4).
 AMBER_PERPLEXITY = 6.0
 _DATA_VARIABLE = "LM_EVAL_TRUST_DATA"

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import pkgutil
+import platform
+import re
+import shlex
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from support.terminals import closed_pipe
 
 from lm_eval_trust import __version__, cli
+from lm_eval_trust.cli.parser import Parser
 from lm_eval_trust.core.errors import ExternalError, InputError, LeakError
 
+ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).with_name("lm-eval-trust")
 PAGES = ([], ["data"], ["data", "audit"], ["vector"], ["vector", "build"], ["doctor"])
 
@@ -29,7 +35,7 @@ def failing(monkeypatch: pytest.MonkeyPatch):
 
     def arrange(error: BaseException) -> None:
         def build() -> argparse.ArgumentParser:
-            frame = cli._Parser(prog="lm-eval-trust")
+            frame = Parser(prog="lm-eval-trust")
             commands = frame.add_subparsers(required=True)
 
             def fail(args: argparse.Namespace) -> int:
@@ -84,15 +90,82 @@ def test_the_leaderboards_formats_are_those_that_it_writes() -> None:
     assert {*FORMATS} == {*formats.FORMATS, "html"}
 
 
-def test_help_and_version_load_neither_torch_nor_the_harness() -> None:
-    result = call("--help", python=("-X", "importtime"))
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["completion", "bash", "--", "sweep", "--tasks", ""]]
+)
+def test_what_has_to_be_quick_loads_no_slow_library(arguments: list[str]) -> None:
+    result = call(*arguments, python=("-X", "importtime"))
+    assert result.returncode == 0 and result.stdout
     loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "lm_eval_trust.cli.vector" in loaded
-    assert loaded & {"torch", "transformers", "datasets", "sklearn", "lm_eval"} == set()
-    assert call("--version").stdout == f"lm-eval-trust {__version__}\n"
+    slow = {"torch", "transformers", "datasets", "sklearn", "scipy.stats", "pandas", "lm_eval"}
+    assert loaded & slow == set()
 
 
-@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["data"], ["doctor", "--nonsense"]])
+def test_version_names_what_an_error_depends_on() -> None:
+    lines = call("--version").stdout.splitlines()
+    assert lines == [
+        f"lm-eval-trust {__version__}",
+        *(f"{name} {version(name)}" for name in ("lm_eval", "transformers", "torch")),
+        f"Python {platform.python_version()}",
+    ]
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{__version__}"\n' in project
+    assert version("lm-eval-trust") == __version__
+
+
+def test_without_arguments_it_shows_what_to_do_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    printed = capsys.readouterr().out
+    commands = re.findall(r"^  (\S.*(?:\n      --.*)*)", printed, re.MULTILINE)
+    assert [shlex.split(c.replace("\\\n", ""))[0] for c in commands] == [
+        "lm-eval-trust",
+        "lm_eval",
+        "lm-eval-trust",
+    ]
+    for command in commands:
+        program, *arguments = shlex.split(command.replace("\\\n", ""))
+        if program == "lm-eval-trust":
+            cli.build_parser().parse_args(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["swep"], "sweep"),
+        (["vector", "biuld"], "build"),
+        (["sweep", "--taks", "trust_suite"], "--tasks"),  # Before others are said to be missing.
+        (["--dbug", "doctor"], "--debug"),
+        (["vector", "build", "--dimensoin=toxigen"], "--dimension"),
+        (["data", "show", "toxigen", "--part", "tset"], "test"),
+        (["leaderboard", "runs", "--format", "htlm"], "html"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_a_slip_gets_the_nearest_name(
+    arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"Did you mean {meant}?\n")
+
+
+def test_what_resembles_nothing_gets_no_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["doctor", "--zzz"])
+    assert "unknown option '--zzz'\n" in capsys.readouterr().err
+
+
+def test_abbreviated_options_and_dashes_in_values_are_left_alone() -> None:
+    parse = cli.build_parser().parse_args
+    assert parse(["doctor", "--mod", "m"]).model == "m"
+    assert parse(["judge", "--metadata", "x=1", "--", "--odd-name"]).results == ["--odd-name"]
+    assert parse(["serve", "m", "--vllm=--dtype float32"]).vllm == "--dtype float32"
+    assert parse(["run", "--anything", "--at-all"]).arguments == ["--anything", "--at-all"]
+
+
+@pytest.mark.parametrize("arguments", [["no-such-command"], ["data"], ["doctor", "--nonsense"]])
 def test_wrong_usage_exits_with_2_and_says_what_is_expected(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
