@@ -37,7 +37,8 @@ def as_samples(values: npt.ArrayLike | torch.Tensor, *, name: str = "x") -> torc
         raise InputError(f"{name} has the shape {tuple(tensor.shape)}; expected (n, d) or (n,).")
     if tensor.shape[0] < 2:
         raise InputError(f"{name} holds {tensor.shape[0]} sample(s); at least 2 are needed.")
-    if not torch.isfinite(tensor).all():
+    # A sum is finite only if its terms are; it may overflow where they are.
+    if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
         raise InputError(f"{name} holds values that are not finite.")
     return tensor
 
@@ -50,11 +51,11 @@ def require_equal_n(x: torch.Tensor, y: torch.Tensor) -> None:
 
 def standardise(x: torch.Tensor) -> torch.Tensor:
     """Return features of mean 0 and variance 1; constant features become 0."""
-    centred = x - x.mean(dim=0)
+    mean = x.mean(dim=0)
+    centred = x - mean
     deviation = torch.linalg.vector_norm(centred, dim=0) / len(x) ** 0.5
     # Rounding errors of a constant feature must not be scaled up to noise.
-    largest = torch.linalg.vector_norm(x, float("inf"), dim=0)
-    varies = deviation > 1e-12 * largest
+    varies = deviation > 1e-12 * mean.abs()
     return centred.mul_(torch.where(varies, 1.0 / deviation, 0.0))
 
 
@@ -66,14 +67,12 @@ def squared_distances(x: torch.Tensor, *, precision: str = "float64") -> torch.T
 def _scaled_distances(x: torch.Tensor, factor: float, precision: str) -> torch.Tensor:
     """Return squared distances times a factor; rounding may make small ones negative.
 
-    One matrix product gives ‖a‖² + ‖b‖² − 2 a·b, with the squared lengths as further features.
+    ‖a‖² + ‖b‖² − 2 a·b of centred samples, whose products are small.
     """
     centred = (x - x.mean(dim=0)).to(PRECISIONS[precision])
-    lengths = centred.square().sum(dim=1, keepdim=True)
-    ones = torch.ones_like(lengths)
-    left = torch.cat([centred * (-2.0 * factor), lengths * factor, ones], dim=1)
-    right = torch.cat([centred, ones, lengths * factor], dim=1)
-    return symmetric_product(left, right)
+    lengths = torch.linalg.vector_norm(centred, dim=1).square_()
+    product = symmetric_product(centred, centred).mul_(-2.0 * factor)
+    return product.add_(lengths.mul_(factor)).add_(lengths[:, None])
 
 
 def symmetric_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -217,9 +217,8 @@ def permutation_null(
     random, value = np.random.default_rng(seed), float((a * b).sum(dtype=torch.float64))
     if not exchange.within and len(exchange.whole) == 1:
         blocks = exchange.whole[0]
-        order = torch.from_numpy(blocks[random.permutation(len(blocks))].ravel()).to(a.device)
-        size = blocks.shape[1]
-        sums = _shifted_traces(a[order][:, order], b[order][:, order], size).cpu().numpy()
+        order = torch.from_numpy(blocks[random.permutation(len(blocks))]).to(a.device)
+        sums = _shifted_traces(a, b, order).cpu().numpy()
         shifts = 1 + random.permutation(len(blocks) - 1)[:permutations]
         return _null(value, sums[shifts], 1 / (1 + len(shifts)))
     drawn = [
@@ -272,24 +271,26 @@ def _null(value: float, drawn: Floats, smallest: float) -> Null:
     )
 
 
-def _shifted_traces(a: torch.Tensor, b: torch.Tensor, size: int = 1) -> torch.Tensor:
-    """Return Σ_ij A_ij B_{i+s, j+s} for every shift s by whole blocks, float64, shape (blocks,)."""
-    blocks = len(a) // size
+def _shifted_traces(a: torch.Tensor, b: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """Return tr(A B) for B's blocks of rows shifted along their order, float64, shape (blocks,).
+
+    Args:
+        a: Symmetric, shape (n, n).
+        b: Likewise.
+        order: Positions of each block's rows, shape (blocks, size).
+    """
+    blocks = len(order)
     # In a symmetric matrix, the diagonals k and n − k hold the same pairs.
     half = torch.arange(blocks // 2 + 1, device=a.device)
     weights = torch.full((len(half),), 2.0, dtype=torch.float64, device=a.device)
     weights[0] = 1.0
     if blocks % 2 == 0:
         weights[-1] = 1.0
-    places = torch.arange(blocks, device=a.device)
-    columns = (places[None, :] + half[:, None]) % blocks
-    spectra = []
-    for matrix in (a, b):
-        tiles = matrix.reshape(blocks, size, blocks, size).transpose(1, 2)
-        spectra.append(torch.fft.rfft(tiles[places, columns], dim=1))
-    first, second = spectra
-    scale = weights[:, None, None, None].to(first.dtype)
-    spectrum = (first.conj() * second * scale).sum(dim=(0, 2, 3))
+    beside = order[(torch.arange(blocks, device=a.device) + half[:, None]) % blocks]
+    # A diagonal is contiguous: shape (size, size, half, blocks).
+    pairs = order.T[:, None, None, :] * len(a) + beside.permute(2, 0, 1)[None]
+    first, second = (torch.fft.rfft(matrix.flatten()[pairs]) for matrix in (a, b))
+    spectrum = torch.einsum("xykf,xykf,k->f", first.conj(), second, weights.to(first.dtype))
     sums: torch.Tensor = torch.fft.irfft(spectrum.to(torch.complex128), n=blocks)
     return sums
 

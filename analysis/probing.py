@@ -253,8 +253,9 @@ def _standardised(activations: Floats, train: Integers, device: str) -> torch.Te
     values = torch.from_numpy(np.ascontiguousarray(activations)).to(device, torch.float64)
     part = values[torch.from_numpy(train).to(device)]
     mean, deviation = part.mean(dim=0), part.std(dim=0, correction=0)
-    # A feature that is constant in training carries no information; it becomes 0.
-    return (values - mean) / torch.where(deviation > 0, deviation, torch.inf)
+    # A feature that is constant in training carries no information; it becomes 0. `to` may have
+    # returned the caller's own values, which stay as they are.
+    return torch.sub(values, mean).div_(torch.where(deviation > 0, deviation, torch.inf))
 
 
 def _labelings(

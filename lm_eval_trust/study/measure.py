@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +35,9 @@ VERSION = 3
 #: Samples of the alignment to the final checkpoint, which is for orientation.
 _CKA_SAMPLES = 500
 _NO_LAYER = -1
+#: Layers that are measured at once, each of which takes about 0.5 GiB at the paper's size.
+_MOST_AT_ONCE = 8
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,34 +78,56 @@ def measure_set(
     rows = _Rows(found)
     layers = found.layers if settings.layers is None else settings.layers
     if found.info.checkpoint == UNTRAINED:
-        return [
-            row
-            for layer in layers
-            for row in rows.control("untrained", layer, found.layer(layer), settings.probes)
-        ]
+
+        def untrained(layer: int) -> list[Measurement]:
+            return list(rows.control("untrained", layer, found.layer(layer), settings.probes))
+
+        return list(chain.from_iterable(_side_by_side(untrained, layers, settings)))
     chosen = sampled_rows(found, settings.samples, settings.information.seed)
     planes = _planes(found, chosen, settings) if "information" in settings.measures else {}
-    measured: list[Measurement] = []
-    dependence: dict[str, list[LayerInformation]] = {record: [] for record in planes}
-    if "probes" in settings.measures:
-        measured += rows.words()
-    for layer in layers:
-        values = found.layer(layer)
+
+    def trained(layer: int) -> tuple[list[Measurement], list[LayerInformation]]:
+        values, measured = found.layer(layer), []
         if "probes" in settings.measures:
             measured += rows.probe(layer, values, settings.probes)
             for control in found.controls:
                 matched = found.layer(layer, control)
                 measured += rows.control(control, layer, matched, settings.probes)
-        for record, plane in planes.items():
-            dependence[record].append(plane.measure(_moved(values[chosen], settings)))
+        moved = _moved(values[chosen], settings) if planes else None
+        dependence = [plane.measure(moved) for plane in planes.values()]
         if "cka" in settings.measures:
             few = chosen[:_CKA_SAMPLES]
             cka = linear_cka(*(_moved(v[few], settings) for v in (values, last.layer(layer))))
             measured.append(rows.row("cka_final", layer, cka, n=len(few)))
-    for record, results in dependence.items():
-        estimator = settings.information.estimator
+        return measured, dependence
+
+    measured = list(rows.words()) if "probes" in settings.measures else []
+    of_layers = _side_by_side(trained, layers, settings)
+    measured += chain.from_iterable(of_layer for of_layer, _ in of_layers)
+    estimator = settings.information.estimator
+    for number, record in enumerate(planes):
+        results = [dependence[number] for _, dependence in of_layers]
         measured += rows.information(estimator, layers, results, len(chosen), record)
     return measured
+
+
+def _side_by_side(
+    measure: Callable[[int], T], layers: Sequence[int], settings: AnalysisSettings
+) -> list[T]:
+    """Return what is measured at each layer; on a CPU, several layers at once.
+
+    Of many steps, only the matrix products use several cores well.
+    """
+    cores = torch.get_num_threads()
+    workers = min(cores, len(layers), _MOST_AT_ONCE)
+    if workers < 2 or torch.device(settings.probes.device).type != "cpu":
+        return [measure(layer) for layer in layers]
+    torch.set_num_threads(cores // workers)
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(measure, layers))
+    finally:
+        torch.set_num_threads(cores)
 
 
 def sampled_rows(found: ActivationSet, number: int, seed: int) -> npt.NDArray[np.int64]:
