@@ -87,14 +87,14 @@ def measure_set(
     planes = _planes(found, chosen, settings) if "information" in settings.measures else {}
 
     def trained(layer: int) -> tuple[list[Measurement], list[LayerInformation]]:
-        values, measured = found.layer(layer), []
+        values = found.layer(layer)
+        measured: list[Measurement] = []
         if "probes" in settings.measures:
             measured += rows.probe(layer, values, settings.probes)
             for control in found.controls:
                 matched = found.layer(layer, control)
                 measured += rows.control(control, layer, matched, settings.probes)
-        moved = _moved(values[chosen], settings) if planes else None
-        dependence = [plane.measure(moved) for plane in planes.values()]
+        dependence = [plane.measure(_moved(values[chosen], settings)) for plane in planes.values()]
         if "cka" in settings.measures:
             few = chosen[:_CKA_SAMPLES]
             cka = linear_cka(*(_moved(v[few], settings) for v in (values, last.layer(layer))))
