@@ -95,7 +95,7 @@ def _could_show(verdict: RuleVerdict) -> str:
         return ""
     counted = f"these {items_in_groups(verdict.items, verdict.groups)}"
     if found.smallest is None:
-        could = f"{counted} would not surely show any possible {_kind(verdict.rule)}"
+        could = f"{counted} are too few to reliably show any possible {_kind(verdict.rule)}"
     else:
         shown = _SHOWN_RATIO[verdict.rule.kind] if verdict.is_ratio else _shown(verdict.rule)
         could = f"{counted} show {shown.format(number(found.smallest))}"
