@@ -27,6 +27,8 @@ from lm_eval_trust.judges.refusal import labelled_refusals
 from lm_eval_trust.judges.registry import REFUSAL, TOXICITY, TRUTH, JudgeChoice
 
 Item = TypeVar("Item", Answer, str)
+#: More categories than these are in ``calibration.csv`` alone.
+_MOST_PRINTED = 5
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,9 @@ def summary(found: Calibration) -> Iterator[str]:
             f"{each.judge} on {q.items} of {found.data} ({q.positives} positive): accuracy "
             f"{q.accuracy}, kappa {q.kappa}{area}; {q.items - q.judged} without a verdict"
         )
+        if 1 < len(each.by_category) <= _MOST_PRINTED:
+            for category, part in each.by_category.items():
+                yield f"  {category}: accuracy {part.accuracy}, kappa {part.kappa}"
     if found.agreement is not None:
         first, second = (each.judge for each in found.judges)
         yield (

@@ -23,7 +23,12 @@ from lm_eval_trust.judges.agreement import (
     quality,
     threshold_curve,
 )
-from lm_eval_trust.judges.calibration import CalibrationSpec, calibrate, labelled_answers
+from lm_eval_trust.judges.calibration import (
+    CalibrationSpec,
+    calibrate,
+    labelled_answers,
+    summary,
+)
 from lm_eval_trust.judges.calibration_store import (
     in_words,
     store_calibration,
@@ -122,6 +127,16 @@ def test_the_worlds_judge_knows_the_world() -> None:
     assert toxicity.quality.accuracy.value == 1.0
 
 
+def test_a_judge_of_refusal_is_measured_on_each_models_answers() -> None:
+    found = calibrate(CalibrationSpec(refusal="world", source="mini"))
+    models = found.judges[0].by_category
+    assert len(models) > 1
+    _, *lines = summary(found)
+    assert [line.split(":")[0].strip() for line in lines] == list(models)
+    for line, part in zip(lines, models.values(), strict=True):
+        assert f"accuracy {part.accuracy}, kappa {part.kappa}" in line
+
+
 def test_results_quote_the_figures(server: OpenAI) -> None:
     judge = {"mini_truth_judge": "openai:judge", "judge_base_url": server.address}
     task = CalibrationSpec(truth="openai:judge", source="mini", limit=30, settings=judge)
@@ -138,7 +153,8 @@ def test_the_command_writes_tables_and_figure(
     monkeypatch.setenv("LM_EVAL_TRUST_CACHE", str(tmp_path / "cache"))
     words = ["--truth-judge", "reference", "--against", "world", "--data", "mini", "--limit", "90"]
     assert cli.main(["judge", "calibrate", *words, "--out", str(tmp_path / "out")]) == 0
-    printed = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
+    printed = [line for line in lines if not line.startswith("  ")]
     assert printed[0].startswith("reference on 90 of the world's answers")
     assert printed[2].startswith("reference against world: they agree on ")
     table = pd.read_csv(tmp_path / "out" / "calibration.csv", keep_default_na=False)
