@@ -1,10 +1,11 @@
-"""``lm-eval-trust vector``: build, show, export and import steering vectors."""
+"""``lm-eval-trust vector``: build, show, share, export and import steering vectors."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,17 @@ _Commands = Any
 
 def add_parser(subparsers: _Commands) -> None:
     """Add ``vector`` with its commands."""
-    parser = subparsers.add_parser("vector", help="build, show, export and import steering vectors")
+    parser = subparsers.add_parser(
+        "vector", help="build, show, share, export and import steering vectors"
+    )
     commands = parser.add_subparsers(dest="vector_command", required=True, metavar="COMMAND")
     _add_build(commands)
     _add_show(commands)
     _add_export(commands)
     _add_import(commands)
     _add_threshold(commands)
+    _add_push(commands)
+    _add_pull(commands)
 
 
 def _add_build(commands: _Commands) -> None:
@@ -75,13 +80,13 @@ def _add_build(commands: _Commands) -> None:
 
 def _add_show(commands: _Commands) -> None:
     parser = commands.add_parser("show", help="print layers, lengths and provenance of a vector")
-    parser.add_argument("vector", type=Path, metavar="FILE")
+    parser.add_argument("vector", type=Path, metavar="FILE|NAME")
     parser.set_defaults(func=run_show)
 
 
 def _add_export(commands: _Commands) -> None:
     parser = commands.add_parser("export", help="write a vector for another tool")
-    parser.add_argument("vector", type=Path, metavar="FILE")
+    parser.add_argument("vector", type=Path, metavar="FILE|NAME")
     parser.add_argument(
         "--format",
         default="lm_eval",
@@ -134,7 +139,7 @@ def _add_threshold(commands: _Commands) -> None:
         "others best, by F1 on the validation part.",
     )
     parser.add_argument("--model", required=True, metavar="MODEL[@REVISION]", help="read by it")
-    parser.add_argument("--vector", required=True, type=Path, metavar="FILE", help="condition")
+    parser.add_argument("--vector", required=True, type=Path, metavar="FILE|NAME", help="condition")
     parser.add_argument("--layer", required=True, type=natural, help="0-based decoder block")
     parser.add_argument("--dimension", required=True, help="a dimension or its benchmark")
     parser.add_argument(
@@ -152,6 +157,82 @@ def _add_threshold(commands: _Commands) -> None:
     parser.add_argument("--dtype", help="default: float32 on CPU, the checkpoint's own elsewhere")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, or auto to spread over all")
     parser.set_defaults(func=run_threshold)
+
+
+def _add_push(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "push",
+        help="upload a vector to the Hugging Face Hub, with a card",
+        description="Upload a vector's safetensors file to a repository of the Hugging Face Hub, "
+        "with a README.md that says where it comes from, how to use it, and what was measured. Log "
+        "in first with `hf auth login`.",
+    )
+    parser.add_argument("vector", type=Path, metavar="FILE.safetensors")
+    parser.add_argument("repository", metavar="OWNER/NAME", help="created if it does not exist")
+    parser.add_argument("--private", action="store_true", help="create a private repository")
+    parser.add_argument(
+        "--revision", default="main", metavar="BRANCH", help="branch, created if need be (main)"
+    )
+    parser.add_argument("--message", default="", help="of the commit (default: Upload FILE)")
+    parser.add_argument(
+        "--results",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FOLDER",
+        help="measured effects for the card: folders of sweep or audit, files of check --json",
+    )
+    parser.set_defaults(func=run_push)
+
+
+def _add_pull(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "pull",
+        help="download a vector from the Hugging Face Hub",
+        description="Write a vector of the Hugging Face Hub to a file. Its provenance then says "
+        "which commit it came from. Commands also take the name itself wherever they take a file.",
+    )
+    parser.add_argument(
+        "name",
+        metavar="OWNER/NAME[@REVISION][:FILE]",
+        help="FILE only if the repository has several vectors",
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE.safetensors")
+    add_overwrite(parser)
+    parser.set_defaults(func=run_pull)
+
+
+def run_push(args: argparse.Namespace) -> int:
+    """Push a vector, and print its pinned name."""
+    from lm_eval_trust.sharing.effects import read_effects
+    from lm_eval_trust.sharing.push import Push, push_vector
+
+    push = Push(args.vector, args.repository, args.private, args.revision, args.message)
+    vector = push.vector
+    effects = [effect for path in args.results for effect in read_effects(path, vector)]
+    name = push_vector(replace(push, effects=effects))
+    print(f"pushed {name}")
+    print(f"use it: --model_args vector={name.repository}:{name.file},layer=…")
+    return 0
+
+
+def run_pull(args: argparse.Namespace) -> int:
+    """Write a vector of the Hub to a file."""
+    from lm_eval_trust.steering.hub import load_from_hub
+    from lm_eval_trust.steering.hub_names import hub_name
+    from lm_eval_trust.steering.vector_files import check_ending
+
+    name = hub_name(args.name, Path("/nowhere"))
+    if name is None:
+        raise InputError(
+            f"{args.name!r} is not a name of the Hub; expected OWNER/NAME[@REVISION][:FILE]."
+        )
+    check_ending(args.out)
+    _refuse_foreign_out(args)
+    vector = load_from_hub(name)
+    vector.save(args.out)
+    print(f"{args.out}: {vector.name}, layers {', '.join(map(str, sorted(vector.layers)))}")
+    return 0
 
 
 def run_threshold(args: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ from lm_eval_trust.core.strict_model import StrictModel
 from lm_eval_trust.core.yaml_file import Document, read_document
 from lm_eval_trust.evaluate.harness import check_metric, check_tasks
 from lm_eval_trust.steering.actions import ACTIONS
+from lm_eval_trust.steering.hub_names import below, hub_name, pinned
 from lm_eval_trust.steering.methods import METHODS
 from lm_eval_trust.steering.spec import check_setting
 from lm_eval_trust.sweep.grid import default_perplexity_task, parse_sweep_layers
@@ -125,7 +126,7 @@ class DimensionSpec(StrictModel):
         metric: Of all the tasks, higher is better.
         prompt: Text of the prompt that the methods are compared with; ``true``, the default, for
             those of the tasks' benchmarks, ``false`` for none.
-        vectors: Name → vector file, ranked beside the methods.
+        vectors: Name → vector file or name on the Hub, ranked beside the methods.
         limit: Items of each task at most, on either part; the ranking's by default.
     """
 
@@ -276,10 +277,10 @@ def _with_paths(
 ) -> dict[str, DimensionSpec]:
     found = {}
     for name, panel in panels.items():
-        paths = {key: str(document.path.parent / file) for key, file in panel.vectors.items()}
+        paths = {key: below(document.path.parent, file) for key, file in panel.vectors.items()}
         for key, file in paths.items():
             with document.at("dimensions", name, "vectors", key):
-                if not Path(file).is_file():
+                if not Path(pinned(file) if hub_name(file) else file).is_file():
                     raise InputError(f"there is no vector file {file}.")
         found[name] = panel.model_copy(update={"vectors": paths})
     return found

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.steering.hub_names import below, label, pinned
 
 if TYPE_CHECKING:  # Torch takes seconds to load, and help pages read the settings.
     import torch
@@ -28,7 +29,7 @@ class When:
     """A condition as settings have it.
 
     Attributes:
-        vector: Vector file that states are compared with.
+        vector: Vector file, or name on the Hub, that states are compared with.
         threshold: Cosine, from −1 to 1, that decides.
         layer: Block whose output is read; the lowest steered one by default.
         above: Whether states above the threshold are steered, or the others.
@@ -79,17 +80,18 @@ class When:
 
     def below(self, folder: Path) -> When:
         """Return the same with a vector whose path is relative to a folder."""
-        return replace(self, vector=str(folder / self.vector))
+        return replace(self, vector=below(folder, self.vector))
 
     def recipe(self) -> dict[str, Any]:
         """Return the settings as a steering file has them."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        given = {key: value for key, value in asdict(self).items() if value is not None}
+        return {**given, "vector": pinned(self.vector)}
 
     def describe(self) -> str:
         """Return a readable name, which can be a part of a folder's."""
         layer = "" if self.layer is None else f"-layer{self.layer}"
         side = "above" if self.above else "upto"
-        return f"when-{Path(self.vector).stem}{layer}-{side}{self.threshold:g}"
+        return f"when-{label(self.vector)}{layer}-{side}{self.threshold:g}"
 
     def read(self, lowest: int) -> Condition:
         """Read the condition's vector.

@@ -24,6 +24,7 @@ from lm_eval_trust.core.yaml_file import read_document
 from lm_eval_trust.models.layers import parse_layers
 from lm_eval_trust.steering.actions import ACTIONS
 from lm_eval_trust.steering.conditions import When, check_order
+from lm_eval_trust.steering.hub_names import below, hub_name, label, pinned
 from lm_eval_trust.steering.methods import METHODS
 
 if TYPE_CHECKING:  # Torch takes seconds to load, and help pages read the names below.
@@ -55,7 +56,7 @@ class SteeringSpec:
     """One vector and how to apply it.
 
     Attributes:
-        vector: Vector file; or
+        vector: Vector file, or its name on the Hub, ``owner/name[@revision][:file]``; or
         dimension: dimension (or benchmark) whose vector is built from ``source`` and cached.
         source: ``MODEL[@REVISION]`` to build from.
         layer: 0-based decoder block, several as ``12+14+16`` or a list.
@@ -220,7 +221,7 @@ class SteeringSpec:
         if self.vector is not None:
             from lm_eval_trust.steering.vectors import load_vector
 
-            return load_vector(Path(self.vector))
+            return load_vector(self.vector)
         from lm_eval_trust.steering.build import cached_vector
 
         assert self.dimension is not None
@@ -239,7 +240,7 @@ class SteeringSpec:
 
     def describe(self) -> str:
         """Return a readable name, which can be a folder's."""
-        what = Path(self.vector).stem if self.vector is not None else self.dimension
+        what = label(self.vector) if self.vector is not None else self.dimension
         applied = f"layer{self.layer_text}-{self.positions}-{self.action}-{self.scale}"
         target = "" if self.target is None else f"-target{self.target:g}"
         when = "" if self.condition is None else f"-{self.condition.describe()}"
@@ -247,13 +248,14 @@ class SteeringSpec:
 
     def recipe(self) -> dict[str, Any]:
         """Return the settings that matter as JSON-like values, as a steering file has them."""
-        names = ("vector",) if self.vector is not None else ("dimension", *_BUILDING)
+        built = {name: getattr(self, name) for name in ("dimension", *_BUILDING)}
+        what = built if self.vector is None else {"vector": pinned(self.vector)}
         layer = self.layers[0] if len(self.layers) == 1 else list(self.layers)
         applied = {name: getattr(self, name) for name in _APPLYING}
         further = ("target", "chat_template")
         given = {name: getattr(self, name) for name in further if getattr(self, name) is not None}
         when = {} if self.condition is None else {"when": self.condition.recipe()}
-        return {**{n: getattr(self, n) for n in names}, "layer": layer, **applied, **given, **when}
+        return {**what, "layer": layer, **applied, **given, **when}
 
 
 STEERING_KEYS = tuple(field.name for field in fields(SteeringSpec))
@@ -336,7 +338,7 @@ def steering_yaml(specs: Iterable[SteeringSpec], folder: Path, *, comment: str =
 
     Args:
         specs: The steerings.
-        folder: Where it is to lie: vectors below it are named from there.
+        folder: Where it is written; vectors below it are named from there.
         comment: Lines for its head.
     """
     base = folder.resolve()
@@ -344,10 +346,9 @@ def steering_yaml(specs: Iterable[SteeringSpec], folder: Path, *, comment: str =
     for spec in specs:
         entry = spec.recipe()
         for holder in (entry, entry.get("when", {})):
-            if "vector" in holder:
-                vector = Path(holder["vector"]).resolve()
-                below = vector.relative_to(base) if vector.is_relative_to(base) else vector
-                holder["vector"] = str(below)
+            if "vector" in holder and not hub_name(holder["vector"]):
+                file = Path(holder["vector"]).resolve()
+                holder["vector"] = str(file.relative_to(base) if base in file.parents else file)
         entries.append(entry)
     head = "".join(f"# {line}\n" for line in comment.splitlines())
     return head + str(yaml.safe_dump({"steering": entries}, sort_keys=False))
@@ -373,7 +374,7 @@ def _below(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings whose files are relative to a folder."""
     found = dict(settings)
     if "vector" in found:
-        found["vector"] = str(folder / found["vector"])
+        found["vector"] = below(folder, found["vector"])
     if "when" in found:
         found["when"] = When.parse(found["when"]).below(folder)
     return found

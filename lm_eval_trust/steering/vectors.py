@@ -14,6 +14,7 @@ import torch
 from lm_eval_trust.core.errors import InputError, reason_of, unknown_name
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.steering.evidence import from_record, table
+from lm_eval_trust.steering.hub_names import hub_name
 from lm_eval_trust.steering.spec import SCALES
 
 #: Endings by which files of other tools are told from our own.
@@ -251,6 +252,9 @@ class SteeringVector:
 def load_vector(path: str | Path) -> SteeringVector:
     """Read a steering vector: what :meth:`SteeringVector.save` wrote, or another tool's file.
 
+    ``owner/name[@revision][:file]`` is a vector on the Hugging Face Hub
+    (:func:`lm_eval_trust.steering.hub.load_from_hub`), unless there is a file of that name.
+
     ``.pt`` files of lm-eval's ``steered`` model and bare tensors are read as
     :func:`lm_eval_trust.steering.foreign_vectors.read_pt` describes, ``.gguf`` files of llama.cpp
     and repeng as :func:`lm_eval_trust.steering.foreign_vectors.read_gguf` does; such vectors carry
@@ -259,11 +263,16 @@ def load_vector(path: str | Path) -> SteeringVector:
 
     Raises:
         InputError: The file is missing, damaged, of another layout, or would run code.
+        ExternalError: The Hub does not answer.
     """
     from lm_eval_trust.steering.foreign_vectors import read_gguf, read_pt
     from lm_eval_trust.steering.pyreft import read_pyreft
     from lm_eval_trust.steering.vector_files import read_vector
 
+    if name := hub_name(path):
+        from lm_eval_trust.steering.hub import load_from_hub
+
+        return load_from_hub(name)
     path = Path(path)
     if path.is_dir():
         return read_pyreft(path)

@@ -25,6 +25,7 @@ from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.evaluate.evaluator import software
 from lm_eval_trust.judges.registry import CHOICES
 from lm_eval_trust.judges.settings import JudgeSettings
+from lm_eval_trust.steering.hub_names import hub_name
 from lm_eval_trust.steering.methods import METHODS
 from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.study.measure import VERSION, AnalysisSettings
@@ -292,7 +293,8 @@ class SteeringPoint:
         vector = self.vector.recipe()
         vector["activations"].pop("layers")
         recipe = {**self.steering.recipe(), "vector": vector}
-        if self.steering.condition is not None:
+        # A name on the Hub is pinned to a commit there; a file can change.
+        if self.steering.condition and not hub_name(self.steering.condition.vector):
             recipe["when"]["vector"] = file_digest(Path(self.steering.condition.vector))
         return recipe
 

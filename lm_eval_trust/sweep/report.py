@@ -19,6 +19,7 @@ from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.evaluate.controls import AgainstRandom, against_random
 from lm_eval_trust.evaluate.item_effects import item_effects
 from lm_eval_trust.evaluate.paired_items import compare_items
+from lm_eval_trust.steering.hub_names import label
 from lm_eval_trust.steering.spec import SteeringSpec, steering_yaml
 from lm_eval_trust.sweep.grid import SweepSettings
 from lm_eval_trust.sweep.search import Found, Trial, score_of
@@ -243,7 +244,7 @@ def _metric_rows(found: Found) -> Iterator[dict[str, Any]]:
 
 def _columns(spec: SteeringSpec) -> dict[str, Any]:
     return {
-        "vector": Path(str(spec.vector)).stem,
+        "vector": label(str(spec.vector)),
         "layer": spec.layer_text,
         "alpha": spec.alpha,
         "positions": spec.positions,
@@ -264,7 +265,7 @@ def _examples(found: Found) -> str:
     of = shown[-1].configuration
     assert of is not None
     lines = ["# Answers at rising strength", ""]
-    lines += [f"{Path(str(of.vector)).stem}, layer {of.layer_text}, {of.positions}.", ""]
+    lines += [f"{label(str(of.vector))}, layer {of.layer_text}, {of.positions}.", ""]
     outcomes = [trial.outcome for trial in shown if trial.outcome is not None]
     for task, examples in outcomes[0].examples.items():
         for number, example in enumerate(examples):
@@ -339,7 +340,7 @@ def summary(found: Found, settings: SweepSettings) -> list[str]:
         return [*lines, "None within the limits scores higher than the unsteered model."]
     of = found.chosen.configuration
     lines.append(
-        f"Chosen: {Path(str(of.vector)).stem}, layer {of.layer_text}, α = {of.alpha:g}, "
+        f"Chosen: {label(str(of.vector))}, layer {of.layer_text}, α = {of.alpha:g}, "
         f"{of.positions}: score {found.chosen.score:.3f}, perplexity {found.chosen.perplexity:.2f}."
     )
     for row in test_rows(found, settings):

@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from support.hub_uploads import Uploads, answer_upload
 from support.localhost import serve
 
 #: Bytes from which on a file is kept as a large one.
@@ -97,6 +98,7 @@ class Hub:
         asked: Method and path of every request.
         ranges: Path and first byte of every request for a part of a file.
         sent: Bytes of files that were sent.
+        uploads: Who may write, and what was uploaded.
     """
 
     address: str
@@ -107,6 +109,7 @@ class Hub:
     asked: list[str] = field(default_factory=list)
     ranges: list[tuple[str, int]] = field(default_factory=list)
     sent: int = 0
+    uploads: Uploads = field(default_factory=Uploads)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fault(self, command: str, path: str) -> Fault:
@@ -170,6 +173,17 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
+    def do_PUT(self) -> None:
+        self._answer()
+
+    @property
+    def _token(self) -> str:
+        return (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+
+    def _sees(self, name: str) -> bool:
+        owners = self.hub.uploads.owners.get(self._token, set())
+        return name not in self.hub.uploads.private or name.partition("/")[0] in owners
+
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         # A slash within a revision's name stays encoded until the path is taken apart.
@@ -185,6 +199,11 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.status is not None:
             headers = {"Retry-After": fault.retry_after, "RateLimit": fault.rate_limit}
             self._refuse("", "", status=fault.status, headers=headers)
+        elif upload := answer_upload(
+            self.hub, self.command, self.path, self._token, body, Repository
+        ):
+            status, content, code = upload
+            self._json(content, status=status, headers={"X-Error-Code": code} if code else {})
         elif wanted:
             self._send_file(wanted, fault)
         elif file:
@@ -200,7 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Return the file that is asked for, if it is there for all to see."""
         repository = (self.hub.datasets if prefix else self.hub.models).get(name)
         commit = repository and repository.commit(revision)
-        if name in self.hub.closed or not repository or not commit:
+        if name in self.hub.closed or not self._sees(name) or not repository or not commit:
             return None
         content = repository.files(revision).get(path)
         if content is None:
@@ -221,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
         held = self.hub.datasets if kind == "datasets" else self.hub.models
         if name in self.hub.closed:
             self._refuse("", "Not for you", status=403)
-        elif name not in held:
+        elif name not in held or not self._sees(name):
             self._refuse("RepoNotFound", "Repository not found")
         elif revision is not None and held[name].commit(revision) is None:
             self._refuse("RevisionNotFound", f"Invalid rev id: {revision}")
@@ -256,7 +275,13 @@ class _Handler(BaseHTTPRequestHandler):
             siblings = [_sibling(path, content) for path, content in files.items()]
             commit = repository.commit(revision)
             self._json(
-                {"id": name, "sha": commit, "siblings": siblings, "private": False, "tags": []}
+                {
+                    "id": name,
+                    "sha": commit,
+                    "siblings": siblings,
+                    "private": name in self.hub.uploads.private,
+                    "tags": [],
+                }
             )
 
     def _redirect(self, wanted: _Wanted) -> None:
@@ -309,9 +334,17 @@ class _Handler(BaseHTTPRequestHandler):
             return 0, size - 1
         return int(found[1]), min(int(found[2] or size - 1), size - 1)
 
-    def _json(self, content: Any) -> None:
+    def _json(
+        self,
+        content: Any,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         body = json.dumps(content).encode()
-        self.send_response(200)
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

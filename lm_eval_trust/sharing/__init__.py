@@ -1,0 +1,1 @@
+"""Sharing: vectors and results on the Hugging Face Hub, and results in formats of others."""
