@@ -11,6 +11,7 @@ from typing import Any
 
 import arguments
 import commands
+import exits
 import readmes
 import schemas
 from latex2mathml.converter import convert
@@ -26,6 +27,7 @@ _FORMULA = re.compile(r"^```math\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PARTS: dict[str, Callable[[str, str], str]] = {
     "commands": lambda argument, page: commands.help_pages(),
     "model-arguments": lambda argument, page: arguments.table(argument),
+    "exit-codes": lambda argument, page: exits.table(),
     "keys": lambda argument, page: schemas.table(argument),
     "readme": lambda argument, page: readmes.section(ROOT / argument, page),
     "tasks": lambda argument, page: tasks.table(argument),

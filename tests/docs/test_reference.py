@@ -38,11 +38,12 @@ def generators(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.syspath_prepend(str(ROOT / "scripts" / "site"))
     import arguments
     import commands
+    import schemas
 
     import tasks
 
-    yield {"arguments": arguments, "commands": commands, "tasks": tasks}
-    for name in ("arguments", "commands", "layout", "roles", "tasks"):
+    yield {"arguments": arguments, "commands": commands, "schemas": schemas, "tasks": tasks}
+    for name in ("arguments", "commands", "layout", "roles", "schemas", "tasks"):
         sys.modules.pop(name, None)
 
 
@@ -138,6 +139,21 @@ def test_every_command_has_its_help_on_the_page(generators: Any) -> None:
         assert re.search(rf"^##+ {name}$", page, re.MULTILINE)
         assert f"usage: lm-eval-trust {name}" in page
     assert "\x1b" not in page
+
+
+def test_every_key_of_every_file_is_on_the_page(generators: Any) -> None:
+    page = (DOCS / "reference" / "files.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^<!-- insert keys (\S+) -->$", page, re.MULTILINE)
+    tables = {path.rsplit(".", 1)[-1]: generators["schemas"].table(path) for path in shown}
+    assert {"CheckSpec", "RankSpec", "StudySpec", "FamilyFile", "StageSpec"} <= set(tables)
+    assert "| `limit` | integer |  |" in tables["CheckSpec"]
+    assert "| `rules` | mapping | required |" in tables["CheckSpec"]
+    assert "| `engine` | `transformers` or `vllm` | `transformers` |" in tables["RankSpec"]
+    assert "| `costs` | list of numbers | `[0.05, 0.1, 0.2]` |" in tables["RankSpec"]
+    # Whatever a key's mapping holds is on the page as well.
+    for table in tables.values():
+        for key in re.findall(r"^\| `(\w+)` \| mapping \(below\)", table, re.MULTILINE):
+            assert f"`{key}`" in page.split("<!-- insert keys", 1)[1], key
 
 
 def test_every_variable_is_on_the_page_of_the_environment() -> None:

@@ -1,12 +1,11 @@
-"""Commands in README and docs are commands: targets, options, tasks, settings, arguments exist."""
+"""Commands on all pages are commands: programs, options, tasks, settings, arguments exist."""
 
 from __future__ import annotations
 
 import ast
 import re
-import shlex
-from collections.abc import Iterator
 from dataclasses import fields
+from importlib.metadata import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from lm_eval._cli.harness import HarnessCLI
 from lm_eval.api.registry import get_model, model_registry
 from lm_eval.tasks import TaskManager
+from support.pages import PAGES, ROOT, blocks, name
 
 import lm_eval_trust.tasks
 from lm_eval_trust.cli import build_parser
@@ -22,48 +22,69 @@ from lm_eval_trust.plugin import MODELS, register_models
 from lm_eval_trust.steering.spec import SteeringSpec
 from lm_eval_trust.tasks.row_settings import RowSettings
 
-ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
-DOCS = sorted((ROOT / "docs").rglob("*.md"))
-PAGES = [README, *DOCS, *sorted((ROOT / "tasks").rglob("README.md"))]
 SETTINGS = (
     {field.name for field in fields(RowSettings)}
     | {"truth_judge", "toxicity_judge", "mini_truth_judge", "mini_toxicity_judge"}
     | {f"{PREFIX}{field.name}" for field in fields(JudgeSettings)}
 )
+COMMANDS = [(b.page, words) for page in PAGES for b in blocks(page) for words in b.commands]
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+#: Programs of others, which have parsers of their own.
+FOREIGN = ("pip", "ray", "torchrun", "pre-commit", "vllm", "tensorboard")
 
 
-def commands(program: str) -> Iterator[tuple[Path, list[str]]]:
-    """The indented commands of all pages that start with ``program``, split into words."""
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        for line in re.findall(rf"^ {{4,}}({re.escape(program)} .*)$", text, re.MULTILINE):
-            yield page, shlex.split(line, comments=True)
+def of(program: str) -> list[tuple[Path, tuple[str, ...]]]:
+    """The commands of all pages that start with a program."""
+    return [(page, words) for page, words in COMMANDS if words[0] == program]
 
 
-def cases(found: list[tuple[Path, list[str]]]) -> list[object]:
+def cases(found: list[tuple[Path, tuple[str, ...]]]) -> list[object]:
     """Test cases without repetitions, named by page and command."""
-    unique = {tuple(words): page for page, words in reversed(found)}
+    unique = {words: page for page, words in reversed(found)}
     return [
-        pytest.param(list(words), id=f"{page.relative_to(ROOT)}: {' '.join(words)[:90]}")
+        pytest.param(list(words), id=f"{name(page)}: {' '.join(words)[:90]}")
         for words, page in unique.items()
     ]
+
+
+def test_commands_stand_in_blocks_that_tell_what_they_need() -> None:
+    found = [
+        f"{name(page)}: {line.strip()}"
+        for page in PAGES
+        for line in FENCED.sub("", page.read_text(encoding="utf-8")).splitlines()
+        if re.match(r" {4,}(lm_eval|lm-eval-trust|make|python) ", line)
+    ]
+    assert found == []
+
+
+def test_programs_exist() -> None:
+    known = ("lm_eval", "lm-eval-trust", "make", "python", "scripts/gpu/check.sh", *FOREIGN)
+    assert [f"{name(page)}: {words}" for page, words in COMMANDS if words[0] not in known] == []
+    for page, words in of("python"):
+        assert words[1].startswith("-") or (ROOT / words[1]).is_file(), f"{name(page)}: {words}"
 
 
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
-    targets = {words[1] for _, words in commands("make")} | set(re.findall(r"`make (\w+)`", text))
+    targets = {words[1] for _, words in of("make")} | set(re.findall(r"`make ([\w-]+)", text))
     assert {"demo", "test", "model", "help", "bench"} <= targets
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
 
 
-OURS = list(commands("lm-eval-trust"))
-#: A command that is written with … stands for many.
-HARNESS = [
-    *((page, words) for page, words in commands("lm_eval") if "…" not in words),
-    *((page, words[1:]) for page, words in OURS if words[1] == "run"),
-]
+def test_extras_exist() -> None:
+    extras = metadata("lm-eval-trust").get_all("Provides-Extra")
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = {
+        extra
+        for written in re.findall(r"pip install ['\"](?:lm[-_]eval[-_]trust|\.)\[([\w,]+)\]", text)
+        for extra in written.split(",")
+    }
+    assert {"openai", "ray"} <= named <= set(extras or ())
+
+
+OURS = of("lm-eval-trust")
+HARNESS = [*of("lm_eval"), *((page, words[1:]) for page, words in OURS if words[1] == "run")]
 
 
 @pytest.mark.parametrize("words", cases([c for c in OURS if c[1][1] != "run"]))
@@ -71,7 +92,7 @@ def test_our_command_takes_what_is_written(words: list[str]) -> None:
     assert callable(build_parser().parse_args(words[1:]).func)
 
 
-@pytest.mark.parametrize("words", cases(HARNESS))
+@pytest.mark.parametrize("words", cases([c for c in HARNESS if "…" not in c[1]]))
 def test_the_stock_command_knows_models_tasks_settings_and_arguments(
     words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,15 +112,16 @@ def test_the_stock_command_knows_models_tasks_settings_and_arguments(
 
 
 def test_the_tables_name_all_tasks_of_the_suite_and_all_models() -> None:
-    readme = README.read_text(encoding="utf-8")
-    for name in ("trust_truthfulqa", "trust_toxigen", "trust_confaide", "trust_stereoset"):
-        assert f"| `{name}` |" in readme
-    for name in MODELS:
-        assert f"| `{name}` |" in readme
+    tasks = (ROOT / "docs" / "reference" / "tasks.md").read_text(encoding="utf-8")
+    models = (ROOT / "docs" / "reference" / "models.md").read_text(encoding="utf-8")
+    for task in ("trust_truthfulqa", "trust_toxigen", "trust_confaide", "trust_stereoset"):
+        assert f"| `{task}` |" in tasks
+    for model in MODELS:
+        assert f"| `{model}` |" in models
 
 
 PYTHON = [
-    pytest.param(block, id=f"{page.relative_to(ROOT)}, block {number}")
+    pytest.param(block, id=f"{name(page)}, block {number}")
     for page in PAGES
     for number, block in enumerate(
         re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
