@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -72,6 +73,15 @@ class GuardedLM:
             "allow_leak": self._allow_leak,
             NONFINITE: self._nonfinite,
         }
+
+    @contextmanager
+    def allowing_leaks(self) -> Iterator[None]:
+        """Evaluate inside also on items that the model or its steering was made from."""
+        before, self._allow_leak = self._allow_leak, True
+        try:
+            yield
+        finally:
+            self._allow_leak = before
 
     def set_cache_hook(self, cache_hook: Any) -> None:
         """Give this model and this steering answers of their own in a ``--use_cache`` file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
@@ -33,7 +33,7 @@ from lm_eval_trust.models.decoder_blocks import skipped_blocks
 from lm_eval_trust.models.families import model_class
 from lm_eval_trust.models.loading import WholeModels
 from lm_eval_trust.models.reading import check_steering, reading_of
-from lm_eval_trust.models.sources import provenance_of_model
+from lm_eval_trust.models.sources import Source, provenance_of_model
 from lm_eval_trust.steering.hooks import Steerer
 from lm_eval_trust.steering.plan import SteeringPlan
 
@@ -63,9 +63,6 @@ class SteerableLM(GuardedLM, HFLM):  # type: ignore[misc]
         InputError: The model is no decoder-only model, its weights are not whole, or the plan does
             not fit it; while requests run, logits that are NaN or infinite.
     """
-
-    #: Whether a run ends at logits that are NaN or infinite; else what they give is counted.
-    STOPS_AT_NONFINITE: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -101,6 +98,16 @@ class SteerableLM(GuardedLM, HFLM):  # type: ignore[misc]
         self._steerer = Steerer(self._steered_model, self.plan)
         if self.plan.active_steps:
             check_steering(self.model, self._steering)
+
+    @property
+    def source(self) -> Source | None:
+        """Which whole model it is; ``None`` for one in memory or one file of many."""
+        return self._source
+
+    @property
+    def _stops_at_nonfinite(self) -> bool:
+        """Whether a run ends at logits that are NaN or infinite; else what they give is counted."""
+        return True
 
     @property
     def _steered_model(self) -> nn.Module:
@@ -240,7 +247,7 @@ class SteerableLM(GuardedLM, HFLM):  # type: ignore[misc]
         ends = self._prompt_ends.of_rows(inps) if self._prompt_ends is not None else None
         with self._steering(ends):
             logits: torch.Tensor = super()._model_call(inps, attn_mask, labels)
-        if self.STOPS_AT_NONFINITE:
+        if self._stops_at_nonfinite:
             check_logits(logits, inps, self.tokenizer)
         return logits
 

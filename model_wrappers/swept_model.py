@@ -6,7 +6,8 @@ answer has it computed for all; the others find theirs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from lm_eval_trust.core.hashing import content_id
@@ -73,6 +74,16 @@ class SweptModel:
             answers: Where they are kept.
         """
         self._plans, self._answers = plans, answers
+
+    @contextmanager
+    def lent_to_sweep(self) -> Iterator[None]:
+        """Sweep inside; afterwards the model answers for itself, steered as before."""
+        before = self.plan
+        try:
+            yield
+        finally:
+            self.sweep((), AnswersInMemory())
+            self.steer_by(before)
 
     def take_divergence(self) -> float:
         """Return the mean KL(unsteered ‖ steered) per scored token, in nats, since last asked.

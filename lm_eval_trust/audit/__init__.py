@@ -1,1 +1,5 @@
 """Audits: one steering held against every control, with a verdict by stated rules."""
+
+from lm_eval_trust._callable import make_callable
+
+make_callable(__name__)

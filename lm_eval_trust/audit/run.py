@@ -50,8 +50,13 @@ class Audited:
     notes: tuple[str, ...]
 
 
-def run_audit(audit: Audit, folder: Path) -> Audited:
+def run_audit(audit: Audit, folder: Path, *, loaded: SweptModel | None = None) -> Audited:
     """Run an audit; what the folder holds already is not computed again.
+
+    Args:
+        audit: What is audited.
+        folder: Where everything goes.
+        loaded: The model, where it is loaded already.
 
     Raises:
         InputError: The steering, the model, a task or a control does not fit; a task holds items
@@ -70,12 +75,14 @@ def run_audit(audit: Audit, folder: Path) -> Audited:
         audit = audit.resolved(combined_plan(steering))
         plan = plan_audit(audit, steering, index)
         chosen = (plan.choice,)
-        with shared_passes(folder, audit.model, audit.arguments, index, chosen) as passes:
+        with shared_passes(
+            folder, audit.model, audit.arguments, index, chosen, loaded=loaded
+        ) as passes:
             measured, model = measure(passes, plan, audit.tried or 1), passes.model
-        provenance = _provenance(audit, plan, model)
+            provenance = _provenance(audit, plan, model)
+            notes = (model.note,) if model.note else ()
     judged = judge(audit, plan, measured)
     quality = tuple(judge_quality(plan, measured))
-    notes = (model.note,) if model.note else ()
     return Audited(audit, plan, measured, judged, quality, provenance, notes)
 
 

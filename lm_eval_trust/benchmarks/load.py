@@ -250,6 +250,26 @@ def _missing(what: str, benchmark: str, data_source: str, data: BenchmarkData) -
     )
 
 
+def find_statements(
+    dimension: str, *, data_source: str = OFFICIAL, data_seed: int = 0
+) -> Statements:
+    """Return the statements of a dimension from a data source or a file.
+
+    Args:
+        dimension: See :func:`load_statements`.
+        data_source: Name of a data source, or a CSV or JSONL file as
+            :func:`read_statements_file` reads it.
+        data_seed: Seed of the choices; a file is taken as it is.
+
+    Raises:
+        InputError: As these two.
+        MissingDataError: Likewise.
+    """
+    if Path(data_source).suffix:
+        return read_statements_file(data_source, dimension)
+    return load_statements(dimension, data_source=data_source, data_seed=data_seed)
+
+
 REQUIRED = ("statement", "label")
 
 

@@ -153,6 +153,7 @@ def evaluate(
     details: Callable[[], Mapping[str, Any]] = dict,
     prefixes: Mapping[str, str] | None = None,
     control: Mapping[str, Any] | None = None,
+    described: Mapping[str, Any] | None = None,
     **call: Any,
 ) -> Outcome:
     """Evaluate a model by the harness, and write the harness's results and samples files.
@@ -168,6 +169,7 @@ def evaluate(
         details: Asked after the evaluation for what the model tells of it.
         prefixes: Task → text before each of its prompts.
         control: Of a control arm: what results files say of it, under ``config``.
+        described: What results files say of the model under ``config``, for a loaded one.
         **call: Further arguments of ``simple_evaluate``.
 
     Raises:
@@ -205,6 +207,7 @@ def evaluate(
             examples={task: _examples(rows) for task, rows in samples.items()},
             details=dict(details()),
         )
+        found["config"].update(described or {})
         if chats:
             found["config"][CHATS] = sorted(chats)
         if control is not None:

@@ -13,7 +13,14 @@ import numpy as np
 
 from lm_eval_trust.analysis.comparison import SIGN_FLIPS, Comparison, p_of, sign_flip_p
 from lm_eval_trust.analysis.families import Standing, standings
-from lm_eval_trust.analysis.statistics import Floats, GroupTotals, Interval, in_steps, summed
+from lm_eval_trust.analysis.statistics import (
+    Floats,
+    GroupTotals,
+    Interval,
+    in_steps,
+    mean_interval,
+    summed,
+)
 from lm_eval_trust.leaderboard.items import Strata, Stratum
 
 
@@ -112,6 +119,23 @@ def compare_rows(
             places = names.index(first), names.index(second)
             found[first, second] = _compare(strata, *places, confidence)
     return found
+
+
+def interval_of(strata: Strata, confidence: float) -> Interval:
+    """Return a row's score in one column with its interval over groups of items.
+
+    Args:
+        strata: The row's items, each stratum with some.
+        confidence: Two-sided.
+    """
+    return summed([(s.weight, _alone(s, confidence)) for s in strata])
+
+
+def _alone(stratum: Stratum, confidence: float) -> Interval:
+    values = np.array([value.value for value in stratum.items.values()], dtype=np.float64)
+    groups = [value.group for value in stratum.items.values()]
+    low, high = mean_interval(values, groups, confidence)
+    return Interval(float(values.mean()), low, high)
 
 
 def standings_of(

@@ -56,7 +56,7 @@ def load_or_extract(
         texts: See there.
         layers: See there.
         identity: Identity of the model. Activations are found by it, so it has to change whenever
-            the weights do.
+            the weights do; those of a model in memory are not kept.
         ids: Token ids of each text where these are not the tokenizer's own of the texts, such as
             those of a chat.
         batch_tokens: See there.
@@ -71,6 +71,11 @@ def load_or_extract(
     """
     checked = tuple(checked_layers(model, layers))
     ids = encode(model, tokenizer, texts) if ids is None else ids
+    if not identity.lasts:
+        with tqdm(total=len(ids), desc="activations", unit="text", disable=not progress) as bar:
+            return extract_from_ids(
+                model, ids, layers=checked, batch_tokens=batch_tokens, advance=bar.update
+            )
     key = fingerprint(
         {
             "model": asdict(identity),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from lm_eval_trust.models.families import model_class
 from lm_eval_trust.models.loading import load_whole, loading_errors
 from lm_eval_trust.models.model_files import digest_of_model
 
+#: Beginning of the revision of a model that is not loaded from anywhere.
+_IN_MEMORY = "in memory"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -44,6 +47,16 @@ class ModelIdentity:
     name: str
     revision: str
     commit: str = ""
+
+    @classmethod
+    def in_memory(cls, name: str) -> ModelIdentity:
+        """Return an identity that no other model has, for one whose weights nothing identifies."""
+        return cls(name, f"{_IN_MEMORY} {uuid.uuid4().hex}")
+
+    @property
+    def lasts(self) -> bool:
+        """Whether what is computed with the model can be found again by another process."""
+        return not self.revision.startswith(_IN_MEMORY)
 
     @property
     def text(self) -> str:

@@ -138,7 +138,7 @@ def run_rank(spec: RankSpec, folder: Path, budget: Budget) -> Ranking:
             runner.estimate(panels, budget)
             results = tuple(runner.run(panel, budget) for panel in panels)
             (unsteered,) = meter.measure([SteeringPlan()])
-    notes = (*([model.note] if model.note else []), *(n for p in panels for n in p.notes))
+            notes = (*([model.note] if model.note else []), *(n for p in panels for n in p.notes))
     tokens = sum(len(rest) for _, rest in passages)
     return Ranking(spec, results, unsteered.perplexity, tokens, notes)
 

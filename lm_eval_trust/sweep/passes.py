@@ -6,7 +6,7 @@ It is how the arms of sweeps, rankings, audits and checks are evaluated.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -154,6 +154,7 @@ def shared_passes(
     plans: Sequence[SteeringPlan],
     *,
     engine: str = TRANSFORMERS,
+    loaded: SweptModel | None = None,
 ) -> Iterator[SharedPasses]:
     """Load a model that evaluates in shared passes, and keeps its answers in a folder.
 
@@ -164,17 +165,19 @@ def shared_passes(
         index: Tasks.
         plans: Ways to steer that the model has to fit.
         engine: What it runs on.
+        loaded: The model, where it is loaded already; afterwards it is as it was.
 
     Raises:
         InputError: The model does not load, or a plan does not fit.
         ExternalError: The model cannot be fetched, or the disk refused to write.
     """
-    loaded = load_sweep_model(model, arguments, engine=engine, plans=plans)
-    for plan in plans:
-        loaded.steer_by(plan)
-    context = fingerprint({"model": dict(loaded.identity), "software": software()})
-    with KeyedStore(folder / ANSWERS, context) as answers:
-        yield SharedPasses(loaded, answers, folder, index)
+    swept: SweptModel = loaded or load_sweep_model(model, arguments, engine=engine, plans=plans)
+    with swept.lent_to_sweep() if loaded else nullcontext():
+        for plan in plans:
+            swept.steer_by(plan)
+        context = fingerprint({"model": dict(swept.identity), "software": software()})
+        with KeyedStore(folder / ANSWERS, context) as answers:
+            yield SharedPasses(swept, answers, folder, index)
 
 
 def slug(name: str) -> str:

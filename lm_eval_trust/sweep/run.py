@@ -13,6 +13,7 @@ from lm_eval_trust.engine import TRANSFORMERS
 from lm_eval_trust.evaluate.controls import check_shuffled, prefixes_of
 from lm_eval_trust.evaluate.harness import check_tasks
 from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
+from lm_eval_trust.model_wrappers.swept_model import SweptModel
 from lm_eval_trust.sweep.grid import Grid, SweepSettings
 from lm_eval_trust.sweep.passes import ANSWERS, TEST, VALIDATION, shared_passes
 from lm_eval_trust.sweep.report import summary, write_report
@@ -42,8 +43,15 @@ class Sweep:
     engine: str = TRANSFORMERS
 
 
-def run_sweep(sweep: Sweep, folder: Path) -> tuple[Found, list[str]]:
+def run_sweep(
+    sweep: Sweep, folder: Path, *, loaded: SweptModel | None = None
+) -> tuple[Found, list[str]]:
     """Run a sweep; what the folder holds already is not computed again.
+
+    Args:
+        sweep: What is swept.
+        folder: Where everything goes.
+        loaded: The model, where it is loaded already.
 
     Returns:
         What was found, and lines that say it.
@@ -67,11 +75,17 @@ def run_sweep(sweep: Sweep, folder: Path) -> tuple[Found, list[str]]:
         tested = settings.items(settings.tasks, TEST)
         prefixes_of(settings.controls, index.load(tested.tasks, limit=tested.limit, part=TEST))
         with shared_passes(
-            folder, sweep.model, sweep.arguments, index, plans, engine=sweep.engine
+            folder,
+            sweep.model,
+            sweep.arguments,
+            index,
+            plans,
+            engine=sweep.engine,
+            loaded=loaded,
         ) as passes:
             found = Search(passes, sweep.grid, settings).run()
+            notes = [passes.model.note] if passes.model.note else []
         write_report(found, settings, folder)
-    notes = [passes.model.note] if passes.model.note else []
     return found, [*notes, *summary(found, settings)]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
@@ -59,15 +59,17 @@ logger = logging.getLogger(__name__)
 class SweepLM(SweptModel, Amber):
     """A steerable model with the configurations of a sweep; see :func:`load_sweep_model`."""
 
-    #: A broken configuration is one of many: what it gives is counted, and it is not chosen.
-    STOPS_AT_NONFINITE: ClassVar[bool] = False
-
     #: Why configurations run one after the other; empty where they share passes.
     apart: str = ""
     #: The same, of the model itself.
     own_reason: str = ""
     #: Rows of the last passes of one configuration whose logits were no numbers.
     _broken_rows: Sequence[int] = ()
+
+    @property
+    def _stops_at_nonfinite(self) -> bool:
+        # A broken configuration is one of many: what it gives is counted, and it is not chosen.
+        return not self._plans
 
     @property
     def note(self) -> str:
