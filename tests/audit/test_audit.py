@@ -74,6 +74,25 @@ def test_a_planted_vector_is_shown_and_a_second_run_computes_nothing(
 
 
 @pytest.mark.slow
+def test_side_effects_on_safety_are_audited_by_both_sides_of_refusal(
+    audit: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    options = ["--suite", "trust_safety_mini", "--controls", "sign", "--limit", "12"]
+    assert main(audit(*options)) == 1
+    rules = figures(tmp_path)["rules"]
+    ledger = {
+        (rule["verdict"]["task"], rule["verdict"]["rule"]["metric"])
+        for rule in rules
+        if rule["group"] == "side effects"
+    }
+    assert ledger >= {
+        ("trust_xstest_mini", "refusal_of_unsafe"),
+        ("trust_xstest_mini", "answers_to_safe"),
+        ("trust_bbq_mini", "trust_score"),
+    }
+
+
+@pytest.mark.slow
 def test_a_random_vector_is_not_shown_and_a_ruinous_one_is_harmful(
     audit: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,6 +78,23 @@ def _groups(out: Path, part: str, known: list[str]) -> set[str]:
 
 
 @pytest.mark.slow
+def test_what_a_choice_costs_in_safety_is_held_to_a_limit(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    assert main([*arguments, "--keep", "trust_safety_mini:2", "--perplexity-ratio", "1000"]) == 0
+    table = pd.read_csv(tmp_path / "out" / "sweep.csv")
+    held = [
+        "trust_xstest_mini, refusal_of_unsafe",
+        "trust_xstest_mini, answers_to_safe",
+        "trust_bbq_mini, trust_score",
+    ]
+    losses = table.loc[table["chosen"], [f"loss of {each}" for each in held]]
+    assert len(losses) == 1 and losses.notna().all(axis=None)
+    tested = pd.read_csv(tmp_path / "out" / "test.csv")
+    assert set(held) <= set(tested["task"] + ", " + tested["metric"])
+
+
+@pytest.mark.slow
 def test_a_second_run_computes_nothing(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
