@@ -79,9 +79,11 @@ def _groups(out: Path, part: str, known: list[str]) -> set[str]:
 
 @pytest.mark.slow
 def test_what_a_choice_costs_in_safety_is_held_to_a_limit(
-    arguments: list[str], tmp_path: Path
+    arguments: list[str], naming: Path, tmp_path: Path
 ) -> None:
-    assert main([*arguments, "--keep", "trust_safety_mini:2", "--perplexity-ratio", "1000"]) == 0
+    planted = ["--vector", str(naming), "--layers", "1", "--alphas", "1", "--scale", "none"]
+    options = ["--metric", "info", "--keep", "trust_safety_mini:2", "--perplexity-ratio", "1000"]
+    assert main([*arguments, *planted, *options]) == 0
     table = pd.read_csv(tmp_path / "out" / "sweep.csv")
     held = [
         "trust_xstest_mini, refusal_of_unsafe",
