@@ -30,6 +30,7 @@ HOSTILE = (
     '<img src=x onerror="alert(1)"></script><script>alert(2)</script><a href="javascript:alert(3)">'
 )
 COUNT = 450
+CHARTS = "figure:has(.plot)"
 #: The reference is right on every second item, the steered row on the first hundred only.
 RIGHT = {"plain": lambda item: item % 2 == 0, "steered": lambda item: item < 100}
 
@@ -90,7 +91,8 @@ def watched(browser: Browser, file: Path) -> Iterator[Watched]:
 
 @pytest.fixture
 def page(watched: Watched) -> Page:
-    """The page as it is when it opens."""
+    """The page as it is when it opens without a link to samples."""
+    watched.page.evaluate("history.replaceState(null, '', location.href.split('#')[0])")
     watched.page.reload()
     return watched.page
 
@@ -104,6 +106,7 @@ def open_samples(page: Page, row: str = "steered", column: int = 1) -> None:
         "tr", has=page.get_by_role("button", name=row, exact=True)
     )
     line.locator("button").nth(column).click()
+    page.get_by_role("button", name="Read the samples").click()
     page.locator("#samples .sample").first.wait_for()
 
 
@@ -113,7 +116,7 @@ def items(page: Page) -> list[str]:
 
 
 def see_all(page: Page) -> None:
-    for figure in page.locator("figure").all():
+    for figure in page.locator(CHARTS).all():
         figure.scroll_into_view_if_needed()
         figure.locator(".main-svg").first.wait_for()
 
@@ -127,7 +130,7 @@ def test_nothing_is_loaded_and_nothing_in_the_data_runs(page: Page, watched: Wat
     assert page.get_by_role("heading", level=1).inner_text() == f"Planted {HOSTILE}"
     assert watched.dialogs == [] and watched.errors == []
     assert {url.split(":")[0] for url in watched.requests} <= {"file", "blob", "data"}
-    assert page.locator("figure").count() == 2 * 2 + 1 + 2
+    assert page.locator(CHARTS).count() == 2 * 2 + 1 + 2
 
 
 def test_injected_markup_could_not_run_either(page: Page, watched: Watched) -> None:
@@ -160,20 +163,34 @@ def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
     page.set_viewport_size({"width": 1024, "height": 900})
 
 
-def test_the_table_shows_scores_with_their_uncertainty(page: Page) -> None:
+def test_a_cell_is_one_line_and_has_the_rest_behind_it(page: Page) -> None:
     cell = page.locator("table.board").first.locator("tbody tr").nth(1).locator("button").nth(1)
-    text = " ".join(cell.inner_text().split())
+    assert " ".join(cell.inner_text().split()) == "0.222 ± 0.050▼ , shown worse"
+    assert cell.bounding_box()["height"] < 40  # type: ignore[index]
+    box = page.locator("#cell")
+    assert not box.is_visible()
+    cell.click()
     # 100 of 450 against 225 of 450; right in both: 50.
-    assert text.startswith("0.222 ± 0.050 ▼ worse: −0.278 [−0.3") and "p < 0.001" in text
-    assert page.get_by_text("other: task version 2, here 1").is_visible()
-    assert page.locator("table.board .tag", has_text="reported").count() == 1
-    assert (
-        page.locator("table.board").first.locator("tbody tr").nth(2).locator("strong, u").count()
-        == 0
-    )
-    assert page.get_by_text("with 97.5 % intervals").count() == 1
+    expect(box).to_contain_text("▼ −0.278 shown worse, p < 0.001 after correction")
+    expect(box).to_contain_text("McNemar, 450 shared items")
+    expect(box.locator("h3")).to_have_text("steered: Truth*Info")
+    page.keyboard.press("Escape")
+    assert not box.is_visible()
+    assert cell.evaluate("e => e === document.activeElement")
+    assert cell.get_attribute("aria-expanded") == "false"
+    page.get_by_label("In each cell").first.select_option("interval")
+    expect(cell).to_contain_text("−0.278 [−0.3")
     page.get_by_label("Compare with").first.select_option("")
-    assert "[" not in cell.inner_text()
+    expect(cell).to_have_text("0.222")
+
+
+def test_the_table_marks_the_best_and_what_a_paper_reports(page: Page) -> None:
+    table = page.locator("table.board").first
+    assert page.get_by_text("other: task version 2, here 1").is_visible()
+    assert table.locator(".tag", has_text="reported").count() == 1
+    assert table.locator("tbody tr").nth(2).locator("strong, u").count() == 0
+    assert table.locator("tbody tr").nth(0).locator("strong").count() > 0
+    expect(page.locator(".story").nth(1)).to_contain_text("97.5 % interval by itself")
 
 
 def test_rows_are_sorted_filtered_and_columns_chosen(page: Page) -> None:
@@ -199,7 +216,7 @@ def test_rows_are_sorted_filtered_and_columns_chosen(page: Page) -> None:
     page.get_by_label("Reported rows").first.uncheck()
     assert names(page) == ["plain", "steered"]
     page.locator("summary", has_text="Columns").first.click()
-    page.get_by_label("ToxiGen").first.uncheck()
+    page.get_by_role("checkbox", name="ToxiGen").first.uncheck()
     assert table.get_by_role("columnheader", name="ToxiGen").count() == 0
 
 
@@ -234,7 +251,7 @@ def test_a_group_s_score_leads_to_the_samples_of_its_tasks(page: Page) -> None:
     assert page.locator("#samples-title").inner_text() == f"steered: {SUITE.title}"
     task.select_option("planted_toxic")
     assert items(page)[0] == "Item 0"
-    page.get_by_label("Beside").select_option("")
+    page.get_by_label("Next to").select_option("")
     assert page.locator("#samples .sample").first.locator("h4").all_inner_texts() == ["steered"]
 
 
@@ -277,11 +294,17 @@ def test_scores_without_the_judges_errors_stand_beside_the_raw_ones(
     write_page(path, [replace(board, pairs=pairs)])
     page = open_page(browser, path).page
     cells = page.locator("table.board").first.locator("tbody tr")
-    expect(cells.nth(1)).to_contain_text("corrected 0.625 [0.500, 0.750]")
-    expect(cells.nth(1)).to_contain_text("corrected +0.250 [+0.125, +0.375]")
-    expect(cells.nth(0)).not_to_contain_text("corrected")
+    cells.nth(1).locator("button").nth(1).click()
+    box = page.locator("#cell")
+    expect(box).to_contain_text("errors0.625 [0.500, 0.750]")
+    expect(box).to_contain_text("errors+0.250 [+0.125, +0.375]")
+    page.keyboard.press("Escape")
+    cells.nth(0).locator("button").nth(1).click()
+    expect(box).not_to_contain_text("errors")
+    page.keyboard.press("Escape")
     page.get_by_label("Compare with").first.select_option("b")
-    expect(cells.nth(0)).to_contain_text("corrected \u22120.250 [\u22120.375, \u22120.125]")
+    cells.nth(0).locator("button").nth(1).click()
+    expect(box).to_contain_text("errors\u22120.250 [\u22120.375, \u22120.125]")
     page.context.close()
 
 
@@ -290,12 +313,14 @@ def test_everything_is_reached_by_keyboard(page: Page) -> None:
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.type") == "search"
+    assert page.evaluate("document.activeElement.labels[0].textContent").startswith("Chart of")
     page.locator("table.board").first.locator("thead button").first.focus()
     for key in ("ArrowDown", "ArrowDown", "ArrowRight"):
         page.keyboard.press(key)
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.textContent") == "Read the samples"
     page.keyboard.press("Enter")
     page.locator("#samples .sample").first.wait_for()
     page.locator("#samples ol").focus()

@@ -67,6 +67,7 @@ class Watched:
 def open_page(browser: Browser, path: Path, *, width: int = 1024, **context: object) -> Watched:
     """Open a file in a window of its own."""
     window = browser.new_context(viewport={"width": width, "height": 900}, **context)  # type: ignore[arg-type]
+    window.set_default_timeout(10_000)
     watched = Watched(window.new_page())
     watched.page.goto(path.resolve().as_uri())
     return watched

@@ -17,6 +17,7 @@ from lm_eval_trust.core.plain import plain
 from lm_eval_trust.leaderboard.board import Board, Column, Pair, Row
 from lm_eval_trust.leaderboard.layout import leaves
 from lm_eval_trust.leaderboard.page.samples import SampleSets
+from lm_eval_trust.leaderboard.page.story import story_of
 from lm_eval_trust.leaderboard.ranking import general_columns, shared_columns, trust_columns
 
 Plain = dict[str, Any]
@@ -38,6 +39,8 @@ def board_payload(board: Board, sets: SampleSets) -> Plain:
         "keptApart": list(board.kept_apart),
         "notes": list(board.notes),
         "confidence": board.confidence,
+        "z": statistics.NormalDist().inv_cdf((1 + board.confidence) / 2),
+        "story": plain(story_of(board)),
     }
 
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -22,15 +23,23 @@ TITLE = "Trustworthiness leaderboard"
 #: Parts of the page's script; each uses only those before it.
 SCRIPTS = (
     "elements.js",
+    "theme.js",
     "data.js",
     "statistics.js",
+    "link.js",
+    "forest.js",
+    "story.js",
+    "cell.js",
     "table.js",
     "samples.js",
+    "card.js",
     "drilldown.js",
     "charts.js",
     "board.js",
     "page.js",
 )
+#: What an HTML parser takes for markup, what ends a line of script, and lone surrogates.
+_ESCAPED = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 
 
 def write_page(
@@ -68,22 +77,27 @@ def write_page(
 
 
 def _document(title: str, data: dict[str, Any], sets: SampleSets) -> Iterator[str]:
-    """Yield the file's parts; the data come before the script that reads them."""
+    """Yield the file's parts: boards, the script that shows them, then samples and Plotly.
+
+    So the first screen is there before the browser has read the samples.
+    """
     script, charts = _script(), _plotly()
-    head, foot = _asset("page.html").split("<!-- data -->")
+    head, rest = _asset("page.html").split("<!-- data -->")
+    middle, foot = rest.split("<!-- samples -->")
     yield Template(head).substitute(
         title=html.escape(title),
         policy=html.escape(_policy(script, charts)),
         style=_asset("page.css"),
     )
     yield _json_element("data", data)
+    yield Template(middle).substitute(script=script)
     for name, index in sets.indices.items():
         yield _json_element(name, index)
     for name, text in sets.chunks.items():
         yield f'<script type="text/plain" id="c-{name}">{text}</script>\n'
     packed = encode(json.dumps(charts).encode())
     yield f'<script type="text/plain" id="c-plotly">{packed}</script>\n'
-    yield Template(foot).substitute(script=script)
+    yield foot
 
 
 def _script() -> str:
@@ -110,8 +124,7 @@ def _policy(*scripts: str) -> str:
 def _json_element(name: str, value: Any) -> str:
     """Return JSON that an HTML parser cannot take for markup, whatever a model answered."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for mark in "<>&\u2028\u2029":
-        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    text = _ESCAPED.sub(lambda mark: f"\\u{ord(mark[0]):04x}", text)
     return f'<script type="application/json" id="{name}">{text}</script>\n'
 
 

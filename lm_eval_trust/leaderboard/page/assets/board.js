@@ -11,13 +11,15 @@ function boardSection(board, index, count) {
     details.firstElementChild.focus();
     details.scrollIntoView({ block: "start" });
   };
-  const open = (row, column, reference) => openSamples(board, row, column, reference);
+  const open = (row, column, reference) => openSamples(board, row, column, { beside: reference });
   return el(
     "section",
     { "aria-labelledby": id },
-    el("h2", { id }, count > 1 ? `Board ${index + 1} of ${count}` : "Board"),
-    el("p", { class: "lede" }, boardSummary(board)),
+    el("h2", { id }, count > 1 ? `What was found, board ${index + 1} of ${count}` : "What was found"),
+    storySection(board),
     board.keptApart.length > 0 && keptApart(board),
+    el("h3", { id: `scores-${index + 1}` }, "All scores"),
+    el("p", { class: "lede" }, "Choose a score for its details and samples, or a row for where it comes from."),
     boardTable(board, open, show),
     notes(board),
     boardCharts(board),
@@ -25,17 +27,6 @@ function boardSection(board, index, count) {
     categories(board),
     provenance(board, places),
   );
-}
-
-function boardSummary(board) {
-  const reported = board.rows.filter((row) => row.reported).length;
-  const parts = [`${board.rows.length - reported} measured rows`];
-  if (reported) parts.push(`${reported} reported by a paper, which are neither ranked nor tested`);
-  const percent = Number((100 * board.confidence).toPrecision(6));
-  const compared = board.reference
-    ? ` Differences are against ${board.reference}, on the samples that both share, with ${percent} % intervals; p is adjusted for all tests of its family (Westfall and Young); ${board.pairs.filter((p) => p.family === "primary" && p.counted).length} of them are in the primary one.`
-    : "";
-  return `${parts.join(", ")}.${compared} Choose a score to read its samples.`;
 }
 
 const keptApart = (board) =>
@@ -50,7 +41,7 @@ const notes = (board) =>
   el(
     "ul",
     { class: "notes" },
-    el("li", {}, "Bold is the best measured row of a column, underlined the next. \u25B2 better and \u25BC worse than the row compared with, where chance is an unlikely reason."),
+    el("li", {}, "Bold is the best measured row of a column, underlined the next. \u25B2 is shown better and \u25BC shown worse than the row compared with: p, corrected for all tests of its family, is small enough. \u00B1 is a standard error. Rows that a paper reports are neither ranked nor tested."),
     board.notes.map((note) => el("li", {}, note)),
   );
 

@@ -8,7 +8,6 @@ const COLOURS = {
 };
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid"];
 const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "cross", "x", "star"];
-const dark = matchMedia("(prefers-color-scheme: dark)");
 const FIGURES = new Set();
 
 /** Plotly as a promise; its text is decoded and run when the first chart needs it. */
@@ -25,9 +24,14 @@ function plotly() {
 const literal = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
 function theme() {
-  const style = getComputedStyle(document.documentElement);
-  const [ink, muted, rule] = ["--ink", "--muted", "--rule"].map((name) => style.getPropertyValue(name).trim());
-  return { ink, muted, rule, colours: COLOURS[dark.matches ? "dark" : "light"], font: getComputedStyle(document.body).fontFamily };
+  // A property that depends on the scheme has its value only where it is used.
+  const probe = document.body.appendChild(el("span", { hidden: true }));
+  const [ink, muted, rule] = ["--ink", "--muted", "--rule"].map((name) => {
+    probe.style.color = `var(${name})`;
+    return getComputedStyle(probe).color;
+  });
+  probe.remove();
+  return { ink, muted, rule, colours: COLOURS[isDark() ? "dark" : "light"], font: getComputedStyle(document.body).fontFamily };
 }
 
 /** How a series looks: colour, dash and symbol differ, so that each is enough by itself. */
@@ -58,7 +62,7 @@ function axis(look, options = {}) {
 function chart(title, caption, draw) {
   const box = el("div", { class: "plot", role: "img", "aria-label": title });
   const numbers = disclosure("The numbers", { class: "numbers" });
-  const figure = el("figure", {}, el("h4", {}, title), box, el("figcaption", {}, caption), numbers);
+  const figure = el("figure", {}, el("h3", {}, title), box, el("figcaption", {}, caption), numbers);
   const made = { seen: false, refresh };
   numbers.addEventListener("toggle", fill);
   function fill() {
@@ -118,7 +122,7 @@ function whenSeen(element, act) {
   watch.observe(element);
 }
 
-dark.addEventListener("change", () => FIGURES.forEach((made) => made.refresh()));
+schemeListeners.add(() => FIGURES.forEach((made) => made.refresh()));
 
 /** The band between two series, as traces that the legend leaves out. */
 function band(x, low, high, colour, axes) {

@@ -10,8 +10,15 @@ function bytesOf(text) {
   return bytes;
 }
 
+/** Samples come after the script in the file, so that the first screen does not wait for them. */
+const loaded = new Promise((resolve) => {
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", resolve);
+  else resolve();
+});
+
 /** Decode a gzip-compressed JSON chunk. */
 async function unpack(id) {
+  await loaded;
   const bytes = bytesOf(document.getElementById(`c-${id}`).textContent);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).json();
@@ -45,7 +52,8 @@ class SampleSet {
 
   /** The place of an item; `undefined` if it is not there. */
   place(item) {
-    return this.places ? this.places.get(item) : item < this.size ? item : undefined;
+    if (this.places) return this.places.get(item);
+    return Number.isInteger(item) && item >= 0 && item < this.size ? item : undefined;
   }
 
   /** A hash of each answer; decoded when a filter first needs it. */

@@ -1,7 +1,6 @@
-// The dialog with the samples behind a score, beside those of the row that it is compared with.
+// The dialog with the samples behind a score, next to those of the row that it is compared with.
 
 const PAGE = 10;
-const TAIL = 700;
 const FILTERS = [
   ["all", "all samples"],
   ["changed", "answer changed"],
@@ -9,76 +8,60 @@ const FILTERS = [
   ["better", "moved the right way"],
 ];
 
-/** Open the samples of a row's score. */
-function openSamples(board, row, column, reference) {
+/**
+ * Open the samples of a row's score. `fields` are those of a link: `beside` (a row), `task`, `run`
+ * (from 1), `show` (a filter), `find` (a phrase) and `item`.
+ */
+function openSamples(board, row, column, fields = {}) {
   const dialog = document.getElementById("samples");
   const tasks = row.tasks[column.task];
-  const state = { board, row, column, task: tasks[0], run: 0, reference, filter: "all", phrase: "", page: 0 };
-  if (state.reference === row.name) state.reference = "";
-  state.dialog = dialog;
-  state.list = el("ol", { class: "samples", tabindex: "-1" });
+  const state = {
+    board,
+    row,
+    column,
+    dialog,
+    task: tasks.includes(fields.task) ? fields.task : tasks[0],
+    run: Math.max(0, (Number(fields.run) || 1) - 1),
+    reference: !fields.beside || fields.beside === row.name ? "" : fields.beside,
+    filter: FILTERS.some(([name]) => name === fields.show) ? fields.show : "all",
+    phrase: fields.find ?? "",
+    item: fields.item ? Number(fields.item) : null,
+    page: 0,
+    places: [],
+  };
+  state.list = el("ol", { class: "samples", tabindex: "0", "aria-label": "Samples" }, el("li", { class: "empty" }, "Loading\u2026"));
   state.status = el("p", { class: "status", role: "status" });
   state.pager = el("div", { class: "pager" });
   state.controls = el("div", { class: "controls" });
   const close = el("button", { type: "button", class: "plain", onclick: () => dialog.close() }, "Close");
+  const title = el("h2", { id: "samples-title" }, el("bdi", {}, row.name), ": ", el("bdi", {}, column.title));
   dialog.replaceChildren(
-    el(
-      "header",
-      {},
-      el("div", {}, el("h2", { id: "samples-title" }, `${row.name}: ${column.title}`), scoreLine(state)),
-      close,
-    ),
+    el("header", {}, el("div", {}, title, scoreFacts(state)), close),
     state.controls,
     el("div", { class: "bar" }, state.status, state.pager),
     state.list,
   );
   dialog.onkeydown = (event) => pageByArrows(event, state);
-  dialog.onclose = () => (state.search = null);
+  dialog.onclose = () => {
+    state.search = null;
+    keepAddress(null);
+  };
   drawSampleControls(state);
-  dialog.showModal();
+  if (!dialog.open) dialog.showModal();
   return loadSamples(state);
 }
 
-function scoreLine({ board, row, column, reference }) {
-  const score = row.scores[column.key];
-  const parts = [`${number(score.value)}`];
-  if (score.stderr != null) parts.push(`\u00B1 ${number(score.stderr)}`);
-  if (score.items != null) parts.push(`on ${whole(score.items)} items`);
-  if (score.corrected) parts.push(`; ${correctedLine(score.corrected, number)}`);
-  const standing = board.standings[column.key]?.[row.name];
-  if (standing) parts.push(`; ${standingLine(standing)}`);
-  const found = reference ? comparisonOf(board, row.name, reference, column.key) : null;
-  if (found) {
-    parts.push(
-      `; ${signed(found.mean)} [${signed(found.low)}, ${signed(found.high)}] against ${reference}, ` +
-        `adjusted p ${probability(found.adjusted)} (${found.test}, ${whole(found.items)} shared items)`,
-    );
-    if (found.corrected) parts.push(`; ${correctedLine(found.corrected, signed)}`);
-    if (found.effects.length) parts.push(`; ${movedLine(found.effects[0])}`);
-  }
-  const line = el("p", { class: "lede" }, parts.join(" ").replaceAll(" ;", ";"));
-  return found && found.effects.length > 1 ? el("div", {}, line, movedByCategory(found.effects.slice(1))) : line;
+/** The score in a line that opens all that is known about it. */
+function scoreFacts({ board, row, column, reference }) {
+  const entries = facts(board, row, column, reference);
+  const said = entries.filter(([term]) => term === "Score" || term === "Difference").map(([, each]) => each);
+  return disclosure(said.flatMap((each, index) => (index ? ["; ", each] : [each])), { class: "score-facts" }, factList(entries));
 }
-
-const share = ({ mean, low, high }) => `${percent(mean)} [${percent(low)}, ${percent(high)}]`;
-
-const percent = (value) => (value == null ? DASH : `${(100 * value).toFixed(1)}\u00A0%`);
-
-const movedLine = ({ wrong, right }) => `${share(wrong)} of the items moved the wrong way, ${share(right)} the right way`;
-
-function movedByCategory(effects) {
-  const lines = effects.map((each) => el("li", {}, `${each.category} (${whole(each.items)}): ${movedLine(each)}`));
-  return el("details", {}, el("summary", {}, "Items by category"), el("ul", {}, lines));
-}
-
-const standingLine = ({ rank_low, rank_high, may_be_best, shrunk }) =>
-  `rank ${rank_low === rank_high ? rank_low : `${rank_low} to ${rank_high}`}` +
-  `${may_be_best ? ", may be the best" : ""}, ${number(shrunk)} after shrinkage to the mean of the rows`;
 
 function drawSampleControls(state) {
   const { board, row, column } = state;
   const change = (name, redraw) => (value) => {
-    state[name] = value;
+    Object.assign(state, { [name]: value, item: null });
     if (redraw) drawSampleControls(state);
     loadSamples(state);
   };
@@ -94,14 +77,24 @@ function drawSampleControls(state) {
     placeholder: "in prompts and answers",
     oninput: (event) => change("phrase")(event.target.value),
   });
+  const item = el("input", {
+    type: "number",
+    min: "0",
+    value: state.item ?? "",
+    onchange: (event) => {
+      state.item = event.target.value === "" ? null : Number(event.target.value);
+      loadSamples(state);
+    },
+  });
   const named = others.map((other) => [other.name, other.name]);
   state.controls.replaceChildren(
     ...[
       tasks.length > 1 && labelled("Task", selectOf(tasks, state.task, change("task", true))),
       runs.length > 1 && labelled("Run", selectOf(runs, String(state.run), change("run"))),
-      labelled("Beside", selectOf([["", "nothing"], ...named], state.reference, change("reference", true))),
+      labelled("Next to", selectOf([["", "nothing"], ...named], state.reference, change("reference", true))),
       labelled("Show", selectOf(filters, state.filter, change("filter"))),
       labelled("Find text", search),
+      labelled("Go to item", item),
     ].filter(Boolean),
   );
 }
@@ -120,36 +113,61 @@ function besides(set, ids, run) {
   return found[Math.min(run, found.length - 1)];
 }
 
-/** Apply the filters and show the first page; a search runs in steps. */
+/** Apply the filters and show the first page, or that of the item asked for; a search runs in steps. */
 async function loadSamples(state) {
+  const token = (state.search = {});
+  await loaded;
   const mine = setsOf(state, state.row);
   const theirs = state.reference ? setsOf(state, state.board.byName.get(state.reference)) : [];
   const run = Math.min(Number(state.run), mine.length - 1);
   const set = sampleSet(mine[run]);
   const other = theirs.length ? besides(set, theirs, run) : null;
   state.view = new SampleView(set, other, state.column.metric, state.column.higher_is_better);
-  state.page = 0;
+  const wanted = state.item === null ? undefined : set.place(state.item);
+  state.missing = state.item !== null && wanted === undefined;
+  if (wanted !== undefined && !(await state.view.passes(wanted, state.filter, state.phrase))) {
+    Object.assign(state, { filter: "all", phrase: "" });
+    drawSampleControls(state);
+  }
   const kept = state.view.keep(state.filter);
-  const token = (state.search = {});
-  state.places = state.phrase ? [] : kept;
-  if (!state.phrase) return showSamples(state);
+  Object.assign(state, { page: 0, places: state.phrase ? [] : kept, progress: "" });
+  if (state.phrase) return searchSamples(state, kept, wanted, token);
+  return showFrom(state, wanted);
+}
+
+async function searchSamples(state, kept, wanted, token) {
+  let reached = false;
   await breathe();
   for await (const { found, read } of state.view.search(state.phrase, kept)) {
     if (state.search !== token) return;
     const before = state.places.length;
     state.places.push(...found);
     state.progress = read < kept.length ? `, ${whole(read)} of ${whole(kept.length)} searched` : "";
-    if (before < PAGE && found.length) await showSamples(state);
-    else drawSampleStatus(state);
+    const waits = wanted !== undefined && !state.places.includes(wanted);
+    if (found.length && !waits && (before < PAGE || (wanted !== undefined && !reached))) {
+      await showFrom(state, reached ? undefined : wanted);
+      reached = true;
+    } else drawSampleStatus(state);
     await breathe();
   }
   if (!state.places.length) await showSamples(state);
+}
+
+/** Show the page of a place, with the keyboard there; without one, the page as it is. */
+async function showFrom(state, wanted) {
+  if (wanted !== undefined) state.page = Math.floor(state.places.indexOf(wanted) / PAGE);
+  await showSamples(state);
+  if (wanted === undefined) return;
+  const card = state.list.querySelector("[aria-current]");
+  card?.scrollIntoView({ block: "start" });
+  card?.focus({ preventScroll: true });
 }
 
 const lastPage = (state) => Math.max(0, Math.ceil(state.places.length / PAGE) - 1);
 
 function turnTo(state, page) {
   state.page = Math.min(Math.max(0, page), lastPage(state));
+  state.item = null;
   state.list.scrollTop = 0;
   return showSamples(state);
 }
@@ -159,16 +177,26 @@ async function showSamples(state) {
   drawSampleStatus(state);
   const token = (state.shown = {});
   const samples = await Promise.all(shown.map((place) => state.view.text(place)));
-  if (state.shown !== token) return;
+  if (state.shown !== token || !state.dialog.open) return;
   const cards = samples.map((sample) => sampleCard(state, sample));
   state.list.replaceChildren(...(cards.length ? cards : [el("li", { class: "empty" }, "No samples.")]));
+  const first = state.page > 0 ? state.view.set.item(shown[0]) : null;
+  keepAddress(sampleAddress(state, { show: state.filter, find: state.phrase, item: state.item ?? first }));
+}
+
+/** The address of what the dialog shows; fields that have only one value are left out. */
+function sampleAddress(state, fields) {
+  const { board, row, column, task, run, reference } = state;
+  const several = row.tasks[column.task].length > 1;
+  const place = { board: board.number > 1 ? board.number : "", row: row.name, score: column.key, task: several ? task : "" };
+  return addressOf({ ...place, run: Number(run) > 0 ? Number(run) + 1 : "", beside: reference, ...fields, show: fields.show === "all" ? "" : fields.show });
 }
 
 function drawSampleStatus(state) {
   const { places, view, page } = state;
   const from = places.length ? page * PAGE + 1 : 0;
   const to = Math.min(places.length, (page + 1) * PAGE);
-  const rest = state.phrase ? (state.progress ?? "") : "";
+  const rest = `${state.phrase ? state.progress : ""}${state.missing ? `. There is no item ${state.item}.` : ""}`;
   state.status.textContent = `${whole(from)}${DASH}${whole(to)} of ${whole(places.length)} shown, ${whole(view.size)} in all${rest}`;
   const turn = (text, to, off) =>
     el("button", { type: "button", class: "plain", disabled: off, "data-turn": text, onclick: () => turnTo(state, to) }, text);
@@ -186,61 +214,9 @@ function drawSampleStatus(state) {
 }
 
 function pageByArrows(event, state) {
-  if (event.target.matches("input, select") || event.altKey || event.ctrlKey || event.metaKey) return;
+  if (event.target.matches("input, select, summary") || event.altKey || event.ctrlKey || event.metaKey) return;
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-  if (!step) return;
+  if (!step || !state.view) return;
   event.preventDefault();
   turnTo(state, state.page + step);
 }
-
-function sampleCard(state, sample) {
-  const { view, row, reference } = state;
-  const gain = view.gain(sample.place);
-  const tag = gain === 0 ? null : gain > 0 ? ["better", "\u25B2 better"] : ["worse", "\u25BC worse"];
-  const there = view.partner(sample.place);
-  const answers = [answerOf(row.name, sample.answer, sample.read, view.set, sample.place)];
-  if (sample.other) answers.unshift(answerOf(reference, ...sample.other, view.other, there));
-  else if (view.other) answers.unshift(el("div", { class: "answer" }, el("h4", {}, reference), el("p", {}, "Has no such item.")));
-  return el(
-    "li",
-    { class: "sample" },
-    el("h3", {}, `Item ${view.set.item(sample.place)}`, tag && el("span", { class: `tag ${tag[0]}` }, tag[1])),
-    promptOf(sample.prompt),
-    sample.target && sample.target !== sample.prompt && el("p", { class: "target" }, el("b", {}, "Expected "), sample.target),
-    el("div", { class: "answers" }, answers),
-  );
-}
-
-/** The end of a prompt, which holds the item; all of it on demand. */
-function promptOf(prompt) {
-  const text = el("pre", { class: "prompt" }, prompt.length > TAIL ? `\u2026${prompt.slice(-TAIL)}` : prompt);
-  if (prompt.length <= TAIL) return text;
-  const button = el("button", { type: "button", class: "plain", "aria-expanded": "false" }, "Whole prompt");
-  button.addEventListener("click", () => {
-    text.textContent = prompt;
-    button.remove();
-    text.tabIndex = -1;
-    text.focus();
-  });
-  return el("div", {}, text, button);
-}
-
-function answerOf(name, answer, read, set, place) {
-  const verdicts = Object.entries(set.metrics).filter(([, values]) => values[place] != null);
-  return el(
-    "div",
-    { class: "answer" },
-    el("h4", {}, name),
-    el("pre", {}, answer || el("i", {}, "(empty)")),
-    read && el("p", { class: "read" }, el("b", {}, "Read as "), read),
-    el(
-      "dl",
-      { class: "verdicts" },
-      verdicts.map(([metric, values]) =>
-        el("div", {}, el("dt", {}, metric.replaceAll("_", " ")), el("dd", {}, short(values[place]))),
-      ),
-    ),
-  );
-}
-
-const short = (value) => (Number.isInteger(value) ? String(value) : number(value));

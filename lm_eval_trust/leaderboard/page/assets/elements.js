@@ -12,6 +12,17 @@ function el(tag, attributes = {}, ...children) {
   return made;
 }
 
+/** Make an SVG element. */
+function svg(tag, attributes = {}, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
+  made.append(...children.flat(Infinity).filter((child) => child != null && child !== false));
+  return made;
+}
+
+/** A sentence of words and `{name}`s, whose own direction of writing ends with them. */
+const sentence = (parts) => parts.map((part) => (typeof part === "string" ? part : el("bdi", { class: "name" }, part.name)));
+
 /** A label and its control, as one element. */
 const labelled = (text, control) => el("label", { class: "field" }, el("span", {}, text), control);
 
@@ -51,9 +62,25 @@ function number(value) {
 const signed = (value) => (value == null ? DASH : (value > 0 ? "+" : "") + number(value));
 const whole = (value) => value.toLocaleString("en");
 
+const between = (low, high, shown) => (low == null || high == null ? "no interval" : `[${shown(low)}, ${shown(high)}]`);
+
 function probability(value) {
-  if (value == null) return DASH;
-  return value < 0.001 ? "< 0.001" : value.toFixed(3);
+  if (value == null) return `p ${DASH}`;
+  return value < 0.001 ? "p < 0.001" : `p = ${value.toFixed(3)}`;
+}
+
+/** Copy text; where the browser allows no copying, show it selected instead of the button. */
+async function copyFrom(button, text) {
+  const before = button.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = before), 2000);
+  } catch {
+    const field = el("input", { type: "text", readonly: true, value: text, "aria-label": before });
+    button.replaceWith(field);
+    field.select();
+  }
 }
 
 /** A table of text: a caption, a header, and rows whose first cell names the row. */

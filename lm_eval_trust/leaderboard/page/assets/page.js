@@ -44,20 +44,33 @@ function contents(sections) {
   document.getElementById("contents").replaceChildren(el("ul", {}, links));
 }
 
+/** Open the samples that the address names, or say why not. */
+function openLinked(boards) {
+  const link = readLink();
+  const message = document.getElementById("link-message");
+  message.textContent = "";
+  if (!link) return;
+  const { board, row, column } = placeOf(boards, link);
+  if (row && column && row.tasks[column.task]?.length) openSamples(board, row, column, link);
+  else message.textContent = `The link leads to the samples of ${link.row} in ${link.score}, which this page does not have.`;
+}
+
 function start() {
   const data = json("data");
+  document.getElementById("scheme").append(schemeControl());
   const boards = data.boards.map(prepared);
   const sections = [
     ...boards.map((board, index) => boardSection(board, index, boards.length)),
     ...data.sweeps.map(sweepSection),
     ...data.analyses.map(analysisSection),
   ];
-  const rows = boards.reduce((sum, board) => sum + board.rows.length, 0);
   document.getElementById("summary").textContent =
-    `${rows} rows on ${boards.length === 1 ? "one board" : `${boards.length} boards`}` +
-    (boards.length > 1 ? ", kept apart because their scores cannot be compared." : ".");
-  document.getElementById("main").replaceChildren(...sections);
+    boards.length > 1 ? `${boards.length} boards, as the scores of one cannot be compared with those of another.` : "";
+  const message = el("p", { id: "link-message", role: "status" });
+  document.getElementById("main").replaceChildren(message, ...sections);
   if (sections.length > 1) contents(sections);
+  openLinked(boards);
+  addEventListener("hashchange", () => openLinked(boards));
 }
 
 start();

@@ -26,17 +26,23 @@ class SampleView {
     return there !== undefined && this.set.hash(place) !== this.other.hash(there);
   }
 
+  /** Whether a filter keeps a sample. */
+  keeps(filter, place) {
+    if (filter === "changed") return this.changed(place);
+    if (filter === "worse") return this.gain(place) < 0;
+    return filter === "better" ? this.gain(place) > 0 : true;
+  }
+
   /** Places of the samples that a filter keeps. */
   keep(filter) {
-    const keeps = {
-      all: () => true,
-      changed: (place) => this.changed(place),
-      worse: (place) => this.gain(place) < 0,
-      better: (place) => this.gain(place) > 0,
-    }[filter];
     const kept = [];
-    for (let place = 0; place < this.size; place++) if (keeps(place)) kept.push(place);
+    for (let place = 0; place < this.size; place++) if (this.keeps(filter, place)) kept.push(place);
     return kept;
+  }
+
+  /** Whether a sample passes a filter and has a phrase in its texts. */
+  async passes(place, filter, phrase) {
+    return this.keeps(filter, place) && (!phrase || hasPhrase(await this.text(place), phrase.toLowerCase()));
   }
 
   /** A sample with its texts: `{place, prompt, target, answer, read, other}`. */
@@ -53,9 +59,7 @@ class SampleView {
     const wanted = phrase.toLowerCase();
     let [found, rested] = [[], performance.now()];
     for (const [read, place] of places.entries()) {
-      const sample = await this.text(place);
-      const texts = [sample.prompt, sample.answer, ...(sample.other ?? [])];
-      if (texts.some((text) => text.toLowerCase().includes(wanted))) found.push(place);
+      if (hasPhrase(await this.text(place), wanted)) found.push(place);
       if (performance.now() - rested < 30) continue;
       yield { found, read: read + 1 };
       [found, rested] = [[], performance.now()];
@@ -63,6 +67,9 @@ class SampleView {
     yield { found, read: places.length };
   }
 }
+
+const hasPhrase = ({ prompt, answer, other }, wanted) =>
+  [prompt, answer, ...(other ?? [])].some((text) => text.toLowerCase().includes(wanted));
 
 /** One entry of a set's chunked texts. */
 async function entry(set, kind, place) {

@@ -5,12 +5,13 @@ function comparisonOf(board, row, other, column) {
   const found = board.byPair.get(pairKey(other, row, column));
   const turned = found ?? board.byPair.get(pairKey(row, other, column));
   if (!turned) return null;
-  const { adjusted, test, items } = turned;
+  const { adjusted, test, items, family } = turned;
   const way = found ? (interval) => interval : opposite;
   // From the other side, what moved the right way moved the wrong way.
   const seen = ({ right, wrong, ...rest }) => ({ ...rest, right: found ? right : wrong, wrong: found ? wrong : right });
   const corrected = turned.corrected && way(turned.corrected);
-  return { ...way(turned.difference), adjusted, test, items, corrected, effects: turned.effects.map(seen) };
+  const together = way(turned.together);
+  return { ...way(turned.difference), together, adjusted, test, items, family, corrected, effects: turned.effects.map(seen) };
 }
 
 const opposite = ({ mean, low, high }) => ({
@@ -21,8 +22,9 @@ const opposite = ({ mean, low, high }) => ({
 
 const pairKey = (first, second, column) => JSON.stringify([first, second, column]);
 
-/** Give a board's pairs and rows their lookups. */
-function prepared(board) {
+/** Give a board its number, counted from 1, and the lookups of its pairs and rows. */
+function prepared(board, index) {
+  board.number = index + 1;
   board.byPair = new Map(board.pairs.map((p) => [pairKey(p.first, p.second, p.column), p]));
   board.byName = new Map(board.rows.map((row) => [row.name, row]));
   return board;
@@ -44,6 +46,15 @@ function goodness(column, value) {
   if (column.higher_is_better == null) return -Math.abs(value);
   return column.higher_is_better ? value : -value;
 }
+
+const KINDS = {
+  1: { kind: "better", mark: "\u25B2", words: "better" },
+  "-1": { kind: "worse", mark: "\u25BC", words: "worse" },
+  0: { kind: "open", mark: "", words: "not shown" },
+};
+
+/** How a comparison came out, as `{kind, mark, words}`. */
+const outcome = (comparison, column, confidence) => KINDS[verdict(comparison, column, confidence)];
 
 /** 1 for an improvement, −1 for a loss, 0 if chance could explain the change or there is no direction. */
 function verdict(comparison, column, confidence) {

@@ -1,10 +1,11 @@
 // The table of a board: sorted, filtered, its columns chosen, its cells reached by arrow keys.
 
-const VERDICTS = {
-  1: ["better", "\u25B2", "better"],
-  "-1": ["worse", "\u25BC", "worse"],
-  0: ["same", "", "no clear difference"],
-};
+const CONTENTS = [
+  ["error", "score \u00B1 standard error"],
+  ["difference", "difference"],
+  ["interval", "difference and interval"],
+  ["score", "score"],
+];
 
 /** The state of one board's table, and the functions that redraw it. */
 function boardTable(board, open, showProvenance) {
@@ -13,8 +14,7 @@ function boardTable(board, open, showProvenance) {
     descending: false,
     filter: "",
     reported: true,
-    errors: true,
-    differences: true,
+    contents: "error",
     reference: board.reference ?? "",
     shown: new Set(board.columns.map((column) => column.key)),
   };
@@ -64,8 +64,7 @@ function tableControls(board, state, change, draw) {
     { class: "controls" },
     labelled("Find rows", search),
     labelled("Compare with", reference),
-    checkbox("Standard errors", state.errors, change("errors")),
-    checkbox("Differences", state.differences, change("differences")),
+    labelled("In each cell", selectOf(CONTENTS, state.contents, change("contents"))),
     some && checkbox("Reported rows", state.reported, change("reported")),
     disclosure("Columns", { class: "menu" }, el("div", { class: "choices" }, columns)),
   );
@@ -151,53 +150,40 @@ function tableRow(board, row, columns, ranks, state, actions) {
     el("th", { scope: "row" }, name, marks.length > 0 && el("span", { class: "tags" }, marks)),
     columns.map((column) => scoreCell(board, row, column, ranks.get(column.key).get(row.name), state, actions)),
     Object.keys(board.winRates).length > 0 &&
-      el("td", {}, el("button", { type: "button", class: "score", disabled: true }, number(rate))),
+      el("td", { class: "none" }, number(rate)),
   );
 }
 
+/** One line: the score or difference, and a mark where a difference is shown. The rest is behind it. */
 function scoreCell(board, row, column, rank, state, actions) {
   const score = row.scores[column.key];
-  if (!score) return el("td", {}, el("button", { type: "button", class: "score", disabled: true }, DASH));
+  if (!score) return el("td", { class: "none" }, DASH, hidden(" no score"));
+  const found = state.reference && row.name !== state.reference ? comparisonOf(board, row.name, state.reference, column.key) : null;
+  const { kind, mark, words } = outcome(found, column, board.confidence);
   const tag = rank === 1 ? "strong" : rank === 2 ? "u" : "span";
-  const lines = [el("span", { class: "value" }, el(tag, {}, number(score.value)), state.errors && errorOf(score))];
-  if (score.corrected) lines.push(el("small", { class: "interval" }, correctedLine(score.corrected, number)));
-  const compared = state.differences && state.reference && row.name !== state.reference;
-  const found = compared ? comparisonOf(board, row.name, state.reference, column.key) : null;
-  if (found) lines.push(...differenceOf(found, column, board.confidence));
-  const open = row.tasks[column.task]?.length > 0;
   const button = el(
     "button",
-    { type: "button", class: "score", disabled: !open, onclick: () => actions.open(row, column, state.reference) },
-    lines,
-    open && hidden(", show samples"),
+    {
+      type: "button",
+      class: "score",
+      "aria-haspopup": "dialog",
+      "aria-expanded": "false",
+      onclick: (event) => openCell(board, row, column, state.reference, event.currentTarget, actions),
+    },
+    cellText(score, found, state.contents, tag),
+    el("span", { class: `mark ${kind}`, "aria-hidden": "true" }, mark),
+    mark !== "" && hidden(`, shown ${words}`),
   );
   return el("td", {}, button);
 }
 
-function errorOf(score) {
-  const parts = [];
-  if (score.stderr != null) parts.push(` \u00B1 ${number(score.stderr)}`);
-  if (score.spread != null) parts.push(` (${score.seeds} seeds, ${number(score.spread)})`);
-  return parts.length > 0 && el("small", {}, parts.join(""));
-}
-
-/** A value without the judge's errors, with its interval. */
-const correctedLine = ({ mean, low, high }, shown) => `corrected ${shown(mean)} [${shown(low)}, ${shown(high)}]`;
-
-function differenceOf(found, column, confidence) {
-  const [kind, mark, words] = VERDICTS[verdict(found, column, confidence)];
-  return [
-    el(
-      "span",
-      { class: `difference ${kind}` },
-      mark && el("span", { "aria-hidden": "true" }, `${mark} `),
-      hidden(`${words}: `),
-      signed(found.mean),
-    ),
-    el("small", { class: "interval" }, `[${signed(found.low)}, ${signed(found.high)}]`),
-    el("small", { class: "interval" }, `p ${probability(found.adjusted)}`),
-    found.corrected && el("small", { class: "interval" }, correctedLine(found.corrected, signed)),
-  ];
+function cellText(score, found, contents, tag) {
+  if (contents === "score" || contents === "error") {
+    const error = contents === "error" && score.stderr != null && el("small", {}, ` \u00B1 ${number(score.stderr)}`);
+    return [el(tag, {}, number(score.value)), error];
+  }
+  if (!found) return el("small", {}, number(score.value));
+  return [signed(found.mean), contents === "interval" && el("small", {}, ` ${between(found.low, found.high, signed)}`)];
 }
 
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
