@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import math
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -216,6 +217,8 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
+#: Halves of surrogate pairs, which UTF-8 cannot hold and JSON can.
+LONE = re.compile("[\ud800-\udfff]")
 #: Samples in a chunk, which the browser decodes at once.
 CHUNK = 200
 
@@ -239,9 +242,8 @@ class Chunks:
         yield from self._encoded.items()
 
     def _add(self, values: Sequence[Any]) -> str:
-        raw = json.dumps(values, ensure_ascii=False, allow_nan=False).encode(
-            "utf-8", "surrogatepass"
-        )
+        text = json.dumps(values, ensure_ascii=False, allow_nan=False)
+        raw = LONE.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
         name = hashlib.sha256(raw).hexdigest()[:16]
         if name not in self._encoded:
             self._encoded[name] = encode(raw)

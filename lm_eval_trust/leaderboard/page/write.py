@@ -17,7 +17,7 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.leaderboard.board import Board
 from lm_eval_trust.leaderboard.page.payload import analysis_payload, board_payload, sweep_payload
-from lm_eval_trust.leaderboard.page.samples import SampleSets, encode
+from lm_eval_trust.leaderboard.page.samples import LONE, SampleSets, encode
 
 TITLE = "Trustworthiness leaderboard"
 #: Parts of the page's script; each uses only those before it.
@@ -38,8 +38,8 @@ SCRIPTS = (
     "board.js",
     "page.js",
 )
-#: What an HTML parser takes for markup, what ends a line of script, and lone surrogates.
-_ESCAPED = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
+#: What an HTML parser takes for markup, what ends a line of script, and what UTF-8 cannot hold.
+_ESCAPED = re.compile(f"[<>&\u2028\u2029]|{LONE.pattern}")
 
 
 def write_page(
