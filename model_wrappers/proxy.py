@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import torch
 from lm_eval.api.instance import Instance
 from torch import nn
-from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.mini.world import BASE, CHAT, is_mini
 from lm_eval_trust.model_wrappers.amber import Amber
@@ -185,7 +185,7 @@ class ProxyAmber(Amber):
     ) -> None:
         lines = []
         starts = range(0, len(requests), _RECORDED_ROWS)
-        for start in tqdm(starts, "Recording movement", disable=disable_tqdm):
+        for start in progress_bar(starts, "Recording movement", shown=not disable_tqdm):
             part = slice(start, start + _RECORDED_ROWS)
             lines += self._movements(requests[part], answers[part])
         earlier = file.read_text(encoding="utf-8") if file.exists() else ""

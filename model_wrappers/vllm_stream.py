@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar, TypeVar
 
-from tqdm import tqdm
-
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.nonfinite import NONFINITE
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.engine.divergence import Compared
 from lm_eval_trust.engine.requests import check_steps, slots
 from lm_eval_trust.engine.table import check_affine
@@ -84,7 +83,9 @@ class StreamedVLLM(SweptModel, SteeredVLLM):
     def _generate(
         self, missing: Mapping[str, tuple[list[int], Any]], plans: Sequence[SteeringPlan]
     ) -> None:
-        with tqdm(total=len(missing) * len(plans), desc="Generating", unit="answer") as bar:
+        with progress_bar(
+            total=len(missing) * len(plans), title="Generating", unit="answer"
+        ) as bar:
             for part in _parts(list(missing.items()), _AT_ONCE // len(plans)):
                 for group in _parts(plans, slots()):
                     asked = [(key, plan, *found) for key, found in part for plan in group]
@@ -120,7 +121,9 @@ class StreamedVLLM(SweptModel, SteeredVLLM):
 
     def _score(self, missing: Mapping[str, Scoring], plans: Sequence[SteeringPlan]) -> None:
         steered = [plan for plan in plans if plan.active_steps]
-        with tqdm(total=len(missing) * len(plans), desc="Scoring", unit="continuation") as bar:
+        with progress_bar(
+            total=len(missing) * len(plans), title="Scoring", unit="continuation"
+        ) as bar:
             for part in _parts(list(missing.items()), _AT_ONCE // (len(steered) + 1)):
                 scores = self._scores(part, [_UNSTEERED])  # The others are compared with it.
                 for group in _parts(steered, slots()):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tqdm import tqdm
-
 from lm_eval_trust.audit.settings import REWORDINGS, Audit
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.evaluate.controls import Arm, arms_of
 from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.evaluate.prefixes import few_shot_prefixes, prompt_prefixes, wordings_of
@@ -195,7 +194,7 @@ def measure(passes: SharedPasses, plan: Plan, tried: int) -> Measured:
     """
     steering = [arm for arm in plan.arms if not arm.prefixes]
     total = 2 * (2 + (plan.suite_items is not None) + len(plan.contexts)) + len(steering)
-    with tqdm(total=total, desc="Audit", unit="evaluation") as bar:
+    with progress_bar(total=total, title="Audit", unit="evaluation") as bar:
 
         def both(items: Items, context: Context | None = None) -> tuple[Outcome, Outcome]:
             suffix, told, prefixes = "", None, None

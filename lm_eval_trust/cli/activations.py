@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
-from lm_eval_trust.cli.options import count, natural
+from lm_eval_trust.cli.options import count, natural, next_step
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.steering.spec import choices_for
 
@@ -94,4 +94,5 @@ def run(args: argparse.Namespace) -> int:
     )
     for path in paths:
         print(path)
+    next_step("lm-eval-trust", "analyze", args.out, "--out", f"{args.out}-analysis")
     return 0

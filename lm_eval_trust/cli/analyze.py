@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.analysis.estimators import ESTIMATORS, columns
-from lm_eval_trust.cli.options import count, natural
+from lm_eval_trust.cli.options import count, natural, next_step
 from lm_eval_trust.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ def run(args: argparse.Namespace) -> int:
     for line in _phase_lines(analysis.phases):
         print(line)
     print(f"{args.out}: {len(analysis.table)} measurements, {len(analysis.phases)} rows of phases")
+    board = ("leaderboard", "RUNS", "--analysis", args.out, "--out", "board")
+    next_step("lm-eval-trust", *board)
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.cli.options import count, natural
+from lm_eval_trust.cli.options import count, natural, next_step
 
 NOT_SHOWN = 1
 
@@ -115,7 +115,21 @@ def run(args: argparse.Namespace) -> int:
     write_reports(audited, args.out)
     print(*lines(audited), sep="\n")
     print(f"The page is {args.out / PAGE}.")
-    return 0 if audited.judged.verdict == SHOWN else NOT_SHOWN
+    if audited.judged.verdict == SHOWN:
+        next_step(
+            "lm-eval-trust",
+            "bake",
+            "--model",
+            "MODEL",
+            "--steering",
+            args.steering,
+            "--out",
+            "baked",
+        )
+        return 0
+    vectors = ("--vector", "VECTOR", "--layers", "LAYERS", "--tasks", "TASKS")
+    next_step("lm-eval-trust", "sweep", *vectors, "--out", "sweep")
+    return NOT_SHOWN
 
 
 def _audit(args: argparse.Namespace) -> Any:

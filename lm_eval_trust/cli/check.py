@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.cli.options import next_step
 from lm_eval_trust.core.errors import InputError
 
 
@@ -55,10 +56,19 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             "--junit, --markdown and --json report a check that is run; leave them out here."
         )
+    follows: tuple[object, ...] = ("check", *args.checks)
     if args.validate:
-        return command.validate_all(args.checks)
-    if args.dry_run:
-        return command.plan_all(args.checks, args.cache)
-    if args.update_baseline:
-        return command.update_all(args.checks, args.cache)
-    return command.check_all(args.checks, args.cache, reports)
+        code = command.validate_all(args.checks)
+        follows = ("check", "--dry-run", *args.checks)
+    elif args.dry_run:
+        code = command.plan_all(args.checks, args.cache)
+    elif args.update_baseline:
+        code = command.update_all(args.checks, args.cache)
+    else:
+        code = command.check_all(args.checks, args.cache, reports)
+        follows = ("check", *args.checks, "--junit", "report.xml", "--markdown")
+        if code == command.REGRESSION:
+            follows = ("audit", "STEERING.yaml", "--out", "audit")
+    if code in (0, command.REGRESSION):
+        next_step("lm-eval-trust", *follows)
+    return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -20,8 +21,9 @@ from lm_eval_trust.benchmarks.registry import (
     find_dimension,
 )
 from lm_eval_trust.benchmarks.released_file_errors import Finding, released_findings
-from lm_eval_trust.cli.options import count, natural
+from lm_eval_trust.cli.options import count, natural, next_step
 from lm_eval_trust.core.errors import TrustError
+from lm_eval_trust.core.progress import progress_bar
 
 #: Sources of the real benchmarks.
 REAL_SOURCES = ("official", "tracingllm")
@@ -78,11 +80,15 @@ def run_audit(args: argparse.Namespace) -> int:
     """Print the audit; findings are not failures, so the exit code is 0."""
     sources = REAL_SOURCES if args.source == "both" else (args.source,)
     dimensions = _dimensions(args.dimension)
-    reports = [
-        audit(dimension.name, source, split_seed=args.split_seed)
+    audited = [
+        (dimension.name, source)
         for dimension in dimensions
         for source in sources
         if len(sources) == 1 or data_of(dimension.benchmark, source).statements is not None
+    ]
+    reports = [
+        audit(name, source, split_seed=args.split_seed)
+        for name, source in progress_bar(audited, "Auditing", unit="set")
     ]
     released = "tracingllm" in sources
     findings = [f for d in dimensions for f in released_findings(d.name)] if released else []
@@ -90,6 +96,7 @@ def run_audit(args: argparse.Namespace) -> int:
         print(_as_json(reports, findings))
     else:
         print("\n\n".join([*map(_report_text, reports), *_findings_text(findings)]))
+    next_step("lm-eval-trust", "data", "show", dimensions[0].name)
     return 0
 
 
@@ -98,12 +105,15 @@ def run_fetch(args: argparse.Namespace) -> int:
     failed = 0
     names = args.dimension or [dimension.benchmark for dimension in _dimensions(None)]
     known = [n if n in BENCHMARKS else find_dimension(n).benchmark for n in names]
-    for path in [path for name in known for path in files_of(name)]:
+    bar = progress_bar([path for name in known for path in files_of(name)], "Fetching", unit="file")
+    for path in bar:
         try:
-            print(f"{path}: {fetch(path)}")
+            told = str(fetch(path))
         except TrustError as error:
             failed += 1
-            print(f"{path}: FAILED: {error}")
+            told = f"FAILED: {error}"
+        bar.write(f"{path}: {told}", file=sys.stdout)
+    next_step("lm-eval-trust", "data", *(["fetch"] if failed else ["audit"]))
     return FETCH_FAILED if failed else 0
 
 
@@ -117,6 +127,8 @@ def run_show(args: argparse.Namespace) -> int:
     for position in positions[: max(args.n, 0)]:
         item = statements.items[position]
         print(f"{item.label}  {item.category or '-'}  {item.text!r}")
+    built = ("--model", "MODEL", "--dimension", dimension.name, "--layers", "LAYERS")
+    next_step("lm-eval-trust", "vector", "build", *built, "--out", "vector.safetensors")
     return 0
 
 

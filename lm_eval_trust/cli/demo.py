@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.cli.options import natural
+from lm_eval_trust.cli.options import natural, next_step
 
 
 def add_parser(subparsers: Any) -> None:
@@ -43,4 +43,6 @@ def run(args: argparse.Namespace) -> int:
             print(f"\n{title}\n\n{format_table(rows)}", flush=True)
         print(f"\nTables, figures, vectors and the harness's results files are in {args.out}/")
         print(f"All of it on one page, with the samples: {demo.page()}")
+    yours = ("--model_args", "pretrained=YOUR_MODEL", "--tasks", "trust_suite", "--limit", 20)
+    next_step("lm_eval", "--model", "amber", *yours)
     return 0

@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from lm_eval_trust.cli.options import next_step
+
 NECESSARY_PART_FAILED = 3
 
 
@@ -35,4 +37,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(doctor.as_text(checks))
     failed = any(check.state == "failed" for check in checks)
-    return NECESSARY_PART_FAILED if failed else 0
+    if failed:
+        return NECESSARY_PART_FAILED
+    next_step("lm-eval-trust", "demo")
+    return 0

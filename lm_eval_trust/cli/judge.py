@@ -10,7 +10,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.cli.options import count, natural
+from lm_eval_trust.cli.options import count, natural, next_step
 from lm_eval_trust.judges.registry import REFUSAL_JUDGES, TOXICITY_JUDGES, TRUTH_JUDGES
 from lm_eval_trust.judges.settings import PREFIX, JudgeSettings
 
@@ -108,6 +108,7 @@ def run_judge(args: argparse.Namespace) -> int:
         print(written)
         for line in scores(written):
             print(f"  {line}")
+    next_step("lm-eval-trust", "leaderboard", *(args.results if args.out is None else [args.out]))
     return 0
 
 
@@ -138,6 +139,10 @@ def run_calibrate(args: argparse.Namespace) -> int:
     if args.out is not None:
         for path in write_calibration(found, args.out):
             print(path)
+    options = ("--truth-judge", "--toxicity-judge", "--refusal-judge")
+    given = zip(options, (args.truth_judge, args.toxicity_judge, args.refusal_judge), strict=True)
+    chosen = [word for pair in given if pair[1] for word in pair]
+    next_step("lm-eval-trust", "judge", "RESULTS", *chosen)
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_trust.cli.options import natural
+from lm_eval_trust.cli.options import natural, next_step
 from lm_eval_trust.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -137,6 +137,10 @@ def run(args: argparse.Namespace) -> int:
         console.print(reason, markup=False, highlight=False)
     for path in written:
         print(path)
+    if args.out is None:
+        next_step("lm-eval-trust", "leaderboard", *args.results, "--out", "board")
+    else:
+        next_step("lm-eval-trust", "check", "CHECK.yaml")
     return 0
 
 

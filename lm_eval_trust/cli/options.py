@@ -1,8 +1,10 @@
-"""Types of options, for ``argparse``, and what ``--out`` may replace."""
+"""What commands share: types of options, what ``--out`` may replace, and the next step."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,3 +59,14 @@ def refuse_foreign_file(path: Path, is_ours: Callable[[Path], object], what: str
         raise InputError(
             f"{path} exists and is no {what}; choose another name, or replace it with --overwrite."
         ) from None
+
+
+def next_step(*command: object) -> None:
+    """Print the command that usually follows.
+
+    It goes to standard error, since programs read standard output.
+
+    Args:
+        command: Its words; what you have to fill in is in capitals.
+    """
+    print(f"Next: {shlex.join(map(str, command))}", file=sys.stderr)

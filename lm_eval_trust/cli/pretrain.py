@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.cli.options import count, natural
+from lm_eval_trust.cli.options import count, natural, next_step
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.training.config import (
     PRESETS,
@@ -118,6 +118,8 @@ def run(args: argparse.Namespace) -> int:
     ).run(args.out)
     if backend.rank == 0:
         print(f"{args.out}: {len(names)} checkpoints, {names[0]} to {names[-1]}")
+        model = ("--model", args.out / names[-1], "--checkpoint", names[-1])
+        next_step("lm-eval-trust", "activations", *model, "--out", "activations")
     return 0
 
 

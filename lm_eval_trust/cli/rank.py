@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.cli.options import count
+from lm_eval_trust.cli.options import count, next_step
 from lm_eval_trust.core.errors import InputError
 
 
@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
                 f"scored on the validation part, {one.test} on the test half."
             )
         print(f"About {sum(one.total for one in planned.values())} configurations in all.")
+        next_step("lm-eval-trust", "rank", args.file, "--out", args.out or "ranking")
         return 0
     if args.out is None:
         raise InputError("--out FOLDER is missing: a ranking keeps its answers and tables there.")
@@ -67,6 +68,9 @@ def run(args: argparse.Namespace) -> int:
     lines = write_report(ranking, args.out)
     print(*budget.said, *lines, sep="\n")
     print(f"The page is {args.out / 'index.html'}; tables and figures are beside it.")
+    found = sorted(args.out.glob("steering-*.yaml"))
+    steering = found[0] if found else "STEERING.yaml"
+    next_step("lm-eval-trust", "audit", steering, "--out", args.out / "audit")
     return 0
 
 

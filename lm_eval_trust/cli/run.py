@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from lm_eval_trust.cli.options import next_step
 from lm_eval_trust.core.errors import InputError, TrustError
 
 #: No argument can contain this character, so the parser leaves all of them to the harness.
@@ -45,16 +46,18 @@ def run(args: argparse.Namespace) -> int:
         raise
     except ValueError as error:
         raise InputError(str(error)) from error
+    next_step("lm-eval-trust", "leaderboard", _output_path(args.arguments) or "OUTPUT_PATH")
     return 0
+
+
+def _output_path(arguments: Sequence[str]) -> str:
+    """Return where the harness saved its results; empty if nowhere."""
+    return next((value for value in _values(arguments, "--output_path", "-o") if value), "")
 
 
 def _check_limit(arguments: Sequence[str]) -> None:
     """Raise for a limit that the harness would evaluate nothing with, or all but the last items."""
-    for at, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name not in ("--limit", "-L"):
-            continue
-        text = value if equals else "".join(arguments[at + 1 : at + 2])
+    for text in _values(arguments, "--limit", "-L"):
         try:
             positive = float(text) > 0
         except ValueError:
@@ -63,3 +66,11 @@ def _check_limit(arguments: Sequence[str]) -> None:
             raise InputError(
                 f"--limit is {text}; give a number of items from 1, or a share between 0 and 1."
             )
+
+
+def _values(arguments: Sequence[str], *names: str) -> Iterator[str]:
+    """Yield the values that an option of the harness is given."""
+    for at, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name in names:
+            yield value if equals else "".join(arguments[at + 1 : at + 2])

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.cli.options import count
+from lm_eval_trust.cli.options import count, next_step
 
 
 def add_parser(subparsers: Any) -> None:
@@ -55,13 +55,26 @@ def run(args: argparse.Namespace) -> int:
         from lm_eval_trust.study.estimate import describe, estimate
 
         print(describe(estimate(study, folder)))
+        next_step(*_command(args))
         return 0
     if args.status:
         from lm_eval_trust.study.status import describe_status
 
         print(describe_status(study, folder))
+        next_step(*_command(args))
         return 0
-    return _export(study, folder) if args.export_only else _compute(study, folder)
+    code = _export(study, folder) if args.export_only else _compute(study, folder)
+    analyses = [file.parent for file in args.out.glob("export/analysis-*/measurements.csv")]
+    if code or not analyses:
+        next_step(*_command(args), "--status")
+    else:
+        board = ("leaderboard", "RUNS", "--analysis", *sorted(analyses), "--out", "board")
+        next_step("lm-eval-trust", *board)
+    return code
+
+
+def _command(args: argparse.Namespace) -> tuple[object, ...]:
+    return ("lm-eval-trust", "study", args.study, "--out", args.out)
 
 
 def _compute(study: Any, folder: Any) -> int:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.cli.options import count, natural
+from lm_eval_trust.cli.options import count, natural, next_step
 from lm_eval_trust.engine import ENGINES
 from lm_eval_trust.steering.spec import choices_for
 from lm_eval_trust.sweep import SEARCHES
@@ -143,9 +143,14 @@ def run(args: argparse.Namespace) -> int:
     """Run the sweep and print its result."""
     from lm_eval_trust.sweep.run import run_sweep
 
-    _, lines = run_sweep(_sweep(args), args.out)
+    found, lines = run_sweep(_sweep(args), args.out)
     print(*lines, sep="\n")
     print(f"Tables, figures, examples and the steering file are in {args.out}.")
+    if found.chosen is None:
+        next_step("lm-eval-trust", "rank", "RANK.yaml", "--out", "ranking")
+    else:
+        model = ("--model", args.model, "--model_args", args.model_args)
+        next_step("lm-eval-trust", "audit", args.out / "steering.yaml", *model, "--out", "audit")
     return 0
 
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
 from lm_eval_trust.benchmarks.statements import USER_TURN
-from lm_eval_trust.cli.options import add_overwrite, count, natural, refuse_foreign_file
+from lm_eval_trust.cli.options import add_overwrite, count, natural, next_step, refuse_foreign_file
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.steering.spec import choices_for
 
 if TYPE_CHECKING:
     from lm_eval_trust.benchmarks.statements import Statements
+    from lm_eval_trust.steering.vectors import SteeringVector
 
 _Commands = Any
 
@@ -261,6 +262,9 @@ def run_threshold(args: argparse.Namespace) -> int:
         f"F1 {found.f1:.3f}, precision {found.precision:.3f}, recall {found.recall:.3f} on "
         f"{len(held_out)} statements of the validation part, {int(wanted.sum())} of them to steer"
     )
+    given = ",".join(f"{name}={value}" for name, value in when.items())
+    steered = ("--vector", "VECTOR", "--layers", "LAYERS", "--tasks", statements.dimension.task)
+    next_step("lm-eval-trust", "sweep", *steered, "--when", given, "--out", "sweep")
     return 0
 
 
@@ -299,6 +303,7 @@ def run_build(args: argparse.Namespace) -> int:
     print(table(evidence))
     for doubt in doubts(evidence):
         print(f"warning: {doubt}", file=sys.stderr)
+    _next_sweep(args.out, args.layers, statements.dimension.task, args.model)
     return 0
 
 
@@ -330,6 +335,8 @@ def _build_heads(args: argparse.Namespace, layers: list[int], statements: Statem
     for layer, numbers in vector.provenance.settings[HEADS_SETTING].items():
         print(f"layer {layer}: heads {', '.join(map(str, numbers))}")
     print(f"{args.out}: steer with layer={'+'.join(map(str, vector.layers))}")
+    heads = "+".join(map(str, vector.layers))
+    _next_sweep(args.out, heads, statements.dimension.task, args.model)
     return 0
 
 
@@ -337,7 +344,9 @@ def run_show(args: argparse.Namespace) -> int:
     """Print a vector."""
     from lm_eval_trust.steering.vectors import load_vector
 
-    print(load_vector(args.vector).describe())
+    vector = load_vector(args.vector)
+    print(vector.describe())
+    _next_sweep(args.vector, _layers_of(vector))
     return 0
 
 
@@ -358,6 +367,12 @@ def run_export(args: argparse.Namespace) -> int:
         action=args.action,
     )
     print(f"{args.out}: {usage}")
+    if args.format == "lm_eval":
+        model = ("--model_args", f"pretrained=MODEL,steer_path={args.out}")
+        next_step("lm_eval", "--model", "steered", *model, "--tasks", "trust_suite")
+    else:
+        given = ("--steering", "STEERING.yaml", "--model", "MODEL")
+        next_step("lm-eval-trust", "verify-server", "URL", *given)
     return 0
 
 
@@ -382,7 +397,17 @@ def run_import(args: argparse.Namespace) -> int:
     vector.save(args.out)
     applied = "action=reft" if any(each.parts for each in vector.layers.values()) else "scale=none"
     print(f"{args.out}: layers {', '.join(map(str, sorted(vector.layers)))}; apply with {applied}")
+    _next_sweep(args.out, _layers_of(vector))
     return 0
+
+
+def _layers_of(vector: SteeringVector) -> str:
+    return ",".join(map(str, sorted(vector.layers)))
+
+
+def _next_sweep(vector: Path, layers: str, task: str = "TASKS", model: str = "MODEL") -> None:
+    where = ("--model_args", f"pretrained={model}", "--vector", vector, "--layers", layers)
+    next_step("lm-eval-trust", "sweep", *where, "--tasks", task, "--out", "sweep")
 
 
 def _refuse_foreign_out(args: argparse.Namespace) -> None:

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.cli.options import next_step
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
@@ -57,4 +59,9 @@ def _run(args: argparse.Namespace) -> int:
     if args.out:
         with atomic_path(args.out) as path:
             path.write_text(json.dumps(vars(found), indent=2) + "\n", encoding="utf-8")
-    return 0 if found.applied else 1
+    if not found.applied:
+        next_step("lm-eval-trust", "serve", args.model, "--steering", args.steering, "--dry-run")
+        return 1
+    server = ("--model_args", f"base_url={args.url}/completions,model={args.name or args.model}")
+    next_step("lm_eval", "--model", "local-completions", *server, "--tasks", "trust_suite")
+    return 0

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from lm_eval_trust.analysis.figures import (
     correlation_scatter,
@@ -21,6 +20,7 @@ from lm_eval_trust.analysis.information import InformationSettings
 from lm_eval_trust.analysis.probing import ProbeSettings
 from lm_eval_trust.benchmarks.load import load_statements
 from lm_eval_trust.benchmarks.registry import DIMENSIONS, find_dimension
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.core.saved_runs import find_runs
 from lm_eval_trust.core.storage import folder_lock, read_kept, require_empty, write_kept
 from lm_eval_trust.demo.cells import (
@@ -210,7 +210,9 @@ class Demo:
         """Return probe accuracy and steered trust score for each evenly spaced checkpoint."""
         dimension, accuracies = find_dimension(name), self._late_probes(name)
         points = []
-        steps = tqdm(accuracies.items(), f"Steering by checkpoints, {name}", unit="checkpoint")
+        steps = progress_bar(
+            accuracies.items(), f"Steering by checkpoints, {name}", unit="checkpoint"
+        )
         for checkpoint, probe in steps:
             vector = VectorPlan(dimension, f"{BASE}@{checkpoint}")
             self._build(vector)
@@ -222,9 +224,11 @@ class Demo:
 
     def compare(self) -> Table:
         """Evaluate the models as they are, and Chat steered as strongly as its text allows."""
-        cells = tqdm(unsteered_cells().items(), "Evaluating models", unit="model")
+        cells = progress_bar(unsteered_cells().items(), "Evaluating models", unit="model")
         table = [self._table_row(title, 0.0, cell) for title, cell in cells]
-        for vector in tqdm(table_vectors(self._middle), "Evaluating steered models", unit="model"):
+        for vector in progress_bar(
+            table_vectors(self._middle), "Evaluating steered models", unit="model"
+        ):
             self._build(vector)
             alpha = self._strength(vector)
             source = vector.source.removeprefix(f"{BASE}@")
@@ -241,7 +245,7 @@ class Demo:
         """Classify statements by checkpoints as they are and proxy-tuned (paper, Figure 18)."""
         names = proxy_checkpoints(self._family.checkpoints)
         table = []
-        for name in tqdm(names, "Proxy-tuning checkpoints", unit="checkpoint"):
+        for name in progress_bar(names, "Proxy-tuning checkpoints", unit="checkpoint"):
             cells = [classification_cell(f"{BASE}@{name}", moved=moved) for moved in (False, True)]
             table.append(classification_row(name, *(self._evaluator.run(c).scores for c in cells)))
         for name in (CHAT, SAFE):
@@ -312,7 +316,7 @@ class Demo:
         return chosen
 
     def _evaluate(self, cells: Sequence[Cell], title: str) -> list[Outcome]:
-        return [self._evaluator.run(cell) for cell in tqdm(cells, title, unit="strength")]
+        return [self._evaluator.run(cell) for cell in progress_bar(cells, title, unit="strength")]
 
     def _finetune(self, method: str) -> Path:
         """Fine-tune the chat model on right answers; return the folder of what came of it."""
@@ -355,7 +359,7 @@ def _analyse_checkpoints(family: MiniFamily, sets: Path, out: Path) -> Analysis:
     """
     statements = [load_statements(dimension, data_source=MINI) for dimension in DIMENSIONS]
     layers = range(family.recipe.shape.layers)
-    checkpoints = tqdm(family.checkpoints.items(), "Reading statements", unit="checkpoint")
+    checkpoints = progress_bar(family.checkpoints.items(), "Reading statements", unit="checkpoint")
     for name, step in checkpoints:
         model, tokenizer, identity = load_source(f"{BASE}@{name}", dtype="float32", device="cpu")
         info = CheckpointInfo(name, step, family.tokens_seen(step))

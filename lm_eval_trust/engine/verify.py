@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import requests
 import torch
-from tqdm import tqdm
 
 from lm_eval_trust.core.errors import ExternalError, InputError, reason_of
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.models.decoder_blocks import number_of_blocks
 from lm_eval_trust.models.sources import find_source, load_pinned
 from lm_eval_trust.steering.hooks import Steerer
@@ -117,13 +117,13 @@ def verify_server(
     asked = name or server.first_model()
     answers = [
         _answer(server, asked, prompt, tokens, tokenizer)
-        for prompt in tqdm(PROMPTS[:prompts], desc="Asking the server", unit="prompt")
+        for prompt in progress_bar(PROMPTS[:prompts], title="Asking the server", unit="prompt")
     ]
     told = np.concatenate([answer.logprobs for answer in answers])
     hypotheses = _hypotheses(plan, blocks)
     own = {
         label: _logprobs(network, hypothesis, answers)
-        for label, hypothesis in tqdm(hypotheses.items(), desc="Computing beside it")
+        for label, hypothesis in progress_bar(hypotheses.items(), title="Computing beside it")
     }
     return judge(told, own)
 

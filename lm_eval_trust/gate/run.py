@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.evaluate.controls import Arm, arms_of, check_shuffled
 from lm_eval_trust.evaluate.evaluator import EvaluationSpec, Evaluator, Outcome, evaluate
@@ -204,7 +203,7 @@ class _Measuring:
         together: dict[tuple[str, int, str], list[int]] = {}
         for number_of_job, job in enumerate(jobs):
             together.setdefault(job.sharing, []).append(number_of_job)
-        with tqdm(total=len(jobs), desc=title, unit="task") as bar:
+        with progress_bar(total=len(jobs), title=title, unit="task") as bar:
             for _, numbers in sorted(together.items(), key=lambda pair: pair[0][0]):
                 missing = [jobs[n] for n in numbers if not self.is_kept(jobs[n])]
                 answers = AnswersInMemory()

@@ -10,17 +10,15 @@ import json
 import logging
 import math
 import sqlite3
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from tqdm import tqdm
-
 from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.core.hashing import content_id
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.judges.interface import Verdict
@@ -177,8 +175,7 @@ def _check_readable(engine: Engine, found: Mapping[Prompt, Verdict]) -> None:
 def _with_progress(engine: Engine, prompts: list[Prompt]) -> Iterator[tuple[Prompt, Verdict]]:
     if not prompts:
         return
-    hidden = not sys.stderr.isatty()
-    with tqdm(total=len(prompts), desc=engine.title, unit="verdict", disable=hidden) as bar:
+    with progress_bar(total=len(prompts), title=engine.title, unit="verdict") as bar:
         for decided in engine.judge(prompts):
             yield decided
             bar.update()

@@ -13,6 +13,7 @@ from lm_eval_trust.analysis.comparison import Comparison
 from lm_eval_trust.analysis.families import Standing
 from lm_eval_trust.analysis.statistics import FEW_GROUPS
 from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.core.saved_runs import PREFIXES, SavedRun
 from lm_eval_trust.judges.calibration_store import in_words
 from lm_eval_trust.leaderboard.board import SUITE, Board, Category, Column, Row, Score
@@ -147,12 +148,15 @@ def _board(
     columns = columns_of(_runs(comparable))
     rows = tuple(_row(g, n, columns) for g, n in zip(comparable.groups, names, strict=True))
     by_name = {row.name: row.runs for row in rows}
-    items = {column.key: strata_of(by_name, column, samples) for column in columns}
+    items = {
+        column.key: strata_of(by_name, column, samples)
+        for column in progress_bar(columns, "Reading samples", unit="column")
+    }
     reference = _reference(rows, settings)
     wanted = {key: _wanted(list(found), reference, settings) for key, found in items.items()}
     compared = {
         key: compare_rows(found, wanted[key], confidence=settings.confidence)
-        for key, found in items.items()
+        for key, found in progress_bar(items.items(), "Comparing rows", unit="column")
     }
     shared = (shared_notes(c, items[c.key], wanted[c.key], compared[c.key]) for c in columns)
     primary = primary_columns(columns, settings.primary)

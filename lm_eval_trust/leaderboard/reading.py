@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from tqdm import tqdm
-
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.core.saved_runs import SavedRun, read_run, results_files
 from lm_eval_trust.leaderboard.consistency import nonfinite_note
 from lm_eval_trust.leaderboard.identity import provenance_of
@@ -36,7 +35,7 @@ def read_runs(
     """
     found: dict[Path, SavedRun] = {}
     skipped = []
-    for file in tqdm(_files(paths), desc="runs", unit="run", disable=None):
+    for file in progress_bar(_files(paths), title="Reading runs", unit="run"):
         try:
             run = _usable(read_run(file))
             samples.read(run)

@@ -7,8 +7,10 @@ marks as arguments, and would lay the files out otherwise.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -184,7 +186,15 @@ _BESIDE = 3
 
 
 class Terminal(Console):
-    """A console whose closed pipe is an error like any other; rich's own would exit with 1."""
+    """A console whose closed pipe is an error like any other; rich's own would exit with 1.
+
+    ``NO_COLOR`` leaves no escapes at all: rich itself would keep bold and underlined ones.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        if os.environ.get("NO_COLOR"):
+            settings["color_system"] = None
+        super().__init__(**settings)
 
     def on_broken_pipe(self) -> None:
         """Raise what the pipe raised."""

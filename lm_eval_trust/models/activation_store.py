@@ -16,10 +16,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
-from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError, reason_of
 from lm_eval_trust.core.hashing import content_id, fingerprint
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.core.storage import build_once, cache_dir
 from lm_eval_trust.models.activations import compute_dtype, extract_from_ids
 from lm_eval_trust.models.decoder_blocks import checked_layers, hidden_size
@@ -86,7 +86,7 @@ def load_or_extract(
     )
     folder = cache_dir() / "activations" / key
     found = np.empty((len(ids), len(checked), hidden_size(model)), dtype=np.float32)
-    with tqdm(total=len(ids), desc="activations", unit="text", disable=not progress) as bar:
+    with progress_bar(total=len(ids), title="Activations", unit="text", shown=progress) as bar:
         extract = partial(
             extract_from_ids, model, layers=checked, batch_tokens=batch_tokens, advance=bar.update
         )

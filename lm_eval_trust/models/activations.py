@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.models.adapters import refuse_virtual_tokens
 from lm_eval_trust.models.attention_heads import heads_width, output_projection
 from lm_eval_trust.models.decoder_blocks import (
@@ -78,7 +78,7 @@ def extract_activations(
     """
     checked_layers(model, layers)
     ids = encode(model, tokenizer, texts)
-    with tqdm(total=len(ids), desc="activations", unit="text", disable=not progress) as bar:
+    with progress_bar(total=len(ids), title="Activations", unit="text", shown=progress) as bar:
         return extract_from_ids(
             model,
             ids,

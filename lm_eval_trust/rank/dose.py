@@ -13,9 +13,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.core.store import KeyedStore
 from lm_eval_trust.evaluate.tasks import TaskSet
 from lm_eval_trust.model_wrappers.swept_model import SweptModel
@@ -165,7 +164,7 @@ def find_strengths(
         A strength for each cost, in order.
     """
     known: dict[Key, dict[float, Dose]] = {key: {} for key in curves}
-    with tqdm(total=len(curves) * len(costs), desc=title, unit="strength") as bar:
+    with progress_bar(total=len(curves) * len(costs), title=title, unit="strength") as bar:
         for _ in range(_ROUNDS):
             wanted = [
                 (key, alpha)

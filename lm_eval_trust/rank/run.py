@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.core.storage import folder_lock
 from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.evaluate.prefixes import prompt_prefixes, wordings_of
@@ -331,7 +330,7 @@ class _Runner:
         ]
         outcomes = self._passes.evaluate(cells, self._items(panel.spec, part))
         found: list[Outcome] = []
-        for outcome in tqdm(
+        for outcome in progress_bar(
             outcomes, f"{panel.name}: {title}", total=len(cells), unit="configuration"
         ):
             found.append(outcome)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.models.tokens import context_length, padded_batch
 
 #: From two words to several sentences, so that a batch of them is padded.
@@ -123,8 +124,9 @@ def logits_of(model: Any, rows: Sequence[Sequence[int]]) -> torch.Tensor:
     Returns:
         Float32 on the CPU, shape (tokens, vocabulary).
     """
-    parts = [_logits(model, rows), *(_logits(model, [row]) for row in rows)]
-    return torch.cat(parts)
+    batches = [rows, *([row] for row in rows)]
+    bar = progress_bar(batches, "Computing logits", unit="batch")
+    return torch.cat([_logits(model, batch) for batch in bar])
 
 
 @torch.no_grad()

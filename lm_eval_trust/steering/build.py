@@ -23,6 +23,7 @@ from lm_eval_trust.benchmarks.load import load_statements
 from lm_eval_trust.benchmarks.statements import Statements
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.core.provenance import Provenance
 from lm_eval_trust.core.storage import build_once, cache_dir
 from lm_eval_trust.models.activation_store import load_or_extract
@@ -128,6 +129,7 @@ def build_vector(
     }
     held_out = _held_out(statements, split, split_seed, part)
     beyond = read(held_out) if held_out is not None else None
+    bar = progress_bar(layers, "Evidence", unit="layer", shown=progress)
     evidence = {
         layer: layer_evidence(
             directions[layer],
@@ -136,7 +138,7 @@ def build_vector(
             None if beyond is None else beyond[:, at],
             held_out,
         )
-        for at, layer in enumerate(layers)
+        for at, layer in enumerate(bar)
     }
     provenance = replace(provenance, evidence=to_record(evidence))
     return SteeringVector(directions, provenance, name=f"{statements.dimension.name} vector")

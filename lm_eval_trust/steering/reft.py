@@ -29,10 +29,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from lm_eval_trust.benchmarks.statements import Statements
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.models.activations import shared, stopping_after
 from lm_eval_trust.models.chat import write_turns
 from lm_eval_trust.models.decoder_blocks import decoder_blocks, decoder_of
@@ -221,9 +221,9 @@ def _fit(lesson: Lesson, change: Any, *, rate: float, others: bool) -> None:
     """Train a change in place."""
     trustworthy, rest = (_order(lesson.where(label)) for label in (1, 0))
     optimiser = torch.optim.Adam(change.parameters(), lr=rate)
-    title = f"training layer {lesson.layer}"
+    title = f"Training layer {lesson.layer}"
     with _frozen(lesson.model), torch.enable_grad():
-        for step in tqdm(range(STEPS), desc=title, unit="step", disable=not lesson.progress):
+        for step in progress_bar(range(STEPS), title=title, unit="step", shown=lesson.progress):
             rows = _turn(trustworthy, step)
             optimiser.zero_grad()
             loss, states, steered = _likelihood(lesson, rows, change)

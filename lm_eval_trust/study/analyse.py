@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from lm_eval_trust.analysis.estimators import columns
 from lm_eval_trust.analysis.figures import (
@@ -31,6 +30,7 @@ from lm_eval_trust.analysis.statistics import few_groups
 from lm_eval_trust.analysis.tables import Measurement, as_table, write_table
 from lm_eval_trust.core.errors import InputError, MissingDataError
 from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.core.storage import (
     atomic_path,
     claim_folder,
@@ -105,7 +105,7 @@ def _analyse(
     settings: AnalysisSettings,
 ) -> Analysis:
     measurements: list[Measurement] = []
-    for found in tqdm(sets, "Analysing", unit="set"):
+    for found in progress_bar(sets, "Analysing", unit="set"):
         measurements += _cell(found, last[found.info.dimension], out / "cells", settings)
     return write_analysis(measurements, out, settings)
 

@@ -22,6 +22,7 @@ from lm_eval_trust.analysis.figures import (
     strength_curves,
 )
 from lm_eval_trust.analysis.tables import Measurement
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.study.analyse import write_analysis
 from lm_eval_trust.study.cells import AnalysisCell, EvaluationCell
@@ -96,7 +97,7 @@ def _analyses(
             rows = json.loads(file.read_text(encoding="utf-8"))
             measured = found.setdefault(cell.activations.statements.seed, [])
             measured += [_placed(Measurement(**row), cell.model) for row in rows]
-    for seed, rows in found.items():
+    for seed, rows in progress_bar(found.items(), "Exporting analyses", unit="seed"):
         write_analysis(rows, out / f"analysis-seed{seed}", study.settings(seed))
     return found
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from lm_eval_trust.checkpoints.store import Budget
 from lm_eval_trust.core.errors import unknown_name
+from lm_eval_trust.core.progress import ProgressBar, progress_bar
 from lm_eval_trust.study.cells import Cell
 from lm_eval_trust.study.folder import StudyFolder
 from lm_eval_trust.study.grid import Study
@@ -103,7 +102,7 @@ def _compute(study: Study, folder: StudyFolder) -> Outcome:
         return outcome
     pool = open_pool(study.spec, folder)
     try:
-        with tqdm(total=len(cells), initial=outcome.found, desc="Cells", unit="cell") as bar:
+        with progress_bar(total=len(cells), done=outcome.found, title="Cells", unit="cell") as bar:
             scheduler = Scheduler(pool, _Reporter(folder, outcome, bar))
             for number in (0, 1):
                 # What was skipped in the first stage changes what the second one needs.
@@ -124,7 +123,7 @@ def _unfinished(cells: Sequence[Cell], folder: StudyFolder, but: object = ()) ->
 class _Reporter:
     folder: StudyFolder
     outcome: Outcome
-    bar: tqdm[None]
+    bar: ProgressBar
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Finished):

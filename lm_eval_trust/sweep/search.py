@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from tqdm import tqdm
-
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.evaluate.controls import Arm, arms_of
 from lm_eval_trust.evaluate.evaluator import (
     EXAMPLES,
@@ -179,7 +178,9 @@ class Search:
         read = self._passes.evaluate(cells, self._settings.items((task,), VALIDATION))
         texts = {arm.name: text for arm, text in zip(arms, read, strict=True)}
         found = self._passes.arms(arms, choice.plan(), tried, tested, prefix=name)
-        for arm, outcome in tqdm(found, "Controls", unit="arm", total=len(arms), disable=not arms):
+        for arm, outcome in progress_bar(
+            found, "Controls", unit="arm", total=len(arms), shown=bool(arms)
+        ):
             text = texts[arm.name]
             divergence = math.nan if arm.prefixes else text.divergence
             yield Control(arm, outcome, perplexity_of(text, task), divergence)
@@ -311,7 +312,7 @@ class Search:
             for c in configurations
         ]
         found = self._passes.evaluate(cells, items)
-        bar = tqdm(found, title, total=len(cells), unit="configuration")
+        bar = progress_bar(found, title, total=len(cells), unit="configuration")
         return list(zip(configurations, bar, strict=True))
 
 

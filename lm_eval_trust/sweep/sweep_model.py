@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
-from tqdm import tqdm
 
 from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.core.nonfinite import NONFINITE
+from lm_eval_trust.core.progress import ProgressBar, progress_bar
 from lm_eval_trust.engine import ENGINES, TRANSFORMERS, VLLM
 from lm_eval_trust.model_wrappers.amber import Amber
 from lm_eval_trust.model_wrappers.finite import FiniteLogits
@@ -212,7 +212,9 @@ class SweepLM(SweptModel, Amber):
         self, missing: Mapping[str, tuple[TokenRequest, int]], plans: Sequence[SteeringPlan]
     ) -> None:
         """Score requests by plans, those without a prompt in their window apart from the others."""
-        with tqdm(total=len(missing) * len(plans), desc="Scoring", unit="continuation") as bar:
+        with progress_bar(
+            total=len(missing) * len(plans), title="Scoring", unit="continuation"
+        ) as bar:
             for without in (False, True):
                 chosen = [(k, *found) for k, found in missing.items() if (found[1] < 0) == without]
                 self._score_alike(chosen, plans, bar)
@@ -221,7 +223,7 @@ class SweepLM(SweptModel, Amber):
         self,
         found: list[_Found],
         plans: Sequence[SteeringPlan],
-        bar: tqdm[Any],
+        bar: ProgressBar,
     ) -> None:
         found.sort(key=lambda entry: (-len(entry[1][1]) - len(entry[1][2]), entry[1][1]))
         inputs = {key: model_input(request, self.max_length) for key, request, _ in found}

@@ -31,6 +31,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from lm_eval_trust import __version__
 from lm_eval_trust.core.errors import InputError, reason_of
 from lm_eval_trust.core.hashing import content_id
+from lm_eval_trust.core.progress import shows_progress
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
 from lm_eval_trust.core.storage import atomic_folder, atomic_path, disk_errors, folder_lock
 from lm_eval_trust.models.adapters import new_lora_adapter
@@ -257,6 +258,7 @@ class Finetuning:
             bf16=self._on_gpu,
             gradient_checkpointing=self._on_gpu if checkpointing is None else checkpointing,
             use_cpu=not self._on_gpu,
+            disable_tqdm=not shows_progress(),
             report_to=[],
             remove_unused_columns=False,
         )
@@ -273,7 +275,8 @@ class Finetuning:
         # Losses go to a file; a printed line per step would bury the progress bar.
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(_QuietProgress)
+        if shows_progress():
+            trainer.add_callback(_QuietProgress)
         trainer.add_callback(StopIfDiverged)
         trainer.add_callback(SealStates)
         return trainer

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.core.storage import atomic_path, disk_errors
 from lm_eval_trust.training.backend import Backend
 from lm_eval_trust.training.config import TrainingConfig, learning_rate
@@ -75,7 +75,7 @@ class Loop:
             self.backend.wait()
             prepared, optimizer = self.backend.prepare(model, optimizer)
             losses = LossLog(self.folder, start=start, last=last, writes=writes)
-            bar = tqdm(range(start, last), self.title, last, initial=start, disable=not writes)
+            bar = progress_bar(range(start, last), self.title, total=last, done=start, shown=writes)
             for step in bar:
                 if writes:
                     on_step(step, model)

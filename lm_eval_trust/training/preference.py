@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.core.storage import folder_lock
 from lm_eval_trust.models.loading import load_whole
 from lm_eval_trust.training.config import TrainingConfig, checkpoint_name, learning_rate
@@ -105,7 +105,7 @@ class PreferenceTuning:
         optimizer = make_optimizer(model, config)
         losses = LossLog(folder, start=0, last=config.steps, writes=True)
         model.train()
-        for step in tqdm(range(config.steps), f"Training {self.name}"):
+        for step in progress_bar(range(config.steps), f"Training {self.name}"):
             rows = pairs.chosen.rows(step, config.batch_size, config.seed)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, config)

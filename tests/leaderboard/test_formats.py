@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
+from rich.text import Text
 from support.leaderboard import plant
 
 from lm_eval_trust.core.errors import InputError
@@ -20,6 +21,7 @@ from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
 from lm_eval_trust.leaderboard.formats import FORMATS, texts, write_tables
 from lm_eval_trust.leaderboard.table import difference_table
 from lm_eval_trust.leaderboard.typeset import (
+    Terminal,
     escape_latex,
     escape_markdown,
     print_boards,
@@ -250,3 +252,15 @@ def test_all_formats_are_written(boards: tuple[Board, ...], tmp_path: Path) -> N
     shown = [path.name for path in (tmp_path / "out").iterdir() if path.name[0] != "."]
     assert sorted(path.name for path in written) == sorted(shown)
     assert len(written) == 11
+
+
+@pytest.mark.parametrize(("value", "escapes"), [("", True), ("1", False)])
+def test_no_color_leaves_no_escapes_on_a_terminal(
+    value: str, escapes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", value)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    shown = io.StringIO()
+    Terminal(file=shown, force_terminal=True).print(Text("best", style="bold red underline"))
+    assert ("\x1b" in shown.getvalue()) == escapes
+    assert "best" in shown.getvalue()
