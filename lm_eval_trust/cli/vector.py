@@ -263,7 +263,7 @@ def run_threshold(args: argparse.Namespace) -> int:
         f"{len(held_out)} statements of the validation part, {int(wanted.sum())} of them to steer"
     )
     given = ",".join(f"{name}={value}" for name, value in when.items())
-    steered = ("--vector", "VECTOR", "--layers", "LAYERS", "--tasks", statements.dimension.task)
+    steered = ("--vector", "VECTOR", "--layers", "LAYERS", "--tasks", _task(args, statements))
     next_step("lm-eval-trust", "sweep", *steered, "--when", given, "--out", "sweep")
     return 0
 
@@ -303,7 +303,7 @@ def run_build(args: argparse.Namespace) -> int:
     print(table(evidence))
     for doubt in doubts(evidence):
         print(f"warning: {doubt}", file=sys.stderr)
-    _next_sweep(args.out, args.layers, statements.dimension.task, args.model)
+    _next_sweep(args.out, args.layers, _task(args, statements), args.model)
     return 0
 
 
@@ -336,7 +336,7 @@ def _build_heads(args: argparse.Namespace, layers: list[int], statements: Statem
         print(f"layer {layer}: heads {', '.join(map(str, numbers))}")
     print(f"{args.out}: steer with layer={'+'.join(map(str, vector.layers))}")
     heads = "+".join(map(str, vector.layers))
-    _next_sweep(args.out, heads, statements.dimension.task, args.model)
+    _next_sweep(args.out, heads, _task(args, statements), args.model)
     return 0
 
 
@@ -403,6 +403,11 @@ def run_import(args: argparse.Namespace) -> int:
 
 def _layers_of(vector: SteeringVector) -> str:
     return ",".join(map(str, sorted(vector.layers)))
+
+
+def _task(args: argparse.Namespace, statements: Statements) -> str:
+    task = statements.dimension.task or "TASKS"
+    return f"{task}_mini" if args.source == "mini" else task
 
 
 def _next_sweep(vector: Path, layers: str, task: str = "TASKS", model: str = "MODEL") -> None:

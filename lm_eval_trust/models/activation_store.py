@@ -72,7 +72,7 @@ def load_or_extract(
     checked = tuple(checked_layers(model, layers))
     ids = encode(model, tokenizer, texts) if ids is None else ids
     if not identity.lasts:
-        with tqdm(total=len(ids), desc="activations", unit="text", disable=not progress) as bar:
+        with progress_bar(total=len(ids), title="Activations", unit="text", shown=progress) as bar:
             return extract_from_ids(
                 model, ids, layers=checked, batch_tokens=batch_tokens, advance=bar.update
             )
