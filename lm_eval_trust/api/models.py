@@ -93,13 +93,16 @@ class Model:
         return plan
 
     @property
+    def kind(self) -> str:
+        """Name of the harness's model, unsteered."""
+        return "lora_amber" if "adapter" in self.arguments else "amber"
+
+    @property
     def described(self) -> dict[str, Any]:
         """What results say of the model under ``config``: its kind and arguments."""
         if not self.identity.lasts:
             return {"model": self.name, "model_args": {}}
-        kind = "lora_amber" if "adapter" in self.arguments else "amber"
-        if self.plan.active_steps:
-            kind = "steered_amber"
+        kind = "steered_amber" if self.plan.active_steps else self.kind
         return {"model": kind, "model_args": {k: str(v) for k, v in self.arguments.items()}}
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -33,8 +33,9 @@ __all__ = ["VectorLike", "build_vector", "load_vector", "steering_plan"]
 #: What can steer: a vector, the name of its file or of a steering file, or a plan.
 VectorLike: TypeAlias = SteeringVector | SteeringPlan | str | Path
 #: How a vector is applied; its other settings say how it is built.
-_APPLYING = ("positions", "action", "scale", "target", "when")
-_STEERING_FILES = (".yaml", ".yml")
+_APPLYING = ("layer", "alpha", "positions", "action", "scale", "target", "when")
+#: Endings of steering files.
+STEERING_FILES = (".yaml", ".yml")
 
 
 def build_vector(
@@ -92,7 +93,7 @@ def build_vector(
             f"{option} does not go with heads: heads are read from statements as they are, and "
             f"chosen on the validation part."
         )
-    source = data_source or (MINI if is_mini(_spec(model)) else OFFICIAL)
+    source = data_source or default_data_source(model)
     chosen = None if layers is None else layer_numbers(layers)
     statements = find_statements(dimension, data_source=source, data_seed=data_seed)
     if isinstance(model, (str, Path)):
@@ -138,13 +139,9 @@ def steering_plan(
     """
     given = {"layer": layer, "alpha": alpha, **settings}
     given = {name: value for name, value in given.items() if value is not None}
-    for name in given:
-        if name not in ("layer", "alpha", *_APPLYING):
-            if name in STEERING_KEYS:
-                raise InputError(f"{name} says how a vector is built; pass it to build_vector.")
-            raise unknown_name("steering setting", name, ("layer", "alpha", *_APPLYING))
+    applied(given)
     whole = isinstance(vector, SteeringPlan) or (
-        isinstance(vector, (str, Path)) and Path(vector).suffix in _STEERING_FILES
+        isinstance(vector, (str, Path)) and Path(vector).suffix in STEERING_FILES
     )
     if whole and given:
         raise InputError(
@@ -157,12 +154,28 @@ def steering_plan(
     found = vector if isinstance(vector, SteeringVector) else load_vector(vector)
     if not isinstance(found, SteeringVector):
         raise InputError(f"{vector!r:.80} is no steering vector; build_vector makes one.")
-    if "layer" not in given:
-        given["layer"] = _only_layer(found)
-    else:
-        given["layer"] = layer_numbers(given["layer"])
+    given["layer"] = layers_of(found, layer)
     spec = SteeringSpec.parse({"vector": found.name, **given}, where="the steering")
     return spec.plan(found)
+
+
+def default_data_source(model: Model | str | Path) -> str:
+    """Return where statements come from: the embedded world for its models."""
+    spec = str(model) if isinstance(model, (str, Path)) else model.arguments.get("pretrained")
+    return MINI if is_mini(spec) else OFFICIAL
+
+
+def applied(settings: Mapping[str, Any]) -> None:
+    """Raise unless settings say how a vector is applied.
+
+    Raises:
+        InputError: A name is unknown, or says how a vector is built.
+    """
+    for name in settings:
+        if name not in _APPLYING:
+            if name in STEERING_KEYS:
+                raise InputError(f"{name} says how a vector is built; pass it to build_vector.")
+            raise unknown_name("steering setting", name, _APPLYING)
 
 
 def layer_numbers(layers: int | str | Sequence[int]) -> list[int]:
@@ -182,13 +195,16 @@ def layer_numbers(layers: int | str | Sequence[int]) -> list[int]:
     return parts
 
 
-def _only_layer(vector: SteeringVector) -> list[int]:
+def layers_of(vector: SteeringVector, chosen: int | str | Sequence[int] | None) -> list[int]:
+    """Return the layers that are chosen, by default the vector's only one, or all of heads.
+
+    Raises:
+        InputError: They are no layers, or the vector has several and none is chosen.
+    """
+    if chosen is not None:
+        return layer_numbers(chosen)
     layers = sorted(vector.layers)
     if vector.site == "heads" or len(layers) == 1:
         return layers
     have = ", ".join(map(str, layers))
     raise InputError(f"The {vector.name} has layers {have}; choose by layer=… which to steer.")
-
-
-def _spec(model: Any) -> object:
-    return str(model) if isinstance(model, (str, Path)) else model.arguments.get("pretrained")

@@ -33,7 +33,7 @@ def write_report(found: Found, settings: SweepSettings, folder: Path) -> pd.Data
     Returns:
         The table of all configurations.
     """
-    table = pd.DataFrame(list(_rows(found, settings)))
+    table = table_of(found, settings)
     write_table(table, folder / "sweep")
     write_table(table[table["pareto"]], folder / "pareto")
     metrics = pd.DataFrame(list(_metric_rows(found)))
@@ -64,6 +64,11 @@ def write_report(found: Found, settings: SweepSettings, folder: Path) -> pd.Data
     else:
         _remove_table(folder / "controls")
     return table
+
+
+def table_of(found: Found, settings: SweepSettings) -> pd.DataFrame:
+    """Return a row for each configuration: its settings, cost and score."""
+    return pd.DataFrame(list(_rows(found, settings)))
 
 
 def _remove_table(path: Path) -> None:
