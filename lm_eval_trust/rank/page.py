@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from lm_eval_trust.leaderboard.page.static import scrolling, static_page, table, text
 
 if TYPE_CHECKING:
     from lm_eval_trust.rank.run import Ranking
     from lm_eval_trust.rank.spec import RankSpec
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
-  color: #1a1a1a; background: #fff; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-.scroll { overflow-x: auto; } svg { max-width: 100%; height: auto; }
-table { border-collapse: collapse; font-size: 0.87rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.25rem 0.6rem; text-align: left; border-bottom: 1px solid #ddd; }
-td.n { text-align: right; } tr.more td { font-weight: 600; } .note { color: #555; }
+svg { max-width: 100%; height: auto; background: #fff; } tr.more td { font-weight: 600; }
 """
 #: Column → heading, of the table of standings and that of all arms.
 _STANDINGS = {
@@ -62,13 +57,8 @@ def page_of(
     """
     spec = ranking.spec
     parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>Ranking at equal cost</title><style>{_STYLE}</style></head><body>",
-        "<h1>Steering methods at equal cost</h1>",
-        f"<p>{_text(_words(ranking))}</p>",
-        f'<div class="scroll">{figure[figure.index("<svg") :]}</div>',
+        f"<p>{text(_words(ranking))}</p>",
+        scrolling("Chart: scores against cost", figure[figure.index("<svg") :]),
         "<p class='note'>Lines: methods, with 95 % intervals. Grey: random directions of the same "
         "cost, whose layers were chosen in the same way. Black: the unsteered model and the "
         "prompt, which have no such cost.</p>",
@@ -76,11 +66,12 @@ def page_of(
     for name in spec.dimensions:
         standings = [row for row in tables["standings"] if row["dimension"] == name]
         arms = [row for row in tables["ranking"] if row["dimension"] == name]
-        parts += [f"<h2>{_text(name)}</h2>", *_table(_STANDINGS, standings, "more_than_random")]
-        parts += ["<details><summary>All arms on the test half</summary>", *_table(_ARMS, arms)]
+        parts += [f"<h2>{text(name)}</h2>", *_table(f"Standings: {name}", _STANDINGS, standings)]
+        parts += ["<details><summary>All arms on the test half</summary>"]
+        parts += _table(f"All arms: {name}", _ARMS, arms)
         parts += ["</details>"]
-    parts += [f"<p class='note'>{_text(note)}</p>" for note in ranking.notes]
-    return "\n".join([*parts, "</body></html>", ""])
+    parts += [f"<p class='note'>{text(note)}</p>" for note in ranking.notes]
+    return static_page("Steering methods at equal cost", parts, _STYLE)
 
 
 def layers_in_words(spec: RankSpec) -> str:
@@ -103,16 +94,14 @@ def _words(ranking: Ranking) -> str:
 
 
 def _table(
-    columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], marked: str = ""
+    label: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:
-    yield '<div class="scroll"><table><thead><tr>'
-    yield "".join(f"<th>{_text(title)}</th>" for title in columns.values())
-    yield "</tr></thead><tbody>"
-    for row in rows:
-        yield f"<tr{' class=more' if marked and row[marked] else ''}>"
-        yield "".join(_cell(row[column]) for column in columns)
-        yield "</tr>"
-    yield "</tbody></table></div>"
+    lines = (
+        f"<tr{' class=more' if row.get('more_than_random') else ''}>"
+        f"{''.join(_cell(row[column]) for column in columns)}</tr>"
+        for row in rows
+    )
+    yield from table(label, columns.values(), lines)
 
 
 def _cell(value: Any) -> str:
@@ -122,8 +111,4 @@ def _cell(value: Any) -> str:
         return f"<td>{'yes' if value else 'no'}</td>"
     if isinstance(value, (int, float)):
         return f'<td class="n">{value:.4g}</td>'
-    return f"<td>{_text(str(value))}</td>"
-
-
-def _text(text: str) -> str:
-    return html.escape(text)
+    return f"<td>{text(str(value))}</td>"

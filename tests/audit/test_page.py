@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
+from support.axe import violations
 from support.browser import chromium, open_page
 
 from lm_eval_trust.analysis.comparison import compare
@@ -88,7 +90,7 @@ def test_the_page_says_everything_and_takes_no_markup(tmp_path: Path) -> None:
 
 def test_a_forest_puts_intervals_to_scale_and_bears_ends_that_are_unknown() -> None:
     drawn = forest([("a", Interval(0.5, 0.0, 1.0)), ("b", Interval(-1.0, -1.0, -1.0))])
-    x = [float(part.split("'")[1]) for part in drawn.split("cx=")[1:]]
+    x = [float(at) for at in re.findall(r"(?:cx='|points=')([\d.]+)", drawn)]
     ends = [float(part.split("'")[1]) for part in drawn.split("class='open'")[1].split("x1=")[1:]]
     assert x[0] > x[1] and ends[0] < x[0]
     assert "nan" not in forest([("a", Interval(0.5, float("nan"), float("inf")))], margin=-0.1)
@@ -110,6 +112,7 @@ def test_the_page_opens_from_disk_in_a_narrow_window(
     for each in page.locator("details").all():
         each.evaluate("element => element.open = true")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert violations(page) == []
     assert len(watched.requests) == 1 and not watched.errors and not watched.dialogs
     colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (colour == "rgb(255, 255, 255)") == (scheme == "light")
+    assert (colour == "rgb(251, 250, 247)") == (scheme == "light")

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from support.axe import violations
+from support.browser import chromium, open_page
 
 from lm_eval_trust.analysis.multiplicity import beyond_reference
 from lm_eval_trust.evaluate.controls import LEVEL
@@ -89,6 +91,20 @@ def test_the_report_holds_what_was_given(tmp_path: Path) -> None:
     assert record["spec"]["costs"] == [0.1]
     assert (tmp_path / "steering-panel-kl0.1.yaml").is_file()
     assert (tmp_path / "figures" / "cost.svg").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_a_phone_and_axe_finds_nothing_wrong(tmp_path: Path, scheme: str) -> None:
+    write_report(Ranking(SPEC, (result({"strong": 0.2}),), 8.5, 99, ("a note",)), tmp_path)
+    with chromium() as browser:
+        watched = open_page(browser, tmp_path / "index.html", width=360, color_scheme=scheme)
+        page = watched.page
+        page.locator("summary").first.click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert violations(page) == []
+        assert len(watched.requests) == 1 and not watched.errors
 
 
 def test_a_single_method_has_no_pairs_and_its_tables_can_be_read(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import html
 import json
 import re
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -17,6 +16,7 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.leaderboard.board import Board
 from lm_eval_trust.leaderboard.page.payload import analysis_payload, board_payload, sweep_payload
+from lm_eval_trust.leaderboard.page.resources import asset
 from lm_eval_trust.leaderboard.page.samples import LONE, SampleSets, encode
 
 TITLE = "Trustworthiness leaderboard"
@@ -82,12 +82,12 @@ def _document(title: str, data: dict[str, Any], sets: SampleSets) -> Iterator[st
     So the first screen is there before the browser has read the samples.
     """
     script, charts = _script(), _plotly()
-    head, rest = _asset("page.html").split("<!-- data -->")
+    head, rest = asset("page.html").split("<!-- data -->")
     middle, foot = rest.split("<!-- samples -->")
     yield Template(head).substitute(
         title=html.escape(title),
         policy=html.escape(_policy(script, charts)),
-        style=_asset("page.css"),
+        style=asset("look.css") + asset("page.css"),
     )
     yield _json_element("data", data)
     yield Template(middle).substitute(script=script)
@@ -101,7 +101,7 @@ def _document(title: str, data: dict[str, Any], sets: SampleSets) -> Iterator[st
 
 
 def _script() -> str:
-    parts = "\n".join(_asset(name) for name in SCRIPTS)
+    parts = "\n".join(asset(name) for name in SCRIPTS)
     return f'(() => {{\n"use strict";\n{parts}\n}})();'
 
 
@@ -126,7 +126,3 @@ def _json_element(name: str, value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     text = _ESCAPED.sub(lambda mark: f"\\u{ord(mark[0]):04x}", text)
     return f'<script type="application/json" id="{name}">{text}</script>\n'
-
-
-def _asset(name: str) -> str:
-    return (files(__package__) / "assets" / name).read_text(encoding="utf-8")
