@@ -53,7 +53,7 @@ HABITS = {
     r"\bbeside\b": "next to; along with; in addition to; compared with",
     r"\bstand(?:s|ing)? (?:above|at|below|beside|in|on|under|where)\b": "is; is listed",
     r"\b(?:board|cell|column|directory|document|field|file|folder|group|line|list|module|package|"
-    r"page|record|report|row|store|table|tag|vector)s? holds?\b(?! (?:together|for))": "contains; has",
+    r"page|record|report|row|store|table|tag|vector)s? holds?\b(?! (?:together|for))": "contains",
     r"\bheld against\b|\bholds? (?:\w+ ){1,4}against\b": "compare with",
     r"\b(?:lie|lies|lay) (?:at|beside|in|there|under|where)\b": "is in; are there",
     r"\bgo(?:es)? on\b|\bwent on\b|\bgoing on\b": "continue",
