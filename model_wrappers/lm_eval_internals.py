@@ -37,3 +37,10 @@ def keep_responses_apart(cache_hook: Any, fingerprint: str) -> None:
         f'CREATE TABLE IF NOT EXISTS "{responses.tablename}" (key TEXT PRIMARY KEY, value BLOB)'
     )
     responses.conn.commit()
+
+
+def harness_options() -> list[str]:
+    """Return the options of ``lm_eval run``; parsers of the harness are not public."""
+    from lm_eval._cli.harness import HarnessCLI
+
+    return list(HarnessCLI()._subparsers.choices["run"]._option_string_actions)

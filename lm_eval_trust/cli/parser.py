@@ -7,6 +7,7 @@ import platform
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from lm_eval_trust import __version__
@@ -44,16 +45,12 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def _refuse_unknown_option(self, args: Sequence[str]) -> None:
-        options = self._option_string_actions
-        for argument in args:
-            if argument == "--" or (self._subparsers and not argument.startswith("-")):
-                return  # Positional ones follow, or a command, whose own parser looks at the rest.
-            name = argument.partition("=")[0]
-            if not options or not name.startswith("--") or " " in name:
-                continue
-            if not any(option.startswith(name) for option in options):
-                known = (option for option in options if option.startswith("--"))
-                self.error(f"unknown option {_quoted(name)}{_hint(name, known)}")
+        own = list(args)
+        if self._subparsers:  # The parser of the command looks at what follows its name.
+            own = list(takewhile(lambda argument: argument.startswith("-"), own))
+        slip = unknown_option(own, self._option_string_actions)
+        if self._option_string_actions and slip:
+            self.error(slip)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
@@ -64,6 +61,23 @@ class Parser(argparse.ArgumentParser):
                 f"unknown {what} {_quoted(str(value))} (choose from {', '.join(known)})"
                 f"{_hint(str(value), known)}",
             )
+
+
+def unknown_option(args: Sequence[str], options: Iterable[str]) -> str:
+    """Return what is wrong with the first long option that is no known one, nor begins one.
+
+    Args:
+        args: Arguments; what follows ``--`` is no option.
+        options: The known ones.
+    """
+    known = [option for option in options if option.startswith("--")]
+    for argument in takewhile(lambda argument: argument != "--", args):
+        name = argument.partition("=")[0]
+        if not name.startswith("--") or " " in name:
+            continue
+        if not any(option.startswith(name) for option in known):
+            return f"unknown option {_quoted(name)}{_hint(name, known)}"
+    return ""
 
 
 class VersionAction(argparse.Action):

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lm_eval_trust.cli.options import next_step
-from lm_eval_trust.core.errors import InputError, TrustError
+from lm_eval_trust.cli.parser import unknown_option
+from lm_eval_trust.core.errors import InputError, TrustError, nearest, unknown_name
 
 #: No argument can contain this character, so the parser leaves all of them to the harness.
 _NO_PREFIX = "\0"
@@ -34,20 +35,42 @@ def run(args: argparse.Namespace) -> int:
             for less than one item.
     """
     from lm_eval.__main__ import cli_evaluate
+    from lm_eval.api.registry import model_registry
 
+    from lm_eval_trust.model_wrappers.lm_eval_internals import harness_options
     from lm_eval_trust.plugin import attach_now
 
     _check_limit(args.arguments)
     attach_now()
+    for model in _values(args.arguments, "--model", "-M"):
+        if model not in model_registry:
+            raise unknown_name("model", model, model_registry)
     sys.argv = ["lm_eval", "run", *args.arguments]
     try:
         cli_evaluate()
     except TrustError:
         raise
     except ValueError as error:
-        raise InputError(str(error)) from error
+        raise InputError(_with_hints(str(error))) from error
+    except SystemExit as ended:
+        # Its parser has said what it does not know, without a hint.
+        if ended.code == 2 and (slip := unknown_option(args.arguments, harness_options())):
+            print(f"lm-eval-trust: error: {slip}", file=sys.stderr)
+        raise
     next_step("lm-eval-trust", "leaderboard", _output_path(args.arguments) or "OUTPUT_PATH")
     return 0
+
+
+def _with_hints(message: str) -> str:
+    """Add the nearest names where the harness says that it does not know a task."""
+    _, found, missing = message.partition("Tasks not found: ")
+    if not found:
+        return message
+    from lm_eval.tasks import TaskManager
+
+    known = TaskManager().all_tasks
+    near = [name for given in missing.split(", ") if (name := nearest(given, known))]
+    return f"{message}. Did you mean {', '.join(near)}?" if near else message
 
 
 def _output_path(arguments: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ def test_arguments_reach_the_harness_untouched(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (ValueError("Tasks not found: nonsense"), 2, "Tasks not found: nonsense"),
+        (ValueError("Tasks not found: xyzzy_42"), 2, "Tasks not found: xyzzy_42"),
         (OSError("the Hub is away"), 3, "OSError: the Hub is away"),
     ],
 )
@@ -51,3 +51,48 @@ def test_harness_s_refusal_is_our_kind_of_error(
     assert cli.main(["run", "--tasks", "nonsense"]) == code
     first = capsys.readouterr().err.splitlines()[0]
     assert first == f"lm-eval-trust: error: {line}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["--tasks", "trust_truthfulqa_mimi"], "trust_truthfulqa_mini"),
+        (["--model", "stered_amber", "--tasks", "trust_truthfulqa_mini"], "steered_amber"),
+        (["--tasks", "trust_truthfulqa_mini", "--limitt", "3"], "--limit"),
+    ],
+    ids=["task", "model", "option"],
+)
+def test_a_slip_gets_the_nearest_name(
+    arguments: list[str],
+    meant: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lm-eval-trust"])
+    try:
+        code = cli.main(["run", "--model_args", "pretrained=mini", *arguments])
+    except SystemExit as ended:  # The harness's own parser.
+        code = ended.code
+    assert code == 2
+    assert "Did you mean " in (last := capsys.readouterr().err.splitlines()[-1])
+    assert last.startswith("lm-eval-trust: error: ")
+    assert last.rpartition("Did you mean ")[2].strip("'?") == meant
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [(["--output_path", "runs"], "runs"), (["-o", "my runs"], "'my runs'"), ([], "OUTPUT_PATH")],
+    ids=["long", "short", "nowhere"],
+)
+def test_the_next_step_reads_what_was_saved(
+    arguments: list[str],
+    folder: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import lm_eval.__main__
+
+    monkeypatch.setattr(lm_eval.__main__, "cli_evaluate", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["lm-eval-trust"])
+    assert cli.main(["run", *arguments]) == 0
+    assert capsys.readouterr() == ("", f"Next: lm-eval-trust leaderboard {folder}\n")

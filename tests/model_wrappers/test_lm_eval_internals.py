@@ -15,7 +15,11 @@ from lm_eval.api.model import CacheHook, CachingLM
 from lm_eval.models.huggingface import HFLM
 from sqlitedict import SqliteDict
 
-from lm_eval_trust.model_wrappers.lm_eval_internals import hflm_arguments, keep_responses_apart
+from lm_eval_trust.model_wrappers.lm_eval_internals import (
+    harness_options,
+    hflm_arguments,
+    keep_responses_apart,
+)
 from lm_eval_trust.model_wrappers.steerable import SteerableLM
 
 MOVED = f"lm_eval {version('lm_eval')} has moved this"
@@ -44,6 +48,10 @@ def test_the_harness_has_the_methods_that_are_used(name: str) -> None:
     assert method is not None, f"{MOVED}: HFLM.{name}"
     found = list(inspect.signature(method).parameters)
     assert found[: len(USED[name])] == USED[name], f"{MOVED}: HFLM.{name}"
+
+
+def test_the_options_of_its_command_are_known() -> None:
+    assert {"--model", "--model_args", "--tasks", "--limit", "-t"} <= set(harness_options()), MOVED
 
 
 def test_every_overridden_method_is_watched() -> None:
