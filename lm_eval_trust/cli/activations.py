@@ -37,8 +37,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--untrained",
         action="store_true",
-        help="store the same of a model of this configuration with random weights, as a control, "
-        "under the checkpoint `untrained`",
+        help="use random weights in this architecture instead, as a control; stored under the "
+        "checkpoint `untrained`",
     )
     parser.add_argument("--split", default="grouped", help=choices_for("split"))
     parser.add_argument("--split-seed", type=natural, default=0, help="seed of the split (0)")

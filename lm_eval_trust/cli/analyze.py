@@ -23,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "analyze",
-        help="probes and mutual information over stored activations",
+        help="fit probes and measure mutual information over stored activations",
         description="Fit probes and measure I(T, X) and I(T, Y) for every checkpoint, dimension "
         "and layer of a folder of activation sets (made by `lm-eval-trust activations`); find the "
         "phases; write tables and figures. Existing results are not computed again.",
@@ -44,7 +44,7 @@ def add_parser(subparsers: Any) -> None:
         "--sigma",
         default="50",
         metavar="S[,S]",
-        help="kernel width (50), or median; of several, e.g. 50,100,200,400, the first is drawn",
+        help="kernel width (50), or median; with several (50,100,200,400), figures show the first",
     )
     information.add_argument(
         "--permutations", type=natural, default=200, help="permutations of the null (200)"
@@ -55,7 +55,7 @@ def add_parser(subparsers: Any) -> None:
     information.add_argument(
         "--standardised-labels",
         action="store_true",
-        help="labels of variance 1 instead of 0 and 1, which the paper's figures have",
+        help="labels of variance 1, instead of 0 and 1 as in the paper's figures",
     )
     information.add_argument("--precision", default="float64", help="float64 (default) or mixed")
     parser.add_argument("--seed", type=natural, default=0, help="seed of all random draws (0)")

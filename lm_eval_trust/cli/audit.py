@@ -15,14 +15,16 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "audit",
-        help="put one steering on trial: controls, side effects, single items, a verdict",
-        description="Evaluate a steering on the test part of the tasks that it is to make better, "
-        "beside a prompt and its rewordings, examples, random directions and its opposite, and on "
-        "every other task of the suite; decide stated rules, and write one page with the verdict: "
+        help="test one steering against controls and side effects, with a verdict",
+        description="Evaluate a steering on the test part of the tasks that it should improve. "
+        "Compare it with a prompt and its rewordings, examples, random directions and its "
+        "opposite, and check every other task of the suite. Then write one page with a verdict: "
         "shown, not shown or harmful. An interrupted audit continues where it stopped. Exit code "
         "0: shown; 1: not shown, or harmful.",
     )
-    parser.add_argument("steering", type=Path, metavar="STEERING.yaml", help="as sweep writes it")
+    parser.add_argument(
+        "steering", type=Path, metavar="STEERING.yaml", help="steering file, as sweep writes it"
+    )
     parser.add_argument("--model", default="amber", help="amber, lora_amber, finetuned_amber")
     parser.add_argument(
         "--model_args", default="", metavar="KEY=VALUE,…", help="as for lm_eval, without steering"
@@ -30,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--tasks",
         default="",
-        help="what is to become better, with commas (default: the task of the vector's dimension)",
+        help="tasks to improve, comma-separated (default: the task of the vector's dimension)",
     )
     parser.add_argument(
         "--suite",
@@ -38,7 +40,9 @@ def add_parser(subparsers: Any) -> None:
         help="tasks or groups that must not become worse (default: trust_suite and "
         "trust_safety, or the embedded world's)",
     )
-    parser.add_argument("--metric", default="", help="of --tasks (default: trust_score, or acc)")
+    parser.add_argument(
+        "--metric", default="", help="metric of --tasks (default: trust_score, or acc)"
+    )
     parser.add_argument("--limit", type=count, help="items per task")
     parser.add_argument(
         "--metadata", nargs="+", default=[], metavar="KEY=VALUE", help="as for lm_eval"
@@ -46,7 +50,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--batch_size", type=count, default=8, help="prompts per batch (default: 8)"
     )
-    parser.add_argument("--device", help="default: CUDA where there is one")
+    parser.add_argument("--device", help="default: CUDA if there is one")
     _add_controls(parser)
     _add_demands(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
@@ -70,12 +74,12 @@ def _add_controls(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--control-source", metavar="MODEL", help="as for sweep")
     group.add_argument(
-        "--control-seed", type=natural, default=0, help="of the draw of examples (default: 0)"
+        "--control-seed", type=natural, default=0, help="seed for drawing examples (default: 0)"
     )
 
 
 def _add_demands(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what the rules demand")
+    group = parser.add_argument_group("limits of the rules")
     group.add_argument(
         "--margin",
         type=float,
@@ -95,13 +99,13 @@ def _add_demands(parser: argparse.ArgumentParser) -> None:
         help="largest acceptable share of items moved the wrong way (default: 0.25)",
     )
     group.add_argument(
-        "--confidence", type=float, default=0.95, help="of the intervals (default: 0.95)"
+        "--confidence", type=float, default=0.95, help="confidence of the intervals (default: 0.95)"
     )
     group.add_argument(
         "--tried",
         type=count,
-        help="configurations that the steering was chosen from (default: as the sweep.csv beside "
-        "it says, or 1)",
+        help="number of configurations that the steering was chosen from (default: those in the "
+        "sweep.csv next to it, or 1)",
     )
 
 

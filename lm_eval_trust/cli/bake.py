@@ -32,7 +32,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--scale", help=f"with --vector: {choices_for('scale')}")
     parser.add_argument("--action", help="with --vector: default add")
     parser.add_argument("--positions", help="with --vector: only all (default)")
-    parser.add_argument("--steering", metavar="FILE.yaml", help="instead: a steering file")
+    parser.add_argument(
+        "--steering", metavar="FILE.yaml", help="a steering file, instead of --vector"
+    )
     parser.add_argument("--adapter", metavar="FOLDER_OR_NAME", help="LoRA adapter to merge")
     parser.add_argument(
         "--any-base", action="store_true", help="allow another base model than the adapter's own"
@@ -41,9 +43,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--dtype",
         default="auto",
-        help="of the weights: auto (the base's own; default), float32, bfloat16, float16",
+        help="dtype of the weights: auto (the base's own; default), float32, bfloat16, float16",
     )
-    parser.add_argument("--device", help="for the comparison; default: cuda where there is one")
+    parser.add_argument(
+        "--device", help="device for the comparison (default: cuda if there is one)"
+    )
     parser.set_defaults(func=run)
 
 

@@ -14,25 +14,23 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "check",
-        help="hold steering configurations to rules, for CI",
-        description="Evaluate the model of a check's file and its reference, unless that was done "
-        "before, and decide by paired statistics whether its rules hold. Exit code 1 means that "
-        "they do not.",
+        help="test steering configurations against rules, for CI",
+        description="Evaluate the model of a check's file and its reference, or reuse earlier "
+        "evaluations, and decide by paired statistics whether its rules are met. Exit code 1 means "
+        "that they are not.",
     )
     parser.add_argument("checks", nargs="+", type=Path, metavar="CHECK.yaml")
     instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--validate", action="store_true", help="only read the files; run nothing")
     instead.add_argument(
-        "--validate", action="store_true", help="read the files only; nothing is run"
-    )
-    instead.add_argument(
-        "--dry-run", action="store_true", help="print what would be run and what it could show"
+        "--dry-run", action="store_true", help="print what would run and what it could show"
     )
     instead.add_argument(
         "--update-baseline",
         action="store_true",
-        help="measure, and write the scores beside the check as CHECK.baseline.json",
+        help="measure, and write the scores next to the check as CHECK.baseline.json",
     )
-    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="for measurements")
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="folder for measurements")
     reports = parser.add_argument_group("reports")
     reports.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML")
     reports.add_argument(

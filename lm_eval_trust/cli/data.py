@@ -41,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def _add_audit(commands: argparse._SubParsersAction[Any]) -> None:
-    parser = commands.add_parser("audit", help="rows, balance, duplicates, leaks, labels")
+    parser = commands.add_parser("audit", help="report rows, balance, duplicates, leaks, labels")
     _add_dimensions(parser)
     parser.add_argument(
         "--source", choices=[*REAL_SOURCES, "both"], default="both", help="default: both"
@@ -52,7 +52,7 @@ def _add_audit(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _add_fetch(commands: argparse._SubParsersAction[Any]) -> None:
-    parser = commands.add_parser("fetch", help="download into the cache, checked by checksum")
+    parser = commands.add_parser("fetch", help="download into the cache, with checksums verified")
     _add_dimensions(parser, ", also those without a dimension such as xstest and bbq")
     parser.set_defaults(func=run_fetch)
 

@@ -14,11 +14,11 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "demo",
-        help="the paper's chain on the embedded models, offline",
-        description="Train the MiniAmber family on first use, probe its checkpoints and measure "
-        "their mutual information, build steering vectors, evaluate the chat model as it is, "
-        "steered and fine-tuned, show what steering costs, proxy-tune checkpoints, and write it "
-        "all on one page. Needs neither network nor GPU. An interrupted run continues where it "
+        help="run the paper's experiments on the embedded models, offline",
+        description="Train the MiniAmber family on first use. Probe its checkpoints, measure "
+        "their mutual information and build steering vectors. Evaluate the chat model as it is, "
+        "steered and fine-tuned, show what steering costs, and proxy-tune checkpoints. Write all "
+        "of it to one page. Needs neither network nor GPU. An interrupted run continues where it "
         "stopped.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

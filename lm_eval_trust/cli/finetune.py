@@ -65,7 +65,7 @@ def _add_data_options(group: Any) -> None:
 
 def _add_training_options(group: Any) -> None:
     group.add_argument(
-        "--preset", help="7b (one GPU) or mini; default: mini for mini models, else 7b"
+        "--preset", help="7b (one GPU) or mini; default: mini for mini models, 7b for others"
     )
     group.add_argument("--epochs", type=float, help="passes over the training part")
     group.add_argument("--max-steps", type=count, help="optimizer steps, instead of --epochs")
@@ -86,7 +86,7 @@ def _add_training_options(group: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="less memory for more time; default: on GPUs",
     )
-    group.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
+    group.add_argument("--device", help="cpu or cuda; default: cuda if there is one")
 
 
 def _add_lora_options(group: Any) -> None:

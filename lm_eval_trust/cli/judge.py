@@ -60,12 +60,12 @@ def add_parser(subparsers: Any) -> None:
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="folder of the new files (default: `judged` beside the old ones); for calibrate, of "
+        help="folder of the new files (default: `judged` next to the old ones); for calibrate, of "
         "the tables and the figure",
     )
     measuring = parser.add_argument_group("calibrate")
     measuring.add_argument(
-        "--against", default="", metavar="JUDGE", help="another judge to compare"
+        "--against", default="", metavar="JUDGE", help="a second judge to compare with"
     )
     measuring.add_argument(
         "--data", default="official", help="official (default), or mini for the embedded world"
@@ -74,8 +74,8 @@ def add_parser(subparsers: Any) -> None:
         "--labels",
         type=Path,
         metavar="FILE",
-        help="saved samples with people's labels in place of the benchmark's texts: lines of "
-        'samples_*.jsonl with "label": 1 or 0 added, and perhaps "steered": true or false',
+        help="saved samples with people's labels, instead of the benchmark's texts: lines of "
+        'samples_*.jsonl with "label": 1 or 0 added, and optionally "steered": true or false',
     )
     measuring.add_argument("--limit", type=count, metavar="N", help="texts at most (default: all)")
     measuring.add_argument(
@@ -83,7 +83,7 @@ def add_parser(subparsers: Any) -> None:
         type=natural,
         default=0,
         metavar="INT",
-        help="of ToxiGen's split (default: 0)",
+        help="seed of ToxiGen's split (default: 0)",
     )
     parser.set_defaults(func=run)
 

@@ -24,9 +24,9 @@ def add_parser(subparsers: Any) -> None:
         "leaderboard",
         help="compare evaluations: tables, tests, trade-offs and the page",
         description="Read results and samples of the harness (any model: ours, hf, vllm, an API), "
-        "group seeds, and show what compares side by side: standard errors, paired tests on "
+        "group seeds, and show comparable runs side by side: standard errors, paired tests on "
         "shared samples, corrected within a declared family, ranks, win rates, trade-offs, Pareto "
-        "front. What does not compare stands on a board of its own, with the reason.",
+        "front. Other runs get a separate board, with the reason.",
     )
     parser.add_argument(
         "results",
@@ -35,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="RESULTS",
         help="results_*.json, or folders with such files",
     )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write files there")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the files")
     parser.add_argument(
         "--format",
         nargs="+",
@@ -67,11 +67,13 @@ def add_parser(subparsers: Any) -> None:
         nargs="+",
         default=[],
         metavar="COLUMN",
-        help="columns (title or task) whose tests are the primary family, to be corrected by "
-        "themselves (default: the paper's headline columns)",
+        help="columns (title or task) whose tests are the primary family, corrected "
+        "separately (default: the paper's headline columns)",
     )
     parser.add_argument(
-        "--with-paper", action="store_true", help="show the paper's reported rows, never ranked"
+        "--with-paper",
+        action="store_true",
+        help="also show the rows that the paper reports, unranked",
     )
     parser.add_argument(
         "--confidence",

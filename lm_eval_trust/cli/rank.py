@@ -15,25 +15,28 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "rank",
         help="rank steering methods at the same KL per token",
-        description="Find for every method and layer the strength at which the model's next-token "
-        "distributions diverge from the unsteered ones by the same KL per token, choose layers on "
-        "the validation part of the tasks, and compare the methods on the test half with each "
-        "other, with a prompt, with random directions at the same cost, with shuffled labels and "
-        "with −α. An interrupted ranking continues where it stopped.",
+        description="Find, for every method and layer, the strength at which the model diverges "
+        "from the unsteered one by the same KL per token. Choose layers on the validation part of "
+        "the tasks. On the test half, compare the methods with each other, with a prompt, and, at "
+        "the same cost, with random directions, shuffled labels and −α. An interrupted ranking "
+        "continues where it stopped.",
     )
     parser.add_argument("file", type=Path, metavar="RANK.yaml")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="required unless --dry-run")
     parser.add_argument(
-        "--dry-run", action="store_true", help="check the file, and count what would be run"
+        "--dry-run", action="store_true", help="check the file, and count what would run"
     )
     parser.add_argument(
         "--budget-hours",
         type=_hours,
         metavar="HOURS",
-        help="refuse what is estimated to take longer, and stop when they are over",
+        help="refuse a ranking that will take longer, and stop when the hours are over",
     )
     parser.add_argument(
-        "--max-configurations", type=count, metavar="N", help="refuse a ranking of more than these"
+        "--max-configurations",
+        type=count,
+        metavar="N",
+        help="refuse a ranking with more configurations",
     )
     parser.set_defaults(func=run)
 

@@ -19,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the command; all its arguments go to the harness unchanged."""
     parser = subparsers.add_parser(
         "run",
-        help="as `lm_eval run ...`, for environments without start-up hooks",
+        help="the same as `lm_eval run ...`, for environments without start-up hooks",
         add_help=False,
         prefix_chars=_NO_PREFIX,
     )

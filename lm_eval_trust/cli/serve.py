@@ -11,11 +11,11 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "serve",
-        help="an OpenAI server (vLLM) with named steering configurations",
+        help="start an OpenAI server (vLLM) with named steering configurations",
         description=(
-            "Start vLLM's OpenAI server with the model as it is and under named configurations. "
-            'Clients ask for one by model="NAME", or by extra_body={"steering": "NAME"}; plans '
-            "of their own they cannot send."
+            "Start vLLM's OpenAI server with the model as it is and with named configurations. "
+            'Clients ask for one with model="NAME" or extra_body={"steering": "NAME"}. They '
+            "cannot send other steering."
         ),
         epilog=(
             "example: lm-eval-trust serve mini-chat --steering honest=steering.yaml "
@@ -28,15 +28,20 @@ def add_parser(subparsers: Any) -> None:
         action="append",
         default=[],
         metavar="[NAME=]FILE.yaml",
-        help="a configuration, by default named as its file; repeat for more",
+        help="a configuration, named after its file by default; repeat for more",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="default: only this machine")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: only this machine)"
+    )
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument(
-        "--dry-run", action="store_true", help="check everything, print the command, and end"
+        "--dry-run", action="store_true", help="check everything, print the command, and stop"
     )
     parser.add_argument(
-        "--vllm", default="", metavar="ARGUMENTS", help='of `vllm serve`, as one text: --vllm="…"'
+        "--vllm",
+        default="",
+        metavar="ARGUMENTS",
+        help='arguments of `vllm serve`, as one text: --vllm="…"',
     )
     parser.set_defaults(func=_run)
 

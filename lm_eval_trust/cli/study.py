@@ -13,7 +13,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "study",
-        help="a study over checkpoints: activations, probes, vectors, benchmarks, figures",
+        help="compute a study over checkpoints: activations, probes, vectors, benchmarks, figures",
         description="Compute what a study's file declares, cell by cell, and export tables and "
         "figures. An interrupted run continues where it stopped; after a change of settings only "
         "the affected cells are computed. Failed cells are reported at the end, and retried by the "

@@ -55,7 +55,7 @@ def add_parser(subparsers: Any) -> None:
         "--when",
         metavar="KEY=VALUE,…",
         help="steer only rows whose state at the prompt's end resembles a vector: "
-        "vector=FILE,threshold=COSINE and, if need be, layer=INT,above=false",
+        "vector=FILE,threshold=COSINE and optionally layer=INT,above=false",
     )
     _add_measures(parser)
     _add_search(parser)
@@ -76,9 +76,9 @@ def _add_measures(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--perplexity-task", help="task whose perplexity is the cost (default: LAMBADA)"
     )
-    group.add_argument("--ability-tasks", default="", help="tasks whose score has to be kept")
+    group.add_argument("--ability-tasks", default="", help="tasks whose score must stay")
     group.add_argument("--batch_size", type=count, default=8, help="prompts per batch (default: 8)")
-    group.add_argument("--device", help="default: CUDA where there is one")
+    group.add_argument("--device", help="default: CUDA if there is one")
 
 
 def _add_search(parser: argparse.ArgumentParser) -> None:
@@ -110,15 +110,15 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="TASK:LOSS",
-        help="side effects: by how much each task of TASK may become worse, such as "
-        "trust_safety:0.02, or by TASK:METRIC:LOSS one of its metrics",
+        help="side effects: how much worse each task of TASK may get, such as "
+        "trust_safety:0.02, or TASK:METRIC:LOSS for one of its metrics",
     )
     group.add_argument(
         "--controls",
         default="",
         metavar="ARMS",
-        help="what the choice has to beat on the test half: prompt, few-shot:5 (examples of the "
-        "training part), random:8 (directions of the same length), shuffled (labels permuted), "
+        help="arms that the choice has to beat on the test half: prompt, few-shot:5 (examples from "
+        "the training part), random:8 (directions of the same length), shuffled (labels permuted), "
         "sign (−α), unsteered; with commas",
     )
     group.add_argument(
@@ -127,7 +127,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         help="text of the prompt arm, or @FILE with it (default: the benchmark's own)",
     )
     group.add_argument(
-        "--control-seed", type=natural, default=0, help="of the draw of examples (default: 0)"
+        "--control-seed", type=natural, default=0, help="seed for drawing examples (default: 0)"
     )
     group.add_argument(
         "--control-source",

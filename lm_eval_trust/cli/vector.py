@@ -63,7 +63,7 @@ def _add_build(commands: _Commands) -> None:
         const=USER_TURN,
         metavar="TEXT",
         help="write statements by the tokenizer's chat template, as the assistant's turn: after "
-        f"their question, or after TEXT where they answer none (default: {USER_TURN!r}); they are "
+        f"their question, or after TEXT if they answer none (default: {USER_TURN!r}); they are "
         "read at their own last token, not at the template's",
     )
     parser.add_argument(
@@ -98,7 +98,7 @@ def _add_export(commands: _Commands) -> None:
     parser.add_argument("--alpha", type=float, default=1.0, help="strength (default: 1)")
     parser.add_argument("--scale", default="projection_std", help=choices_for("scale"))
     parser.add_argument(
-        "--action", default="add", help="one that adds the same to every state (default: add)"
+        "--action", default="add", help="an action that adds the same to every state (default: add)"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.pt|FILE.gguf")
     add_overwrite(parser)
@@ -120,12 +120,12 @@ def _add_import(commands: _Commands) -> None:
         metavar="FOLDER|FILE",
         help="folder of SAELens (cfg.json, sae_weights.safetensors), or safetensors with W_dec",
     )
-    parser.add_argument("--feature", type=natural, metavar="N", help="its feature, from 0 on")
+    parser.add_argument("--feature", type=natural, metavar="N", help="its feature, counted from 0")
     parser.add_argument(
         "--layer",
         type=natural,
         metavar="L",
-        help="0-based decoder block whose output the feature belongs to; a folder says it itself",
+        help="0-based decoder block whose output the feature belongs to (not needed for a folder)",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.safetensors")
     add_overwrite(parser)
@@ -136,10 +136,12 @@ def _add_threshold(commands: _Commands) -> None:
     parser = commands.add_parser(
         "threshold",
         help="suggest the threshold of a condition",
-        description="Print the threshold of `when` that tells the statements to steer from the "
-        "others best, by F1 on the validation part.",
+        description="Print the threshold of `when` that best separates the statements to steer "
+        "from the others, by F1 on the validation part.",
     )
-    parser.add_argument("--model", required=True, metavar="MODEL[@REVISION]", help="read by it")
+    parser.add_argument(
+        "--model", required=True, metavar="MODEL[@REVISION]", help="model that reads the statements"
+    )
     parser.add_argument("--vector", required=True, type=Path, metavar="FILE|NAME", help="condition")
     parser.add_argument("--layer", required=True, type=natural, help="0-based decoder block")
     parser.add_argument("--dimension", required=True, help="a dimension or its benchmark")
@@ -150,7 +152,7 @@ def _add_threshold(commands: _Commands) -> None:
         "--steer",
         default="untrustworthy",
         choices=["untrustworthy", "trustworthy"],
-        help="which statements are to be steered (default: untrustworthy)",
+        help="which statements to steer (default: untrustworthy)",
     )
     parser.add_argument("--data-seed", type=natural, default=0, metavar="INT", help="seed (0)")
     parser.add_argument("--split", default="grouped", help=choices_for("split"))

@@ -15,21 +15,25 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "verify-server",
-        help="whether a running OpenAI-compatible server applies a steering",
+        help="check whether a running OpenAI-compatible server applies a steering",
         description=(
             "Ask a server (vLLM with the plugin or a baked folder, llama.cpp with a control "
-            "vector, …) for token log-probabilities, compute them beside as steered, unsteered and "
-            "under common mistakes, and say which it is."
+            "vector, …) for token log-probabilities. Compute them here as steered, unsteered and "
+            "with common mistakes, and report which one the server does."
         ),
         epilog=(
             "exit codes: 0 it applies the steering, 1 it does not, 2 wrong usage or a steering too "
-            "weak to be told, 3 the server does not answer"
+            "weak to recognise, 3 the server does not answer"
         ),
     )
-    parser.add_argument("url", help="of the server, e.g. http://127.0.0.1:8000/v1")
-    parser.add_argument("--steering", required=True, metavar="FILE.yaml", help="what it should do")
-    parser.add_argument("--model", required=True, metavar="MODEL[@REVISION]", help="what it runs")
-    parser.add_argument("--name", help="model name to ask for; default: the first it lists")
+    parser.add_argument("url", help="address of the server, e.g. http://127.0.0.1:8000/v1")
+    parser.add_argument(
+        "--steering", required=True, metavar="FILE.yaml", help="the steering it should apply"
+    )
+    parser.add_argument(
+        "--model", required=True, metavar="MODEL[@REVISION]", help="the model it runs"
+    )
+    parser.add_argument("--name", help="model name to ask for (default: the first it lists)")
     parser.add_argument("--prompts", type=int, default=12, choices=range(1, 13), metavar="1-12")
     parser.add_argument("--tokens", type=int, default=8, choices=range(1, 65), metavar="1-64")
     parser.add_argument(
