@@ -192,11 +192,11 @@ def permutation_null(
 ) -> Null:
     """Return tr(A B) and its null under permutations of one side's samples.
 
-    Where whole groups of one size change places (independent samples are such groups), the
-    permutations are the shifts along one random order of the groups. They form a group themselves,
-    so that the test has exactly its level (Hemerik and Goeman 2018), and all their traces are a
-    correlation along the matrices' diagonals, which the Fourier transform computes in O(n² log n).
-    Other designs take random permutations, O(n²) each.
+    Where whole groups change places (independent samples are such groups), the permutations are the
+    shifts along one random order of the groups of each size. They form a group themselves, so that
+    the test has exactly its level (Hemerik and Goeman 2018), and their traces are correlations of
+    the matrices' parts, which the Fourier transform computes in O(n² log n) for all shifts at once.
+    Designs of few groups, or with permutations inside groups, take random permutations, O(n²) each.
 
     Args:
         a: Symmetric, shape (n, n).
@@ -215,12 +215,15 @@ def permutation_null(
         raise InputError(f"A null needs at least 3 samples, not {n}.")
     exchange = exchange or Exchangeability.of_rows(n)
     random, value = np.random.default_rng(seed), float((a * b).sum(dtype=torch.float64))
-    if not exchange.within and len(exchange.whole) == 1:
-        blocks = exchange.whole[0]
-        order = torch.from_numpy(blocks[random.permutation(len(blocks))]).to(a.device)
-        sums = _shifted_traces(a, b, order).cpu().numpy()
-        shifts = 1 + random.permutation(len(blocks) - 1)[:permutations]
-        return _null(value, sums[shifts], 1 / (1 + len(shifts)))
+    sizes = [len(each) for each in exchange.whole]
+    if not exchange.within and (len(sizes) == 1 or math.prod(sizes) > permutations):
+        ordered = [each[random.permutation(len(each))] for each in exchange.whole]
+        blocks = [torch.from_numpy(each).to(a.device) for each in ordered]
+        if len(sizes) == 1:
+            shifts = 1 + random.permutation(sizes[0] - 1)[:permutations, None]
+        else:
+            shifts = random.integers(sizes, size=(permutations, len(sizes)))
+        return _null(value, _shifted_traces(a, b, blocks, shifts), 1 / (1 + len(shifts)))
     drawn = [
         float((a * b[rows][:, rows]).sum(dtype=torch.float64))
         for rows in torch.from_numpy(exchange.permutations(permutations, random)).to(a.device)
@@ -271,14 +274,34 @@ def _null(value: float, drawn: Floats, smallest: float) -> Null:
     )
 
 
-def _shifted_traces(a: torch.Tensor, b: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    """Return tr(A B) for B's blocks of rows shifted along their order, float64, shape (blocks,).
+def _shifted_traces(
+    a: torch.Tensor, b: torch.Tensor, blocks: Sequence[torch.Tensor], shifts: Integers
+) -> Floats:
+    """Return tr(A B) with B's blocks of rows shifted along their order, shape (shifts,).
 
     Args:
         a: Symmetric, shape (n, n).
         b: Likewise.
-        order: Positions of each block's rows, shape (blocks, size).
+        blocks: Positions of the rows of each block, shape (blocks, size) for each size.
+        shifts: By how many blocks those of each size are shifted, shape (shifts, sizes).
     """
+    found: Floats = np.zeros(len(shifts))
+    for first, second in itertools.combinations_with_replacement(range(len(blocks)), 2):
+        if first == second:
+            found += _along_diagonals(a, b, blocks[first])[shifts[:, first]]
+            continue
+        # Shape (size, size, blocks, blocks).
+        pairs = (blocks[first] * len(a)).T[:, None, :, None] + blocks[second].T[None, :, None, :]
+        one, other = (torch.fft.rfft2(matrix.flatten()[pairs]) for matrix in (a, b))
+        spectrum = torch.einsum("xyfg,xyfg->fg", one.conj(), other).to(torch.complex128)
+        sums = torch.fft.irfft2(spectrum, s=pairs.shape[2:]).cpu().numpy()
+        # The matrices are symmetric: the part across the diagonal has the same sums.
+        found += 2 * sums[shifts[:, first], shifts[:, second]]
+    return found
+
+
+def _along_diagonals(a: torch.Tensor, b: torch.Tensor, order: torch.Tensor) -> Floats:
+    """Return the traces for every shift of blocks of one size, shape (blocks,)."""
     blocks = len(order)
     # In a symmetric matrix, the diagonals k and n − k hold the same pairs.
     half = torch.arange(blocks // 2 + 1, device=a.device)
@@ -288,10 +311,10 @@ def _shifted_traces(a: torch.Tensor, b: torch.Tensor, order: torch.Tensor) -> to
         weights[-1] = 1.0
     beside = order[(torch.arange(blocks, device=a.device) + half[:, None]) % blocks]
     # A diagonal is contiguous: shape (size, size, half, blocks).
-    pairs = order.T[:, None, None, :] * len(a) + beside.permute(2, 0, 1)[None]
-    first, second = (torch.fft.rfft(matrix.flatten()[pairs]) for matrix in (a, b))
-    spectrum = torch.einsum("xykf,xykf,k->f", first.conj(), second, weights.to(first.dtype))
-    sums: torch.Tensor = torch.fft.irfft(spectrum.to(torch.complex128), n=blocks)
+    pairs = (order * len(a)).T[:, None, None, :] + beside.permute(2, 0, 1)[None]
+    one, other = (torch.fft.rfft(matrix.flatten()[pairs]) for matrix in (a, b))
+    spectrum = torch.einsum("xykf,xykf,k->f", one.conj(), other, weights.to(one.dtype))
+    sums: Floats = torch.fft.irfft(spectrum.to(torch.complex128), n=blocks).cpu().numpy()
     return sums
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lm_eval_trust.analysis.information import InformationPlane, InformationSettings
+from lm_eval_trust.analysis.kernels import gaussian_gram
 from lm_eval_trust.analysis.nulls import (
     Exchangeability,
     permutation_null,
@@ -67,6 +68,42 @@ def test_groups_of_one_size_are_shifted_as_a_whole(groups: int) -> None:
     assert found.mean == pytest.approx(np.mean(null))
     assert sorted(found.drawn) == pytest.approx(sorted(null))
     assert found.smallest_p == pytest.approx(1 / groups)
+
+
+def test_groups_of_each_size_are_shifted_among_themselves() -> None:
+    sizes = np.random.default_rng(7).permutation([1] * 5 + [2] * 6 + [4] * 3)
+    names = np.random.default_rng(4).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    n = len(names)
+    a, b = symmetric(n, 0), symmetric(n, 1)
+    exchange = Exchangeability.of_rows(n, names.tolist())
+    found = permutation_null(a, b, exchange, permutations=80, seed=5)
+    random = np.random.default_rng(5)
+    orders = [blocks[random.permutation(len(blocks))] for blocks in exchange.whole]
+    null = []
+    for shifts in random.integers([5, 6, 3], size=(80, 3)):
+        target = np.empty(n, dtype=int)
+        for order, shift in zip(orders, shifts, strict=True):
+            target[order] = np.roll(order, -shift, axis=0)
+        null.append((a * b[target][:, target]).sum().item())
+    assert found.drawn == pytest.approx(np.array(null))
+    assert found.smallest_p == pytest.approx(1 / 81)
+
+
+def test_the_level_where_groups_have_several_sizes() -> None:
+    groups = np.repeat(np.arange(24), [1] * 8 + [2] * 9 + [5] * 7)
+    exchange, random = (
+        Exchangeability.of_rows(len(groups), groups.tolist()),
+        np.random.default_rng(12),
+    )
+    found = []
+    for seed in range(300):
+        sides = random.normal(size=(2, 24, 3))[:, groups] + 0.1 * random.normal(
+            size=(2, len(groups), 3)
+        )
+        grams = [gaussian_gram(torch.from_numpy(side), 2.0) for side in sides]
+        found.append(permutation_null(*grams, exchange, permutations=99, seed=seed).p)
+    assert abs(np.mean(np.array(found) <= 0.05) - 0.05) < 0.035
+    assert abs(np.mean(found) - 0.5) < 0.06
 
 
 def test_groups_of_several_sizes_and_labels_equal_loops() -> None:
