@@ -29,13 +29,14 @@ CELLS = 360 * 32 * 5
 SAMPLES, WIDTH = 2000, 4096
 
 
-def write_slice(folder: Path, layers: int) -> None:
+def write_slice(folder: Path, layers: int, unequal: bool) -> None:
     """One checkpoint's set of one dimension, as far as these layers."""
     random = np.random.default_rng(0)
     labels = np.arange(SAMPLES) % 2
     activations = random.normal(size=(SAMPLES, layers, WIDTH)).astype(np.float32)
     activations[:, :, :8] += 0.5 * (labels - 0.5)[:, None, None]
-    groups = [f"g{i // 2}" for i in range(SAMPLES)]
+    sizes = 2 * random.integers(1, 8, size=SAMPLES) if unequal else np.full(SAMPLES, 2)
+    groups = [f"g{number}" for number in np.arange(SAMPLES).repeat(sizes)[:SAMPLES]]
     info = SetInfo("ckpt_000", 0, 0, "reliability", "synthetic", "synthetic")
     save_set(
         folder,
@@ -59,9 +60,14 @@ def main() -> None:
     """Print seconds a layer, hours of the whole, and the peak of memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument(
+        "--unequal",
+        action="store_true",
+        help="groups of 2 to 14 statements, as TruthfulQA's questions have, instead of pairs",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        write_slice(Path(place) / "sets", options.layers)
+        write_slice(Path(place) / "sets", options.layers, options.unequal)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         for precision in ("float64", "mixed"):
             settings = AnalysisSettings(
