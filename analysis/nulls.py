@@ -223,6 +223,8 @@ def permutation_null(
             shifts = 1 + random.permutation(sizes[0] - 1)[:permutations, None]
         else:
             shifts = random.integers(sizes, size=(permutations, len(sizes)))
+        # Parts are read by their place in memory, and factors may be stored by columns.
+        a, b = a.contiguous(), b.contiguous()
         return _null(value, _shifted_traces(a, b, blocks, shifts), 1 / (1 + len(shifts)))
     drawn = [
         float((a * b[rows][:, rows]).sum(dtype=torch.float64))
@@ -292,7 +294,7 @@ def _shifted_traces(
             continue
         # Shape (size, size, blocks, blocks).
         pairs = (blocks[first] * len(a)).T[:, None, :, None] + blocks[second].T[None, :, None, :]
-        one, other = (torch.fft.rfft2(matrix.flatten()[pairs]) for matrix in (a, b))
+        one, other = (torch.fft.rfft2(matrix.view(-1)[pairs]) for matrix in (a, b))
         spectrum = torch.einsum("xyfg,xyfg->fg", one.conj(), other).to(torch.complex128)
         sums = torch.fft.irfft2(spectrum, s=pairs.shape[2:]).cpu().numpy()
         # The matrices are symmetric: the part across the diagonal has the same sums.
@@ -312,7 +314,7 @@ def _along_diagonals(a: torch.Tensor, b: torch.Tensor, order: torch.Tensor) -> F
     beside = order[(torch.arange(blocks, device=a.device) + half[:, None]) % blocks]
     # A diagonal is contiguous: shape (size, size, half, blocks).
     pairs = (order * len(a)).T[:, None, None, :] + beside.permute(2, 0, 1)[None]
-    one, other = (torch.fft.rfft(matrix.flatten()[pairs]) for matrix in (a, b))
+    one, other = (torch.fft.rfft(matrix.view(-1)[pairs]) for matrix in (a, b))
     spectrum = torch.einsum("xykf,xykf,k->f", one.conj(), other, weights.to(one.dtype))
     sums: Floats = torch.fft.irfft(spectrum.to(torch.complex128), n=blocks).cpu().numpy()
     return sums
