@@ -1,4 +1,4 @@
-"""Screenshots of a leaderboard page at three widths, light and dark, and of an open drill-down.
+"""Pictures of a leaderboard page: the first screen, a cell, samples, on a phone and in the dark.
 
     python scripts/screenshots.py PAGE.html OUT
 
@@ -15,8 +15,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-WIDTHS = (360, 1024, 1920)
-SCHEMES = ("light", "dark")
+WIDE, PHONE = (1280, 860), (360, 780)
 
 
 def main() -> int:
@@ -30,34 +29,37 @@ def main() -> int:
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=arguments)
-        for width in WIDTHS:
-            for scheme in SCHEMES:
-                whole_page(browser, options.page, width, scheme, options.out)
+        page = opened(browser, options.page, WIDE, "light")
+        page.screenshot(path=options.out / "page.png")
+        open_cell(page)
+        page.screenshot(path=options.out / "page-cell.png")
+        page.get_by_role("button", name="Read the samples").click()
+        page.locator("#samples .sample").first.wait_for()
+        page.screenshot(path=options.out / "page-samples.png")
+        opened(browser, options.page, WIDE, "dark").screenshot(path=options.out / "page-dark.png")
+        phone = opened(browser, options.page, PHONE, "light")
+        phone.screenshot(path=options.out / "page-narrow.png")
         browser.close()
     return 0
 
 
-def whole_page(browser: Browser, file: Path, width: int, scheme: str, out: Path) -> None:
-    """Photograph the page from top to bottom, and its drill-down as it fills the window."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+def opened(browser: Browser, file: Path, size: tuple[int, int], scheme: str) -> Page:
+    """Open the page in a window of this size."""
+    viewport = {"width": size[0], "height": size[1]}
+    context = browser.new_context(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
     page = context.new_page()
     page.goto(file.resolve().as_uri())
-    draw_charts(page)
-    page.screenshot(path=out / f"page-{width}-{scheme}.png", full_page=True)
-    score = page.locator("button.score:not(:disabled)").last
-    if score.count():
-        score.click()
-        page.locator("#samples .sample").first.wait_for()
-        page.screenshot(path=out / f"samples-{width}-{scheme}.png")
-    context.close()
+    page.locator("table.board tbody tr").first.wait_for()
+    return page
 
 
-def draw_charts(page: Page) -> None:
-    """Bring every chart into view once, as they are drawn when they are seen."""
-    for figure in page.locator("figure").all():
-        figure.scroll_into_view_if_needed()
-        figure.locator(".main-svg").first.wait_for()
-    page.evaluate("window.scrollTo(0, 0)")
+def open_cell(page: Page) -> None:
+    """Open the first cell with a difference that is shown, in the middle of the window."""
+    table = page.locator("table.board").first
+    shown = table.locator("button.score:has(.mark.better), button.score:has(.mark.worse)")
+    cell = (shown if shown.count() else table.locator("button.score")).first
+    table.evaluate("e => e.closest('section').querySelector('.controls').scrollIntoView()")
+    cell.click()
 
 
 if __name__ == "__main__":

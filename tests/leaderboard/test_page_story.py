@@ -94,7 +94,7 @@ def test_many_rows_are_told_by_their_clearest_gains_and_losses() -> None:
         "worse: c loses −0.300 [−0.400, −0.200]",
         "worse: a worsens ToxiGen",
     ]
-    assert text(story.remarks[0]) == "Of all 6 tests, 3 show a gain, 2 a loss, and 1 no difference."
+    assert text(story.remarks[0]) == "Of all 6 tests, 3 show a gain and 2 a loss."
     assert story.chart == ("column", TRUTH.key)
 
 

@@ -190,10 +190,7 @@ def _remarks(board: Board, tests: Sequence[_Test], chosen: Sequence[_Test]) -> I
     ways = [test.outcome for test in tests]
     better, worse = ways.count("better"), ways.count("worse")
     if len(tests) > len(chosen):
-        yield (
-            f"Of all {len(tests)} tests, {better} show a gain, {worse} a loss, and "
-            f"{ways.count('open')} no difference.",
-        )
+        yield (f"Of all {len(tests)} tests, {better} show a gain and {worse} a loss.",)
     yield (
         f"“Shown” means p ≤ {1 - board.confidence:.2g}, corrected for all tests of the family; "
         f"the intervals hold together at {100 * board.confidence:.6g} %.",

@@ -61,7 +61,7 @@ function openCell(board, row, column, reference, button, actions) {
       "div",
       { class: "actions" },
       hasSamples && action("Read the samples", leave(() => actions.open(row, column, reference))),
-      action("Where the row comes from", leave(() => actions.showProvenance(row))),
+      action("About the row", leave(() => actions.showProvenance(row))),
       action("Close", leave(() => {})),
     ),
   );

@@ -21,7 +21,11 @@ function svg(tag, attributes = {}, ...children) {
 }
 
 /** A sentence of words and `{name}`s, whose own direction of writing ends with them. */
-const sentence = (parts) => parts.map((part) => (typeof part === "string" ? part : el("bdi", { class: "name" }, part.name)));
+const sentence = (parts) => parts.map((part) => (typeof part === "string" ? unbroken(part) : el("bdi", { class: "name" }, part.name)));
+
+/** Words in which no line ends inside an interval or a p. */
+const unbroken = (words) =>
+  words.split(/(\[[^\]]*\]|\(p [^)]*\))/).map((part, index) => (index % 2 ? el("span", { class: "unbroken" }, part) : part));
 
 /** A label and its control, as one element. */
 const labelled = (text, control) => el("label", { class: "field" }, el("span", {}, text), control);
