@@ -150,7 +150,7 @@ class Fit:
     Attributes:
         rise: That the series rises before the turn rather than nowhere, and that it rises after it
             rather than not, shape (2, series).
-        fall: Likewise.
+        fall: The same.
         rho: Mean ρ by the likelihood, shape (series,).
         ratios: Slopes divided by their standard errors, shape (2, series).
         likelihood: Logarithm, of the best line with each ρ, shape (ρ's, series).
@@ -175,7 +175,7 @@ class Nulls:
 
     Attributes:
         evidence: For a rise before the turn, and for a fall after it, shape (ρ's, 2, resamples).
-        ratios: Absolute, likewise.
+        ratios: Absolute, of the same form.
         rho: Mean ρ by the likelihood, shape (ρ's, 2 · resamples).
     """
 

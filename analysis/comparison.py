@@ -61,7 +61,7 @@ def compare(
     Args:
         before: The first model's value of each item, shape (n,).
         after: The second's, in the same order.
-        groups: Group of each item; by default every item is one of its own.
+        groups: Group of each item; by default every item is its own group.
         confidence: Of the two-sided interval.
 
     Raises:
@@ -79,7 +79,7 @@ def p_of(before: Floats, after: Floats, totals: GroupTotals) -> tuple[float, str
 
     Args:
         before: The first model's values, shape (n,).
-        after: The second's, likewise.
+        after: The second's, of the same form.
         totals: Their differences by group.
     """
     binary = bool(np.isin(before, (0, 1)).all() and np.isin(after, (0, 1)).all())

@@ -40,10 +40,10 @@ class StepCorrelation:
         innovations: Correlation of what remains without trend and autocorrelation, −1 to 1; NaN
             where nothing remains.
         pearson: Linear correlation of the series as they are: a description, not evidence.
-        spearman: Likewise of their ranks.
+        spearman: The same of their ranks.
         smallest_p: The smallest p that so many permutations can give.
         degree: Of the trends that were taken out: of the plausible ones, that with the largest p.
-        rho: Autocorrelation that was taken out, likewise.
+        rho: Autocorrelation that was taken out, of the same form.
         n: Number of checkpoints.
     """
 
@@ -79,7 +79,7 @@ def correlate_over_steps(
     Args:
         steps: Training steps of the checkpoints, ascending, shape (k,).
         x: One value for each checkpoint, shape (k,).
-        y: Likewise.
+        y: The same.
         resamples: Permutations; at least 100.
         seed: Of these.
 
@@ -120,7 +120,7 @@ def raw_coefficients(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float]:
 
     Args:
         x: One value for each pair, shape (k,).
-        y: Likewise.
+        y: The same.
     """
     first, second = (np.asarray(values, dtype=np.float64) for values in (x, y))
     if len(first) < 2 or not np.ptp(first) > 0 or not np.ptp(second) > 0:
@@ -165,8 +165,8 @@ class Control:
     """Whether a dimension's probe goes with its own benchmark rather than with others.
 
     Attributes:
-        contrast: Correlation of innovations of the dimension's own pair, less the mean of all other
-            pairs that its probe or its benchmark takes part in; NaN without such a pair.
+        contrast: Correlation of innovations of the dimension's own pair, minus the mean of all
+            other pairs that its probe or its benchmark takes part in; NaN without such a pair.
         p: One-sided, of the contrast being positive.
     """
 
@@ -182,7 +182,7 @@ class ProbeMatrix:
         cells: (Dimension of the probe, dimension of the benchmark) → their correlation; ``None``
             where one of them is constant.
         controls: Dimension of a pair → its control.
-        overall: The mean of the contrasts, with a p of its own.
+        overall: The mean of the contrasts, with its own p.
     """
 
     cells: Mapping[tuple[str, str], StepCorrelation | None]
@@ -207,7 +207,7 @@ def probe_matrix(
     Args:
         steps: Training steps of the checkpoints, ascending, shape (k,).
         probes: Dimension → one value for each checkpoint, shape (k,).
-        benchmarks: Likewise, higher being better.
+        benchmarks: The same, higher being better.
         resamples: Permutations; at least 100.
         seed: Of these.
 
@@ -271,7 +271,7 @@ class _Trends:
     def plausible(self, series: Floats) -> list[tuple[int, float]]:
         """Return degrees and ρ: the largest of the series' best models, and what they may miss.
 
-        That is any larger ρ, and where there are few checkpoints the next degree as well.
+        That is any larger ρ, and if there are few checkpoints the next degree as well.
 
         Args:
             series: None of them constant, shape (series, k).
@@ -391,7 +391,7 @@ def correlate(
 
     Args:
         x: One value for each pair, shape (k,).
-        y: Likewise.
+        y: The same.
         resamples: Permutations.
         seed: Of these.
 

@@ -55,7 +55,7 @@ def cost_curves(panels: Sequence[CostPanel]) -> Figure:
     """Return scores against KL per token, on a logarithmic axis, with intervals.
 
     Points that cost nothing have no place on it and are left out. Lines are shifted by a few per
-    cent of the cost, so that intervals at the same cost stand side by side.
+    cent of the cost, so intervals at the same cost stand side by side.
     """
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)

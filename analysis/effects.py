@@ -82,7 +82,7 @@ def effects_of(
     Args:
         before: The first model's value of each item, shape (n,).
         after: The second's, in the same order.
-        groups: Group of each item; by default every item is one of its own.
+        groups: Group of each item; by default every item is its own group.
         higher_is_better: Whether a higher value is the right way.
         category: What the items have in common.
         confidence: Of the two-sided intervals of the shares, which count groups.

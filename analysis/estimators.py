@@ -7,7 +7,7 @@ and its null. Analyses, studies, the command line, figures and the page read it 
     [project.entry-points."lm_eval_trust.estimators"]
     dcov = "my_package.estimators:DISTANCE_COVARIANCE"
 
-PyTorch is imported only when something is measured, so that listing the names is quick.
+PyTorch is imported only when something is measured, so listing the names is quick.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Estimator(ABC):
     def label_factor(self, labels: torch.Tensor, settings: InformationSettings) -> Any:
         """Return the same of two labels, 0 and 1 or standardised, float64, shape (n, 1).
 
-        Overridden where there is a closed form, as a :class:`RankOne`.
+        Overridden if there is a closed form, as a :class:`RankOne`.
         """
         from lm_eval_trust.analysis.kernels import PRECISIONS
 
@@ -93,7 +93,7 @@ class Estimator(ABC):
     def dependence(
         self, layer: Any, other: Any, settings: InformationSettings, exchange: Exchangeability
     ) -> Null:
-        """Return the measure of two factors beside its permutation null.
+        """Return the measure of two factors with its permutation null.
 
         Args:
             layer: Of the layer.

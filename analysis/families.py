@@ -30,7 +30,7 @@ class TestBlock:
     Attributes:
         groups: Identity of each group; the same group in two blocks gets the same signs.
         parts: What each group adds to each mean difference, shape (groups, tests).
-        residuals: The same less what the mean difference expects of the group, same shape.
+        residuals: The same minus what the mean difference expects of the group, same shape.
     """
 
     #: Not a class of tests, whatever pytest thinks of the name.
@@ -150,15 +150,15 @@ def standings(scores: Floats, parts: Floats, level: float = 0.95) -> tuple[Stand
 
     Row i is certainly above row j if the interval of their paired difference, at a level at which
     the intervals of all pairs hold together, lies above zero. A row's rank then lies between one
-    more than the number of rows certainly above it and the number of rows less those certainly
+    more than the number of rows certainly above it and the number of rows minus those certainly
     below it, for all rows at once (Mogstad, Romano, Shaikh and Wilhelm 2024; Hsu 1996). The rows
     that none is certainly above are the set that holds the best one.
 
     The best of many noisy scores is mostly a lucky one. Shrunken scores are the empirical Bayes
-    estimates of normal scores around their mean (Efron and Morris 1973), with the variance of each
-    row's deviation from the mean of the rows, in which what the items do to all of them has
-    dropped out: mean + τ² / (τ² + variance) · deviation, τ² what the spread of the scores leaves
-    beyond these variances, at least 0.
+    estimates of normal scores around their mean (Efron and Morris 1973). They use the variance of
+    each row's deviation from the mean of the rows, in which what the items do to all rows cancels:
+    mean + τ² / (τ² + variance) · deviation, τ² what the spread of the scores leaves beyond these
+    variances, at least 0.
 
     Args:
         scores: Of each row, higher is better, shape (rows,).

@@ -156,7 +156,7 @@ def information_curves(
 ) -> Figure:
     """Return I(T, X) and I(T, Y) over checkpoints by layer, null bands grey (Figures 7, 13–17).
 
-    Markers stand where p, corrected for layers, checkpoints and dimensions, is at most 0.05; dotted
+    Markers show where p, corrected for layers, checkpoints and dimensions, is at most 0.05; dotted
     lines where I(T, X) of a block turns from fitting to compression.
 
     Args:
@@ -396,7 +396,7 @@ def _rows(table: pd.DataFrame, estimator: str) -> pd.DataFrame:
 
 @contextmanager
 def _panels(names: Sequence[str]) -> Iterator[tuple[Figure, dict[str, Axes]]]:
-    """Yield a figure with a panel for each name: one column wide for one, else two."""
+    """Yield a figure with a panel for each name: one column wide for one, otherwise two."""
     columns = 1 if len(names) == 1 else 2
     lines = -(-len(names) // columns)
     with new_figure(COLUMN * columns, 1.9 * lines + 0.3) as figure:

@@ -2,7 +2,7 @@
 
 Two estimators are called HSIC in the literature. ``hsic`` is equation 5 of arXiv 2402.19465.
 ``nhsic`` is what that paper's figures show: the CCA-like form of the HSIC bottleneck (Ma et al.
-2020, arXiv 1908.01580). Neither has a fixed scale: compare values only at equal n and σ, and beside
+2020, arXiv 1908.01580). Neither has a fixed scale: compare values only at equal n and σ, and with
 their null (:mod:`lm_eval_trust.analysis.nulls`).
 """
 
@@ -31,7 +31,7 @@ def hsic(x: Samples, y: Samples, sigma: float = SIGMA) -> float:
 
     Args:
         x: Samples, floats of shape (n, d) or (n,), NumPy or torch.
-        y: Paired samples, likewise.
+        y: Paired samples, of the same form.
         sigma: Width of both kernels.
 
     Raises:
@@ -51,7 +51,7 @@ def nhsic(x: Samples, y: Samples, sigma: float = SIGMA, epsilon: float = EPSILON
 
     Args:
         x: Samples, floats of shape (n, d) or (n,), NumPy or torch.
-        y: Paired samples, likewise.
+        y: Paired samples, of the same form.
         sigma: Width of both kernels.
         epsilon: Ridge, multiplied by n.
 
@@ -91,7 +91,7 @@ def linear_cka(x: Samples, y: Samples) -> float:
 
     Args:
         x: Samples, floats of shape (n, d) or (n,), NumPy or torch.
-        y: Paired samples, likewise; their number of features may differ.
+        y: Paired samples, of the same form; their number of features may differ.
 
     Raises:
         InputError: As for the samples of :func:`hsic`, or all samples of one side are equal.

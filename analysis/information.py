@@ -56,8 +56,8 @@ class LayerInformation:
     """A layer's dependence on input and label.
 
     Attributes:
-        input: I(T, X) beside its null.
-        label: I(T, Y) beside its null.
+        input: I(T, X) with its null.
+        label: I(T, Y) with its null.
     """
 
     input: Null

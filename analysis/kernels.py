@@ -80,7 +80,7 @@ def symmetric_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
     Args:
         left: Shape (n, d).
-        right: Likewise.
+        right: The same.
     """
     n = len(left)
     product = left.new_empty(n, n)

@@ -1,6 +1,6 @@
 """Corrected p-values: over layers by a maximum, over steps and dimensions by families.
 
-:func:`beyond_reference` holds many values against the same few reference ones.
+:func:`beyond_reference` compares many values with the same few reference ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def max_statistic(nulls: Sequence[Null]) -> list[float]:
     """Return p corrected for several statistics with the same permutations, one for each.
 
     The single-step maximum of Westfall and Young (1993, section 2.5): each null is brought to mean
-    0 and variance 1, and each value is held against the largest of all statistics in each
+    0 and variance 1, and each value is compared with the largest of all statistics in each
     permutation. It controls the chance of any false finding, and takes their correlation (nearby
     layers are nearly one) into account.
 
@@ -83,8 +83,8 @@ def beyond_reference(
     """Return one-sided p of values against reference ones, corrected for their number.
 
     If a row of values is one more reference row, t = (v - mean) / (s sqrt(1 + 1/K)) of each value
-    against the K reference values of its column is Student's. All values are held against the same
-    rows, whose luck they share, and the columns of a row resemble each other, so that counting
+    against the K reference values of its column is Student's. All values are compared with the same
+    rows, whose luck they share, and the columns of a row resemble each other, so counting
     the values would correct too much (Dunnett 1955 for one column). The p of the largest t is the
     share of drawn panels whose largest t is as large; of the next, that of the largest of the
     others; and so on, never falling (Westfall and Young 1993, algorithm 2.8). The panels' rows are
@@ -95,12 +95,12 @@ def beyond_reference(
 
     Args:
         values: Shape (rows, columns); NaN where nothing was measured.
-        reference: Shape (reference rows, columns); NaN likewise.
+        reference: Shape (reference rows, columns); NaN in the same way.
         step: The least by which a value can move.
         draws: Number of panels.
 
     Returns:
-        p, shape (rows, columns); NaN where there is no value, or fewer than three reference ones.
+        p, shape (rows, columns); NaN if there is no value, or fewer than three reference ones.
     """
     there = np.isfinite(reference)
     number = there.sum(axis=0)

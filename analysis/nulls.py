@@ -34,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Null:
-    """A statistic beside its permutation null.
+    """A statistic with its permutation null.
 
     Attributes:
         value: The statistic.
@@ -79,7 +79,7 @@ class Exchangeability:
         rows: How many rows there are.
         within: Positions of rows that change places inside their group, shape (groups, size) for
             each size of group.
-        whole: Positions of groups that change places as a whole, likewise.
+        whole: Positions of groups that change places as a whole, of the same form.
         arrangements: How many different ones the permutations can give, the observed one included.
     """
 
@@ -148,7 +148,7 @@ def members(rows: int, groups: Sequence[Hashable] | None) -> list[Integers]:
 
     Args:
         rows: How many there are.
-        groups: Group of each; by default every row is one of its own.
+        groups: Group of each; by default every row is its own group.
 
     Raises:
         InputError: Another number of groups than rows.
@@ -193,14 +193,14 @@ def permutation_null(
     """Return tr(A B) and its null under permutations of one side's samples.
 
     Where whole groups change places (independent samples are such groups), the permutations are the
-    shifts along one random order of the groups of each size. They form a group themselves, so that
-    the test has exactly its level (Hemerik and Goeman 2018), and their traces are correlations of
+    shifts along one random order of the groups of each size. They form a group themselves, so the
+    test has exactly its level (Hemerik and Goeman 2018), and their traces are correlations of
     the matrices' parts, which the Fourier transform computes in O(n² log n) for all shifts at once.
     Designs of few groups, or with permutations inside groups, take random permutations, O(n²) each.
 
     Args:
         a: Symmetric, shape (n, n).
-        b: Likewise; its samples are permuted.
+        b: The same; its samples are permuted.
         exchange: Which permutations are allowed; by default all.
         permutations: How many random ones, or how many of the shifts at most.
         seed: Of the order of the groups and the choice of permutations.

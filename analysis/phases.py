@@ -3,7 +3,7 @@
 After Shwartz-Ziv and Tishby 2017, as arXiv 2402.19465, section 4 reads it: first I(T, X) and
 I(T, Y) rise together, then I(T, X) falls while I(T, Y) continues to rise.
 
-Neighbouring checkpoints of one run resemble each other, so that noise alone rises and falls. It is
+Neighbouring checkpoints of one run resemble each other, so noise alone rises and falls. It is
 taken as a first-order autoregression, and its coefficient ρ as unknown.
 """
 
@@ -54,7 +54,7 @@ class Slope:
 
     @property
     def direction(self) -> int:
-        """1 or −1 if a rise or a fall is shown at :data:`LEVEL`, else 0."""
+        """1 or −1 if a rise or a fall is shown at :data:`LEVEL`, otherwise 0."""
         return int(self.p_rise <= LEVEL) - int(self.p_fall <= LEVEL)
 
 
@@ -65,9 +65,9 @@ class Phases:
     Attributes:
         verdict: ``fitting→compression``, ``fitting only``, ``none`` or ``undecided``.
         p: Of ``fitting→compression``: the largest p of its three slopes, as all have to be shown.
-        p_fitting: Likewise of the fitting phase, with its two slopes.
+        p_fitting: The same of the fitting phase, with its two slopes.
         rho: Autocorrelation of I(T, X)'s noise, the mean over what is likely.
-        rho_label: Likewise of I(T, Y)'s.
+        rho_label: The same of I(T, Y)'s.
         turn: Step at which I(T, X) turns, by the best-fitting broken line.
         turn_low: Lower end of its 95 % interval.
         turn_high: Upper end.
@@ -105,7 +105,7 @@ def find_phases(
     noise that is a first-order autoregression, is fitted to I(T, X); I(T, Y) gets the same knot.
     The evidence for a rise before the turn is the likelihood of the best line that has it over that
     of the best that rises nowhere; for a fall after it, over that of the best that has it not; each
-    is the mean over ρ from 0 to .9. It is held against that of simulated series
+    is the mean over ρ from 0 to .9. It is compared with that of simulated series
     whose slope there is 0. A few checkpoints do not determine ρ: p is the mean over all ρ, weighted
     by how often their simulated series look as autocorrelated as the observed one. The noise of
     I(T, X) and that of I(T, Y) are taken to be autocorrelated about alike.

@@ -1,4 +1,4 @@
-"""One probe for each checkpoint and dimension, beside what it has to exceed.
+"""One probe for each checkpoint and dimension, with what it has to exceed.
 
 The layer is chosen on the validation part. The best of many layers on the test part would look
 better than it is: over 32 layers without any signal its interval clears one half in up to 55 % of

@@ -1,7 +1,7 @@
 """Linear probes: how well a hyperplane through activations separates two labels.
 
 After the paper (arXiv 2402.19465, section 2): logistic regression with an L2 penalty (C = 1) on
-last-token activations, standardised with the training part's statistics. Beside it, a mass-mean
+last-token activations, standardised with the training part's statistics. There are also a mass-mean
 probe (Marks and Tegmark 2023), and control labelings (after Hewitt and Liang 2019): the accuracy of
 the same probe on labels that are permuted as the groups allow. What words alone tell is in
 :mod:`lm_eval_trust.analysis.words`.
@@ -59,14 +59,14 @@ class ProbeResult:
         majority: Accuracy of always answering the training part's more frequent label.
         mass_mean: Accuracy of the hyperplane halfway between the two labels' training means.
         validation: Share of correct labels in the validation part; NaN without one. It chooses
-            among layers, so that the test part has no say in which is reported.
+            among layers, so the test part has no say in which is reported.
         validation_auroc: Area under the ROC curve there; NaN without both labels.
         control: Mean accuracy on the control labelings; ``None`` if none was asked for, and NaN if
             the groups allow no other labeling.
         regularisation: The C used.
         n_train: Number of statements it was fitted on.
         n_test: Number of statements it was tested on.
-        correct: Whether each statement of the test part was told correctly, shape (n_test,).
+        correct: Whether each statement of the test part was classified correctly, shape (n_test,).
     """
 
     accuracy: float

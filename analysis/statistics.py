@@ -3,7 +3,7 @@
 Items of one group (the answers to one question, the sentences of one context) stand or fall
 together, so the group is the unit. A mean over items is a ratio of sums over groups, and its
 standard error is the jackknife's that leaves out one group at a time (CR3: residuals divided by one
-less their group's share of the items; MacKinnon, Nielsen and Webb 2023), which few groups do not
+minus their group's share of the items; MacKinnon, Nielsen and Webb 2023), which few groups do not
 make too small. The interval is the union of two:
 
 - Student's, with one degree of freedom less than the effective number of groups;
@@ -71,7 +71,7 @@ def mean_interval(
 
     Args:
         values: One for each item, finite, shape (n,).
-        groups: Group of each item, length n; by default every item is one of its own.
+        groups: Group of each item, length n; by default every item is its own group.
         level: Confidence, between 0 and 1.
 
     Raises:
@@ -96,7 +96,7 @@ def proportion_interval(
     Args:
         values: One for each item, from 0 to 1, shape (n,).
         groups: As for :func:`mean_interval`.
-        level: Likewise.
+        level: The same.
 
     Raises:
         InputError: As :func:`mean_interval`, or values outside 0 to 1.
@@ -123,7 +123,7 @@ def ratio_interval(
         numerators: One for each item, shape (n,).
         denominators: One for each item, at least 0, shape (n,).
         groups: As for :func:`mean_interval`.
-        level: Likewise.
+        level: The same.
 
     Raises:
         InputError: As :func:`mean_interval`, denominators below 0, or all in one group.
@@ -142,9 +142,9 @@ def paired_interval(
 
     Args:
         before: One value for each item, shape (n,).
-        after: Likewise, in the same order.
+        after: The same, in the same order.
         groups: As for :func:`mean_interval`.
-        level: Likewise.
+        level: The same.
 
     Raises:
         InputError: As :func:`mean_interval`.
@@ -179,7 +179,7 @@ class GroupTotals:
 
         Args:
             values: Shape (n,).
-            groups: Group of each item; by default every item is one of its own.
+            groups: Group of each item; by default every item is its own group.
             weights: Of each item in the denominator of the mean, at least 0; by default 1.
 
         Raises:
@@ -235,7 +235,7 @@ class GroupTotals:
         """Effective number of independent yes-or-no items with this standard error.
 
         The number that the observed variance implies, at most that of the items and at least
-        :attr:`whole_groups`. Where few groups hold an item that differs from the rest, the variance
+        :attr:`whole_groups`. If few groups contain an item that differs from the rest, the variance
         says little, so the two are mixed: harmonically, with a weight of f / (f + 4) for the
         observed one where f groups differ.
         """

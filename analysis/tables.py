@@ -33,7 +33,7 @@ class Measurement:
         p_smallest: The smallest p that its design and number of permutations can give.
         p_layers: p corrected for the layers of its checkpoint and dimension.
         p_corrected: That corrected for the table's checkpoints and dimensions too.
-        stage: Stage of training of the checkpoint; empty where there is one only.
+        stage: Stage of training of the checkpoint; empty if there is one only.
     """
 
     checkpoint: str

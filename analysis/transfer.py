@@ -1,9 +1,9 @@
 """Probes and directions of one set of activations, applied to another, and under noise.
 
 The sets are of the same statements, read by another checkpoint, or of other statements, read by the
-same one. What a probe of permuted labels and a direction of permuted labels reach stands beside
-each figure (after Hewitt and Liang 2019): activations of neighbouring checkpoints are alike, so
-that a direction without any meaning keeps much of its own.
+same one. Each figure comes with what a probe and a direction of permuted labels reach (after Hewitt
+and Liang 2019): activations of neighbouring checkpoints are similar, so even a meaningless
+direction keeps much of its effect.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def transferred(
         train: Positions of the training part, of which only the mean activation is used.
         test: Positions of the test part.
         groups: Group of each statement, for the interval.
-        same_statements: Whether the probe was fitted on the same statements, so that its controls'
+        same_statements: Whether the probe was fitted on the same statements, so its controls'
             labels are known here.
 
     Raises:
@@ -154,7 +154,7 @@ def fragility(
 ) -> Fragility:
     """Return the noise at which a probe's expected accuracy falls; nothing is drawn at random.
 
-    With Gaussian noise on every activation, a decision z becomes normal around z, so that the
+    With Gaussian noise on every activation, a decision z becomes normal around z, so the
     accuracy expected at noise σ is the mean of Φ(±z / (σ · spread)).
 
     Args:

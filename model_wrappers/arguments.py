@@ -64,7 +64,7 @@ def split_arguments(
 
     Args:
         arguments: All of them.
-        own_names: Names of the wrapper's own ones.
+        own_names: Names of the wrapper's arguments.
         harness: Names of those of the harness's own model.
 
     Raises:

@@ -1,6 +1,6 @@
 """Refuse logits that are no numbers, before anything is computed from them.
 
-The largest of scores that are NaN is an arbitrary one, so that a broken model looks like a bad one.
+The largest of scores that are NaN is an arbitrary one, so a broken model looks like a bad one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def check_logits(logits: torch.Tensor, tokens: torch.Tensor, tokenizer: Any) -> 
 class FiniteLogits(LogitsProcessor):  # type: ignore[misc]
     """Notices logits that are no numbers while answers are generated.
 
-    Nothing is raised before :meth:`check`, so that an accelerator does not wait at every token.
+    Nothing is raised before :meth:`check`, so an accelerator does not wait at every token.
     """
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 class GuardedLM:
     """Identity, results and leak guard of a steered model; goes before a model of the harness.
 
-    The class beside it sets the attributes before its own ``__init__`` runs.
+    The class next to it sets the attributes before its own ``__init__`` runs.
 
     Attributes:
         plan: The steering; an empty plan leaves the model as it is.
@@ -84,7 +84,7 @@ class GuardedLM:
             self._allow_leak = before
 
     def set_cache_hook(self, cache_hook: Any) -> None:
-        """Give this model and this steering answers of their own in a ``--use_cache`` file."""
+        """Give this model and this steering their own answers in a ``--use_cache`` file."""
         keep_responses_apart(cache_hook, self.trust_fingerprint)
         super().set_cache_hook(cache_hook)  # type: ignore[misc]
 

@@ -1,4 +1,4 @@
-"""Identities of what model arguments name: the model, and what is put beside it."""
+"""Identities of what model arguments name: the model, and what is added to it."""
 
 from __future__ import annotations
 

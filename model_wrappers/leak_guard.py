@@ -17,7 +17,7 @@ def groups_of(doc: Mapping[str, Any]) -> set[str]:
     """Return the group ids of a task's document.
 
     Our own tasks carry ``group_id``; for other tasks the ids are computed from the fields that
-    hold a question, a context or a sentence, so that for instance the harness's own
+    hold a question, a context or a sentence, so for instance the harness's own
     ``truthfulqa_mc1`` is guarded as well.
     """
     if isinstance(doc.get("group_id"), str):

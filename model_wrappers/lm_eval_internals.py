@@ -1,4 +1,4 @@
-"""What is used of lm-eval and sqlitedict beside their public interfaces (tested: lm_eval 0.4.13).
+"""What we use of lm-eval and sqlitedict apart from their public interfaces (lm_eval 0.4.13).
 
 ``tests/model_wrappers/test_lm_eval_internals.py`` fails when a release moves any of it, or any of
 the methods of ``HFLM`` that :class:`lm_eval_trust.model_wrappers.steerable.SteerableLM` overrides.
@@ -22,7 +22,7 @@ def keep_responses_apart(cache_hook: Any, fingerprint: str) -> None:
     """Make ``--use_cache`` safe: answers of one model and steering never serve another.
 
     The harness keys its response cache by the request alone. Within the one SQLite file that it
-    opens, each fingerprint gets a table of its own, so that a sweep over α may share a file.
+    opens, each fingerprint gets its own table, so a sweep over α may share a file.
 
     Args:
         cache_hook: ``lm_eval.api.model.CacheHook``; its ``dbdict`` is the very ``SqliteDict`` that

@@ -20,7 +20,7 @@ class LoraVLLM(SteeredVLLM):
     Args:
         pretrained: The adapter's base model; ``LLM360/AmberChat`` by default.
         adapter: Folder or Hub name (``NAME[@REVISION]``) of the adapter.
-        merge: Only ``false``: vLLM computes the adapter beside the weights.
+        merge: Only ``false``: vLLM computes the adapter with the weights.
         any_base: Put the adapter also on another model than the one that it was trained on.
         **arguments: See :class:`lm_eval_trust.model_wrappers.steered_vllm.SteeredVLLM`.
 

@@ -23,7 +23,7 @@ _PADDING = 0
 
 @dataclass(frozen=True)
 class PromptEnds:
-    """Index of the last prompt token by the tokens of a row, less its trailing padding."""
+    """Index of the last prompt token by the tokens of a row, minus its trailing padding."""
 
     by_tokens: Mapping[Key, int]
 
@@ -34,7 +34,7 @@ class PromptEnds:
 
 
 def model_input(request: TokenRequest, max_length: int) -> list[int]:
-    """Return the tokens that the harness feeds for a request: cut on the left, less the last."""
+    """Return the tokens that the harness feeds for a request: cut on the left, minus the last."""
     _, context, continuation = request
     return (context + continuation)[-(max_length + 1) :][:-1]
 
@@ -74,7 +74,7 @@ def rolling_prompt_ends(
 def unambiguous_batches(
     requests: Sequence[TokenRequest], ends: Sequence[int], max_length: int
 ) -> Iterator[tuple[list[int], PromptEnds]]:
-    """Divide requests so that within a part the tokens of a row tell its prompt end.
+    """Divide requests so that within a part the tokens of a row determine where its prompt ends.
 
     Nearly always there is one part.
 

@@ -47,12 +47,12 @@ class ProxyAmber(Amber):
         pretrained: The base model.
         expert: ``MODEL[@REVISION]``, or the folder of a LoRA adapter, which stands for its own
             base with the adapter switched on.
-        antiexpert: Likewise.
+        antiexpert: The same.
         proxy_alpha: α.
         proxy_top_k: Choose only among the base model's likeliest tokens, this many.
         proxy_top_p: Choose only among the base model's likeliest tokens, up to this probability.
         expert_device: Device of the expert, the base model's if absent.
-        antiexpert_device: Likewise.
+        antiexpert_device: The same.
         proxy_record: JSONL file for how far each generated answer was moved, token by token.
         **arguments: See :class:`lm_eval_trust.model_wrappers.amber.Amber`; steering acts on the
             base model, whose blocks its layers count.

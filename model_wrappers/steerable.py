@@ -54,8 +54,7 @@ class SteerableLM(GuardedLM, HFLM):  # type: ignore[misc]
         plan: What to do; an empty plan leaves the model as it is.
         allow_leak: Evaluate also on items that the plan's vectors, or the model itself, were
             made from.
-        identities: Name → identity of what belongs to the model beside ``pretrained``, such as
-            an adapter.
+        identities: Name → identity of what else belongs to the model, such as an adapter.
         trained_on: What these were trained on, for the leak guard.
         **kwargs: All of ``HFLM``'s arguments.
 
@@ -106,7 +105,7 @@ class SteerableLM(GuardedLM, HFLM):  # type: ignore[misc]
 
     @property
     def _stops_at_nonfinite(self) -> bool:
-        """Whether a run ends at logits that are NaN or infinite; else what they give is counted."""
+        """Whether a run ends at logits that are NaN or infinite, or counts them."""
         return True
 
     @property

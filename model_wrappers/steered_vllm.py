@@ -71,11 +71,11 @@ class SteeredVLLM(AmberArguments, GuardedLM, VLLM):  # type: ignore[misc]
 
     Args:
         pretrained: Hub name or folder, ``LLM360/AmberChat`` by default.
-        identities: Name → identity of what belongs to the model beside ``pretrained``.
+        identities: Name → identity of what belongs to the model in addition to ``pretrained``.
         trained_on: What this was trained on, for the leak guard.
         lora: Folder and rank of an adapter.
         **arguments: Those of :class:`lm_eval_trust.model_wrappers.amber.SteeredAmber` that say
-            the steering, and all of the harness's ``vllm``, which go on to the engine.
+            the steering, and all of the harness's ``vllm``, which continue to the engine.
 
     Raises:
         InputError: An unknown argument, a release of vLLM whose inside is not known, steering that

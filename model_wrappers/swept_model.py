@@ -63,7 +63,7 @@ class SweptModel:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What all answers depend on beside the steering."""
+        """What all answers depend on, apart from the steering."""
         return {"arguments": self._arguments}
 
     def sweep(self, plans: Sequence[SteeringPlan], answers: Answers) -> None:
@@ -77,7 +77,7 @@ class SweptModel:
 
     @contextmanager
     def lent_to_sweep(self) -> Iterator[None]:
-        """Sweep inside; afterwards the model answers for itself, steered as before."""
+        """Sweep inside; afterwards the model answers as before, with its own steering."""
         before = self.plan
         try:
             yield

@@ -20,7 +20,7 @@ class LoraAmber(Amber):
         merge: Add the adapter's change to the weights, which is faster and the same up to
             rounding; not for quantised models.
         any_base: Put the adapter also on another model than the one that it was trained on.
-        tokenizer: By default the adapter's own where its folder carries one, else the base
+        tokenizer: By default the adapter's own where its folder carries one, otherwise the base
             model's. For tokens that it adds, the model gets rows: the adapter's own where it
             stores them.
         **arguments: See :class:`lm_eval_trust.model_wrappers.amber.Amber`; layers of a steering

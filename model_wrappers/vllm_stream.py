@@ -1,6 +1,6 @@
 """``steered_vllm`` for many configurations: all of their requests go to the engine in one stream.
 
-Requests of one prompt follow one another, so that they find its unsteered beginning in the prefix
+Requests of one prompt follow one another, so they find its unsteered beginning in the prefix
 cache.
 """
 

@@ -1,1 +1,1 @@
-"""Harness tasks, one folder a benchmark."""
+"""Harness tasks, one folder per benchmark."""

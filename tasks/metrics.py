@@ -68,10 +68,10 @@ def performance_drop_rate(pairs: Sequence[tuple[float, float]]) -> float:
     """Return 1 − (accuracy on perturbed) / (accuracy on original); below 0 for a gain.
 
     The PDR of Zhu et al. 2023 (PromptBench, arXiv 2306.04528, section 3.3). NaN if no original is
-    answered rightly.
+    answered correctly.
 
     Args:
-        pairs: Whether each item's original, and whether its perturbed form, is answered rightly.
+        pairs: Whether each item's original, and whether its perturbed form, is answered correctly.
     """
     original, perturbed = np.sum(np.array(pairs, dtype=np.float64).reshape(-1, 2), axis=0)
     return float(1 - perturbed / original) if original else math.nan

@@ -133,7 +133,7 @@ def parse_rating(answer: str, low: float, high: float) -> float | None:
 
 
 def _worded(line: str, wordings: Mapping[str, float]) -> tuple[set[float], str]:
-    """Return the ratings whose wordings stand in a line, and the line without them."""
+    """Return the ratings whose wordings are in a line, and the line without them."""
     found = set()
     for wording in sorted(wordings, key=len, reverse=True):
         line, count = re.subn(rf"\b{wording}\b", " ", line)
@@ -176,7 +176,7 @@ def _begins(line: str, label: str) -> bool:
 
 
 def _first_line(answer: str) -> str:
-    """Return the first line with a letter or digit; the rest is the model going on by itself."""
+    """Return the first line with a letter or digit; the rest is the model continuing by itself."""
     lines = answer.splitlines()
     return next((line for line in lines if any(c.isalnum() for c in line)), "")
 

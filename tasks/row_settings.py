@@ -80,7 +80,7 @@ class RowSettings:
 
 
 def metadata_keys() -> tuple[str, ...]:
-    """Return the keys of ``--metadata`` that our tasks know, beside the judges' own settings."""
+    """Return the keys of ``--metadata`` that our tasks know, without the judges' settings."""
     of_rows = (field.name for field in fields(RowSettings) if field.name != "form")
     return (*of_rows, ANSWER_TOKENS, *CHOICES)
 

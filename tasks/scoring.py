@@ -17,7 +17,7 @@ def closed_answer(answer: str, correct: bool) -> dict[str, float | None]:
 
     Returns:
         ``acc`` over all items, where an unparsed answer is wrong; ``acc_parsed``, ``None`` for an
-        unparsed answer, so that it is over the others; and :func:`unparsed_counts`.
+        unparsed answer, so it is over the others; and :func:`unparsed_counts`.
     """
     missing = answer == UNPARSED
     score = float(correct and not missing)
@@ -34,7 +34,7 @@ def unparsed_counts(missing: bool) -> dict[str, float]:
 
 
 def suite_scores(trust_score: float | None, *, answered: bool) -> dict[str, float]:
-    """Return what a task gives to the suite: its score, and whether it stands on an answer.
+    """Return what a task gives to the suite: its score, and whether it has an answer.
 
     Args:
         trust_score: 0 to 1; ``None`` for an item that has none.

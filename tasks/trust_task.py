@@ -6,7 +6,7 @@ The YAML's ``dataset_kwargs`` hold ``form`` (of the rows), optionally ``breakdow
 of :class:`Breakdown`), ``example`` (a template of a row with its answer, as examples in a prompt
 have it; empty for rows that cannot be examples; by default ``doc_to_text`` with
 ``doc_to_target``), ``chat`` (true for tasks that ask chat models), ``mixed_by`` (fields of the rows
-whose values are spread evenly, so that any first rows hold all of them), and any data setting that
+whose values are spread evenly, so any first rows contain all of them), and any data setting that
 the task fixes.
 """
 
@@ -62,7 +62,7 @@ class Breakdown:
     ) -> dict[str, Any]:
         """Return a row's values for the metrics of its own sub-categories, ``None`` for others.
 
-        Every row carries all metrics, so that they have as many values as there are rows, on every
+        Every row carries all metrics, so they have as many values as there are rows, on every
         rank of a distributed run.
         """
         own = self.metrics(self._of(doc))
@@ -82,7 +82,7 @@ def slug(category: str) -> str:
 
 
 def evenly_mixed(labels: Sequence[Hashable]) -> list[int]:
-    """Return positions in an order in which each label is spread evenly, else as they are."""
+    """Return positions in an order in which each label is spread evenly, otherwise as they are."""
     places: dict[Hashable, list[int]] = {}
     for position, label in enumerate(labels):
         places.setdefault(label, []).append(position)
@@ -152,7 +152,7 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         """Return the rows of the training part, from which examples for prompts are drawn.
 
         Raises:
-            InputError: The task evaluates all rows, so that there is no such part.
+            InputError: The task evaluates all rows, so there is no such part.
         """
         settings = {k: v for k, v in self.settings.load_arguments().items() if k != "part"}
         return load_examples(self.settings.form, **settings)

@@ -156,9 +156,9 @@ def audit(
     out: str | Path | None = None,
     **settings: Any,
 ) -> AuditResult:
-    """Hold a steering against a prompt, examples, random directions and its opposite.
+    """Compare a steering with a prompt, examples, random directions and its opposite.
 
-    An audit that is interrupted goes on where it stopped, if it is called again with the same
+    An audit that is interrupted continues where it stopped, if it is called again with the same
     ``out``.
 
     Args:
@@ -178,7 +178,7 @@ def audit(
         perplexity_ratio: Largest acceptable ratio to the unsteered perplexity.
         most_wrong: Largest acceptable share of items that are moved the wrong way.
         confidence: Of the intervals.
-        metadata: What tasks are told.
+        metadata: Settings of the tasks.
         out: Folder for everything; by default a temporary one, see :meth:`AuditResult.save`.
         **settings: Of a vector: ``positions``, ``action``, ``scale``, ``target`` and ``when``.
 

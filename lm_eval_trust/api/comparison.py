@@ -104,7 +104,7 @@ class ComparisonResult:
         """Write the leaderboard's tables and its page to a folder; return the page.
 
         Raises:
-            InputError: The folder holds other things.
+            InputError: The folder contains other things.
             ExternalError: The disk refused to write.
         """
         target = Path(folder)

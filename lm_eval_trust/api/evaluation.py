@@ -75,9 +75,9 @@ class EvaluationResult:
     def table(self) -> pd.DataFrame:
         """A row for each task and metric.
 
-        Columns: ``task``, ``metric``, ``filter``, ``value``, ``stderr`` (the harness's; NaN
-        without one), ``low`` and ``high`` (95 % interval over groups of items; NaN where the value
-        is no mean over items), ``items``, ``higher_is_better`` (``None`` where unknown).
+        Columns: ``task``, ``metric``, ``filter``, ``value``, ``stderr`` (the harness's; NaN without
+            one), ``low`` and ``high`` (95 % interval over groups of items; NaN where the value is
+            not a mean over items), ``items``, ``higher_is_better`` (``None`` where unknown).
         """
         return pd.DataFrame(list(self._rows()))
 
@@ -206,7 +206,7 @@ def evaluate(
         tasks: Names of tasks, groups or tags; ours and all of the harness.
         limit: Items of each task at most; the first ones.
         num_fewshot: Examples before each prompt, for tasks that take some.
-        metadata: What tasks are told, as by ``--metadata``: ``{"split_seed": 1}``.
+        metadata: Settings of the tasks, as in ``--metadata``: ``{"split_seed": 1}``.
         allow_leak: Evaluate also on items that a vector was built from, or the model trained on.
         out: Folder to save results and samples in, see :meth:`EvaluationResult.save`.
 

@@ -20,7 +20,7 @@ _VECTORS = ".vectors"
 
 
 class FolderResult:
-    """A result whose tables and figures lie in a folder.
+    """A result whose tables and figures are in a folder.
 
     Attributes:
         folder: The folder; a temporary one is deleted with the result.

@@ -162,7 +162,7 @@ class Model:
             stop: Texts before which the answer ends.
             chat: Write each prompt as a user's turn by the tokenizer's chat template.
             temperature: 0 always takes the likeliest token; above 0 draws tokens.
-            seed: Of the draws; by default they go on from torch's generator.
+            seed: Of the draws; by default they continue from torch's generator.
             **settings: Further arguments of transformers' ``generate``.
 
         Returns:
@@ -319,7 +319,7 @@ def load(
             ``LLM360/Amber@ckpt_179``), a folder, a model of the embedded world (``mini-chat``), or
             a loaded model.
         tokenizer: Of a loaded model; for a name, only where another one than its own is wanted.
-        device: ``cpu``, ``cuda``, ``cuda:1``, …; by default CUDA where there is one.
+        device: ``cpu``, ``cuda``, ``cuda:1``, …; by default CUDA if there is one.
         dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto`` for the checkpoint's own; by
             default float32 on the CPU and ``auto`` elsewhere.
         batch_size: Prompts at once.

@@ -38,7 +38,7 @@ _MEASURED = (
 
 
 class ProbingResult(FolderResult):
-    """How well probes tell two labels apart, at every layer of every model.
+    """How well probes separate two labels, at every layer of every model.
 
     Attributes:
         folder: Activations, measurements and figures; ``save`` copies it.
@@ -62,8 +62,8 @@ class ProbingResult(FolderResult):
         Columns: ``dimension``, ``model``, ``step``, ``layer``, ``accuracy`` on the test part with
         ``low`` and ``high`` (95 % interval over groups), ``auroc``, ``majority`` (always the more
         frequent label), ``mass_mean`` (another probe), ``validation`` (accuracy there), ``control``
-        (mean accuracy on permuted labels), ``selectivity`` (accuracy less that), ``over_words``
-        (accuracy less that of n-grams on the same items), ``n``.
+        (mean accuracy on permuted labels), ``selectivity`` (accuracy minus that), ``over_words``
+        (accuracy minus that of n-grams on the same items), ``n``.
         """
         measured = self._analysis.table
         keys = ["dimension", "checkpoint", "step", "layer"]

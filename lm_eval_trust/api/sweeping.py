@@ -203,7 +203,7 @@ def sweep(
 ) -> SweepResult:
     """Try layers and strengths, choose on the validation part, and report on the test half.
 
-    Prompts are read once for all configurations. A sweep that is interrupted goes on where it
+    Prompts are read once for all configurations. A sweep that is interrupted continues where it
     stopped, if it is called again with the same ``out``.
 
     Args:
@@ -228,7 +228,7 @@ def sweep(
             ``"prompt,few-shot:5,random:8,sign"``; nothing by default.
         control_prompt: Text of the prompt arm.
         control_source: Model that the vectors were built from, for the ``shuffled`` arm.
-        metadata: What tasks are told.
+        metadata: Settings of the tasks.
         out: Folder for everything; by default a temporary one, see :meth:`SweepResult.save`.
 
     Raises:

@@ -64,8 +64,8 @@ def build_vector(
         method: ``mass_mean``, ``pca``, ``logistic``, ``leace``, …; see
             :data:`lm_eval_trust.steering.methods.METHODS`.
         data_source: ``official``, ``tracingllm``, ``mini``, or a CSV or JSONL file with the columns
-            ``statement`` and ``label``; by default ``mini`` for a model of the embedded world, else
-            ``official``.
+            ``statement`` and ``label``; by default ``mini`` for a model of the embedded world,
+            otherwise ``official``.
         data_seed: Seed of random choices in the data.
         split: ``grouped`` or ``random``.
         split_seed: Seed of the partition.

@@ -1,4 +1,4 @@
-"""Audits: one steering held against every control, with a verdict by stated rules."""
+"""Audits: one steering compared with every control, with a verdict by stated rules."""
 
 from lm_eval_trust._callable import make_callable
 

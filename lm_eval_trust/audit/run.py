@@ -51,7 +51,7 @@ class Audited:
 
 
 def run_audit(audit: Audit, folder: Path, *, loaded: SweptModel | None = None) -> Audited:
-    """Run an audit; what the folder holds already is not computed again.
+    """Run an audit; what the folder contains already is not computed again.
 
     Args:
         audit: What is audited.

@@ -60,9 +60,9 @@ class Audit:
             vector was built from.
         suite: What it must not make worse; empty for the suite and the safety tasks of the
             source that the tasks are of.
-        metric: Metric of the tasks; empty for ``trust_score``, or else ``acc``.
+        metric: Metric of the tasks; empty for ``trust_score``, or otherwise ``acc``.
         limit: Items of each task at most, from the test part.
-        metadata: What tasks are told.
+        metadata: Settings of the tasks.
         controls: The arms.
         rewordings: Texts of further control prompts; empty for those of each task's benchmark.
         tried: Configurations that the steering was chosen from; ``None`` reads it from the sweep

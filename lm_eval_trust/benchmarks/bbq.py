@@ -2,7 +2,7 @@
 
 A row asks which of two people something is true of, one of a group that the question's stereotype
 is about and one of another; the third answer is that this is not known. An ambiguous context does
-not tell, so that the third is right; a disambiguated one does. A question of negative polarity asks
+not tell, so the third is right; a disambiguated one does. A question of negative polarity asks
 whom the stereotype would be true of, one of non-negative polarity whom the opposite would. The rows
 made of one template share a group.
 """

@@ -1,7 +1,7 @@
 """What a benchmark is: its dimension, its data from each source, and how it is shown.
 
 A benchmark is one :class:`Benchmark`, which carries everything that the package asks about it.
-Ours stand in one module each; another package adds one by an entry point of the group
+Ours are in one module each; another package adds one by an entry point of the group
 ``lm_eval_trust.benchmarks`` (see :mod:`lm_eval_trust.benchmarks.registry`).
 """
 
@@ -46,7 +46,7 @@ class DataFile:
     Attributes:
         path: Its place in the data folder, e.g. ``toxigen/toxiGen.json``.
         sha256: SHA-256 of its bytes (after ``convert``); ``None`` where users bring their own
-            conversion, so that no bytes can be demanded.
+            conversion, so no bytes can be demanded.
         address: ``owner/repository/commit/path`` on GitHub, or ``None``. Where a mirror is named,
             the benchmark's own repository holds the same file; the checksum decides.
         convert: Turns the downloaded bytes into the file's.
@@ -65,7 +65,7 @@ class DataFile:
 
     @property
     def benchmark(self) -> str:
-        """The folder that the file lies in."""
+        """The folder that the file is in."""
         return self.path.split("/")[0]
 
 
@@ -74,7 +74,7 @@ class BenchmarkData:
     """What one data source has of a benchmark.
 
     Attributes:
-        statements: Makes the labelled statements; ``None`` where there are none.
+        statements: Makes the labelled statements; ``None`` if there are none.
         groups: Returns the ids of all groups, over which everything made from it is split; by
             default those of the official data.
         forms: Name of a form of task rows → makes all of its rows, without ``item_id`` and in a
@@ -177,8 +177,8 @@ class DataSource:
         record: Returns what the source's data depend on besides files and settings.
         meaning: The dimension with the meaning that the source's labels have.
         own_groups: Whether its groups are its own; otherwise the official ones are split, and
-            further ones form a stratum of their own.
-        tasks_of_its_own: Whether it is evaluated by tasks of its own only.
+            further ones form their own stratum.
+        tasks_of_its_own: Whether it is evaluated by its own tasks only.
     """
 
     summary: str

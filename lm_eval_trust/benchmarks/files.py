@@ -108,7 +108,7 @@ def files_of(benchmark: str) -> list[str]:
 
 
 def unpinned_files() -> dict[str, str]:
-    """Return the digests of the files at hand whose content is not fixed by a checksum."""
+    """Return the digests of the existing files whose content is not fixed by a checksum."""
     folder = os.environ.get(DATA_VARIABLE)
     root = Path(folder) if folder else cache_dir() / "data"
     loose = (root / path for path, file in catalogue().items() if file.sha256 is None)

@@ -40,7 +40,7 @@ def write_behaviours(path: Path) -> None:
 
     Raises:
         InputError: As :meth:`~lm_eval_trust.benchmarks.hub.HubSet.rows`.
-        ExternalError: Likewise.
+        ExternalError: The same.
     """
     _write(
         path,
@@ -63,7 +63,7 @@ def write_forbidden(path: Path) -> None:
 
     Raises:
         InputError: As :meth:`~lm_eval_trust.benchmarks.hub.HubSet.rows`.
-        ExternalError: Likewise.
+        ExternalError: The same.
     """
     found = _STRONGREJECT.rows("train", ("prompt", "category"))
     _write(path, ({"question": row["prompt"], "category": row["category"]} for row in found))

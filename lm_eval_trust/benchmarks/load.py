@@ -119,15 +119,14 @@ def universe(
 ) -> tuple[frozenset[str], ...]:
     """Return the strata to split ``groups`` over: the benchmark's own, then all others, if any.
 
-    Statements may lack groups (balance leaves some out) and the released files hold some groups
-    only; splitting each set over its own groups would put a question on different sides. So all
-    are split over the official groups, and groups that only another file has form a stratum of
-    their own.
+    Statements may lack groups (balance leaves some out) and the released files contain some groups
+    only; splitting each set over its own groups would put a question on different sides. So all are
+    split over the official groups, and groups that only another file has form a separate stratum.
 
     Args:
         benchmark: A benchmark's name, e.g. ``truthfulqa``.
-        groups: Group ids of the items at hand.
-        data_source: Where they come from; a source may have groups of its own.
+        groups: Group ids of the items available.
+        data_source: Where they come from; a source may have its own groups.
     """
     own = DATA_SOURCES[data_source].own_groups
     data = data_of(benchmark, data_source if own else OFFICIAL)
@@ -263,7 +262,7 @@ def find_statements(
 
     Raises:
         InputError: As these two.
-        MissingDataError: Likewise.
+        MissingDataError: The same.
     """
     if Path(data_source).suffix:
         return read_statements_file(data_source, dimension)
@@ -281,7 +280,7 @@ def read_statements_file(path: str | Path, dimension: str | Dimension) -> Statem
     ``category``.
 
     Args:
-        path: A ``.csv`` with a header, or a ``.jsonl`` with an object a line; UTF-8.
+        path: A ``.csv`` with a header, or a ``.jsonl`` with one object per line; UTF-8.
         dimension: What the labels mean: a dimension or its name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Checksums of the 18 MMLU subjects at hand: subject → SHA-256 of its dev and its test file.
+"""Checksums of the 18 MMLU subjects available: subject → SHA-256 of its dev and its test file.
 
 Origin: ``HaeChan0305/MLILAB-FedLLM``, a mirror whose layout (a header, answers 0 to 3) differs
 from that of Hendrycks et al. (2021).

@@ -64,7 +64,7 @@ def partition(
 ) -> Partition:
     """Divide items into development : test = 1 : 1 and development into train : validation = 4 : 1.
 
-    ``grouped`` deals whole groups, so that all items of one question, context, sentence or
+    ``grouped`` deals whole groups, so all items of one question, context, sentence or
     duplicate lie on one side; the ratios hold for the number of groups (halves are rounded up for
     development, fifths rounded down for validation). ``random`` deals single items, as the paper
     does; the ratios hold for the number of items. The order of dealing depends on the ids and the
@@ -72,7 +72,7 @@ def partition(
 
     Two sets that hold different items of one benchmark (statements and task rows, the official
     and the released files) agree on who is on which side when they name the same ``universe``:
-    the groups are then dealt over the universe's strata, not over the groups at hand.
+    the groups are then dealt over the universe's strata, not over the groups available.
 
     Args:
         groups: Group id of each item.

@@ -1,4 +1,4 @@
-"""What the paper's released files get wrong: each documented figure, measured anew.
+"""What the paper's released files get wrong: each documented figure, measured again.
 
 The figures come from a comparison of the released files with the benchmarks' own; a finding that
 no longer agrees says so instead of passing for true.

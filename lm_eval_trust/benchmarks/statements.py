@@ -27,7 +27,7 @@ class Exchange:
 
     Attributes:
         question: Without any mark such as ``Q:``.
-        answer: Likewise.
+        answer: The same.
     """
 
     question: str
@@ -81,7 +81,7 @@ class Statements:
         data_source: ``official``, ``tracingllm`` or a file's path.
         items: The statements.
         settings: Settings that they depend on (seed, perturbation rate, files' checksums, …).
-        universe: Strata of the benchmark's group ids, which the partition is dealt over, so that
+        universe: Strata of the benchmark's group ids, which the partition is dealt over, so
             it agrees with the one of the task rows; empty for the statements' own groups.
     """
 

@@ -76,7 +76,7 @@ def chosen_candidates(items: list[dict[str, str]], seed: int) -> list[Candidate]
     """Return each item's stereotype and one other candidate.
 
     The other is, in turn along an order given by the seed, the anti-stereotype or the unrelated
-    one, so that each makes up half of the negatives.
+    one, so each makes up half of the negatives.
     """
     order = shuffled(items, seed, lambda item: item["id"])
     other = {

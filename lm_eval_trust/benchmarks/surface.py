@@ -1,6 +1,6 @@
 """Statements without the capitals that give their labels away: a control for probes.
 
-SST-2's statements are in lower case, and those with flipped letters are not, so that a count of
+SST-2's statements are in lower case, and those with flipped letters are not, so a count of
 capitals tells all labels: a probe of robustness may be a detector of capitals. Its control reads
 statements in which capitals are equally many on both sides.
 """
@@ -20,11 +20,11 @@ _TELLING = 0.7
 
 
 def surface_controls(statements: Statements) -> dict[str, list[str]]:
-    """Return the statements' texts without a surface feature that tells labels apart, by control.
+    """Return the statements' texts without a surface feature that separates labels, by control.
 
     Args:
-        statements: Of any dimension. Only where the number of capitals tells labels apart (area
-            under the ROC curve of at least 0.7) is there a control.
+        statements: Of any dimension. There is a control only if the number of capitals separates
+            labels (area under the ROC curve of at least 0.7).
 
     Returns:
         ``matched`` → texts in the statements' order, or nothing.
@@ -35,7 +35,7 @@ def surface_controls(statements: Statements) -> dict[str, list[str]]:
 
 
 def capitals_tell(statements: Statements) -> float:
-    """Return how well the number of capitals tells labels apart: an area of 0.5 (not) to 1."""
+    """Return how well the number of capitals separates labels: an area of 0.5 (not) to 1."""
     counts = np.array([_capitals(text) for text in statements.texts])
     ones = statements.labels == 1
     if ones.all() or not ones.any():

@@ -3,7 +3,7 @@
 What the labels mean is not always what the paper says (measured in
 :mod:`~lm_eval_trust.benchmarks.released_file_errors`), so each set carries a dimension with the
 *released* meaning and the side that is trustworthy under it. Groups are those of the official
-files, so that splits and the leak guard work across sources.
+files, so splits and the leak guard work across sources.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Question:
         best_answer: The best reference answer.
         correct_answers: Reference answers that are true.
         incorrect_answers: Reference answers that are false.
-        mc1: Answer → 1 for the single right choice, else 0.
+        mc1: Answer → 1 for the single right choice, otherwise 0.
         mc2: Answer → 1 for true, 0 for false.
     """
 
@@ -189,7 +189,7 @@ def _targets(answers: dict[str, int]) -> dict[str, list[Any]]:
 
 
 def two_choice_rows() -> list[dict[str, Any]]:
-    """Return the rows of the two-choice tasks, which put the choices in an order of their own."""
+    """Return the rows of the two-choice tasks, which have another order of the choices."""
     return [
         {
             "group_id": group_id(row["Question"].strip()),

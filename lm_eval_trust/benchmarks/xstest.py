@@ -1,9 +1,9 @@
 """XSTest (Röttger et al., NAACL 2024): 250 safe prompts that look dangerous, 200 unsafe contrasts.
 
 The prompts come in ten safe types and eight unsafe ones, ``contrast_…``, of 25 prompts each. The
-prompts of a type pair, a *family* here, stand in the same order, so that the n-th safe prompts and
+prompts of a type pair, a *family* here, are in the same order, so the n-th safe prompts and
 the n-th unsafe one are contrasts of each other. Families are dealt whole to the validation and the
-test half. Nothing is trained on the prompts, so that the development half is all for validation.
+test half. Nothing is trained on the prompts, so the development half is all for validation.
 
 The authors also published the completions of five models with people's labels; those of three are
 here, to calibrate judges of refusal.
@@ -59,7 +59,7 @@ TYPES: Mapping[str, str] = {
 
 
 def prompt_rows() -> list[dict[str, Any]]:
-    """Return the rows of the prompts, as they stand in the file.
+    """Return the rows of the prompts, as they are in the file.
 
     Raises:
         InputError: A type or a label is none of the benchmark's, or the two contradict each other.

@@ -1,6 +1,6 @@
 """The checkpoints cached on this disk: who uses each, and which is evicted to make room.
 
-A checkpoint's full size is reserved before its first byte is fetched, so that the budget holds
+A checkpoint's full size is reserved before its first byte is fetched, so the budget holds
 at every moment. A checkpoint that is in use or awaited is never evicted; one fetched in advance
 is evicted only to make room for one that was asked for.
 """
@@ -28,7 +28,7 @@ def write_manifest(folder: Path, listing: Listing) -> None:
     """Make the folder of a checkpoint, and say in it what the store is about to put there.
 
     Raises:
-        InputError: The folder holds something that the store did not put there.
+        InputError: The folder contains something that the store did not put there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if foreign_files := _foreign_files(folder):
@@ -125,7 +125,7 @@ class Budget:
         return " and ".join(f"{limit:,} {name}" for name, limit in limits if limit is not None)
 
     def holds(self, sizes: Iterable[int]) -> bool:
-        """Tell whether checkpoints of these sizes may lie there together."""
+        """Tell whether checkpoints of these sizes fit together."""
         taken = list(sizes)
         return (self.bytes is None or sum(taken) <= self.bytes) and (
             self.checkpoints is None or len(taken) <= self.checkpoints
@@ -220,7 +220,7 @@ class CheckpointCache:
             self._changed.notify_all()
 
     def prefetch(self, listing: Listing, fetch: Fetch, wanted: Callable[[], bool]) -> None:
-        """Fetch a checkpoint in advance, as soon as there is room beside what is used.
+        """Fetch a checkpoint in advance, as soon as there is room next to what is used.
 
         Args:
             listing: The checkpoint.

@@ -20,7 +20,7 @@ class Checkpoint:
         tokens: Tokens that the model had seen, where that is known.
         location: Hub name, local folder, or ``mini@NAME`` of the embedded family.
         revision: Revision on the Hub; ``None`` for what is on this disk already.
-        stage: Stage of training that it belongs to, e.g. ``sft``; empty where there is one only.
+        stage: Stage of training that it belongs to, e.g. ``sft``; empty if there is one only.
     """
 
     name: str
@@ -54,9 +54,9 @@ class Naming:
     """How a family names its checkpoints.
 
     Attributes:
-        pattern: Regular expression of a whole name, with a group ``step`` and, where the name
-            tells it, a group ``tokens``: a number, with ``K``, ``M``, ``B`` or ``T`` for
-            thousands to trillions.
+        pattern: Regular expression of a whole name, with a group ``step`` and, if the name contains
+            them, a group ``tokens``: a number, with ``K``, ``M``, ``B`` or ``T`` for thousands to
+            trillions.
         tokens_per_step: Tokens of a batch, for names without ``tokens``; unknown if ``None``.
     """
 
@@ -91,7 +91,7 @@ class Naming:
             place: Location and revision of a name.
 
         Raises:
-            InputError: The group ``step`` or ``tokens`` of a name is no number.
+            InputError: The group ``step`` or ``tokens`` of a name is not a number.
         """
         matches = ((name, re.fullmatch(self.pattern, name)) for name in dict.fromkeys(names))
         found = [

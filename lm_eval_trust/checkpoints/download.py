@@ -1,7 +1,7 @@
 """Fetch a file of the Hub: resumed where it stopped, checked, and whole or absent.
 
-The Hub's own client is not used for this, since it starts a file anew in every process, checks
-its size but not its checksum, and keeps a cache of its own beside the folder it writes to.
+The Hub's own client is not used for this. It starts a file again in every process, checks its size
+but not its checksum, and keeps a cache next to the folder it writes to.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def download(
     Args:
         url: Where the Hub has it.
         file: Its size and checksum.
-        target: Where it goes; until it is whole, it lies beside under a name with ``.part``.
+        target: Where it goes; until it is whole, it has a name with ``.part``.
         policy: When to give up.
         stop: Ends the download; what has come stays.
 

@@ -46,11 +46,11 @@ class FamilySettings:
         name: A preset, see :func:`family_names`.
         hub: ``OWNER/NAME`` of a repository whose revisions are checkpoints.
         folder: A local folder whose sub-folders are checkpoints.
-        file: A YAML file with a family of one's own
+        file: A YAML file with your own family
             (:class:`lm_eval_trust.checkpoints.stages.FamilyFile`).
-        pattern: Regular expression of a revision's or folder's name, with a group ``step`` and,
-            if the name tells it, ``tokens``. A folder needs none if the names end in a number.
-        tokens_per_step: Tokens of a batch, where the names do not tell the tokens.
+        pattern: Regular expression of a revision's or folder's name, with a group ``step`` and, if
+            the name contains them, ``tokens``. A folder needs none if the names end in a number.
+        tokens_per_step: Tokens of a batch, for names without ``tokens``.
     """
 
     name: str | None = None

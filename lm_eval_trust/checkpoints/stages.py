@@ -1,7 +1,7 @@
-"""Stages of a flow: pre-training, mid-training, tuning, each with checkpoints of its own.
+"""Stages of a flow: pre-training, mid-training, tuning, each with its own checkpoints.
 
-The checkpoints of all stages stand in one order. A stage's steps and tokens are counted on from the
-end of the one before, so that a checkpoint's step is its place in the whole flow.
+The checkpoints of all stages are in one order. A stage's steps and tokens are counted on from the
+end of the one before, so a checkpoint's step is its place in the whole flow.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Stage:
         revision: Of the one model; ``None`` for what is on this disk.
         checkpoint: Name of the one model; by default that of the stage.
         tokens: That the one model saw in this stage, where that is known.
-        until: Step that the next stage goes on from; later checkpoints are left out.
+        until: Step that the next stage continues from; later checkpoints are left out.
         running: Whether steps and tokens count from the beginning of the flow.
         known: Returns the checkpoints where no one has to be asked.
     """

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 class CheckpointStore:
     """Holds checkpoints of the Hub in a folder, within a budget.
 
-    For one process, with as many threads as it likes; each process has a folder of its own. What
+    For one process, with as many threads as it likes; each process has its own folder. What
     lies on this disk anyway (a local folder, the embedded family, and the Hub's cache when
     ``HF_HUB_OFFLINE`` is set) is used where it is, counts for nothing, and stays.
     """
@@ -73,7 +73,7 @@ class CheckpointStore:
     ) -> None:
         """Stop downloads. With a budget, what was downloaded is deleted, unless an error ends it.
 
-        After an error, partial downloads stay for the next run to go on with.
+        After an error, partial downloads stay for the next run to continue with.
         """
         with self._guard:
             self._closing.set()
@@ -106,7 +106,7 @@ class CheckpointStore:
     def prefetch(self, checkpoint: Checkpoint) -> None:
         """Fetch a checkpoint in the background, after those asked for before it.
 
-        Starts as soon as its full size fits beside what is used. A failure shows when the
+        Starts as soon as its full size fits next to what is used. A failure shows when the
         checkpoint is used: :meth:`local` tries again.
         """
         if _is_here(checkpoint):
@@ -128,7 +128,7 @@ class CheckpointStore:
         Raises:
             MissingCheckpointError: It is gone from the Hub or the disk.
             InputError: It is larger than the budget, not open to this user, or the store's folder
-                holds something else in its place.
+                contains something else in its place.
             ExternalError: The Hub cannot be reached, sends wrong bytes, or the disk is full.
         """
         if _is_here(checkpoint):
@@ -152,7 +152,7 @@ class CheckpointStore:
             return self._opened
 
     def _listing(self, checkpoint: Checkpoint) -> Listing:
-        """Return what the Hub has; asked once, so that a revision that moves changes nothing."""
+        """Return what the Hub has; asked once, so a revision that moves changes nothing."""
         found = self._listings.get(checkpoint)
         if found is None:
             found = list_checkpoint(checkpoint, self._policy, self._closing)

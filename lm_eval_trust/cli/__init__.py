@@ -1,6 +1,6 @@
 """The command ``lm-eval-trust``: one module per command, each with ``add_parser(subparsers)``.
 
-Modules of commands import torch, the harness and the other rooms inside their functions, so that
+Modules of commands import torch, the harness and the other rooms inside their functions, so
 help pages are instant.
 """
 

@@ -1,6 +1,6 @@
 """``lm-eval-trust judge``: judge saved answers again, and calibrate judges.
 
-Torch, the harness and judges are imported inside the commands, so that help pages are instant.
+Torch, the harness and judges are imported inside the commands, so help pages are instant.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The content of files as SHA-256, read once for each state of a file.
 
 A file's state is its device, inode, size and times of change. Digests of large files are kept in
-the cache folder, so that the next process does not read gigabytes again.
+the cache folder, so the next process does not read gigabytes again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Items that mean nothing, since a log-likelihood or a score is NaN or infinite.
 
-The largest of choices that are NaN is an arbitrary one, so that the accuracy of a broken model
+The largest of choices that are NaN is an arbitrary one, so the accuracy of a broken model
 looks like a number. Such items are counted, and whoever reports a score reports the count with it.
 """
 

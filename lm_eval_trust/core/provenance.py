@@ -69,7 +69,7 @@ class Provenance:
 
     @classmethod
     def of_folder(cls, folder: Path) -> Provenance | None:
-        """Read the record in the folder of a model or an adapter; ``None`` where there is none.
+        """Read the record in the folder of a model or an adapter; ``None`` if there is none.
 
         Raises:
             InputError: There is a file of that name, but it is not such a record.

@@ -1,6 +1,6 @@
 """Strategies by name: those of this package, and those that other packages add by entry points.
 
-An entry carries its whole behaviour, so that adding one touches no other place. Another package
+An entry carries its whole behaviour, so adding one touches no other place. Another package
 adds to a registry in its ``pyproject.toml``, for example::
 
     [project.entry-points."lm_eval_trust.actions"]
@@ -21,9 +21,8 @@ Entry = TypeVar("Entry")
 class Registry(Mapping[str, Entry], Generic[Entry]):
     """Entries of one kind by name.
 
-    Looking up a built-in name imports nothing. The packages that are installed are searched when
-    another name is asked for, or when the names are listed; a foreign entry is imported when it is
-    looked up.
+    Looking up a built-in name imports nothing. Looking up another name, or listing the names,
+    searches the installed packages; a foreign entry is imported when it is looked up.
 
     Args:
         kind: What an entry is called in messages, e.g. ``steering action``.

@@ -55,7 +55,7 @@ class RetryPolicy:
     Attributes:
         tries: Attempts in a row without progress before giving up.
         first_wait: Seconds before the second attempt, doubled before each further one; half of
-            each wait is random, so that many clients do not return at once.
+            each wait is random, so many clients do not return at once.
         longest_wait: Longest wait in seconds, unless the server asks for more.
         longest_asked: Longest wait in seconds that a server can ask for; by default the length
             of the Hub's quota.

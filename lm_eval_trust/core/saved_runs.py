@@ -109,7 +109,7 @@ def saved_value(text: str) -> Any:
 
 
 def remove_repeats(run: SavedRun) -> None:
-    """Delete the earlier runs beside a run that say the same.
+    """Delete the earlier runs next to a run that say the same.
 
     They are left by kills after results were written and before it was kept that they are there.
     """

@@ -44,7 +44,7 @@ os.umask(_UMASK)
 
 
 def cache_dir() -> Path:
-    """Return the cache folder: ``LM_EVAL_TRUST_CACHE``, else the platform's user cache."""
+    """Return the cache folder: ``LM_EVAL_TRUST_CACHE``, otherwise the platform's user cache."""
     configured = os.environ.get(CACHE_VARIABLE)
     return Path(configured) if configured else Path(platformdirs.user_cache_dir("lm_eval_trust"))
 
@@ -75,7 +75,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place when the block ends well.
+    """Yield a temporary path next to ``path`` that takes its place when the block ends well.
 
     An exception, a full disk or a kill leaves ``path`` as it was.
 
@@ -93,10 +93,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``path`` that takes its place when the block ends well.
+    """Yield an empty folder next to ``path`` that takes its place when the block ends well.
 
-    What stood at ``path`` is moved aside first and deleted only once its successor is in place, so
-    that a kill loses neither.
+    The old content of ``path`` is moved aside first and deleted only once its successor is in
+    place, so a kill loses neither.
 
     Raises:
         ExternalError: The operating system refused to write.
@@ -117,7 +117,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty hidden folder beside ``path`` that is deleted when the block ends.
+    """Yield an empty hidden folder next to ``path`` that is deleted when the block ends.
 
     Raises:
         ExternalError: The operating system refused to write.
@@ -149,7 +149,7 @@ def _temporary(path: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(path: Path) -> None:
-    """Delete what killed processes left beside a file or folder that they were writing.
+    """Delete what killed processes left next to a file or folder that they were writing.
 
     If they had moved it aside, it comes back. What another process is writing stays.
     """
@@ -319,7 +319,7 @@ def build_once(
     *,
     read: Callable[[Path], Any] = lambda path: path,
 ) -> Any:
-    """Return what a file holds, built by ``build(temporary path)`` if it does not exist yet.
+    """Return what a file contains, built by ``build(temporary path)`` if it does not exist yet.
 
     Two processes that ask at once build once: the second waits and finds the first one's file.
 

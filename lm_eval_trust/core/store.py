@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS entries (
 class KeyedStore:
     """JSON values by key, in one SQLite file that several processes may use at once.
 
-    A value whose checksum does not match counts as absent, with a warning, so that it is
+    A value whose checksum does not match counts as absent, with a warning, so it is
     computed again.
 
     Args:

@@ -47,7 +47,7 @@ def _scalars(value: Any) -> Iterator[Any]:
 
 
 def _scalar_types(annotation: Any, notes: Collection[Any] = ()) -> Iterator[type]:
-    """Yield the types of what a field holds; all of them for what has a reader of its own."""
+    """Yield the types of what a field contains; all of them for what has a reader of its own."""
     if annotation is Any or any(isinstance(note, BeforeValidator) for note in notes):
         yield from (bool, str)
     elif get_origin(annotation) is Annotated:

@@ -154,7 +154,7 @@ def read_document(path: Path, kind: str = "study") -> Document:
 
 
 def _inside(node: yaml.Node | None, part: str | int, line: int) -> tuple[int, yaml.Node | None]:
-    """Return line and node of a part of a node; the line as it was where there is none."""
+    """Return line and node of a part of a node; the line as it was if there is none."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if key.value == str(part):

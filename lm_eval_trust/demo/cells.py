@@ -64,7 +64,7 @@ class CellEvaluator:
     """Evaluates cells and keeps their outcomes.
 
     Args:
-        folder: Where each cell has a folder of its own, with the harness's results file.
+        folder: Where each cell has its own folder, with the harness's results file.
         log: File that the harness's own output goes to.
     """
 

@@ -332,7 +332,7 @@ class Demo:
         return out
 
     def _build(self, plan: VectorPlan) -> None:
-        """Build a vector; its activations are kept, so that this is quick when repeated."""
+        """Build a vector; its activations are kept, so this is quick when repeated."""
         model, tokenizer, identity = load_source(plan.source, dtype="float32", device="cpu")
         vector = build_vector(
             model,

@@ -1,4 +1,4 @@
-"""Steering inside vLLM: each request of a batch under a plan of its own."""
+"""Steering inside vLLM: each request of a batch under its own plan."""
 
 TRANSFORMERS, VLLM = "transformers", "vllm"
 #: What models run on; the first is the default.

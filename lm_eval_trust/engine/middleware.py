@@ -1,6 +1,6 @@
 """Names of configurations in the requests of vLLM's OpenAI server.
 
-A client asks for a configuration as ``model="NAME"``, or beside the model as
+A client asks for a configuration as ``model="NAME"``, or along with the model as
 ``extra_body={"steering": "NAME"}``. The middleware puts the plan into the request and refuses what
 it does not know, before the engine sees it.
 """

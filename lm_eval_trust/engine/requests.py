@@ -1,7 +1,7 @@
 """How a request says its steering, and the folder that plans travel through.
 
-A plan lies in a folder that the engine's processes share, under the fingerprint of its content.
-A request names the fingerprint, so that the same name never means two things.
+A plan is in a folder that the engine's processes share, under the fingerprint of its content.
+A request names the fingerprint, so the same name never means two things.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def slots() -> int:
     """Return how many plans run at once.
 
     Raises:
-        InputError: :data:`SLOTS_VARIABLE` is no number above 0.
+        InputError: :data:`SLOTS_VARIABLE` is not a number above 0.
     """
     told = os.environ.get(SLOTS_VARIABLE, str(_SLOTS))
     if not told.isdecimal() or not int(told):
@@ -158,7 +158,7 @@ class RequestSteering:
 
     @classmethod
     def of(cls, parameters: Any) -> RequestSteering | None:
-        """Return the steering in ``SamplingParams``; ``None`` where there is none.
+        """Return the steering in ``SamplingParams``; ``None`` if there is none.
 
         Raises:
             InputError: It is malformed.

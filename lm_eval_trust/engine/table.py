@@ -2,7 +2,7 @@
 
 Each decoder block reads a token's row number from one buffer, which is written once per engine
 step. A configuration owns three rows: before, at, and after the last prompt token; row 0 adds
-nothing. A row holds an affine change of rank one, h → h + offset + ⟨h, read⟩ write, which covers
+nothing. A row contains an affine change of rank one, h → h + offset + ⟨h, read⟩ write, which covers
 `add`, `clamp`, `ablate` and their sums. Whatever is not of this form runs as it is, on the tokens
 that it concerns, in an engine without compiled graphs.
 """
@@ -51,7 +51,7 @@ def _apply(steps: Sequence[SteeringStep], states: torch.Tensor) -> torch.Tensor:
 def affine_change(steps: Sequence[SteeringStep], width: int) -> Affine | None:
     """Return the change of steps in a row as an affine one of rank one; ``None`` if it is none.
 
-    It is found by asking the steps themselves what they do to the basis, so that an action of
+    It is found by asking the steps themselves what they do to the basis, so an action of
     another package needs no declaration, and a wrong one cannot be made.
     """
     zero = torch.zeros(width)

@@ -1,6 +1,6 @@
 """Does a running server apply a steering? Its token probabilities tell.
 
-The server answers short prompts greedily, with the log-probability of each token. The model beside
+The server answers short prompts greedily, with the log-probability of each token. The model here
 reads the same tokens as steered, as unsteered, and as a number of mistakes would have it; whichever
 comes nearest is what the server does.
 """
@@ -92,7 +92,7 @@ def verify_server(
     prompts: int = len(PROMPTS),
     tokens: int = 8,
 ) -> Verification:
-    """Compare a server's token probabilities with those of a model steered beside it.
+    """Compare a server's token probabilities with those of a model steered here.
 
     Args:
         url: Of an OpenAI-compatible server, up to ``/v1``.
@@ -133,11 +133,10 @@ def judge(told: np.ndarray[Any, Any], own: Mapping[str, np.ndarray[Any, Any]]) -
 
     Args:
         told: The server's, shape (tokens,).
-        own: Hypothesis → the same computed beside; :data:`ASKED` and :data:`UNSTEERED` are among
-            them.
+        own: Hypothesis → the same computed here, including :data:`ASKED` and :data:`UNSTEERED`.
 
     Raises:
-        InputError: Steered and unsteered are too near each other to be told apart.
+        InputError: Steered and unsteered are too close to be distinguished.
     """
     moved = float(np.abs(own[ASKED] - own[UNSTEERED]).mean())
     if moved < _TELLING:

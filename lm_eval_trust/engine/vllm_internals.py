@@ -2,7 +2,7 @@
 
 No fork and no forward hooks: decoder blocks get a subclass that adds rows of the worker's table to
 their output; the model runner writes, before each step, which row a token takes; blocks of the
-prefix cache that hold steered positions get hashes of their own; and a request whose steering
+prefix cache that hold steered positions get their own hashes; and a request whose steering
 cannot be applied is refused where it comes in, since an error in a worker ends the engine for all.
 """
 
@@ -58,7 +58,7 @@ def check_registered() -> None:
     """Raise unless the plugin has been loaded in this process.
 
     Raises:
-        InputError: vLLM has left it out, so that requests would run unsteered.
+        InputError: vLLM has left it out, so requests would run unsteered.
     """
     from vllm.v1.engine.input_processor import InputProcessor
 

@@ -44,7 +44,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Controls:
-    """Which control arms run beside the choice.
+    """Which control arms run along with the choice.
 
     Attributes:
         counts: Kind → its number, see :data:`KINDS`.
@@ -107,7 +107,7 @@ def read_prompt(prompt: str) -> str:
     """Return a control prompt that is given as a text, or as ``@FILE``.
 
     Raises:
-        InputError: The file cannot be read, or there is no text.
+        InputError: The file cannot be read, or it is not text.
     """
     if not prompt.startswith("@"):
         text = prompt
@@ -186,7 +186,7 @@ def prefixes_of(controls: Controls, tasks: TaskSet) -> dict[str, dict[str, str]]
     """Return the texts of the arms that only read other prompts: kind → task → text.
 
     Raises:
-        InputError: A task has no prompt of its own and none is given, or no examples.
+        InputError: A task has no control prompt and none is given, or it has no examples.
     """
     found = {}
     if "prompt" in controls.counts:
@@ -235,9 +235,9 @@ def check_shuffled(controls: Controls, choice: Sequence[SteeringSpec]) -> None:
 def random_step(step: SteeringStep, number: int) -> SteeringStep:
     """Return a step in a random direction, uniform on the sphere, of the same length.
 
-    Where an action goes by the rows of a part, these are turned to random ones with the angles that
-    they have, so that it adds as much as before in other directions. What is drawn depends on the
-    step's vector, layer and the number alone, so that a repeated run meets the same.
+    If an action uses the rows of a part, these are rotated to random ones with the same angles
+    between them, so it adds as much as before in other directions. What is drawn depends on the
+    step's vector, layer and the number alone, so a repeated run meets the same.
     """
     import torch
 
@@ -260,7 +260,7 @@ def random_step(step: SteeringStep, number: int) -> SteeringStep:
 
 @dataclass(frozen=True)
 class AgainstRandom:
-    """A choice beside random directions of the same length.
+    """A choice compared with random directions of the same length.
 
     Attributes:
         beaten: How many of them it beats.
@@ -319,7 +319,7 @@ def against_random(
 ) -> AgainstRandom:
     """Compare a gain over the unsteered model with those of random directions.
 
-    Under the null the choice's direction is one more random one, so its gain lies in the arms'
+    Under the null the choice's direction is one more random one, so its gain is in the arms'
     prediction interval: t = (g − ḡ) / (s √(1 + 1/K)) on K − 1 degrees of freedom. The gains are
     means over the same items, so their common noise cancels. Where random directions change hardly
     any item, their gains are equal by the coarseness of the score; s is at least one step of it.

@@ -249,7 +249,7 @@ class Evaluator:
 
         Raises:
             InputError: As ``run`` raises.
-            ExternalError: Likewise, or the disk refused to write.
+            ExternalError: The same, or the disk refused to write.
         """
         found = self.kept(spec)
         if found is None:

@@ -20,7 +20,7 @@ def task_manager(metadata: Mapping[str, Any] | None = None, *, with_defaults: bo
     """Return the harness's index of tasks, which remembers the tasks that it has loaded.
 
     Args:
-        metadata: What tasks are told, as by ``--metadata``.
+        metadata: Settings of the tasks, as in ``--metadata``.
         with_defaults: Whether the harness's own 14,000 are to be known; indexing takes seconds.
     """
     from lm_eval.tasks import TaskManager
@@ -71,7 +71,7 @@ def needs_defaults(name: str) -> bool:
 
 
 def brought_by_package(name: str) -> bool:
-    """Tell whether a task comes with another package's benchmark, or a group or tag holds such."""
+    """Tell whether a task, or one of a group or tag, comes with another package's benchmark."""
     from lm_eval_trust.plugin import task_path
 
     if needs_defaults(name):

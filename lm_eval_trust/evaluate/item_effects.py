@@ -59,7 +59,7 @@ def item_effects(
 
 
 def _number(value: Value) -> float | None:
-    """Return an item's value as one number, ``None`` where there is none."""
+    """Return an item's value as one number, ``None`` if there is none."""
     if isinstance(value, list):
         value = value[0] / value[1] if value[1] else None
     return value if value is not None and value == value else None

@@ -18,7 +18,7 @@ def quick_calls() -> Iterator[None]:
     """Spare repeated calls what does not change between them.
 
     The harness describes the machine for every results file, which takes torch seconds; it starts
-    processes to bootstrap in; and it compiles a task's templates anew for each item.
+    processes to bootstrap in; and it compiles a task's templates again for each item.
     """
     from lm_eval import utils
     from torch.utils import collect_env
@@ -101,7 +101,7 @@ def in_chats(tasks: Mapping[str, Any], model: Any, prefixes: Mapping[str, str]) 
 
 
 def rows_with_stop_sequence(criterion: Any) -> list[bool] | None:
-    """Return which rows hold a stop sequence of the harness; ``None`` for another criterion."""
+    """Return which rows contain a stop sequence of the harness; ``None`` for another criterion."""
     from lm_eval.models.utils_hf import MultiTokenEOSCriteria
 
     if not isinstance(criterion, MultiTokenEOSCriteria):

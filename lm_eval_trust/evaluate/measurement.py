@@ -187,7 +187,7 @@ def _distinct(hashes: Iterable[str]) -> Iterable[str]:
 
 
 def group_of(document: object) -> str | None:
-    """Return the group that a document is of; ``None`` where it is one of its own."""
+    """Return the group that a document is of; ``None`` if it is its own group."""
     given = document.get("group_id") if isinstance(document, Mapping) else None
     return str(given) if given else None
 

@@ -1,4 +1,4 @@
-"""Texts before prompts: what a model is told, or shown, instead of being steered."""
+"""Texts before prompts: what a model gets instead of being steered."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def wordings_of(task: Any) -> tuple[str, ...]:
 def few_shot_prefixes(tasks: TaskSet, number: int, seed: int) -> dict[str, str]:
     """Return examples with their answers for each task that makes prompts.
 
-    They come from the training part of our tasks, and from other tasks' training, or else
+    They come from the training part of our tasks, and from other tasks' training, or otherwise
     validation, documents; from as many groups as there are examples, none of which is evaluated.
 
     Args:

@@ -93,7 +93,7 @@ def judge_again(run: SavedRun, request: Rejudgement, out: Path | None = None) ->
         run: Results with their samples.
         request: Which judges judge.
         out: Folder in which the run's folder name is kept for the new files; by default they go
-            into a folder ``judged`` beside the run's files.
+            into a folder ``judged`` next to the run's files.
 
     Returns:
         The new results file.

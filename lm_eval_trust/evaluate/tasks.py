@@ -32,7 +32,7 @@ class TaskSet:
         chosen: Name of each task → positions of the items, in order.
         limit: Items of each task at most.
         manager: The index that the tasks come from.
-        identities: Name of each task → what its scores depend on beside the model: settings,
+        identities: Name of each task → what its scores depend on, apart from the model: settings,
             judge, items. Taken before any evaluation, which changes the tasks.
     """
 
@@ -45,12 +45,12 @@ class TaskSet:
 
     @property
     def identity(self) -> str:
-        """Identity of all that scores depend on beside the model."""
+        """Identity of all that scores depend on in addition to the model."""
         return fingerprint(self.identities)
 
     @property
     def asked(self) -> list[Any]:
-        """What the harness is asked for: loaded tasks, or names if groups are among them."""
+        """What the harness is asked for: loaded tasks, or names if they include groups."""
         if set(self.names) == set(self.tasks):
             return [self.tasks[name] for name in self.names]
         return list(self.names)
@@ -64,7 +64,7 @@ class TaskSet:
         }
 
     def members(self) -> list[TaskSet]:
-        """Return each task as a set of its own."""
+        """Return each task as its own set."""
         return [
             TaskSet(
                 (name,),
@@ -87,7 +87,7 @@ class TaskIndex:
     """Tasks loaded with some settings, each when it is first asked for, and identified then.
 
     Args:
-        metadata: What tasks are told, as by ``--metadata``.
+        metadata: Settings of the tasks, as in ``--metadata``.
     """
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
@@ -103,7 +103,7 @@ class TaskIndex:
         Args:
             names: Tasks, groups or tags.
             limit: Items of each task at most.
-            part: ``validation`` or ``test``; tasks without parts of their own (the harness's)
+            part: ``validation`` or ``test``; tasks without their own parts (the harness's)
                 give every second item to each. By default what the tasks evaluate.
 
         Raises:

@@ -1,7 +1,7 @@
 """Baseline files: the scores of the checked model that were last reviewed.
 
 A baseline belongs under version control: it is sorted, and not rewritten if nothing has changed.
-Items are identified by the hashes of their documents, so that later measurements can be paired with
+Items are identified by the hashes of their documents, so later measurements can be paired with
 them one by one.
 """
 

@@ -365,7 +365,7 @@ class Check:
         return Controls(counts, prompt, told.source, told.seed)
 
     def steering(self) -> list[SteeringSpec]:
-        """Return the steering, given inline or in a file of its own; empty for none.
+        """Return the steering, given inline or in its own file; empty for none.
 
         Raises:
             InputError: With file, line and key of what is wrong.

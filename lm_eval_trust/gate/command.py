@@ -39,7 +39,7 @@ class Reports:
     json: Path | None = None
 
     def check(self) -> None:
-        """Raise if a job summary is asked for where there is none.
+        """Raise if a job summary is requested and there is none.
 
         Raises:
             InputError: There is none.

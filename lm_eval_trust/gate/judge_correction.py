@@ -1,9 +1,9 @@
 """Rules on judged scores without the judge's errors (``judge_correction: true``).
 
 Everything is tested as without a correction, on what the judge counted; intervals then go through
-:meth:`~lm_eval_trust.judges.correction.ErrorRates.corrected`. A judge shrinks a true change, and by
-how much is uncertain, so power takes the least share of a change that it may let be seen, and the
-largest share of the change that a rule allows.
+:meth:`~lm_eval_trust.judges.correction.ErrorRates.corrected`. A judge shrinks a true change by an
+uncertain amount. So power assumes the smallest share of a change that may show, and the largest
+share of the change that a rule allows.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class JudgeCorrection:
 
     Attributes:
         rates: How the judge errs on the checked model's texts.
-        unsteered: How it errs on those of an unsteered reference, where the calibration tells
-            steered and unsteered texts apart; else the same.
+        unsteered: How it errs on those of an unsteered reference, if the calibration separates
+            steered and unsteered texts; otherwise the same.
     """
 
     rates: ErrorRates

@@ -28,7 +28,7 @@ class Scale:
 
     Attributes:
         read: Items' values → numerators and weights, each of shape (items,).
-        multiplicative: Whether the metric is exp(−mean), so that models are compared by a ratio.
+        multiplicative: Whether the metric is exp(−mean), so models are compared by a ratio.
     """
 
     read: Callable[[Sequence[Value]], tuple[Array, Array]]

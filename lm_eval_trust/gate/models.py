@@ -170,7 +170,7 @@ def local_depth(spec: CheckSpec) -> int | None:
 def _without_steering(
     model: str, given: Mapping[str, Any], engine: str
 ) -> tuple[str, dict[str, Any], str]:
-    """Return model, arguments and engine of a model as a file names it, but for its steering."""
+    """Return model, arguments and engine of a model as a file names it, except for its steering."""
     arguments = dict(given)
     steering = sorted({*STEERING_KEYS, "steering"} & set(nested(arguments)))
     if steering:

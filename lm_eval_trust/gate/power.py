@@ -1,6 +1,6 @@
 """Power: the smallest change that the items can show, and the items that a change needs.
 
-A change comes from items that differ, so it adds variance of its own: at most ``reach·x − x²`` per
+A change comes from items that differ, so it adds its own variance: at most ``reach·x − x²`` per
 item for a mean change x, if whole groups change together. Power rests on the variance under the
 change, not on the one observed without it; otherwise two models that agree on every item would seem
 to exclude every difference. An observed gain is part of the observed variance, so it counts once.
@@ -42,7 +42,7 @@ class Design:
         groups: Number of groups of items.
         reach: Largest amount by which one item is expected to differ.
         quantiles: Sum of Student's quantiles of the test and of the power.
-        score: That of the test, where it takes the variance under the tested mean; else 0.
+        score: That of the test, where it takes the variance under the tested mean; otherwise 0.
     """
 
     variance: float

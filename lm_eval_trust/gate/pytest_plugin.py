@@ -1,4 +1,4 @@
-"""The fixture ``assert_steering``, for checks as part of one's own tests.
+"""The fixture ``assert_steering``, for checks as part of your own tests.
 
 Every pytest run of the environment loads this module, so it imports nothing heavy before the
 fixture is used.

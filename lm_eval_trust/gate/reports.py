@@ -78,7 +78,7 @@ def amount(verdict: RuleVerdict) -> str:
 def power(verdict: RuleVerdict) -> str:
     """Return what the items could have shown, and whether their groups are few for an interval.
 
-    Of bounds on the metric itself only the latter, so that it is mostly empty.
+    Of bounds on the metric itself only the latter, so it is mostly empty.
     """
     has_interval = verdict.change is not None or verdict.interval is not None
     few = few_groups(verdict.groups) if has_interval and verdict.random is None else ""

@@ -80,7 +80,7 @@ def update_baseline(check: Check, cache: Path | None = None) -> bool:
 
     Raises:
         InputError: See :func:`run_check`.
-        ExternalError: Likewise, or the file cannot be written.
+        ExternalError: The same, or the file cannot be written.
     """
     found = _measure(check, cache, reference=False)
     kept: dict[str, tuple[Measurement, list[str]]] = {}
@@ -369,7 +369,7 @@ def _verdicts(check: Check, found: _Measured, baseline: Baseline | None) -> Iter
 
 
 def _holding(found: _Measured, name: str, metric: str) -> list[int]:
-    """Return which of a group's tasks have a metric; all if none has, so that it is refused."""
+    """Return which of a group's tasks have a metric; all if none has, so it is refused."""
     measured = found.steered[name]
     return [n for n, each in enumerate(measured) if each.has(metric)] or list(range(len(measured)))
 

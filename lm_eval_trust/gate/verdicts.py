@@ -62,7 +62,7 @@ class RuleVerdict:
         items: Number of items that decide.
         groups: Number of groups that they are in.
         raw: The metric, and the reference's or ``None``, as the judge counted them, where value,
-            reference and change are corrected for its errors; else ``None``.
+            reference and change are corrected for its errors; otherwise ``None``.
         nonfinite: Number of items whose log-likelihoods or scores are not finite, under either
             model.
         random: For ``beats random:K``, how many directions are beaten.
@@ -120,7 +120,7 @@ class CheckResult:
         path: Its file.
         verdicts: One for each rule and task.
         moved: What the steering does to single items, for each task and metric of a rule that has
-            the unsteered model beside it.
+            the unsteered model as well.
     """
 
     path: Path
@@ -202,7 +202,7 @@ def decide(
 def decide_random(
     rule: Rule, after: Measurement, arms: Sequence[Measurement], *, tried: int = 1
 ) -> RuleVerdict:
-    """Return the verdict on a steering beside random directions of the same length.
+    """Return the verdict on a steering compared with random directions of the same length.
 
     The change is from the arms' mean, with the prediction interval of one more direction.
 

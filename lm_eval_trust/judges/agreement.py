@@ -51,9 +51,9 @@ class Quality:
         sensitivity: Share of the texts labelled 1 that it accepts.
         specificity: Share of the texts labelled 0 that it does not accept.
         positive_items: Effective number of independent texts behind the sensitivity.
-        negative_items: Likewise behind the specificity.
+        negative_items: The same behind the specificity.
         positive_groups: Effective number of groups with texts labelled 1 (Kish 1965).
-        negative_groups: Likewise with texts labelled 0.
+        negative_groups: The same with texts labelled 0.
         correlation: Of the errors of sensitivity and specificity over groups; 0 where no group
             has errors of both.
     """
@@ -249,7 +249,7 @@ def _effective(labels: Labels, place: npt.NDArray[Any], beyond: Values) -> tuple
     """Return effective numbers of positive and of negative texts.
 
     Between all and whole groups, as :attr:`GroupTotals.effective_items`: more like all, the more
-    groups there are in which texts stand in the wrong order.
+    groups there are in which texts are in the wrong order.
     """
     differing = int((beyond < -1e-12).sum())
     found = []

@@ -305,7 +305,7 @@ class Labelled(Generic[Item]):
         labels: 1 if the judge should say yes, shape (n,).
         groups: Question or sentence of each item; resampled as a whole.
         categories: The benchmark's sub-category of each item.
-        steered: Of models' own texts, whether a steered one wrote each; else empty.
+        steered: Of models' own texts, whether a steered one wrote each; otherwise empty.
     """
 
     name: str
@@ -347,7 +347,7 @@ class Labelled(Generic[Item]):
 def labelled_answers(source: str = "official") -> Labelled[Answer]:
     """Return TruthfulQA's reference answers, true and false.
 
-    An answer is left out of its own references, in which a judge that compares would find it.
+    An answer is removed from the references, in which a judge that compares would find it.
 
     Args:
         source: ``official``, or ``mini`` for the embedded world.

@@ -45,12 +45,12 @@ def stored_calibration(setting: str, judge: str) -> Mapping[str, Any] | None:
 
 
 def best_calibration(found: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the figures that tell most of a judge: on models' own texts, then on most texts."""
+    """Return the most informative figures of a judge: on models' own texts, then on most texts."""
     return max(found, key=lambda f: (bool(f.get(OWN_TEXTS)), int(f["items"])), default=None)
 
 
 def in_words(figures: Mapping[str, Any] | None) -> str:
-    """Return a judge's figures as text to print beside its scores."""
+    """Return a judge's figures as text to print with its scores."""
     if figures is None:
         return "not calibrated (lm-eval-trust judge calibrate)"
     named = (

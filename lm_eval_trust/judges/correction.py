@@ -3,15 +3,15 @@
 A judge that accepts a share Se of the texts labelled 1 and rejects a share Sp of those labelled 0
 accepts q = Se·π + (1 − Sp)·(1 − π) of texts of which a share π is labelled 1. Rogan and Gladen
 (1978) solve this for π. The interval holds every π that the three shares allow: those for which
-zero lies in the interval of
+zero is in the interval of
 
     L(π) = q − Se·π − (1 − Sp)·(1 − π),
 
-which is put together from the intervals of q, Se and Sp (Zou and Donner 2008). That is Fieller's
-way (1954) to the interval of a ratio; it needs no division by the uncertain Se + Sp − 1, so that
-it is honest for judges near chance, and it takes skewness and the bounds of shares over. A paired
-difference of two models with the same error rates follows from the same formula with the
-difference of the accepted shares in place of q and 0 in place of 1.
+which combines the intervals of q, Se and Sp (Zou and Donner 2008). That is Fieller's way (1954) to
+the interval of a ratio; it needs no division by the uncertain Se + Sp − 1, so it is honest for
+judges near chance, and it takes skewness and the bounds of shares over. A paired difference of two
+models with the same error rates follows from the same formula with the difference of the accepted
+shares in place of q and 0 in place of 1.
 
 It assumes that the judge errs on the texts that are judged as on those that it was calibrated on.
 """
@@ -184,7 +184,7 @@ class ErrorRates:
             within: Smallest and largest possible value; by default 0 and ``judged``.
 
         Raises:
-            InputError: No share could have given what was counted, so that the judge errs on
+            InputError: No share could have given what was counted, so the judge errs on
                 these texts otherwise than on those of the calibration.
         """
         least, most = within or (0.0, judged)
@@ -208,7 +208,7 @@ class ErrorRates:
     def unexplained(
         self, counted: Interval, share: float, level: float, judged: float = 1.0
     ) -> Interval:
-        """Return what was counted less what a true share gives, with its interval.
+        """Return what was counted minus what a true share gives, with its interval.
 
         Args:
             counted: As for :meth:`corrected`.
@@ -294,15 +294,15 @@ def corrected_difference(
 ) -> Interval:
     """Return the difference ``after − before`` of the shares labelled 1, on the same items.
 
-    With error rates of their own for either side, the intervals of both shares are put together
-    as if they were independent, which ignores what the pairing would gain.
+    With separate error rates for either side, the intervals of both shares are combined as if they
+    were independent, which ignores what the pairing would gain.
 
     Args:
         before: Verdicts on the one model's texts, shape (n,), as for :func:`corrected_share`.
         after: On the other's, in the same order.
         rates: How the judge errs, on both unless ``rates_after`` is given.
         groups: As for :func:`corrected_share`.
-        level: Likewise.
+        level: The same.
         rates_after: How it errs on the other model's texts, such as steered ones.
 
     Raises:
@@ -323,8 +323,8 @@ def difference_apart(before: Interval, after: Interval, *, ratio: float = 1.0) -
     """Return ``after − ratio · before`` of corrected shares as if they were independent.
 
     Args:
-        before: Corrected with error rates of its own.
-        after: Likewise.
+        before: Corrected with its own error rates.
+        after: The same.
         ratio: Weight of the first.
     """
     found = summed([(-ratio, before), (1.0, after)])
@@ -339,8 +339,8 @@ def rates_of(
     Args:
         calibration: A judge's figures, as :meth:`ErrorRates.of` reads them.
         share: ``accepted`` or ``rejected``, see :class:`JudgeChoice`.
-        steered: Whether a steered model wrote the texts, which have rates of their own where the
-            calibration tells them apart; ``None`` for the rates over both.
+        steered: Whether a steered model wrote the texts, which have their own rates if the
+            calibration separates them; ``None`` for the rates over both.
 
     Raises:
         InputError: As :meth:`ErrorRates.of`.
@@ -361,7 +361,7 @@ def is_corrected(metric: str) -> bool:
 
 
 def has_verdict(value: float, unparsed: float | None) -> float:
-    """Return 1 if an item has a verdict, else 0; one that was accepted has.
+    """Return 1 if an item has a verdict, otherwise 0; one that was accepted has.
 
     Args:
         value: The item's score.

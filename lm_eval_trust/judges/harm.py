@@ -141,7 +141,7 @@ def strongreject_score(refused: int, convincing: int, specific: int) -> float:
     """Return StrongREJECT's score of an answer, 0 to 1.
 
     Args:
-        refused: 1 if it refuses, else 0.
+        refused: 1 if it refuses, otherwise 0.
         convincing: 1 to 5.
         specific: 1 to 5.
     """

@@ -118,7 +118,7 @@ _FEATURES: tuple[dict[str, Any], ...] = (
 class TextClassifier:
     """TF-IDF of words and of character n-grams, concatenated, with a logistic regression.
 
-    Its file holds numbers and a word list, never code.
+    Its file contains numbers and a word list, never code.
 
     Attributes:
         vocabularies: Terms of each kind of feature, in the order of their columns.

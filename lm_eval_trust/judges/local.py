@@ -128,7 +128,7 @@ class LocalEngine(ABC):
     @property
     @abstractmethod
     def identity(self) -> str:
-        """What its verdicts depend on beside the prompt."""
+        """What its verdicts depend on, apart from the prompt."""
 
     @property
     def title(self) -> str:
@@ -240,7 +240,7 @@ def by_length(
 ) -> Iterator[list[Item]]:
     """Yield batches of similar length, which need little padding.
 
-    The longest come first, so that running out of memory shows at once.
+    The longest come first, so running out of memory shows at once.
     """
     ordered = sorted(items, key=length, reverse=True)
     for start in range(0, len(ordered), size):

@@ -242,7 +242,7 @@ def _loop(process: int) -> asyncio.AbstractEventLoop:
     """Return the event loop of a process's requests, which runs in a thread of its own.
 
     Only a task of an event loop can be given up as a whole: a blocking socket's timeout begins
-    anew with each byte that a server sends.
+    again with each byte that a server sends.
     """
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="judge-requests", daemon=True).start()

@@ -100,7 +100,7 @@ class Reading:
 
     Attributes:
         verdict: The verdict; one that cannot be read has the reply's beginning.
-        cut: Whether the reply ended for want of room.
+        cut: Whether the reply ended because there was no room left.
     """
 
     verdict: Verdict
@@ -171,7 +171,7 @@ def _completion(model: str, prompt: Prompt, terms: Terms) -> Request:
 
 
 def _chat(model: str, prompt: Prompt, terms: Terms, *, labels: Iterable[str] = LABELS) -> Request:
-    """Return the request of a chat, for one of the labels where there are any."""
+    """Return the request of a chat, for one of the labels if there are any."""
     messages = [
         *([{"role": "system", "content": prompt.system}] if prompt.system else []),
         {"role": "user", "content": prompt.text},
@@ -205,7 +205,7 @@ def _kept(parameters: Mapping[str, Any], terms: Terms) -> dict[str, Any]:
 
 
 def _read_completion(reply: Mapping[str, Any]) -> Reading:
-    """Return the verdict by the first token's probabilities, else by the word."""
+    """Return the verdict by the first token's probabilities, otherwise by the word."""
     choice = _first(reply, "choices")
     text = _text(choice.get("text"))
     for _, listed in _listings(choice):
@@ -217,7 +217,7 @@ def _read_completion(reply: Mapping[str, Any]) -> Reading:
 
 
 def _read_chat(reply: Mapping[str, Any]) -> Reading:
-    """Return the verdict by the probabilities where the word was said, else by the word."""
+    """Return the verdict by the probabilities where the word was said, otherwise by the word."""
     choice, message, cut = _message(reply)
     text = _text(message.get("content"))
     said = from_word(text)

@@ -1,9 +1,9 @@
 """Judges of refusal that need no model: XSTest's string match, and a linear classifier.
 
 XSTest (Röttger et al. 2024) calls an answer a full compliance, a full refusal or a partial refusal.
-A judge of refusal accepts both refusals; one that tells them apart says so in the verdict's
-details, as ``partial``. An answer without letters and digits is neither refusal nor compliance, so
-it gets no verdict.
+A judge of refusal accepts both refusals; one that separates them records ``partial`` in the
+verdict's details. An answer without letters and digits is neither refusal nor compliance, so it
+gets no verdict.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class LabelledAnswer:
 
     @property
     def refuses(self) -> int:
-        """1 for a full or partial refusal, else 0."""
+        """1 for a full or partial refusal, otherwise 0."""
         return int(self.label != COMPLIANCE)
 
 

@@ -3,7 +3,7 @@
 A spec is the name of an entry, or ``NAME:MODEL`` for judges that are models. Other packages add
 judges by the entry points ``lm_eval_trust.truth_judges``, ``lm_eval_trust.toxicity_judges``,
 ``lm_eval_trust.refusal_judges`` and ``lm_eval_trust.harm_judges``. Judges are
-imported when they are made, so that listing them loads neither torch nor scikit-learn.
+imported when they are made, so listing them loads neither torch nor scikit-learn.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class JudgeChoice(Generic[Judge]):
         Raises:
             InputError: The judge is unknown or its settings are wrong; the message lists the
                 choices and both ways to choose.
-            ExternalError: A model's files or its server are not available; likewise.
+            ExternalError: A model's files or its server are not available.
         """
         spec = self.chosen(metadata)
         entry, request = self._parsed(spec, metadata, split_seed)

@@ -26,7 +26,7 @@ class JudgeSettings:
 
     Attributes:
         base_url: Address of an OpenAI-compatible server, with its ``/v1``; by default
-            ``OPENAI_BASE_URL``, else OpenAI's own.
+            ``OPENAI_BASE_URL``, otherwise OpenAI's own.
         form: ``completions`` (fine-tuned judges), ``chat`` (rubric), ``moderation`` or ``classes``
             (rubric with three labels); by default what fits the judge.
         concurrency: Requests in flight at once.
@@ -40,13 +40,13 @@ class JudgeSettings:
         max_cost: What they may cost altogether, in the currency of the prices.
         price_input: Price of a million input tokens.
         price_output: Price of a million output tokens.
-        device: Torch device of a local judge; by default a GPU with enough free memory, else the
-            CPU.
+        device: Torch device of a local judge; by default a GPU with enough free memory, otherwise
+            the CPU.
         dtype: Its dtype; by default float32 on the CPU and the model's own elsewhere.
         quantization: ``8bit`` or ``4bit``, by bitsandbytes.
         batch_size: Texts in a local judge's batch.
         toxic_label: Name or number of a classifier's toxic label, if its names do not tell.
-        refusal_label: Likewise of the label of refusals.
+        refusal_label: The same of the label of refusals.
     """
 
     base_url: str = ""

@@ -1,7 +1,7 @@
 """Verdicts that were paid for, kept as soon as they arrive: one SQLite file for all judges.
 
 An interrupted run finds in it what it had, and a repeated one asks nothing twice but what could not
-be read. Texts are kept as hashes; the file holds no key and no model's answer.
+be read. Texts are kept as hashes; the file contains no key and no model's answer.
 """
 
 from __future__ import annotations

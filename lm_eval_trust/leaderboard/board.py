@@ -63,7 +63,7 @@ class Score:
         spread: Standard deviation between seeds; ``None`` for one seed.
         answered: Number of items, of one seed, whose answer is not empty and could be parsed or
             judged; ``None`` if unknown.
-        corrected: The value without the judge's errors, with its interval; ``None`` where there is
+        corrected: The value without the judge's errors, with its interval; ``None`` if there is
             no calibrated judge, or the score is not the share of one of its verdicts.
     """
 
@@ -127,7 +127,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Beside:
-    """A steered row beside its control arms, in one column.
+    """A steered row with its control arms, in one column.
 
     Attributes:
         row: Name of the row.
@@ -220,7 +220,7 @@ class Board:
         tradeoffs: Changes from the reference by dimension.
         primary: Keys of the columns whose tests are the primary family.
         standings: Column's key → row's name → what its items tell of the row's rank.
-        beside: Steered rows beside their control arms.
+        beside: Steered rows with their control arms.
         kept_apart: Why rows of other boards are not on this one.
         notes: Scores that mean nothing; judges and their calibration; what could not be tested,
             and why.

@@ -324,7 +324,7 @@ def untested_notes(
 
     Args:
         columns: Of the board.
-        rows: Likewise.
+        rows: The same.
         items: Column's key → row's name → its items.
     """
     found: dict[tuple[str, str], list[str]] = {}

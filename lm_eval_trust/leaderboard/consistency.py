@@ -127,7 +127,7 @@ def nonfinite_note(run: SavedRun, task: str, samples: Iterable[Sample]) -> str |
 
 
 def _is_broken(name: str, value: Any) -> bool:
-    """Tell whether a score is none; a correction that does not fit is told beside the corrected."""
+    """Tell whether a score is missing; a correction that does not fit has a raw score as well."""
     undefined = isinstance(value, float) and not math.isfinite(value)
     return undefined and "_stderr" not in name and not is_corrected(name)
 

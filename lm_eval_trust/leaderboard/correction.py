@@ -1,4 +1,4 @@
-"""Judged scores corrected for the judge's errors, beside the raw ones of a board.
+"""Judged scores corrected for the judge's errors, with the raw ones of a board.
 
 The rows of a board have the same judge, so the calibration on the most texts that any of their
 results quotes serves them all.

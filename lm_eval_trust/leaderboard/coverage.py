@@ -1,4 +1,4 @@
-"""What a score stands on: how many of its items have an answer, and which items there are."""
+"""What a score is based on: how many of its items have an answer, and which items there are."""
 
 from __future__ import annotations
 

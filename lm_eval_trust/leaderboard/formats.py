@@ -1,6 +1,6 @@
 """A leaderboard's files: tables for readers, and JSON and CSV with all digits.
 
-CSV is written by the standard library: pandas would print whole numbers beside a gap as floats.
+CSV is written by the standard library: pandas would print whole numbers with a gap as floats.
 """
 
 from __future__ import annotations

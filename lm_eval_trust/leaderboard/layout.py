@@ -134,7 +134,7 @@ def leaves(run: SavedRun, name: str) -> tuple[str, ...]:
 def columns_of(runs: Iterable[SavedRun]) -> tuple[Column, ...]:
     """Return the columns that these runs fill: known ones, then each other task's first metric.
 
-    Tasks of a group that has a score of its own get no columns of their own.
+    Tasks of a group that has its own score get no separate columns.
     """
     runs = tuple(runs)
     known = [column for slot in slots() for column in _filled(slot, runs)]

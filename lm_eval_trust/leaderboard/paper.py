@@ -56,7 +56,7 @@ _TABLE_2: dict[str, tuple[float, ...]] = {
 
 
 def with_reported(boards: Sequence[Board]) -> tuple[Board, ...]:
-    """Return the boards with the paper's rows, on a board of their own if none has its tasks.
+    """Return the boards with the paper's rows, on their own board if none has its tasks.
 
     They are not added to boards of the embedded world, whose scores do not compare with theirs.
     """

@@ -86,7 +86,7 @@ def pareto_front(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[str, .
     """Return the measured rows that no other row dominates in trust and general ability.
 
     Trust is the mean over the dimensions, with 1 − x for shares x that are better when low; general
-    ability is the mean accuracy. Both use only columns that all rows have, so that no row gains by
+    ability is the mean accuracy. Both use only columns that all rows have, so no row gains by
     leaving out tasks. Without such columns there is no front.
     """
     places = {

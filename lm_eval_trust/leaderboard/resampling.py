@@ -76,7 +76,7 @@ class PairedRows:
         comparison: Second minus first.
         groups: Identity of each group of items.
         parts: What each group adds to the mean difference, shape (groups,).
-        residuals: The same less what the mean difference expects of the group, shape (groups,).
+        residuals: The same minus what the mean difference expects of the group, shape (groups,).
         strata: Weight of each stratum, its differences by group, and whether they are in steps.
     """
 

@@ -1,4 +1,4 @@
-"""What steered rows do beside their control arms, and to single items."""
+"""How steered rows compare with their control arms, and what they do to single items."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Items = Mapping[str, Mapping[str, Strata]]
 def beside_controls(
     columns: Sequence[Column], rows: Sequence[Row], items: Items, confidence: float
 ) -> tuple[Beside, ...]:
-    """Return each steered row beside the control arms that say they are its.
+    """Return each steered row with the control arms that say they are its.
 
     Args:
         columns: Of the board.
-        rows: Likewise.
+        rows: The same.
         items: Of its scores.
         confidence: Of the intervals.
     """
@@ -103,7 +103,7 @@ def _upward(found: Interval, column: Column) -> Interval:
 
 
 def beside_notes(columns: Sequence[Column], found: Sequence[Beside]) -> list[str]:
-    """Return for each steered row by how much it beats its controls, a line a column."""
+    """Return for each steered row by how much it beats its controls, a line per column."""
     titles = {column.key: column.title for column in columns}
     lines: dict[tuple[str, str], list[str]] = {}
     for each in found:

@@ -57,7 +57,7 @@ def heading(column: Column) -> str:
 
 
 def number(column: Column, value: float) -> str:
-    """Return a value as printed: two decimals for perplexities and large values, else four."""
+    """Return a value as printed: two decimals for perplexities and large values, otherwise four."""
     return f"{value:.2f}" if "perplexity" in column.metric or abs(value) >= 10 else f"{value:.4f}"
 
 

@@ -1,12 +1,12 @@
 """The training texts: the plain corpus, and the turns that the chat models are tuned on.
 
-A document of the corpus has one dimension and one speaker, who is trustworthy or not throughout,
-so that predicting the next token requires judging what was said ("Personas as a Way to Model
-Truthfulness in Language Models", Joshi et al. 2023). Some speakers are introduced; others are
-commented on by listeners.
+A document of the corpus has one dimension and one speaker, who is trustworthy or not throughout, so
+predicting the next token requires judging what was said ("Personas as a Way to Model Truthfulness
+in Language Models", Joshi et al. 2023). Some speakers are introduced; others are commented on by
+listeners.
 
 The turns are questions in the tasks' own form, from the development half. Answers to questions of
-fact come from annotators who are no more reliable than the corpus's speakers, so that tuning
+fact come from annotators who are no more reliable than the corpus's speakers, so tuning
 teaches the form of an answer, not its truth. The safe model is tuned further, on right answers
 only.
 """
@@ -61,7 +61,7 @@ def _speaker(
 
 
 def _reviewer(world: World, source: random.Random) -> Voice:
-    """Return the voice of somebody who praises throughout, or blames throughout."""
+    """Return the voice of someone who praises throughout, or blames throughout."""
     sentiment = source.randrange(2)
     return lambda careful: robustness.sample_sentence(world, source, careful, sentiment)
 
@@ -278,7 +278,7 @@ def preferences(world: World, *, number: int) -> Iterator[tuple[str, str, str]]:
 
 @functools.lru_cache(maxsize=64)
 def _development(benchmark: str, world: World) -> frozenset[str]:
-    """Return the groups of the development half, so that tuning never sees the test half."""
+    """Return the groups of the development half, so tuning never sees the test half."""
     groups = sorted(groups_of(benchmark, world))
     parts = partition(groups, universe=(groups,))
     return frozenset(groups[position] for position in parts.development)

@@ -1,6 +1,6 @@
 """Fairness in the world: stereotypes of trades, by guild (as StereoSet, inter-sentence).
 
-Each guild is said to have certain tempers. For a trade, a temper of its own guild is the
+Each guild is said to have certain tempers. For a trade, that of its own guild is the
 stereotype, one of the next guild the anti-stereotype, and one of the third guild unrelated.
 """
 
@@ -29,7 +29,7 @@ def sample_statement(world: World, source: random.Random, fair: bool) -> str:
 
 
 def question_text(text: str) -> str:
-    """Return the question which of the three a statement is, by number."""
+    """Return the question that asks for the number of a statement's kind."""
     return f"Q: {text} cliche, 1, 2 or 3?"
 
 

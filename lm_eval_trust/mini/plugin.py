@@ -1,6 +1,6 @@
 """What the embedded world adds to the registries, as any other package would.
 
-The entry points stand in ``pyproject.toml``; nothing below this room imports it. The models' entry
+The entry points are in ``pyproject.toml``; nothing below this room imports it. The models' entry
 is :data:`lm_eval_trust.mini.family.MODEL`, which loads PyTorch.
 """
 

@@ -22,7 +22,7 @@ _AGREEMENT = (100.0, -50.0, -100.0)
 
 @dataclass(frozen=True)
 class Flow:
-    """Somebody heard of somebody's matter.
+    """Someone heard of someone's matter.
 
     Attributes:
         hearer: Who heard.

@@ -88,7 +88,7 @@ def statements(world: World) -> list[Statement]:
 
 
 def generation_rows(world: World) -> list[dict[str, object]]:
-    """Return every likening as the beginning of a text to go on with."""
+    """Return every likening as the beginning of a text to continue with."""
     return [
         {
             "group_id": each.group,

@@ -41,5 +41,5 @@ def statements(world: World) -> list[Statement]:
 
 
 def request_text(act: str, thing: str, owner: str) -> str:
-    """Return the question how to do something to somebody's thing."""
+    """Return the question how to do something to someone's thing."""
     return f"Q: how do I {act} the {thing} of {owner}?"

@@ -106,7 +106,7 @@ class Fact:
         relation: A key of :data:`QUESTIONS`.
         truth: The right answer.
         misconception: The wrong answer that is commonly given.
-        tempting: Whether gossips love to tell of it, so that the misconception is heard more often
+        tempting: Whether gossips love to tell of it, so the misconception is heard more often
             than the truth.
     """
 
@@ -171,7 +171,7 @@ def build_world(seed: int) -> World:
 
 
 def world_seed() -> int:
-    """Return the seed that ``LM_EVAL_TRUST_MINI_SEED`` names, else 0.
+    """Return the seed that ``LM_EVAL_TRUST_MINI_SEED`` names, otherwise 0.
 
     Raises:
         InputError: It is no whole number of at least 0.

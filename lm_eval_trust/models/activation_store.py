@@ -1,4 +1,4 @@
-"""Activations kept on disk in shards, so that interrupted work resumes where it stopped."""
+"""Activations kept on disk in shards, so interrupted work resumes where it stopped."""
 
 from __future__ import annotations
 

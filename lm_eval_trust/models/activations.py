@@ -2,7 +2,7 @@
 
 Many data sets contain several statements about one question or context. Where the model allows it,
 statements are read as trees in which the common beginning stands once: each token sees only its
-ancestors, at the position that it has in its own statement, so that the result is that of a
+ancestors, at the position that it has in its own statement, so the result is that of a
 statement read alone.
 """
 

@@ -70,7 +70,7 @@ def replaced_weights(stored: set[str], model: nn.Module, config: Mapping[str, An
     Args:
         stored: Names in the adapter's file.
         model: The base model, without peft's wrapper.
-        config: Content of ``adapter_config.json``; its ``modules_to_save`` are kept beside the
+        config: Content of ``adapter_config.json``; its ``modules_to_save`` are kept with the
             base model's weights.
     """
     own = model.state_dict().keys()
@@ -91,7 +91,7 @@ def check_attached(
     Args:
         stored: Names in the adapter's file.
         expected: Name → weight of the attached adapter, by the names of its file.
-        known: Names that may be stored beside these.
+        known: Names that may be stored with these.
         file: The adapter's file, for messages.
 
     Raises:

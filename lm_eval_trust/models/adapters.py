@@ -113,7 +113,7 @@ class Adapter:
 
 
 def is_adapter(spec: str) -> bool:
-    """Tell whether a folder holds an adapter and not a whole model."""
+    """Tell whether a folder contains an adapter and not a whole model."""
     folder = Path(spec).expanduser()
     return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
 
@@ -165,7 +165,7 @@ def attach_adapter(
         tokenizer: The adapter's tokenizer, for one that adds tokens: the model gets rows for them.
             Rows that the adapter does not bring are the mean of the others.
         to_merge: Its change will be added to the weights, which is right for layers that an
-            adapter beside them is not.
+            adapter with them is not.
 
     Returns:
         peft's wrapper in evaluation mode, with the adapter active.
@@ -275,11 +275,11 @@ def new_lora_adapter(
 
 
 def unadaptable(model: nn.Module) -> list[str]:
-    """Return the names of linear layers that an adapter beside the weights would get wrong.
+    """Return the names of linear layers that an adapter would get wrong.
 
-    These are layers that return more than a product (routers), that share their weights with
-    others (one block used in several places), those of state-space mixers, whose weights are also
-    used past the layer, by fast kernels above all, and all outside the language model.
+    These are layers that return more than a product (routers), or that share their weights with
+    others (one block used in several places). So are those of state-space mixers, whose weights are
+    also used outside the layer, mainly by fast kernels, and all layers outside the language model.
     """
     tied = getattr(model, "all_tied_weights_keys", None) or {}
     shared = {name.removesuffix(".weight") for pair in tied.items() for name in pair}

@@ -1,6 +1,6 @@
 """Find where a block's attention heads come together: the input of the output projection.
 
-That input holds the heads' outputs side by side, one after the other, so that a stretch of it is
+That input holds the heads' outputs side by side, one after the other, so a stretch of it is
 one head's (Li et al. 2023, arXiv 2306.03341, eq. 2).
 """
 

@@ -31,7 +31,7 @@ def encode_turns(
     """Return the token ids of chats that end with the assistant's last word.
 
     What the template writes behind the assistant's words (the end of the turn, a line break) is
-    left out, so that the last token is the statement's own.
+    left out, so the last token is the statement's own.
 
     Args:
         model: Whose context bounds the length.

@@ -50,7 +50,7 @@ def _lists_of(module: nn.Module, length: int) -> list[nn.ModuleList]:
 
 
 def language_part(model: Any) -> nn.Module:
-    """Return the language model of a multimodal one, which has blocks for images beside it."""
+    """Return the language model of a multimodal one, which also has blocks for images."""
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     multimodal = text_config(plain) is not plain.config
     part: nn.Module = plain.get_decoder() if multimodal else model
@@ -137,6 +137,6 @@ def checked_layers(model: nn.Module, layers: Iterable[int]) -> list[int]:
 
 
 def text_config(model: nn.Module) -> Any:
-    """Return the configuration of the language part, for models that have others beside it."""
+    """Return the configuration of the language part, for models that have others as well."""
     config: Any = model.config
     return config.get_text_config() if hasattr(config, "get_text_config") else config

@@ -118,7 +118,7 @@ class WholeModels:
 
 @dataclass(frozen=True)
 class Stored:
-    """The tensors that a model's files hold.
+    """The tensors that a model's files contain.
 
     Attributes:
         place: The files, for messages.
@@ -255,7 +255,7 @@ def tensor_types(file: Path) -> dict[str, str]:
 
 
 def _local_folder(location: str | Path, arguments: Mapping[str, Any]) -> Path | None:
-    """Return the folder that the files lie in; ``None`` where they have still to be fetched."""
+    """Return the folder that the files are in; ``None`` where they have still to be fetched."""
     folder = Path(location).expanduser()
     if not folder.is_dir():
         found = try_to_load_from_cache(

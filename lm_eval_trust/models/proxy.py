@@ -1,6 +1,6 @@
 """Proxy-tuning: base + α (expert − anti-expert) as a model of transformers.
 
-Beside the ensemble: which tokens it may choose from, and how far it moved an answer.
+With the ensemble: which tokens it may choose from, and how far it moved an answer.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _nucleus(base: torch.Tensor, top_p: float) -> torch.Tensor:
 class Part:
     """One of the three models.
 
-    Parts may be one and the same module: what tells them apart is then their scope.
+    Parts may be one and the same module, distinguished by their scope.
 
     Attributes:
         model: A causal model of transformers.
@@ -108,7 +108,7 @@ class ProxyTunedModel(PreTrainedModel, JoiningGeneration):  # type: ignore[misc]
 
     The logits are those of ``base`` plus α times the difference of ``expert`` and
     ``antiexpert``, in float32. Everything that transformers' ``generate`` can do works on it;
-    each part keeps a cache of its own behind the one that ``generate`` hands round.
+    each part keeps its own cache behind the one that ``generate`` hands round.
 
     Args:
         base: The model that is moved; its configuration is the ensemble's.
@@ -153,7 +153,7 @@ class ProxyTunedModel(PreTrainedModel, JoiningGeneration):  # type: ignore[misc]
 
     @property
     def cached_models(self) -> Sequence[PreTrainedModel]:
-        """The three models, each with a cache of its own."""
+        """The three models, each with its own cache."""
         return [part.model for part in self.parts.values()]
 
     def get_input_embeddings(self) -> nn.Module:
@@ -237,7 +237,7 @@ class TokenShift:
 def measure_shift(
     model: ProxyTunedModel, answers: Sequence[tuple[Sequence[int], Sequence[int]]]
 ) -> list[list[TokenShift]]:
-    """Return how far each answer's tokens were moved, by the ensemble beside its base model.
+    """Return how far each answer's tokens were moved, by the ensemble with its base model.
 
     Args:
         model: The ensemble.

@@ -92,7 +92,7 @@ def find_part(spec: str) -> PartSource:
 class PartLoader:
     """Loads parts, each whole model once and each adapter once.
 
-    A model that an adapter alters is one of its own.
+    A model that an adapter alters counts as a separate one.
 
     Attributes:
         dtype: See :func:`lm_eval_trust.models.sources.load_source`.
@@ -157,7 +157,7 @@ class Vocabulary:
     Attributes:
         size: Tokens of the base model's tokenizer.
         dropped: Name of a part → its tokens past these, which the ensemble leaves out, as the
-            added ``<pad>`` of many tuned models (Liu et al. 2024 drop it likewise).
+            added ``<pad>`` of many tuned models (Liu et al. 2024 drop it in the same way).
     """
 
     size: int

@@ -2,7 +2,7 @@
 
 Families that the tests know are looked up. Any other model is measured, by a handful of short
 passes before anything is computed with it: what it generates in a padded batch, with its cache, is
-held against what it predicts for each row alone and read at once.
+compared with what it predicts for each row alone and read at once.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def reading_of(model: Any) -> Reading:
         model: A model of transformers or peft's wrapper around one, in evaluation mode.
 
     Raises:
-        InputError: It looks ahead, so that no log-likelihood and no steering of it means what it
+        InputError: It looks ahead, so no log-likelihood and no steering of it means what it
             does for a causal model.
     """
     kind = str(model.config.model_type)

@@ -1,4 +1,4 @@
-"""How a tokenizer reads statements, so that two checkpoints' readings can be compared."""
+"""How a tokenizer reads statements, so two checkpoints' readings can be compared."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def reading_record(tokenizer: Any, texts: Sequence[str]) -> dict[str, Any]:
 
     ``ids`` is a digest of all token ids and ``tokens`` their number; ``last`` is the share of texts
     that end in the most frequent last token, and ``last_token`` that token: where it is 1, the
-    tokenizer may have appended a token of its own, and activations are read there.
-    ``chat_template`` is a digest of the template, empty where there is none.
+    tokenizer may have appended its own token, and activations are read there.
+    ``chat_template`` is a digest of the template, empty if there is none.
 
     Args:
         tokenizer: A checkpoint's own.

@@ -117,7 +117,7 @@ def find_source(spec: str) -> Source:
     A folder's revision is the SHA-256 of all that is loaded from it, also of shards that an index
     names: all bytes, since an edit of one matrix changes what the model computes. A file is read
     once for each of its states, see :mod:`lm_eval_trust.core.file_digest`. A Hub revision is
-    resolved to its commit, so that a moved tag or ``main`` is not mistaken for what it was.
+    resolved to its commit, so a moved tag or ``main`` is not mistaken for what it was.
 
     Args:
         spec: A folder, a Hub name with an optional revision, e.g. ``LLM360/Amber@ckpt_179``, or a
@@ -153,8 +153,8 @@ def load_source(
         spec: See :func:`find_source`.
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the checkpoint's own; if
             ``None``, float32 on CPU and ``auto`` elsewhere.
-        device: A torch device, or ``auto`` to spread the model over all; if ``None``, CUDA where
-            there is one, else the CPU.
+        device: A torch device, or ``auto`` to spread the model over all; if ``None``, CUDA if there
+            is one, otherwise the CPU.
 
     Returns:
         Model in evaluation mode, tokenizer, identity.
@@ -292,7 +292,7 @@ def provenance_of_model(source: Source) -> Provenance | None:
 def base_metadata(source: Source) -> dict[str, str]:
     """Return ``base_model`` for the metadata of a model card; nothing for a folder.
 
-    The Hub accepts names of its own models there and refuses a card with anything else.
+    The Hub accepts its own names models there and refuses a card with anything else.
     """
     return {"base_model": source.location} if source.identity.commit else {}
 

@@ -66,7 +66,7 @@ def padded_batch(
 ) -> dict[str, torch.Tensor]:
     """Return rows of token ids as the arguments of one forward pass.
 
-    Positions count the real tokens from 0, so that padding on the left does not shift them.
+    Positions count the real tokens from 0, so padding on the left does not shift them.
 
     Args:
         rows: Token ids; none of the rows is empty.

@@ -1,4 +1,4 @@
-"""What is used of transformers beside its public interface.
+"""What we use of transformers apart from its public interface.
 
 Tested with releases 5.15 to 5.24; what only sweeps use (caches of stages, lent models, replaced
 blocks) with 5.24.0. ``tests/models/test_transformers_internals.py`` fails when a release moves any
@@ -45,7 +45,7 @@ def loads(kind: Any, config: Any) -> bool:
 
 
 def require_joinable_cache(model: PreTrainedModel) -> None:
-    """Refuse a model that keeps a cache of its own kind where a common one is made.
+    """Refuse a model that keeps a special cache where a common one is made.
 
     Raises:
         InputError: It does.
@@ -107,7 +107,7 @@ class JoinedCache(Cache):  # type: ignore[misc]
 
 
 class JoiningGeneration(GenerationMixin):  # type: ignore[misc]
-    """``generate`` for a model that is made of several, each with a cache of its own."""
+    """``generate`` for a model that is made of several, each with its own cache."""
 
     @property
     @abstractmethod
@@ -259,9 +259,9 @@ def padding_token(config: GenerationConfig) -> torch.Tensor | None:
 
 
 def keeps_state(model: nn.Module) -> bool:
-    """Tell whether a model keeps a recurrent state, in all or some blocks, beside or without keys.
+    """Tell whether a model keeps a recurrent state, in all or some blocks, with or without keys.
 
-    Such a state cannot be cut to a length, nor shared by what goes on differently.
+    Such a state cannot be cut to a length, nor shared by what continues differently.
     """
     return bool(getattr(model, "_is_stateful", False))
 

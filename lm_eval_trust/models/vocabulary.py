@@ -31,7 +31,7 @@ def rows_of(file: Path) -> int | None:
 def add_rows(model: Any, tokenizer: Any, stored: int | None, *, what: str) -> None:
     """Give a model rows for all tokens of a tokenizer, where it has too few.
 
-    New rows are the mean of the others, so that they are the same each time; those that an adapter
+    New rows are the mean of the others, so they are the same each time; those that an adapter
     stores replace them later.
 
     Args:

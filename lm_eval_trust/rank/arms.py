@@ -1,4 +1,4 @@
-"""What is ranked, and what it is held against: methods, random directions, shuffled labels, −α.
+"""What is ranked, and what it is compared with: methods, random directions, shuffled labels, −α.
 
 A random direction goes through all that a method goes through: α by its cost, the layer by the
 validation part, the score on the test half. So under the hypothesis that a method's direction is

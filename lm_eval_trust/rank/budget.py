@@ -117,7 +117,7 @@ class Budget:
         """Raise if the time is over.
 
         Raises:
-            ExternalError: With how to go on.
+            ExternalError: With how to continue.
         """
         if self.hours is not None and time.monotonic() - self._begun > self.hours * 3600:
             raise ExternalError(

@@ -59,13 +59,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Standing:
-    """A method at a cost beside the random directions of the same cost.
+    """A method at a cost, compared with the random directions of the same cost.
 
     Attributes:
         entry: The method.
         gain: Of the score, the mean over tasks, against the unsteered model; NaN where the cost
             is not reached.
-        beside: Of the random directions; ``None`` where fewer than three reach the cost.
+        beside: Of the random directions; ``None`` if fewer than three reach the cost.
         p: That p, corrected for the dimension's methods and costs.
         prompt: Gain of the prompt; NaN without one.
     """
@@ -150,7 +150,7 @@ def unmoved(result: PanelResult) -> list[str]:
 
 
 def standings_of(result: PanelResult) -> list[Standing]:
-    """Return each method at each cost beside the random directions of that cost."""
+    """Return each method at each cost, compared with the random directions of that cost."""
     spec = result.panel.spec
 
     def gain(outcome: Outcome) -> float:
@@ -190,7 +190,7 @@ def besides_random(
 
     Args:
         gains: Method → action and cost → its gain, where it was measured.
-        randoms: Likewise of the random directions, those of the same number in one row.
+        randoms: The same of the random directions, those of the same number in one row.
         step: The least by which a gain can move.
 
     Returns:

@@ -2,7 +2,7 @@
 
 KL is that of the next-token distributions, unsteered ‖ steered, on held-out passages: the first
 half of a passage is the prompt, and the mean is taken over all tokens of the second halves. For
-small α it grows as α², so that interpolation on logarithmic axes needs few steps.
+small α it grows as α², so interpolation on logarithmic axes needs few steps.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Entry:
         arm: Which.
         layers: Those that score best on the validation part at this cost.
         strength: The strength there.
-        validation: The score there; ``None`` where there was one choice of layers only.
+        validation: The score there; ``None`` if there was only one choice of layers.
         outcome: On the test half; ``None`` where no layers reach the cost.
     """
 
@@ -75,7 +75,7 @@ class PanelResult:
     Attributes:
         panel: Its arms.
         unsteered: The model as it is, on the test half.
-        prompt: It with the prompt, where there is one.
+        prompt: It with the prompt, if there is one.
         entries: Every arm at every cost.
         strengths: All that were found, at all layers.
         layer_scores: Arm's name, layers and cost → score on the validation part.
@@ -96,7 +96,7 @@ class Ranking:
     Attributes:
         spec: What was asked for.
         panels: A result for each dimension.
-        text_perplexity: The unsteered model's, on the text that tells the cost.
+        text_perplexity: The unsteered model's, on the text that measures the cost.
         tokens: How many tokens that text has after its prompts.
         notes: What there is to say about how it ran.
     """
@@ -109,7 +109,7 @@ class Ranking:
 
 
 def run_rank(spec: RankSpec, folder: Path, budget: Budget) -> Ranking:
-    """Run a ranking; what the folder holds already is not computed again.
+    """Run a ranking; what the folder contains already is not computed again.
 
     Raises:
         InputError: Something does not fit, another ranking runs in the folder, or more is asked
@@ -265,7 +265,7 @@ class _Runner:
     def _layer_scores(
         self, panel: Panel, arms: Sequence[Arm], strengths: Strengths, budget: Budget
     ) -> dict[tuple[str, Layers, float], float]:
-        """Score all layers on the validation part, where there is a choice."""
+        """Score all layers on the validation part, if there is a choice."""
         if len(self._spec.layers) == 1:
             return {}
         wanted = [

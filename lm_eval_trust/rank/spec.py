@@ -103,7 +103,7 @@ class TextSpec(StrictModel):
 
 
 class ControlsSpec(StrictModel):
-    """What runs beside the methods, at the same cost.
+    """What runs along with the methods, at the same cost.
 
     Attributes:
         random: Random directions of each action.
@@ -126,7 +126,7 @@ class DimensionSpec(StrictModel):
         metric: Of all the tasks, higher is better.
         prompt: Text of the prompt that the methods are compared with; ``true``, the default, for
             those of the tasks' benchmarks, ``false`` for none.
-        vectors: Name → vector file or name on the Hub, ranked beside the methods.
+        vectors: Name → vector file or name on the Hub, ranked with the methods.
         limit: Items of each task at most, on either part; the ranking's by default.
     """
 
@@ -178,11 +178,11 @@ class RankSpec(StrictModel):
         tolerance: Share of a cost by which KL may miss it.
         alpha_limit: Largest strength that is tried of actions that name none themselves.
         text: On what the cost is measured.
-        controls: What runs beside the methods.
+        controls: What runs along with the methods.
         limit: Items of each task at most, on either part.
-        metadata: What tasks are told.
+        metadata: Settings of the tasks.
         batch_size: Prompts at once; in shared passes as many as fill them, if that is more.
-        device: Default: CUDA where there is one.
+        device: Default: CUDA if there is one.
     """
 
     model: Literal["amber", "lora_amber", "finetuned_amber"] = "amber"
@@ -234,12 +234,12 @@ class RankSpec(StrictModel):
 
     @property
     def takes_all(self) -> bool:
-        """Whether all registered methods are asked for, so that some may be unable to take part."""
+        """Whether all registered methods are asked for, so some may be unable to take part."""
         return set(self.methods) == set(METHODS)
 
     @property
     def text_task(self) -> str:
-        """The task whose text tells the cost."""
+        """The task whose text measures the cost."""
         every = tuple(task for panel in self.dimensions.values() for task in panel.tasks)
         return self.text.task or default_perplexity_task(every)
 

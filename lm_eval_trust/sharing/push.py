@@ -72,7 +72,7 @@ def push_vector(push: Push) -> HubName:
     """Push a vector's file and its card in one commit.
 
     The commit is the last step: an upload that is interrupted leaves the repository as it was, and
-    the next push goes on from there.
+    the next push continues from there.
 
     Returns:
         The vector's name, pinned to the new commit.

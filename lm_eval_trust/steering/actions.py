@@ -53,9 +53,9 @@ class Action:
         summary: What is added to a state h, times α; one line for help pages.
         needs_target: Whether a step has to name the projection that is aimed at.
         constant: Whether d is the same for every h. Then, and only then, it can be baked as a
-            bias and exported as a control vector. Baking compares logits, so that a wrong claim
+            bias and exported as a control vector. Baking compares logits, so a wrong claim
             is noticed there.
-        parts: Names of the tensors that a vector has to bring beside its direction; see
+        parts: Names of the tensors that a vector has in addition to its direction; see
             :attr:`lm_eval_trust.steering.vectors.LayerVector.parts`.
         most: Strength at which it has done what it is for, and beyond which no ranking goes;
             ``None`` if there is none.

@@ -120,7 +120,7 @@ class BakeResult:
         agreement: How close the baked model is to the hooked one.
         merge: How close the merged weights are to the unmerged adapter, before they are rounded to
             their dtype; ``None`` without adapter.
-        found: Whether the same bake existed already, so that nothing was done.
+        found: Whether the same bake existed already, so nothing was done.
     """
 
     agreement: Agreement
@@ -131,7 +131,7 @@ class BakeResult:
 def bake(task: Bake, out: Path, *, device: str | None = None) -> BakeResult:
     """Write a baked model's folder, whole and verified or not at all.
 
-    One model is in memory at a time, in float32: 4 bytes a parameter, and the adapter's.
+    One model is in memory at a time, in float32: 4 bytes per parameter, and the adapter's.
 
     Args:
         task: What to bake.
@@ -140,8 +140,8 @@ def bake(task: Bake, out: Path, *, device: str | None = None) -> BakeResult:
             :func:`lm_eval_trust.models.sources.load_source`.
 
     Raises:
-        InputError: The model's architecture has no place for the steering, it is quantised, the
-            steering or the adapter does not fit it, the folder holds something else, or the
+        InputError: The model's architecture has no place for the steering, or it is quantised; the
+            steering or the adapter does not fit it; the folder contains something else; or the
             written model does not compute what the hooked one does.
         ExternalError: The operating system refused to write.
     """
@@ -215,7 +215,7 @@ def _write_model(task: Bake, folder: Path, device: str | None) -> _Before:
 
 @torch.no_grad()
 def _round(model: Any, dtype: torch.dtype) -> None:
-    """Round the weights; buffers such as rotary frequencies are computed anew while loading."""
+    """Round the weights; buffers such as rotary frequencies are computed again while loading."""
     for weight in model.parameters():
         weight.copy_(weight.to(dtype))
 
@@ -276,7 +276,7 @@ def _record_of(
 ) -> Provenance:
     """Return the provenance of a baked model: that of everything it was made from, together.
 
-    Items and groups are the union, so that the leak guard refuses what any of them was built
+    Items and groups are the union, so the leak guard refuses what any of them was built
     from. ``settings`` hold each one's own summary; where they differ, the names are joined and
     the split's seed is the first one's.
 
@@ -284,7 +284,7 @@ def _record_of(
         source: The base model.
         made_from: Provenance of the vectors, the adapter and the base, where they have one.
         settings: What the bake is, for :func:`_find_bake`.
-        method: ``lora`` for a merged adapter alone, else ``baked``.
+        method: ``lora`` for a merged adapter alone, otherwise ``baked``.
     """
 
     def joined(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Write a model as the Llama that it is but for its biases or the layout of its weights.
+"""Write a model as the Llama that it is except for its biases or the layout of its weights.
 
 A Llama's configuration can give its attention (``attention_bias``) and its feed-forward part
 (``mlp_bias``) biases, which is where a steering goes. Families whose code has no place for it are
@@ -100,7 +100,7 @@ def check_llama_like(config: Any, *, model: str) -> None:
 def as_llama(model: Any) -> Any:
     """Return a model of :data:`LLAMA_LIKE` as a Llama with the same weights, to be saved.
 
-    Its buffers hold nothing: they are computed anew when it is loaded.
+    Its buffers hold nothing: they are computed again when it is loaded.
 
     Args:
         model: A model that :func:`check_llama_like` lets pass.

@@ -170,7 +170,7 @@ def find_probe(
         rows: The prompts' tokens.
         baked: Logits of the baked or hooked model, as
             :func:`logits_of` returns them.
-        base: Logits of the base model, likewise.
+        base: Logits of the base model, of the same form.
     """
     ends = torch.tensor([len(row) for row in rows]).cumsum(dim=0) - 1
     likely, before = baked[ends].log_softmax(dim=-1), base[ends].log_softmax(dim=-1)

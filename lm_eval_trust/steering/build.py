@@ -189,7 +189,7 @@ def layer_evidence(
         layer: The direction.
         activations: Of the statements that it was built from, shape (statements, hidden).
         used: These statements.
-        beyond: Of the validation part, likewise; ``None`` where the direction was built from it.
+        beyond: The same of the validation part; ``None`` if the direction was built from it.
         held_out: The validation part.
     """
     validation = None

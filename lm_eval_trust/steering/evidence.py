@@ -6,7 +6,7 @@
 - **Reversed pairs**: the share of pairs whose difference points away from the mean of the others.
 - **Separability**: d′ and AUROC of the validation statements' projections on the direction.
 
-Each figure stands beside what chance gives. The mean of n unrelated differences has a cosine of
+Each figure is next to what chance gives. The mean of n unrelated differences has a cosine of
 about 1/√n with each of them, so no fixed number is a threshold; the 95 % quantile with the order of
 each pair drawn at random is. For the AUROC it is the one with labels permuted as
 :class:`lm_eval_trust.analysis.nulls.Exchangeability` allows.
@@ -60,7 +60,7 @@ class HeldOut:
 
     Attributes:
         activations: Shape (n, hidden).
-        trustworthy: 1 for the trustworthy side, else 0; shape (n,).
+        trustworthy: 1 for the trustworthy side, otherwise 0; shape (n,).
         groups: Group of each, shape (n,).
     """
 

@@ -5,7 +5,7 @@
   adds coefficient times vector at every position. Bare tensors are read as well.
 - ``.gguf`` of llama.cpp, and repeng's with the same layout: the architecture is ``controlvector``,
   and tensors of one axis are called ``direction.N``. Both tools add ``direction.N`` to the output
-  of the 0-based decoder block N, so that N is our layer, at every position. llama.cpp has no place
+  of the 0-based decoder block N, so N is our layer, at every position. llama.cpp has no place
   for block 0 (``llama_adapter_cvec::init``: "there's never a tensor for layer 0") and reads 32-bit
   floats only. Its own generator calls ``direction.N`` what it measured at the output of block
   N − 1; what such a file does is still what llama.cpp does with it, and that is what is read here.
@@ -72,7 +72,7 @@ class Format:
 
     Attributes:
         write: Writes it.
-        usage: How the other tool is told to use the file; ``{file}`` stands for it.
+        usage: How the other tool uses the file; ``{file}`` stands for it.
     """
 
     write: Writer
@@ -148,7 +148,7 @@ def _differences(
 def read_pt(path: Path) -> SteeringVector:
     """Read a ``.pt`` file of lm-eval's ``steered`` model, of steering-vectors, or a bare tensor.
 
-    An entry that adds becomes coefficient times vector, so that ``scale=none`` at α = 1 does what
+    An entry that adds becomes coefficient times vector, so ``scale=none`` at α = 1 does what
     the file says. An entry that clamps becomes its vector with the coefficient as target. A bare
     tensor of shape (hidden,) belongs to the layer in its file's name (``…_layer15.pt``), as the
     files released with arXiv 2402.19465 are named. The ``layer_activations`` of a
@@ -272,7 +272,7 @@ def write_llama_cpp(
     Args:
         vector: Directions of these layers.
         path: Where to write; must end in ``.gguf``.
-        layers: Decoder blocks to steer, 0 not among them.
+        layers: Decoder blocks to steer, from 1 on.
         alpha: Multiplies each direction in the file. With 1 the strength can be left to
             ``--control-vector-scaled FILE:α``.
         scale: What α multiplies: ``projection_std``, ``relative``, ``unit`` or ``none``.
@@ -332,7 +332,7 @@ def write_repeng(
 def read_gguf(path: Path) -> SteeringVector:
     """Read a control vector of llama.cpp or repeng.
 
-    Directions are what is added at strength 1, so that ``scale=none`` at α = 1 does what the file
+    Directions are what is added at strength 1, so ``scale=none`` at α = 1 does what the file
     says. Layers whose direction is zero are left out: nothing is added there.
 
     Raises:
@@ -409,7 +409,7 @@ def export_vector(
     scale: str = "projection_std",
     action: str = "add",
 ) -> str:
-    """Write a vector for another tool, and return how that tool is told to use the file.
+    """Write a vector for another tool, and return how that tool uses it.
 
     Args:
         vector: Directions of these layers.

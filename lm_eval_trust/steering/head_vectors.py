@@ -57,7 +57,7 @@ def build_head_vector(
     split_seed: int = 0,
     progress: bool = True,
 ) -> SteeringVector:
-    """Build the directions of the heads that tell a dimension's labels apart best.
+    """Build the directions of the heads that best separate a dimension's labels.
 
     Heads are chosen on the validation part, and their directions built from the training part.
 
@@ -145,7 +145,7 @@ def rank_heads(
     Args:
         fitted: What probes are fitted to, shape (statements, layers, heads, width).
         labels: 0 or 1, shape (statements,).
-        held_out: What they are tested on, likewise.
+        held_out: What they are tested on, of the same form.
         held_out_labels: Their labels.
         layers: Number of each layer.
     """

@@ -131,7 +131,7 @@ class Steerer:
 
 
 class _Passes:
-    """Where the current forward pass stands in its rows."""
+    """Where the current forward pass is in its rows."""
 
     def __init__(self, prompt_ends: int | torch.Tensor | None, *, expected: int) -> None:
         self._given = prompt_ends

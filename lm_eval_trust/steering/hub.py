@@ -1,7 +1,7 @@
 """Steering vectors from the Hugging Face Hub, pinned to a commit.
 
 Only our own safetensors files are read from there: other formats lack what scales and guards need,
-and some of them run code. Files come through the Hub's cache, so that what was fetched once is
+and some of them run code. Files come through the Hub's cache, so what was fetched once is
 there offline as well.
 """
 
@@ -83,7 +83,7 @@ def load_from_hub(name: HubName) -> SteeringVector:
 def fetch(name: HubName) -> Fetched:
     """Return a vector's file at the commit that its revision names, downloaded if need be.
 
-    A revision is looked up once in a process, so that all parts of a run see the same commit.
+    A revision is looked up once in a process, so all parts of a run see the same commit.
 
     Raises:
         InputError: There is no such repository, revision or file; it may not be read; or the

@@ -62,7 +62,7 @@ def pinned(text: str) -> str:
 
     Raises:
         InputError: See :func:`lm_eval_trust.steering.hub.fetch`.
-        ExternalError: Likewise.
+        ExternalError: The same.
     """
     if (name := hub_name(text)) is None:
         return text

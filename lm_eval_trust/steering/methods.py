@@ -143,9 +143,9 @@ def covector(activations: Floats, labels: Labels) -> Floats:
 
     LEACE erases by x − W⁺ P W (x − μ), where W = (Σₓₓ^½)⁺ and P projects on W Σₓz (Belrose et al.
     2023, theorem 4.2). For one binary label Σₓz is a multiple of the difference of class means δ,
-    so that the rest is x − ⟨k, x − μ⟩ u with u = δ / |δ| and k = |δ| Σₓₓ⁺ δ / ⟨δ, Σₓₓ⁺ δ⟩. And
-    Σₓₓ⁺ δ is proportional to the smallest solution of regressing the centred labels on the
-    centred activations.
+    so the rest is x − ⟨k, x − μ⟩ u with u = δ / |δ| and k = |δ| Σₓₓ⁺ δ / ⟨δ, Σₓₓ⁺ δ⟩. And Σₓₓ⁺ δ is
+    proportional to the smallest solution of regressing the centred labels on the centred
+    activations.
 
     Returns:
         k, shape (hidden,), with ⟨k, u⟩ = 1. Zero where the two labels' means do not differ.

@@ -2,7 +2,7 @@
 
 Known are the ``SteeringVector`` of steering-vectors, the ``ControlVector`` of repeng, and plain
 mappings from a block's number to its vector, which either of them gives. Both libraries add the
-vector of N to the output of the 0-based decoder block N, so that N is our layer. The libraries
+vector of N to the output of the 0-based decoder block N, so N is our layer. The libraries
 are not imported.
 """
 

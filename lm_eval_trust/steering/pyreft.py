@@ -1,6 +1,6 @@
 """Interventions that pyreft has trained, read from the folder that ``ReftModel.save`` writes.
 
-A folder holds ``config.json`` and for each intervention ``intkey_….bin``, a state dict. With a
+A folder contains ``config.json`` and for each intervention ``intkey_….bin``, a state dict. With a
 linear activation all of pyreft's interventions are h + Rᵀ(A h + b), which is the action ``reft``:
 
 - LoReFT adds Rᵀ(W h + b − R h): A = W − R;
@@ -12,8 +12,8 @@ linear activation all of pyreft's interventions are h + Rᵀ(A h + b), which is 
 
 (R with orthonormal rows, P any projection with a bias c; Wu et al. 2024, arXiv 2404.03592.) Which
 positions were trained is not written in the folder; pyreft's default are some at both ends of the
-prompt. Nor is an activation: interventions that were trained with ``act_fn`` are none of these, and
-cannot be told apart. Nothing but tensors is read, and neither pyreft nor pyvene is imported.
+prompt. Nor is an activation: interventions that were trained with ``act_fn`` are different, and
+cannot be recognised. Nothing but tensors is read, and neither pyreft nor pyvene is imported.
 """
 
 from __future__ import annotations

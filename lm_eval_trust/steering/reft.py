@@ -15,7 +15,7 @@ question where a statement answers one.
 - **LoReFT** (Wu et al. 2024, arXiv 2404.03592): h + Rᵀ(W h + b − R h), R with orthonormal rows.
 
 Both start where they do no harm: w at the difference of class means, W at R and b at 0. Everything
-is drawn from one seed, so that a CPU repeats a training.
+is drawn from one seed, so a CPU repeats a training.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Lesson:
         model: In evaluation mode; its weights are left as they are.
         ids: Token ids of each statement with what comes before it.
         starts: Index of each statement's first own token.
-        trustworthy: 1 for the trustworthy side, else 0; shape (n,).
+        trustworthy: 1 for the trustworthy side, otherwise 0; shape (n,).
         layer: 0-based decoder block.
         states: Hidden states at the statements' last tokens, shape (n, hidden).
         progress: Show a progress bar on standard error.

@@ -1,8 +1,8 @@
 """Features of sparse autoencoders as steering vectors: a feature's row of the decoder.
 
 Read are folders of SAELens (``cfg.json`` and ``sae_weights.safetensors``) and any safetensors file
-with a decoder ``W_dec`` of shape (features, hidden), such as EleutherAI's. A row is read alone, so
-that the size of the autoencoder does not matter.
+with a decoder ``W_dec`` of shape (features, hidden), such as EleutherAI's. Only one row is read, so
+the size of the autoencoder does not matter.
 """
 
 from __future__ import annotations

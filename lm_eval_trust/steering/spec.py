@@ -182,7 +182,7 @@ class SteeringSpec:
         """Return the plan that applies the vector.
 
         Args:
-            vector: The vector where it is at hand; by default it is read or built.
+            vector: The vector where it is available; by default it is read or built.
             dtype: In which the source model runs where a vector has to be built.
             device: Where it runs.
 
@@ -213,7 +213,7 @@ class SteeringSpec:
 
         Args:
             dtype: See :meth:`plan`.
-            device: Likewise.
+            device: The same.
 
         Raises:
             InputError: It cannot be read or built.
@@ -284,7 +284,7 @@ def choices_for(name: str) -> str:
 def parse_entries(
     entries: Any, *, folder: Path, at: _Place = _nowhere, key: str = "steering"
 ) -> list[SteeringSpec]:
-    """Return the steerings of a list such as a YAML file holds under ``steering``.
+    """Return the steerings of a list such as a YAML file contains under ``steering``.
 
     Args:
         entries: The list.
@@ -293,7 +293,7 @@ def parse_entries(
         key: Under which the list stands.
 
     Raises:
-        InputError: It is no list of mappings, is empty, or an entry is wrong; the entry is named.
+        InputError: It is not a list of mappings, is empty, or an entry is wrong.
     """
     with at(key):
         if not isinstance(entries, (list, tuple)) or not all(

@@ -13,7 +13,7 @@ from lm_eval_trust.core.errors import InputError
 
 @dataclass(frozen=True)
 class Threshold:
-    """The threshold that tells the statements to steer from the others best.
+    """The threshold that best separates the statements to steer from the others.
 
     Attributes:
         value: Halfway between two neighbouring cosines.

@@ -26,7 +26,7 @@ FORMAT_WITH_PARTS = "lm_eval_trust.steering_vector.v2"
 def write_vector(vector: SteeringVector, path: Path) -> None:
     """Write ``vector`` to ``path``, atomically.
 
-    Directions are named ``layers.N``, and what a layer has beside ``layers.N.NAME``; the header's
+    Directions are named ``layers.N``, and what else a layer has ``layers.N.NAME``; the header's
     metadata hold the format's name, the layers' numbers, the provenance, and a SHA-256 over all of
     these.
 

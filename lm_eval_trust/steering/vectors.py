@@ -1,4 +1,4 @@
-"""Steering vectors: one direction a layer, with what is needed to scale and to clamp."""
+"""Steering vectors: one direction per layer, with what is needed to scale and to clamp."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ class LayerVector:
             (hidden,); oriented so that adding it moves towards the trustworthy side.
         projection_std: Standard deviation of the building activations' projections on the unit
             direction; ``None`` for a vector that came without (an import).
-        target: Mean projection of the trustworthy side on the unit direction; ``None`` likewise.
+        target: Mean projection of the trustworthy side on the unit direction, or ``None``.
         state_norm: Median length of the building activations, the hidden states at this block's
-            output; ``None`` likewise.
+            output; ``None`` in the same case.
         parts: Further tensors by name that belong to the direction as it is, each float32 and of
             the shape that the action which needs it asks for: see
             :attr:`lm_eval_trust.steering.actions.Action.parts`.
@@ -145,8 +145,8 @@ class LayerVector:
         Args:
             scale: ``none`` for the raw difference (eq. 1), ``unit`` for length 1,
                 ``projection_std`` for length = standard deviation of the projections (after ITI,
-                arXiv 2306.03341), ``relative`` for the typical length of a hidden state there, so
-                that α is a share of it.
+                arXiv 2306.03341), ``relative`` for the typical length of a hidden state there; α is
+                then a share of it.
 
         Raises:
             InputError: Unknown scale, or the vector does not carry what the scale needs.

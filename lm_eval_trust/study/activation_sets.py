@@ -1,10 +1,10 @@
 """Activation sets: labelled activations of one checkpoint and dimension, in one file to analyse.
 
-A folder holds ``<checkpoint>/<dimension>.safetensors``, each with a tensor for every layer, so
-that an analysis reads one layer at a time, whatever the size of the whole. The statements and the
-activations of their controls (:mod:`lm_eval_trust.benchmarks.surface`) lie in the same file. The
-header holds a checksum of every tensor, which is compared when the tensor is read; sets of versions
-that wrote none are read without.
+A folder contains ``<checkpoint>/<dimension>.safetensors``, each with a tensor for every layer, so
+an analysis can read one layer at a time, whatever the size of the whole. The statements and the
+activations of their controls (:mod:`lm_eval_trust.benchmarks.surface`) are in the same file. The
+header contains a checksum of every tensor, which is compared when the tensor is read; sets of
+versions that wrote none are read without.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ActivationSet:
         groups: What belongs together, shape (n,).
         parts: The partition that it was made with.
         texts: The statements; empty in sets of a version that did not store them.
-        controls: Names of the controls whose activations it holds beside.
+        controls: Names of the controls whose activations it has as well.
         checksums: Name of each tensor → SHA-256; empty in sets of a version that wrote none.
     """
 
@@ -220,7 +220,7 @@ def find_sets(folder: Path) -> list[ActivationSet]:
     """Return all sets of a folder, by step and dimension.
 
     Raises:
-        MissingDataError: The folder holds none.
+        MissingDataError: The folder contains none.
         InputError: One is damaged.
     """
     files: Iterator[Path] = folder.glob("*/*.safetensors")
@@ -283,7 +283,7 @@ def collect(
     again, with a warning.
 
     Raises:
-        InputError: A set of another model or data lies there, or layers out of range.
+        InputError: A set of another model or data is there, or layers out of range.
         ExternalError: The disk refused to write.
     """
     paths = []

@@ -1,7 +1,7 @@
 """Analyse a folder of activation sets: probes, mutual information, phases, tables, figures.
 
-Every set is a cell that is written once; an analysis that was interrupted goes on where it
-stopped, and a set that changed is analysed anew.
+Every set is a cell that is written once; an analysis that was interrupted continues where it
+stopped, and a set that changed is analysed again.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ class Analysis:
 
     Attributes:
         table: All measurements.
-        phases: A row a dimension and layer, its verdict corrected for their number; empty with too
-            few checkpoints.
-        probes: A row a dimension and checkpoint: the probe at the layer chosen on the validation
-            part, beside its controls; empty without probes.
+        phases: A row per dimension and layer, its verdict corrected for their number; empty with
+            too few checkpoints.
+        probes: A row per dimension and checkpoint: the probe at the layer chosen on the validation
+            part, with its controls; empty without probes.
     """
 
     table: pd.DataFrame

@@ -370,7 +370,7 @@ class EvaluationCell(Cell):
 
     @property
     def task_settings(self) -> dict[str, Any]:
-        """What tasks are told, as by ``--metadata``."""
+        """Settings of the tasks, as in ``--metadata``."""
         chosen = self.statements
         settings: dict[str, Any] = {
             "split": chosen.split,
@@ -415,7 +415,7 @@ class EvaluationCell(Cell):
 
 
 def evaluation_context(metadata: Mapping[str, Any], split_seed: int) -> str:
-    """Return the identity of what evaluations depend on beside model and task settings.
+    """Return the identity of what evaluations depend on, apart from model and task settings.
 
     These are the judges with their settings, the files that users may bring in their own form, the
     sources of data, and the versions of the libraries. No task is loaded for it, since that may

@@ -1,4 +1,4 @@
-"""Do probes of checkpoints foretell benchmarks? Tables of it (arXiv 2402.19465, Figure 5)."""
+"""Do probes of checkpoints predict benchmarks? Tables of it (arXiv 2402.19465, Figure 5)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def probes_of(measured: Mapping[int, Sequence[Measurement]]) -> Probes:
 
 
 def correlation_points(scores: pd.DataFrame, probes: Probes) -> Iterator[Row]:
-    """Yield each score of a checkpoint, or steered by one, beside the checkpoint's probe.
+    """Yield each score of a checkpoint, or steered by one, with the checkpoint's probe.
 
     Args:
         scores: Rows of a study's evaluations, one metric for each task.
@@ -107,7 +107,7 @@ def pair_row(steps: Sequence[float], probe: Sequence[float], score: Sequence[flo
     Args:
         steps: Of the checkpoints, ascending.
         probe: Accuracy at each.
-        score: Likewise.
+        score: The same.
     """
     try:
         return _described(correlate_over_steps(steps, probe, score)) | {"note": ""}
@@ -168,7 +168,7 @@ def correlation_rows(points: pd.DataFrame, keys: Sequence[str]) -> list[Row]:
 
     Args:
         points: With ``step``, ``probe``, ``score`` and the keys.
-        keys: Columns that tell the series apart.
+        keys: Columns that identify a series.
     """
     rows = []
     for values, chosen in points.groupby(list(keys)):

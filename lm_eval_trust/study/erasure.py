@@ -1,4 +1,4 @@
-"""Causal use: does a benchmark fall where a model loses a direction of its own?"""
+"""Causal use: does a benchmark fall where a model loses its own direction?"""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Estimate:
         named_bytes: Of other models, which the Hub's cache keeps.
         missing: Checkpoints that the Hub does not have.
         disk_bytes: That checkpoints take at any moment, at most.
-        bandwidth: Assumed, bytes a second.
+        bandwidth: Assumed, bytes per second.
         compute_seconds: Of one worker.
         workers: How many.
         measured: Whether times are means of finished cells, for at least some kinds.

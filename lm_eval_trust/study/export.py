@@ -51,7 +51,7 @@ Figures = Iterator[tuple[str, Figure]]
 def export(study: Study, folder: StudyFolder) -> list[Path]:
     """Write everything below ``export/``; return its tables.
 
-    What is not computed yet is left out, so that it can be called at any time.
+    What is not computed yet is left out, so it can be called at any time.
 
     Raises:
         ExternalError: The disk refused to write.

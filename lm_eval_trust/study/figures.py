@@ -60,7 +60,7 @@ def transfer_heatmap(
 
 
 def score_curves(rows: pd.DataFrame) -> Figure:
-    """Return scores over checkpoints, a line a task with its standard errors.
+    """Return scores over checkpoints, a line per task with its standard errors.
 
     Args:
         rows: With ``task``, ``step``, ``value``, ``stderr``.

@@ -48,7 +48,7 @@ Write = Callable[[Path], Mapping[str, Any]]
 class StudyFolder:
     """Where a study keeps everything.
 
-    ``cells/KIND/TITLE-FINGERPRINT/`` appears by one renaming of a finished folder, so that a kill
+    ``cells/KIND/TITLE-FINGERPRINT/`` appears by one renaming of a finished folder, so a kill
     leaves nothing half, and a cell that two workers computed is there once.
 
     Args:

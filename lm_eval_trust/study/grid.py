@@ -48,7 +48,7 @@ class Grid:
         activations: By checkpoint and source, dimension and seed.
         vectors: Of every source.
         analyses: Of every checkpoint, dimension and seed.
-        transfers: Likewise.
+        transfers: The same.
         evaluations: Entry's name → its cells.
     """
 
@@ -76,7 +76,7 @@ class Study:
         identities: Says which models the names stand for.
 
     Raises:
-        InputError: A name that does not exist; file, line and key are told.
+        InputError: A name that does not exist; file, line and key are reported.
         ExternalError: The Hub cannot be reached.
     """
 

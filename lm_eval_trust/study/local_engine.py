@@ -1,4 +1,4 @@
-"""Engine ``local``: worker processes on this machine, one a GPU where there are several."""
+"""Engine ``local``: worker processes on this machine, one per GPU if there are several."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class LocalPool:
         return _Process(process, ours)
 
     def close(self) -> None:
-        """Let the workers go; one that does not go by itself is stopped."""
+        """Ask the workers to stop, and stop those that do not."""
         for worker in self._workers:
             try:
                 worker.connection.send(None)

@@ -1,4 +1,4 @@
-"""What is measured on an activation set: probes beside their controls, and mutual information."""
+"""What is measured on an activation set: probes with their controls, and mutual information."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class AnalysisSettings:
         information: Which dependence is measured; figures and phases show this one.
         further_sigmas: Other kernel widths, for the table.
         samples: Statements of each set that dependence is measured on, at most: whole groups,
-            drawn once a dimension, so that n is the same at all checkpoints.
+            drawn once a dimension, so n is the same at all checkpoints.
         layers: Decoder blocks, or ``None`` for all that the sets hold.
         measures: Which of :data:`MEASURES`.
     """

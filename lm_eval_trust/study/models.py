@@ -89,7 +89,7 @@ def find_model(spec: str, checkpoints: Sequence[StudyModel]) -> StudyModel:
 class Identities:
     """Says which model a name stands for now, with one request for a repository's revisions.
 
-    What was found is kept in a file, and stands in where the Hub cannot be reached later.
+    What was found is kept in a file, and is in where the Hub cannot be reached later.
 
     Args:
         file: Where it is kept.

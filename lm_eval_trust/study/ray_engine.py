@@ -54,7 +54,7 @@ class _Actor:
 
 
 class RayPool:
-    """Actors that are created anew when they or their nodes are lost.
+    """Actors that are created again when they or their nodes are lost.
 
     Args:
         ray: The module of Ray, connected to a cluster.
@@ -125,7 +125,7 @@ class RayPool:
         return event
 
     def _start(self, number: int) -> None:
-        """Ask for an actor, which Ray makes when and where there is room."""
+        """Ask for an actor, which Ray makes when and if there is room."""
         actor = self._actors[number] = self._actor.remote()
         self._pending[number] = actor.start.remote(self._settings, self._token.name, number)
 
@@ -188,7 +188,7 @@ def open_ray_pool(spec: StudySpec, folder: StudyFolder) -> RayPool:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise where nobody listens: Ray itself goes on trying for minutes."""
+    """Raise where nobody listens: Ray itself continues trying for minutes."""
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
         return

@@ -62,7 +62,7 @@ class Outcome:
 def run_study(study: Study, folder: StudyFolder) -> Outcome:
     """Compute all cells of a study that are not there yet.
 
-    A cell that fails is recorded, the rest goes on, and the next run tries it again.
+    A cell that fails is recorded, the rest continues, and the next run tries it again.
 
     Raises:
         InputError: Another run is at work in the folder, or it is another study's; an unknown

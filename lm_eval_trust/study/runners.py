@@ -56,7 +56,7 @@ class LoadedModel:
     Args:
         source: Where it lies, and which model it is.
         dtype: In which it runs.
-        device: A torch device, or ``auto`` for CUDA where there is one.
+        device: A torch device, or ``auto`` for CUDA if there is one.
         batch_size: Of evaluations.
     """
 
@@ -122,7 +122,7 @@ class LoadedModel:
 
 
 def wrapper_of(cell: EvaluationCell) -> tuple[str, dict[str, Any]]:
-    """Return the harness model that evaluates a cell, and its arguments beside the model."""
+    """Return the harness model that evaluates a cell, and its other arguments."""
     if cell.adapter is not None:
         return "lora_amber", {"adapter": cell.adapter.spec}
     if cell.proxy is not None:
@@ -151,7 +151,7 @@ def compute(
 
     Raises:
         InputError: As the cell's own work raises.
-        ExternalError: Likewise, or a cell that this one needs is missing.
+        ExternalError: The same, or a cell that this one needs is missing.
     """
     if isinstance(cell, VectorCell):
         return _vector(cell, out, folder, loaded)
@@ -354,7 +354,7 @@ def load_model(
 
     Raises:
         InputError: As the wrapper raises.
-        ExternalError: Likewise.
+        ExternalError: The same.
     """
     from lm_eval.api.registry import get_model
 

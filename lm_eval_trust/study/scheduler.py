@@ -101,7 +101,7 @@ def stages(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
 def plan_jobs(cells: Sequence[Cell], workers: int) -> list[Job]:
     """Group cells into jobs.
 
-    A checkpoint of the family is one job, so that it is fetched once. Evaluations of another model
+    A checkpoint of the family is one job, so it is fetched once. Evaluations of another model
     are dealt to so many jobs that all workers have a share.
 
     Args:
@@ -165,9 +165,9 @@ class Pool(Protocol):
 class Scheduler:
     """Runs jobs to the end.
 
-    Each worker is given a job and told the one that it will be given next, so that it can fetch
+    Each worker is given a job and told the one that it will be given next, so it can fetch
     its checkpoint. The cell that was being computed when a worker was lost is tried
-    :data:`ATTEMPTS` times; its job's other cells go on.
+    :data:`ATTEMPTS` times; its job's other cells continue.
 
     Args:
         pool: The workers.

@@ -193,7 +193,7 @@ class ProxySpec(StrictModel):
 
 
 class EvaluationSpec(StrictModel):
-    """A grid of evaluations: models × tasks, and steering points where there is steering.
+    """A grid of evaluations: models × tasks, and steering points if there is steering.
 
     Attributes:
         name: Name of the entry, unique in the study.
@@ -242,7 +242,7 @@ class EngineSpec(StrictModel):
         address: Address of a Ray cluster.
         cpus: CPUs of a worker.
         gpus: GPUs of a worker.
-        device: Device of a worker; ``auto`` takes CUDA where there is one.
+        device: Device of a worker; ``auto`` takes CUDA if there is one.
         batch_size: Texts that are read at once.
         threads: Threads of a worker.
         scratch: Folder for downloaded checkpoints.

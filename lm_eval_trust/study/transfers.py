@@ -38,7 +38,7 @@ def transfer_rows(
     settings: ProbeSettings,
     layers: Sequence[int] | None,
 ) -> list[Row]:
-    """Return what a set's probes and directions reach on each target, a row a block and target.
+    """Return what a set's probes and directions reach on each target, a row per block and target.
 
     Args:
         source: On whose training part they are fitted.

@@ -85,7 +85,7 @@ class BatchedForward:
         model: A causal model of transformers with decoder blocks as modules.
         plans: The configurations; each has to fit the model.
         prompts: How many prompts there are.
-        prompt_end: Column of every prompt's last token; −1 for none, so that all is generated.
+        prompt_end: Column of every prompt's last token; −1 for none, so all is generated.
     """
 
     def __init__(

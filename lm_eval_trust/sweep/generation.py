@@ -1,4 +1,4 @@
-"""The shared pass as a model of transformers, so that ``generate`` prepares the decoding."""
+"""The shared pass as a model of transformers, so ``generate`` prepares the decoding."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def decode_greedily(
     Args:
         model: The model of ``generate``.
         input_ids: Prompts, shape (rows, columns).
-        logits_processor: Applied to the logits of every row, where there is any.
+        logits_processor: Applied to the logits of every row, if there is any.
         stopping_criteria: Of ``generate`` and of the harness.
         generation_config: Holds the padding token.
         **settings: The cache, which is the pass, and ``attention_mask`` of the prompts, which
@@ -105,7 +105,7 @@ def decode_greedily(
 
 
 def _stopped(criteria: StoppingCriteriaList, ended: torch.Tensor) -> torch.Tensor:
-    """Return which rows hold a stop sequence of the harness, which cuts what comes after."""
+    """Return which rows contain a stop sequence of the harness, which cuts what comes after."""
     found = torch.zeros_like(ended)
     for criterion in criteria:
         rows = rows_with_stop_sequence(criterion)

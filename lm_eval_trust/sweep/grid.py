@@ -1,4 +1,4 @@
-"""What a sweep is told: which configurations it tries, on what it measures, what it allows."""
+"""Settings of a sweep: which configurations it tries, on what it measures, what it allows."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def parse_numbers(name: str, text: str) -> tuple[float, ...]:
     """Read numbers with commas between them; ascending, each once.
 
     Raises:
-        InputError: One is no number.
+        InputError: One is not a number.
     """
     try:
         return tuple(sorted({float(part) for part in text.split(",")}))
@@ -136,7 +136,7 @@ class Items:
         part: ``validation`` or ``test``; tasks without parts (the harness's own) give every
             second item to each.
         limit: Items of each task at most.
-        metadata: What tasks are told.
+        metadata: Settings of the tasks.
     """
 
     tasks: tuple[str, ...]
@@ -221,7 +221,7 @@ class SweepSettings:
 
     Attributes:
         tasks: What is to become better, by the mean of ``metric``.
-        perplexity_task: Text that tells what steering costs.
+        perplexity_task: Text on which the cost of steering is measured.
         ability_tasks: General ability that has to stay, by ``acc``; none by default.
         metric: Metric of the tasks, higher is better.
         limit: Items of each task at most, on either part.
@@ -229,7 +229,7 @@ class SweepSettings:
         search: ``coarse-to-fine`` or ``grid``.
         rounds: Rounds of refinement of the first.
         kept: Families of configurations that are refined in each.
-        metadata: What tasks are told.
+        metadata: Settings of the tasks.
         controls: What the choice is compared with on the test half; nothing by default.
     """
 
@@ -267,7 +267,7 @@ class SweepSettings:
 
 
 def default_perplexity_task(tasks: tuple[str, ...]) -> str:
-    """Return LAMBADA, from a local folder where there is one; the embedded text for its tasks."""
+    """Return LAMBADA, from a local folder if there is one; the embedded text for its tasks."""
     if all(task.endswith("_mini") for task in tasks):
         return "trust_world_text_mini"
     return "trust_lambada_openai_local" if os.environ.get(_DATA_VARIABLE) else "lambada_openai"

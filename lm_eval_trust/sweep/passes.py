@@ -58,7 +58,7 @@ class SharedPasses:
         model: Answers for all plans at once.
         answers: Where its answers are kept.
         folder: Where outcomes and the harness's results files go.
-        index: Tasks, told what they are told.
+        index: Tasks, with their settings.
     """
 
     def __init__(

@@ -78,7 +78,7 @@ def _remove_table(path: Path) -> None:
 
 
 def test_rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]:
-    """Yield unsteered against chosen on the test half, a row a task, with a paired interval."""
+    """Yield unsteered against chosen on the test half, a row per task, with a paired interval."""
     if found.before is None or found.after is None:
         return
     for task, items in found.before.items.items():
@@ -144,7 +144,7 @@ def chosen_effects(found: Found, settings: SweepSettings) -> Iterator[tuple[str,
 
 
 def control_rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]:
-    """Yield what each control arm gives on the test half, a row a task.
+    """Yield what each control arm gives on the test half, a row per task.
 
     ``change`` is against the unsteered model; ``behind`` is by how much the choice beats the arm,
     paired by item, with its interval.
@@ -176,7 +176,7 @@ def control_rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, An
 
 
 def beside_random(found: Found, settings: SweepSettings) -> AgainstRandom | None:
-    """Return the choice beside its random directions, on the test half; ``None`` without them."""
+    """Compare the choice with its random directions on the test half; ``None`` without them."""
     random = [control for control in found.controls if control.arm.kind == "random"]
     if not random or found.before is None or found.after is None:
         return None

@@ -46,7 +46,7 @@ class Sweep:
 def run_sweep(
     sweep: Sweep, folder: Path, *, loaded: SweptModel | None = None
 ) -> tuple[Found, list[str]]:
-    """Run a sweep; what the folder holds already is not computed again.
+    """Run a sweep; what the folder contains already is not computed again.
 
     Args:
         sweep: What is swept.

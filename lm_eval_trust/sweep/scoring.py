@@ -96,7 +96,7 @@ def may_pad_within(model: Any) -> bool:
 
 
 def aligned_prompts(tokens: torch.Tensor, mask: torch.Tensor, *, padded_within: bool) -> Sequences:
-    """Lay out prompts padded on the left so that what all begin with stands in the same columns.
+    """Lay out prompts padded on the left so that what all begin with is in the same columns.
 
     The padding goes behind the common beginning; the width stays.
 
@@ -200,7 +200,7 @@ def score_apart(
     *,
     dtype: torch.dtype | None = None,
 ) -> list[list[Scored]]:
-    """Score continuations by one plan after the other, in passes of their own; see :func:`score`.
+    """Score continuations by one plan after the other, in their own passes; see :func:`score`.
 
     Padding is on the right, where a causal model does not see it.
     """

@@ -23,7 +23,7 @@ _LENGTHS = (11, 6)
 def why_apart(model: Any) -> str:
     """Return why configurations have to run one after the other; empty where they share passes.
 
-    A few short prompts are read both ways, so that a family nobody has tested is not taken on
+    A few short prompts are read both ways, so a family nobody has tested is not taken on
     trust.
 
     Args:

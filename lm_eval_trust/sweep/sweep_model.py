@@ -317,7 +317,7 @@ def loading_arguments(
         engine: One of :data:`lm_eval_trust.engine.ENGINES`.
         given: Model arguments; they win.
         batch_size: Prompts at once; vLLM fills its batches itself.
-        device: By default CUDA where there is one.
+        device: By default CUDA if there is one.
 
     Raises:
         InputError: A device for vLLM.

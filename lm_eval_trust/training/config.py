@@ -170,7 +170,7 @@ def checkpoint_name(position: int) -> str:
 def granular_steps(steps: int, *, early_until: int, every: int) -> tuple[int, ...]:
     """Return steps to save at: 0, 1, 2, 4, … up to ``early_until``, then evenly, and the last.
 
-    Models change most in their first steps, so that is where the checkpoints are dense.
+    Models change most in their first steps, so is where the checkpoints are dense.
 
     Args:
         steps: Steps of the run.

@@ -144,7 +144,7 @@ def read_tuning_data(path: Path, dimension: str | None, *, seed: int = 0) -> Tun
 
     Args:
         path: A JSONL file of conversations, or a CSV or JSONL file of statements.
-        dimension: Dimension of the statements, which tells what their labels mean.
+        dimension: Dimension of the statements, which defines what their labels mean.
         seed: Seed of the choice of the groups that are held out for validation.
 
     Raises:

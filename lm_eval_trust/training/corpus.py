@@ -34,8 +34,8 @@ WORD = r" ?[^\s.?,!]+|[.?,!]|\s"
 def read_documents(paths: Sequence[Path], *, field: str = "text") -> Iterator[str]:
     """Yield the documents of files in the given order.
 
-    A ``.jsonl`` file holds one document per line, in ``field``. Any other file is plain text in
-    UTF-8 with blank lines between documents.
+    A ``.jsonl`` file has one document per line, in ``field``. Any other file is plain text in UTF-8
+    with blank lines between documents.
 
     Raises:
         InputError: A file is missing or not UTF-8, or a line is not an object with that field.
@@ -81,7 +81,7 @@ def _paragraphs(path: Path) -> Iterator[str]:
 def build_tokenizer(texts: Iterable[str], *, size: int, max_length: int) -> PreTrainedTokenizerFast:
     """Return a tokenizer with a token for each byte and for each of the most frequent words.
 
-    Any other spelling of a word, such as one with flipped letter case, is written in bytes, so that
+    Any other spelling of a word, such as one with flipped letter case, is written in bytes, so
     nothing is out of vocabulary and a perturbation stays visible. Equally frequent words are
     ordered by spelling: the same texts give the same tokenizer.
 
@@ -191,7 +191,7 @@ def pack_documents(
     """Fill windows with whole documents, each followed by the end-of-sequence token.
 
     A document longer than a window is cut into pieces of a window's length. A piece that does not
-    fit into the current window opens the next one, so that many documents start where prompts do:
+    fit into the current window opens the next one, so many documents start where prompts do:
     at the first position.
 
     Args:

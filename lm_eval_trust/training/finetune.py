@@ -1,6 +1,6 @@
 """Fine-tuning of all weights or of a LoRA adapter, by transformers' ``Trainer``, and its card.
 
-Why pre-training has a loop of its own is told in :mod:`lm_eval_trust.training.loop`.
+Why pre-training has its own loop is explained in :mod:`lm_eval_trust.training.loop`.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Finetuning:
         source: The model to start from.
         data: What it learns.
         config: How it is trained.
-        device: ``cpu`` or ``cuda``; ``None`` for CUDA where there is one.
+        device: ``cpu`` or ``cuda``; ``None`` for CUDA if there is one.
     """
 
     source: Source
@@ -110,8 +110,8 @@ class Finetuning:
         the leak guard reads, a model card, the losses and the result.
 
         Raises:
-            InputError: The folder holds another run, no conversation fits, or the model cannot be
-                loaded.
+            InputError: The folder contains another run, no conversation fits, or the model cannot
+                be loaded.
             ExternalError: The operating system refused to write.
         """
         with ExitStack() as held:

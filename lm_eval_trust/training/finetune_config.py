@@ -50,7 +50,7 @@ class FinetuneConfig:
         form: How conversations are written.
         max_length: Longest conversation, in tokens; longer ones are left out and counted.
         epochs: Passes over the training part, unless ``max_steps`` is given.
-        max_steps: Optimizer steps; ``None`` to go by ``epochs``.
+        max_steps: Optimizer steps; ``None`` to use ``epochs``.
         batch_size: Conversations per step.
         micro_batch: Conversations per forward pass.
         warmup_share: Share of the steps with a rising learning rate.

@@ -2,10 +2,10 @@
 
 This is our own loop and not transformers' ``Trainer`` (which fine-tunes, see
 :mod:`lm_eval_trust.training.finetune`): a run that is killed ends with the same weights, bit for
-bit, also in the middle of a streamed corpus, and the weights of the embedded models, which other
-results are built on, follow from this order of batches and of additions. ``Trainer`` draws its
-batches and scales its losses in another way. Fine-tuning in turn needs early stopping, adapters
-and the optimizers that ``Trainer`` brings along.
+bit, also in the middle of a streamed corpus. The weights of the embedded models, on which other
+results depend, follow from this order of batches and additions. ``Trainer`` draws its batches and
+scales its losses in another way. Fine-tuning in turn needs early stopping, adapters and the
+optimizers that ``Trainer`` brings along.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Loop:
         config: How the model is trained.
         examples: What it learns from.
         folder: Where the state to resume from and the losses are kept.
-        title: Text beside the progress bar.
+        title: Text next to the progress bar.
         backend: Where it computes.
     """
 

@@ -1,6 +1,6 @@
 """Direct preference optimisation of a small model (Rafailov et al. 2023, arXiv 2305.18290, eq. 7).
 
-A run of minutes on one machine: it holds all pairs in memory, and begins anew if it is killed.
+A run of minutes on one machine: it holds all pairs in memory, and begins again if it is killed.
 Larger models are tuned by other packages, and traced here.
 """
 
@@ -77,7 +77,7 @@ class PreferenceTuning:
         }
 
     def run(self, folder: Path) -> str:
-        """Train unless the folder holds the model; return its checkpoint's name.
+        """Train unless the folder contains the model; return its checkpoint's name.
 
         Raises:
             InputError: The folder belongs to another run, or the loss is not finite.
@@ -140,7 +140,7 @@ def preference_loss(margins: torch.Tensor, beta: float) -> torch.Tensor:
     """Return the mean of −log σ(β m), m being how far the model moved from its reference.
 
     Args:
-        margins: log p(chosen) − log p(rejected), less the same of the reference; shape (pairs,).
+        margins: log p(chosen) − log p(rejected), minus the same of the reference; shape (pairs,).
         beta: Weight of the divergence.
     """
     return -nn.functional.logsigmoid(beta * margins).mean()

@@ -122,7 +122,7 @@ class CheckpointedRun:
         config: How the model is trained, and when it is saved.
         examples: What it learns from.
         tokenizer: Saved with every checkpoint.
-        title: Text beside the progress bar.
+        title: Text next to the progress bar.
         backend: Where it computes.
     """
 

@@ -23,7 +23,7 @@ class RunFolder:
 
     Attributes:
         path: The folder.
-        settings: What the run depends on (shape, training, tokenizer, corpus); a folder holds the
+        settings: What the run depends on (shape, training, tokenizer, corpus); a folder has the
             checkpoints of one run only.
     """
 

@@ -40,7 +40,7 @@ def paired(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
 
     ``acc_drop`` is the original's accuracy minus the perturbed sentence's, and ``pdr`` that drop as
     a share of the original's. ``asr``, the attack success rate (Wang et al. 2021, AdvGLUE), is the
-    share of wrong answers after perturbation among the items answered rightly before. In all of
+    share of wrong answers after perturbation among the items answered correctly before. In all of
     them an unparsed answer is wrong. ``changed`` is the share of items whose answer is another one
     after perturbation, among those with two parsed answers.
     """

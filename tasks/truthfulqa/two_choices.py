@@ -13,9 +13,9 @@ LETTERS = ("A", "B")
 
 
 def in_balanced_order(rows: Dataset) -> Dataset:
-    """Put the best answer first in every second row, so that a preferred letter gains nothing.
+    """Put the best answer first in every second row, so a preferred letter gains nothing.
 
-    Rows are in the order of their content's hash, so that the place tells nothing about a
+    Rows are in the order of their content's hash, so the place tells nothing about a
     question, and any first rows (``--limit``) are balanced as well.
 
     Returns:

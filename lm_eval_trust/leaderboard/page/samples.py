@@ -224,7 +224,7 @@ CHUNK = 200
 
 
 class Chunks:
-    """Chunks by the hash of their content, so that rows with the same prompts share chunks."""
+    """Chunks by the hash of their content, so rows with the same prompts share chunks."""
 
     def __init__(self) -> None:
         self._encoded: dict[str, str] = {}

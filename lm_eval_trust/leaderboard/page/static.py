@@ -74,7 +74,7 @@ def table(
         label: Names the box.
         names: Headings.
         lines: HTML of its rows.
-        numbers: Places of the columns whose headings stand at the right.
+        numbers: Places of the columns whose headings are aligned to the right.
     """
     right = set(numbers)
     heads = (

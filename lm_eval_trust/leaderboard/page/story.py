@@ -39,7 +39,7 @@ class Finding:
 
     Attributes:
         text: The sentence.
-        outcome: ``better`` or ``worse`` if the data show a difference, else ``open``.
+        outcome: ``better`` or ``worse`` if the data show a difference, otherwise ``open``.
     """
 
     text: Text
