@@ -24,16 +24,16 @@ def add_parser(subparsers: Any) -> None:
         "leaderboard",
         help="compare evaluations: tables, tests, trade-offs and the page",
         description="Read results and samples of the harness (any model: ours, hf, vllm, an API), "
-        "group seeds, and show comparable runs side by side: standard errors, paired tests on "
-        "shared samples, corrected within a declared family, ranks, win rates, trade-offs, Pareto "
-        "front. Other runs get a separate board, with the reason.",
+        "and logs of inspect_ai, group seeds, and show comparable runs side by side: standard "
+        "errors, paired tests on shared samples, corrected within a declared family, ranks, win "
+        "rates, trade-offs, Pareto front. Other runs get a separate board, with the reason.",
     )
     parser.add_argument(
         "results",
         nargs="+",
         type=Path,
         metavar="RESULTS",
-        help="results_*.json, or folders with such files",
+        help="results_*.json of the harness, .eval logs of inspect_ai, or folders with such files",
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the files")
     parser.add_argument(

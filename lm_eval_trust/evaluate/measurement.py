@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lm_eval_trust.core.errors import InputError, unknown_name
+from lm_eval_trust.core.inspect_logs import SETTINGS
 from lm_eval_trust.core.nonfinite import (
     has_nonfinite,
     in_words,
@@ -175,6 +176,7 @@ def _key(metric: str, filter_name: str) -> str:
 def _meaning(config: Mapping[str, Any], shots: Any) -> dict[str, str]:
     metadata = config.get("metadata") or {}
     told = {key: str(value) for key, value in metadata.items() if key.endswith(_MEANING)}
+    told |= {key: str(value) for key, value in (metadata.get(SETTINGS) or {}).items()}
     return {**dict(sorted(told.items())), "shots": str(shots)}
 
 

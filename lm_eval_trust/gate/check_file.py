@@ -62,10 +62,12 @@ class ModelSpec(StrictModel):
     Attributes:
         model: Name of the harness model.
         model_args: Its arguments.
+        log: Instead: its log of inspect_ai, relative to the check.
     """
 
     model: Wrapper = "amber"
     model_args: dict[str, Scalar] = Field(default_factory=dict)
+    log: str | None = None
 
 
 class NonInferiority(_Rules):
@@ -165,6 +167,7 @@ class CheckSpec(StrictModel):
     Attributes:
         model: Harness model to check.
         model_args: Its arguments, without steering.
+        log: Instead of a model: a log of inspect_ai (``.eval``), relative to the check.
         engine: What it runs on.
         steering: A steering file, relative to the check, or a list of entries.
         reference: The model that ``unsteered`` means, where it is not ``model`` without steering.
@@ -184,6 +187,7 @@ class CheckSpec(StrictModel):
 
     model: Wrapper = "amber"
     model_args: dict[str, Scalar] = Field(default_factory=dict)
+    log: str | None = None
     engine: Literal["transformers", "vllm"] = "transformers"
     steering: str | tuple[dict[str, Any], ...] | None = None
     reference: ModelSpec | None = None
@@ -390,6 +394,9 @@ class Check:
         """
         from lm_eval_trust.gate.models import reference_subject, steered_subject
 
+        if self.spec.reference is not None and self.spec.reference.log is not None:
+            with self.document.at("reference", "log"):
+                raise InputError("a log compares with a log; give the check a `log` as well.")
         steering = self.steering()
         with self.document.at("steering" if steering else "model_args"):
             steered = steered_subject(self.spec, steering)
@@ -416,7 +423,11 @@ def validate(check: Check) -> None:
     Raises:
         InputError: With file, line and key of what is wrong.
     """
-    for rule in check.rules:
+    if check.spec.log is not None:
+        from lm_eval_trust.gate.logs import read_logs
+
+        read_logs(check)
+    for rule in () if check.spec.log is not None else check.rules:
         with check.document.at("rules", rule.task, rule.metric):
             check_metric(rule.task, rule.metric)
     # Other tasks may take settings that are not known here.

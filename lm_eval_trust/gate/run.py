@@ -19,6 +19,7 @@ from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
 from lm_eval_trust.gate.baseline import Baseline, read_baseline, write_baseline
 from lm_eval_trust.gate.check_file import BEATS, DIFFERENCES, Check, Rule
 from lm_eval_trust.gate.judge_correction import JudgeCorrection, correction_of, unparsed_beside
+from lm_eval_trust.gate.logs import plan_of_logs, read_logs
 from lm_eval_trust.gate.models import Subject
 from lm_eval_trust.gate.paired_test import check_kind
 from lm_eval_trust.gate.power import Design, planned_contrast
@@ -48,7 +49,7 @@ class _Measured:
     ``arms`` holds, for each task of a name, those of its control arms by their names.
     """
 
-    subject: Subject
+    identity: Mapping[str, Any]
     steered: _ByName
     unsteered: _ByName
     corrections: _Corrections
@@ -94,7 +95,7 @@ def update_baseline(check: Check, cache: Path | None = None) -> bool:
             metrics = kept.setdefault(measured.task, (measured, []))[1]
             needed = [metric, *_unparsed(rule, measured, found)]
             metrics += [each for each in needed if each not in metrics]
-    return write_baseline(check.baseline, found.subject.identity, kept)
+    return write_baseline(check.baseline, found.identity, kept)
 
 
 def _unparsed(rule: Rule, measured: Measurement, found: _Measured) -> list[str]:
@@ -114,6 +115,9 @@ def plan(check: Check, cache: Path | None = None) -> Iterator[str]:
         InputError: Something in the file does not fit.
         ExternalError: A model or data cannot be fetched.
     """
+    if check.spec.log is not None:
+        yield from plan_of_logs(check)
+        return
     steered, reference = check.subjects()
     measuring = _Measuring(cache)
     tasks = _tasks(check)
@@ -299,13 +303,16 @@ def _corrections(check: Check, members: Mapping[str, list[TaskSet]]) -> _Correct
 
 def _measure(check: Check, cache: Path | None, *, reference: bool = True) -> _Measured:
     """Measure what has not been measured yet, of the unsteered model only if asked to."""
+    if check.spec.log is not None:
+        logged = read_logs(check, reference=reference)
+        return _Measured(logged.identity, logged.steered, logged.unsteered, {})
     subject, unsteered = check.subjects()
     members = _tasks(check)
     corrections = _corrections(check, members)
     jobs = _jobs(check, subject, unsteered, members, reference=reference)
     every = [job for of_name in jobs.values() for of_task in of_name for job in of_task]
     results = iter(_Measuring(cache).measure(every, subject.plan, check.path.name))
-    found = _Measured(subject, {}, {}, corrections)
+    found = _Measured(subject.identity, {}, {}, corrections)
     for name, of_name in jobs.items():
         for of_task in of_name:
             beside: dict[str, Measurement] = {}

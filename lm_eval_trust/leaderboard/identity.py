@@ -10,6 +10,7 @@ from typing import Any
 from lm_eval.utils import simple_parse_args_string
 
 from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.inspect_logs import SETTINGS
 from lm_eval_trust.core.saved_runs import CONTROL, JUDGED_FROM, PREFIXES, SavedRun
 from lm_eval_trust.judges.registry import CHOICES
 
@@ -198,6 +199,7 @@ def _of_task(run: SavedRun, task: str) -> Settings:
         if f"{name}_version" in metadata:
             settings[name] = metadata.get(name)
             settings[f"{name}_version"] = metadata[f"{name}_version"]
+    settings |= metadata.get(SETTINGS) or {}
     if DATA_FINGERPRINT in metadata:
         names = (*_DATA, *DATA_SEEDS, DATA_FINGERPRINT)
         settings |= {name: metadata.get(name) for name in names}

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.inspect_logs import read_saved, saved_files
 from lm_eval_trust.core.progress import progress_bar
-from lm_eval_trust.core.saved_runs import SavedRun, read_run, results_files
+from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.leaderboard.consistency import nonfinite_note
 from lm_eval_trust.leaderboard.identity import provenance_of
 from lm_eval_trust.leaderboard.items import Samples
@@ -22,7 +23,8 @@ def read_runs(
     """Return the runs in files and folders, each once; runs that were judged again are included.
 
     Args:
-        paths: ``results_*.json``, or folders with such files, at any depth.
+        paths: ``results_*.json`` of the harness, ``.eval`` of inspect_ai, or folders with such
+            files, at any depth.
         samples: Receives the runs' samples.
         skip_damaged: Skip runs that cannot be used, and return why.
 
@@ -37,7 +39,7 @@ def read_runs(
     skipped = []
     for file in progress_bar(_files(paths), title="Reading runs", unit="run"):
         try:
-            run = _usable(read_run(file))
+            run = _usable(read_saved(file))
             samples.read(run)
             found[file.resolve()] = run
         except InputError as error:
@@ -54,12 +56,14 @@ def _files(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise InputError(
-                f"There is no {path}; give results_*.json or a folder with such files."
+                f"There is no {path}; give results_*.json, a log of inspect_ai (.eval), or a "
+                f"folder with such files."
             )
-        of_path = [path] if path.is_file() else results_files(path)
+        of_path = [path] if path.is_file() else saved_files(path)
         if not of_path:
             raise InputError(
-                f"{path} holds no results_*.json of the harness; did the run have --output_path?"
+                f"{path} holds no results_*.json of the harness and no .eval of inspect_ai; did "
+                f"the run have --output_path?"
             )
         files.extend(of_path)
     return files
