@@ -199,6 +199,15 @@ class SteeringVector:
         if len(widths) != 1:
             raise InputError(f"{self.name} mixes layers of widths {sorted(widths)}.")
 
+    def __repr__(self) -> str:
+        """Return a line for people: thousands of numbers and ids tell them nothing."""
+        origin = ""
+        if self.provenance is not None:
+            made = self.provenance
+            origin = f", {made.method} of {len(made.items)} statements from {made.model}"
+        layers = sorted(self.layers)
+        return f"<SteeringVector {self.name}: layers {layers}, width {self.width}{origin}>"
+
     @property
     def width(self) -> int:
         """Hidden size that the vector belongs to."""

@@ -48,6 +48,12 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_vector_is_shown_in_a_line() -> None:
+    shown = "<SteeringVector vector: layers [2, 11], width 8"
+    assert repr(some_vector()) == f"{shown}, mass_mean of 2 statements from weaver>"
+    assert repr(SteeringVector(some_vector().layers)) == f"{shown}>"
+
+
 def test_what_is_saved_is_loaded(saved: Path) -> None:
     vector, expected = load_vector(saved), some_vector()
     assert vector.provenance == PROVENANCE
