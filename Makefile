@@ -86,10 +86,15 @@ test-vllm: vllm model  ## the tests of steering inside vLLM
 	LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" OMP_NUM_THREADS="$${OMP_NUM_THREADS:-1}" \
 		$(VLLM)/bin/python -m pytest tests/engine -n 2 --dist loadfile $(ARGS)
 
-lint: $(VENV)/.tools layout  ## ruff's rules and format, and which room may import which
+# Spelling and prose are checked in the pages, the help texts and the docstrings of this checkout.
+TEXTS := README.md CHANGELOG.md CONTRIBUTING.md docs scripts benchmarks $(PACKAGES)
+
+lint: $(VENV)/.tools layout  ## ruff's rules and format, imports between rooms, spelling, prose
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=build/layout $(BIN)/lint-imports
+	$(BIN)/codespell $(TEXTS)
+	PYTHONPATH=build/layout $(BIN)/python scripts/prose.py
 
 bandit: $(VENV)/.tools  ## what bandit finds in the code
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(PACKAGES)
