@@ -92,9 +92,9 @@ class TextSpec(StrictModel):
     """Held-out text on which KL and perplexity are measured.
 
     Attributes:
-        task: A task whose passages are read; LAMBADA, or the embedded text for its own tasks.
-        passages: How many of its validation part.
-        tokens: Of each passage at most; the first half is the prompt.
+        task: A task whose passages are read; by default LAMBADA, or the embedded text.
+        passages: Number of passages of its validation part.
+        tokens: Most tokens of a passage; the first half is the prompt.
     """
 
     task: str | None = None
@@ -106,8 +106,8 @@ class ControlsSpec(StrictModel):
     """What runs along with the methods, at the same cost.
 
     Attributes:
-        random: Random directions of each action.
-        shuffled: Vectors of each method that are built again from permuted labels.
+        random: Number of random directions of each action.
+        shuffled: Number of vectors of each method that are built again from permuted labels.
         sign: Whether each method runs with −α as well.
     """
 
@@ -120,14 +120,14 @@ class DimensionSpec(StrictModel):
     """One panel of the ranking.
 
     Attributes:
-        dimension: Dimension or benchmark whose statements the methods are given.
-        data_source: Of the statements.
-        tasks: What is to become better, by the mean of the metric.
-        metric: Of all the tasks, higher is better.
+        dimension: Dimension or benchmark whose statements the methods use.
+        data_source: Source of the statements.
+        tasks: Tasks to improve, by the mean of the metric.
+        metric: Metric of all the tasks; higher must be better.
         prompt: Text of the prompt that the methods are compared with; ``true``, the default, for
             those of the tasks' benchmarks, ``false`` for none.
-        vectors: Name → vector file or name on the Hub, ranked with the methods.
-        limit: Items of each task at most, on either part; the ranking's by default.
+        vectors: Name → vector file, or name on the Hub, to rank along with the methods.
+        limit: Most items of each task, in each part; by default the ranking's.
     """
 
     dimension: str | None = None
@@ -165,7 +165,7 @@ class RankSpec(StrictModel):
     Attributes:
         model: ``amber``, ``lora_amber`` or ``finetuned_amber``.
         model_args: Its arguments, without steering.
-        engine: What it runs on: ``transformers``, or ``vllm`` with all strengths and methods in
+        engine: ``transformers``, or ``vllm`` with all strengths and methods in
             one stream of requests; the arguments are then those of ``steered_vllm``.
         source: ``MODEL[@REVISION]`` that vectors are built from.
         dimensions: Name → panel.
@@ -173,16 +173,16 @@ class RankSpec(StrictModel):
         actions: What is done with the directions, or ``all``.
         layers: Decoder blocks to choose from: ``10-20``, or a list such as ``[12, 14+16]``.
         positions: Which tokens are steered.
-        scale: What α counts.
+        scale: What α is a multiple of.
         costs: KL per token at which the methods are compared, in nats.
-        tolerance: Share of a cost by which KL may miss it.
-        alpha_limit: Largest strength that is tried of actions that name none themselves.
-        text: On what the cost is measured.
+        tolerance: How far KL may be from a cost, as a share of it.
+        alpha_limit: Largest strength to try, for actions without their own limit.
+        text: Text on which the cost is measured.
         controls: What runs along with the methods.
-        limit: Items of each task at most, on either part.
+        limit: Most items of each task, in each part.
         metadata: Settings of the tasks.
-        batch_size: Prompts at once; in shared passes as many as fill them, if that is more.
-        device: Default: CUDA if there is one.
+        batch_size: Prompts per batch; shared passes take more if there is room.
+        device: Torch device; by default CUDA if there is one.
     """
 
     model: Literal["amber", "lora_amber", "finetuned_amber"] = "amber"

@@ -56,21 +56,23 @@ class SteeringSpec:
     """One vector and how to apply it.
 
     Attributes:
-        vector: Vector file, or its name on the Hub, ``owner/name[@revision][:file]``; or
-        dimension: dimension (or benchmark) whose vector is built from ``source`` and cached.
-        source: ``MODEL[@REVISION]`` to build from.
-        layer: 0-based decoder block, several as ``12+14+16`` or a list.
-        alpha: Strength.
+        vector: Vector file, or a name on the Hub, ``owner/name[@revision][:file]``. Give this or
+            ``dimension``.
+        dimension: Dimension or benchmark whose vector is built from ``source`` and cached.
+        source: ``MODEL[@REVISION]`` to build the vector from.
+        layer: Decoder block, counted from 0; several as ``12+14+16`` or a list.
+        alpha: Strength; 0 is the unsteered model.
         positions: ``generated``, ``all`` or ``last_prompt``.
         action: ``add``, ``clamp``, ``ablate``, ``rotate``, ``erase``, or one that another package
             adds.
         scale: ``projection_std``, ``relative``, ``unit`` or ``none``.
         target: Projection that ``clamp`` sets; default: the trustworthy side's mean.
         when: Which rows are steered: a :class:`lm_eval_trust.steering.conditions.When`, or a
-            mapping with ``vector``, ``threshold`` and, if need be, ``layer`` and ``above``.
+            mapping with ``vector``, ``threshold`` and optionally ``layer`` and ``above``.
         method: How a vector is built: ``mass_mean``, ``pca``, ``logistic``, ``leace``, or one that
             another package adds.
-        chat_template: For building from chats: what users say before what answers no question.
+        chat_template: To build from chats: what the user says before a statement that answers no
+            question.
         data_source: ``official`` or ``tracingllm``, for building.
         split: ``grouped`` or ``random``, for building.
         split_seed: Seed of the partition, for building.
