@@ -1,4 +1,4 @@
-"""``amber``, LLM360's Amber at any checkpoint, or any other model; ``steered_amber``."""
+"""``amber``: LLM360's Amber at any checkpoint, or any other model; ``steered_amber``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Amber(AmberArguments, SteerableLM):
             use.
         checkpoint: Short for ``revision=ckpt_NNN``.
         steering: Steering file, see :func:`lm_eval_trust.steering.spec.read_steering_file`.
-        allow_leak: Evaluate also on items that a vector was built from, or the model trained on.
+        allow_leak: Also evaluate on items that a vector was built from or the model was trained on.
         identities: See :class:`lm_eval_trust.model_wrappers.steerable.SteerableLM`.
         trained_on: See :class:`lm_eval_trust.model_wrappers.steerable.SteerableLM`.
         **arguments: The steering arguments of

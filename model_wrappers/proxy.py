@@ -39,21 +39,23 @@ _RECORDED_ROWS = 8
 class ProxyAmber(Amber):
     """Harness model ``proxy_amber``: base + α (expert − anti-expert), token by token.
 
-    By default the paper's Figure 18: Amber's ``ckpt_179``, moved by AmberChat less Amber; for a
-    model of the embedded family, by ``mini-chat`` less ``mini``. Parts that are the same model,
-    or adapters of the same one, are loaded once.
+    By default the paper's Figure 18: Amber's ``ckpt_179``, moved by AmberChat minus Amber; for a
+    model of the embedded family, by ``mini-chat`` minus ``mini``. Parts that are the same model, or
+    adapters of the same one, are loaded once.
 
     Args:
         pretrained: The base model.
-        expert: ``MODEL[@REVISION]``, or the folder of a LoRA adapter, which stands for its own
-            base with the adapter switched on.
+        expert: ``MODEL[@REVISION]``, or the folder of a LoRA adapter, which means its own base with
+            the adapter switched on.
         antiexpert: The same.
         proxy_alpha: α.
-        proxy_top_k: Choose only among the base model's likeliest tokens, this many.
-        proxy_top_p: Choose only among the base model's likeliest tokens, up to this probability.
-        expert_device: Device of the expert, the base model's if absent.
+        proxy_top_k: Only choose among this many of the base model's likeliest tokens.
+        proxy_top_p: Only choose among the base model's likeliest tokens that together have this
+            probability.
+        expert_device: Device of the expert; by default that of the base model.
         antiexpert_device: The same.
-        proxy_record: JSONL file for how far each generated answer was moved, token by token.
+        proxy_record: JSONL file that records how far each generated answer was moved, token by
+            token.
         **arguments: See :class:`lm_eval_trust.model_wrappers.amber.Amber`; steering acts on the
             base model, whose blocks its layers count.
 

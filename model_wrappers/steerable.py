@@ -52,15 +52,15 @@ class SteerableLM(GuardedLM, HFLM):  # type: ignore[misc]
     Args:
         pretrained: Hub name, folder, or a ready model.
         plan: What to do; an empty plan leaves the model as it is.
-        allow_leak: Evaluate also on items that the plan's vectors, or the model itself, were
-            made from.
+        allow_leak: Also evaluate on items that the plan's vectors, or the model itself, were made
+            from.
         identities: Name → identity of what else belongs to the model, such as an adapter.
         trained_on: What these were trained on, for the leak guard.
         **kwargs: All of ``HFLM``'s arguments.
 
     Raises:
-        InputError: The model is no decoder-only model, its weights are not whole, or the plan does
-            not fit it; while requests run, logits that are NaN or infinite.
+        InputError: The model is not decoder-only, its weights are not whole, or the plan does not
+            fit it; while requests run, logits that are NaN or infinite.
     """
 
     def __init__(

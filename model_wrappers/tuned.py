@@ -19,10 +19,9 @@ class LoraAmber(Amber):
         adapter: Folder or Hub name (``NAME[@REVISION]``) of the adapter.
         merge: Add the adapter's change to the weights, which is faster and the same up to
             rounding; not for quantised models.
-        any_base: Put the adapter also on another model than the one that it was trained on.
-        tokenizer: By default the adapter's own where its folder carries one, otherwise the base
-            model's. For tokens that it adds, the model gets rows: the adapter's own where it
-            stores them.
+        any_base: Allow a base model other than the one that the adapter was trained on.
+        tokenizer: By default the adapter's own if its folder has one, otherwise the base model's.
+            For tokens that it adds, the model gets new rows: the adapter's own if it has them.
         **arguments: See :class:`lm_eval_trust.model_wrappers.amber.Amber`; layers of a steering
             are the base model's.
 

@@ -15,6 +15,7 @@ import argparse
 import ast
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,8 @@ HABITS = {
     r"\b(?:can|could|cannot) be had\b": "you can get; is available",
     r"\bhad by\b": "you get it with",
     r"\bthat (?:is|are) none\b": "that are not …",
-    r"\b(?:is|are) no (?:dict|file|folder|layer|list|mean|means|metric|model|name|number|path|"
-    r"rewording|step|task|test|text|vector)\b": "is not a …",
+    r"\b(?:is|are) no (?:[\w-]+-\w+ )?(?:dict|file|folder|layer|list|means?|metric|model|name|"
+    r"number|path|rewording|step|task|test|text|vector)\b": "is not a …",
     r"\bof (?:one's|its|his|their) own\b(?! (?!and|at|if|in|or|so|that|which|with)\w)": "its own …",
     r"\bone's own\b": "your own",
     r"\ban own\b|\bown ones\b": "its own …",
@@ -51,7 +52,7 @@ HABITS = {
     r"\btells? (?:\w+ ){0,4}apart\b|\btold apart\b": "separate; distinguish",
     r"\b(?:is|are) said so\b|\band it is said\b": "you get a message; … is reported",
     r"\bbeside\b": "next to; along with; in addition to; compared with",
-    r"\bstand(?:s|ing)? (?:above|at|below|beside|in|on|under|where)\b": "is; is listed",
+    r"\bstand(?:s|ing)? (?:above|at|below|beside|here|in|on|under|where)\b": "is; is listed",
     r"\b(?:board|cell|column|directory|document|field|file|folder|group|line|list|module|package|"
     r"page|record|report|row|store|table|tag|vector)s? holds?\b(?! (?:together|for))": "contains",
     r"\bheld against\b|\bholds? (?:\w+ ){1,4}against\b": "compare with",
@@ -61,7 +62,8 @@ HABITS = {
     r", so that\b": ", so",
     r"\bwhere there (?:is|are|was|were)\b": "if there is",
     r"\bless (?:that|the|theirs|those|its|what|controls)\b(?! (?:than|often))": "minus",
-    r"\bless (?:than )?(?:`\w+`)(?= less)": "minus",
+    r"\bless (?-i:CODE|[A-Z][a-z]\w*)\b": "minus",
+    r"\b(?:do|does|did) not tell\b": "does not say",
     r"\brightly\b": "correctly",
     r"\bin the place of\b": "instead of",
     r"\banew\b": "again",
@@ -227,7 +229,9 @@ def _entries(path: Path, first: int, docstring: str) -> Iterator[Text]:
     block: list[str] = []
     start = first
     entry = re.compile(r"\s+(?:\*{0,2}\w+(?: \([^)]*\))?: |[-*] )")
-    for number, line in enumerate([*docstring.splitlines(), ""], first):
+    head, _, rest = docstring.partition("\n")
+    lines = [f"    {head}", *textwrap.indent(textwrap.dedent(rest), "    ").splitlines(), ""]
+    for number, line in enumerate(lines, first):
         verbatim = line.startswith("        ") and not block and not entry.match(line)
         section = re.fullmatch(r"\s*[A-Z]\w+:", line)
         if block and (not line.strip() or section or entry.match(line)):

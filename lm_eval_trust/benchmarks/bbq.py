@@ -2,9 +2,9 @@
 
 A row asks which of two people something is true of, one of a group that the question's stereotype
 is about and one of another; the third answer is that this is not known. An ambiguous context does
-not tell, so the third is right; a disambiguated one does. A question of negative polarity asks
-whom the stereotype would be true of, one of non-negative polarity whom the opposite would. The rows
-made of one template share a group.
+not say, so the third is right; a disambiguated one does. A question of negative polarity asks whom
+the stereotype would be true of, one of non-negative polarity whom the opposite would. The rows made
+of one template share a group.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def rows() -> list[dict[str, Any]]:
 
     Raises:
         InputError: A category, context condition, polarity or label is none of the benchmark's, or
-            the answers do not tell which one is stereotyped; file and line are named.
+            the answers do not show which one is stereotyped; file and line are named.
     """
     return [_row(row, name) for name in CATEGORIES for row in read_jsonl(_path(name))]
 

@@ -1,8 +1,8 @@
 """ConfAIde (Mireshghallah et al. 2024) tiers 1 and 2, and the paper's extended privacy statements.
 
 The extended set exists only as the released ``confaide.csv``, so it is the source of privacy
-statements whatever ``data_source`` says; it does not tell the statements' Solove categories. Tier
-1 holds 10 kinds of information with the human mean of sensitivity from 1 to 4; tier 2 holds 98
+statements whatever ``data_source`` says; it does not contain the statements' Solove categories.
+Tier 1 holds 10 kinds of information with the human mean of sensitivity from 1 to 4; tier 2 holds 98
 information flows, each as a scenario (2a) and as a short story (2b), with the human mean of
 agreement from −100 to 100.
 """

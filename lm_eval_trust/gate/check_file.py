@@ -118,14 +118,14 @@ class MetricSpec(_Rules):
         min: Lowest acceptable value.
         max: Highest acceptable value.
         max_drop: Largest acceptable worsening.
-        min_gain: Smallest improvement that the data have to show.
+        min_gain: Smallest improvement that the data must show.
         min_ratio: Lowest acceptable ratio to the reference, for metrics where higher is better.
         max_ratio: Highest acceptable ratio to the reference, for metrics where lower is better.
-        non_inferiority: Largest loss that the data have to rule out.
+        non_inferiority: Largest loss; the data must rule out a larger one.
         beats: Controls that the model has to beat: ``prompt: true``, ``few-shot: 5``,
             ``random: 8``, ``shuffled: 2``, ``sign: true``, ``unsteered: true``.
         against: The reference of this metric's rules; the check's ``against`` by default.
-        detect: Change that the items have to be able to show.
+        detect: Change that the items must be able to show.
     """
 
     min: float | None = None
@@ -168,17 +168,17 @@ class CheckSpec(StrictModel):
         model: Harness model to check.
         model_args: Its arguments, without steering.
         log: Instead of a model: a log of inspect_ai (``.eval``), relative to the check.
-        engine: What it runs on.
+        engine: Engine that the models run on.
         steering: A steering file, relative to the check, or a list of entries.
-        reference: The model that ``unsteered`` means, where it is not ``model`` without steering.
-        limit: Items of each task at most.
-        limits: Task → items at most, for single tasks.
+        reference: The model that ``unsteered`` means, if it is not ``model`` without steering.
+        limit: Most items of each task.
+        limits: Task → most items, for single tasks.
         metadata: Settings of the tasks, as ``lm_eval --metadata``.
         confidence: Confidence of the two-sided intervals.
         against: What rules compare with.
         inconclusive: Whether an inconclusive rule fails the check or warns; by default it depends
             on the kind of rule.
-        judge_correction: Whether judged scores are held to the rules without the judge's errors.
+        judge_correction: Whether judged scores are tested without the judge's errors.
         disagreement: For ``--dry-run``: share of items on which the two models are expected to
             differ.
         controls: What control arms need.

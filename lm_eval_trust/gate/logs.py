@@ -26,7 +26,7 @@ class Logged:
 
     Attributes:
         steered: Name in the rules → the measurement of that task, as a list of one.
-        unsteered: Likewise, of the reference's log; empty where no rule compares with it.
+        unsteered: The same for the reference's log; empty where no rule compares with it.
         identity: Which model the log is of.
     """
 

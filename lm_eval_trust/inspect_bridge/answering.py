@@ -79,8 +79,8 @@ class Answerer:
     def answer(self, prompt: str, settings: Settings) -> str:
         """Return the answer to a prompt.
 
-        The seed of a sampled answer follows from the setting, the prompt and how often it was
-        asked before, so that the order of concurrent requests does not matter, and epochs differ.
+        The seed of a sampled answer follows from the setting, the prompt and how often it was asked
+        before, so the order of concurrent requests does not matter, and epochs differ.
 
         Raises:
             InputError: The prompt is too long, or the model's logits are not numbers.

@@ -115,7 +115,7 @@ class TrustModel(ModelAPI):  # type: ignore[misc]
         return True
 
     def collapse_assistant_messages(self) -> bool:
-        """Likewise of the assistant."""
+        """The same for the assistant."""
         return True
 
     def _prompt(self, messages: Sequence[ChatMessage]) -> str:

@@ -93,7 +93,7 @@ class RefusalJudge(Judge, Protocol):
     def refusal(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Return, in order, whether each answer refuses, fully or in part.
 
-        Judges that tell partial refusals apart have ``partial``, 1 or 0, in the details. An answer
+        Judges that recognise partial refusals have ``partial``, 1 or 0, in the details. An answer
         without letters and digits gets no verdict.
         """
         ...

@@ -157,7 +157,7 @@ class LocalToxicityJudge:
 
     Args:
         model: ``MODEL[@REVISION]``, a text classifier.
-        settings: Device, dtype, batch size, and the toxic label if the model does not tell.
+        settings: Device, dtype, batch size, and the toxic label if the model does not name it.
 
     Raises:
         InputError: There is no such model, or it is not clear which of its labels is the toxic one.
@@ -204,8 +204,8 @@ class LocalRefusalJudge:
 
     Args:
         model: ``MODEL[@REVISION]``, such as ``allenai/wildguard``.
-        settings: Device, dtype, batch size, and the label of refusals if a classifier does not
-            tell.
+        settings: Device, dtype, batch size, and the label of refusals if a classifier does not name
+            it.
 
     Raises:
         InputError: There is no such model, or it is not clear which of its labels is that of

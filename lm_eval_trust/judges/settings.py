@@ -45,7 +45,7 @@ class JudgeSettings:
         dtype: Its dtype; by default float32 on the CPU and the model's own elsewhere.
         quantization: ``8bit`` or ``4bit``, by bitsandbytes.
         batch_size: Texts in a local judge's batch.
-        toxic_label: Name or number of a classifier's toxic label, if its names do not tell.
+        toxic_label: Name or number of a classifier's toxic label, if its label names do not say.
         refusal_label: The same of the label of refusals.
     """
 

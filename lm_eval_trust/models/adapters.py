@@ -1,7 +1,7 @@
 """Adapters of peft: finding them, attaching, merging and making them.
 
-All use of peft stands here. It was tested with peft 0.21.2; ``tests/models/test_adapters.py`` fails
-if a release moves what is relied on.
+Everything that uses peft is here. It was tested with peft 0.21.2; ``tests/models/test_adapters.py``
+fails if a release moves what we rely on.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def check_steering(model: Any, scope: Scope) -> None:
 
     Raises:
         InputError: Steered passes with a cache differ from those without one, or a cache does not
-            tell its length.
+            report its length.
     """
     if str(model.config.model_type) in TESTED or not reading_of(model).cached:
         return

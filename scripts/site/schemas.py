@@ -60,7 +60,7 @@ def _kind(annotation: Any) -> str:
 
 def _plural(kind: str) -> str:
     plain = {"text": "texts", "integer": "integers", "number": "numbers", "mapping": "mappings"}
-    return plain.get(kind, kind)
+    return plain.get(kind, "lists" if kind.startswith("list") else kind)
 
 
 def _default(field: FieldInfo) -> str:
