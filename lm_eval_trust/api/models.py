@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, TypeAlias, overload
 
@@ -20,13 +20,16 @@ from lm_eval_trust.api.vectors import VectorLike, steering_plan
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.models.loading import loading_errors
+from lm_eval_trust.models.own_models import as_transformers_model
 from lm_eval_trust.models.sources import ModelIdentity, existing_device, made_model, resolve_dtype
 from lm_eval_trust.steering.plan import SteeringPlan
 from lm_eval_trust.steering.spec import STEERING_KEYS
 from lm_eval_trust.sweep.sweep_model import load_sweep_model
 
 #: Arguments of the harness's model that tell nothing about the weights.
-_PLAIN = frozenset(("model", "pretrained", "revision", "dtype"))
+_PLAIN = frozenset(("model", "pretrained", "revision", "dtype", "max_length"))
+#: Loggers that say how a loaded model would be distributed, or swept.
+_REMARKS = ("lm_eval", "lm_eval_trust.sweep.sweep_model")
 #: Several texts. A text is a sequence of texts itself, so ``Sequence[str]`` would be either.
 Texts: TypeAlias = list[str] | tuple[str, ...]
 
@@ -100,8 +103,6 @@ class Model:
     @property
     def described(self) -> dict[str, Any]:
         """What results say of the model under ``config``: its kind and arguments."""
-        if not self.identity.lasts:
-            return {"model": self.name, "model_args": {}}
         kind = "steered_amber" if self.plan.active_steps else self.kind
         return {"model": kind, "model_args": {k: str(v) for k, v in self.arguments.items()}}
 
@@ -310,6 +311,8 @@ def load(
     batch_size: int = 8,
     adapter: str | None = None,
     name: str | None = None,
+    blocks: str | None = None,
+    max_length: int | None = None,
     **arguments: Any,
 ) -> Model:
     """Load a model, or take one that is loaded already.
@@ -317,16 +320,22 @@ def load(
     Args:
         model: A Hub name with an optional revision (``LLM360/AmberChat``,
             ``LLM360/Amber@ckpt_179``), a folder, a model of the embedded world (``mini-chat``), or
-            a loaded model.
-        tokenizer: Of a loaded model; for a name, only where another one than its own is wanted.
-        device: ``cpu``, ``cuda``, ``cuda:1``, …; by default CUDA if there is one.
+            a model that you hold: of transformers or PEFT, any other ``torch.nn.Module`` that turns
+            token ids into logits, a ``TransformerBridge`` of TransformerLens, or a
+            ``LanguageModel`` of nnsight. Hooks that you put on it stay in force.
+        tokenizer: Of a model that you hold; for a name, only if you want another one than its own.
+        device: ``cpu``, ``cuda``, ``cuda:1``, …; by default CUDA if there is one. A model that you
+            hold stays where it is.
         dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto`` for the checkpoint's own; by
-            default float32 on the CPU and ``auto`` elsewhere.
+            default float32 on the CPU and ``auto`` elsewhere. A model that you hold keeps its own.
         batch_size: Prompts at once.
         adapter: Folder or Hub name of a LoRA adapter.
         name: How results call the model; by default its own name.
-        **arguments: Further arguments of the harness's model, such as ``max_length``,
-            ``trust_remote_code`` or ``load_in_4bit``.
+        blocks: Of a module that you hold: the list of its decoder blocks, e.g. ``transformer.h``;
+            by default the only list that a forward pass runs.
+        max_length: Longest input in tokens; by default what the model says.
+        **arguments: Further arguments of the harness's model, such as ``trust_remote_code`` or
+            ``load_in_4bit``.
 
     Raises:
         InputError: There is no such model, device or argument, or the model cannot be used.
@@ -337,6 +346,21 @@ def load(
             f"{', '.join(sorted(steered))}: a model is loaded unsteered. Steer it by "
             f"`with model.steer(vector, layer=…, alpha=…):`."
         )
+    if max_length is not None:
+        arguments["max_length"] = max_length
+    if not isinstance(model, (str, Path)):
+        fixed = {"device": device, "dtype": dtype, "adapter": adapter}
+        if told := [option for option, value in fixed.items() if value is not None]:
+            raise InputError(
+                f"{', '.join(told)}: a model that is loaded already stays as it is; change it "
+                f"before, or give its name."
+            )
+        module, tokenizer = as_transformers_model(
+            model, tokenizer, blocks=blocks, max_length=max_length
+        )
+        return _held(module, tokenizer, name or _own_name(model), batch_size, arguments)
+    if blocks is not None:
+        raise InputError(f"blocks={blocks!r} is for a torch.nn.Module that you hold; leave it out.")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     existing_device(device)
     given = {"dtype": resolve_dtype(dtype, device), **arguments}
@@ -345,7 +369,8 @@ def load(
     if adapter is not None:
         given["adapter"] = adapter
     given = {**_place(str(model)), **given}
-    lm = _loaded("amber" if adapter is None else "lora_amber", given, device, batch_size)
+    placed = {"device": device, "batch_size": batch_size}
+    lm = _loaded("amber" if adapter is None else "lora_amber", {**given, **placed}, str(model))
     return Model(name or str(model), _identity(lm), lm, given)
 
 
@@ -362,24 +387,47 @@ def _place(model: str) -> dict[str, str]:
     return {"pretrained": name, "revision": revision}
 
 
-def _loaded(kind: str, arguments: dict[str, Any], device: str, batch_size: int) -> Any:
-    """Load a model of the harness, without its remarks."""
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def _held(
+    module: Any, tokenizer: Any, name: str, batch_size: int, arguments: dict[str, Any]
+) -> Model:
+    """Return a model that is in memory already."""
+    identity = ModelIdentity.in_memory(name)
+    given = {
+        "pretrained": module,
+        "tokenizer": tokenizer,
+        "identities": {"model": identity.text},
+        "batch_size": batch_size,
+        **arguments,
+    }
+    # What results say: nothing else identifies it.
+    described = {"pretrained": name, "loaded": identity.revision, **arguments}
+    return Model(name, identity, _loaded("amber", given, name), described)
+
+
+def _own_name(model: Any) -> str:
+    """Return the name of a model that its user holds."""
+    config = getattr(model, "config", None)
+    path = str(getattr(config, "name_or_path", "") or "")
+    return PurePath(path).name or type(model).__name__
+
+
+def _loaded(kind: str, arguments: dict[str, Any], what: str) -> Any:
+    """Load a model of the harness, without remarks on what it is loaded for."""
+    loggers = [logging.getLogger(name) for name in _REMARKS]
+    levels = [logger.level for logger in loggers]
     try:
-        with loading_errors(f"{arguments['pretrained']}", AttributeError, TypeError):
-            return load_sweep_model(kind, {**arguments, "device": device, "batch_size": batch_size})
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with loading_errors(what, AttributeError, TypeError):
+            return load_sweep_model(kind, arguments)
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _identity(lm: Any) -> ModelIdentity:
     """Return which model answers: another one for each adapter, quantisation or tokenizer."""
-    source = lm.source
-    if source is None:
-        return ModelIdentity.in_memory(type(lm.model).__name__)
-    identity: ModelIdentity = source.identity
+    identity: ModelIdentity = lm.source.identity
     changes = {k: v for k, v in lm.identity["arguments"].items() if k not in _PLAIN}
     if not changes:
         return identity

@@ -8,6 +8,7 @@ import torch
 
 from lm_eval_trust.core.errors import reason_of
 from lm_eval_trust.models.decoder_blocks import hidden_size, text_blocks, text_config
+from lm_eval_trust.models.own_models import WrappedModel
 from lm_eval_trust.models.reading import rounding_of
 from lm_eval_trust.models.transformers_internals import keeps_state
 from lm_eval_trust.steering.hooks import Steerer
@@ -32,6 +33,8 @@ def why_apart(model: Any) -> str:
     name = type(model).__name__
     if keeps_state(model):
         return f"{name} keeps a state instead of keys and values"
+    if isinstance(model, WrappedModel):
+        return f"{model.config.name_or_path} is a module without a cache"
     try:
         off, spread = _difference(model)
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
