@@ -60,6 +60,25 @@ def open_cell(page: Page) -> None:
     page.locator("table.board button.score").nth(4).click()
 
 
+def test_the_first_screen_tells_what_was_found_before_any_table(
+    browser: Browser, file: Path
+) -> None:
+    page = open_page(browser, file, width=1280).page
+    story = page.locator(".story").first
+    expect(story.locator(".compared")).to_contain_text("was compared with plain on 3 scores")
+    # b is right on all thirty items and a on none; on one of the three lower is better.
+    expect(story.locator(".findings .better, .findings .worse")).to_have_count(3)
+    assert story.locator(".forest li").count() == 3
+    expect(story.locator(".forest li").first).to_contain_text("+1.000 [")
+    found, table = story.bounding_box(), page.locator("table").first.bounding_box()
+    assert found is not None and table is not None
+    assert found["y"] + found["height"] < 900 and found["y"] + found["height"] < table["y"]
+    page.get_by_label("Chart of").first.select_option(label="ToxiGen")
+    expect(story.locator(".forest .group")).to_contain_text("Lower is better")
+    expect(story.locator(".forest li")).to_have_class("worse")
+    page.context.close()
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1024), ("light", 360)])
 def test_axe_finds_nothing_wrong(browser: Browser, file: Path, scheme: str, width: int) -> None:
     page = open_page(browser, file, width=width, color_scheme=scheme).page

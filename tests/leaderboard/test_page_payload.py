@@ -146,6 +146,8 @@ def test_no_answer_becomes_markup_and_the_file_is_the_same_each_time(tmp_path: P
     assert "<title>A &amp; B &lt;i&gt;</title>" in first
     assert embedded(first, "data")["boards"][0]["rows"][0]["provenance"] == named.provenance
     assert "alert(1)<" not in first and first.count("<script>") == 1
+    # The first screen does not wait for the samples.
+    assert first.index('id="data"') < first.index("<script>") < first.index('id="set-0"')
     assert first.count("</script>") == first.count("<script")
 
 

@@ -41,7 +41,7 @@ const notes = (board) =>
   el(
     "ul",
     { class: "notes" },
-    el("li", {}, "Bold is the best measured row of a column, underlined the next. \u25B2 is shown better and \u25BC shown worse than the row compared with: p, corrected for all tests of its family, is small enough. \u00B1 is a standard error. Rows that a paper reports are neither ranked nor tested."),
+    el("li", {}, "Bold is the best measured row of a column, underlined the runner-up. \u25B2 means shown better and \u25BC shown worse than the row compared with, after correction for all tests of the family. \u00B1 is a standard error. Rows reported by a paper are neither ranked nor tested."),
     board.notes.map((note) => el("li", {}, note)),
   );
 
@@ -89,7 +89,7 @@ function tradeoffs(board) {
   return el(
     "div",
     {},
-    el("h3", {}, "What is traded for what"),
+    el("h3", {}, "Trade-offs"),
     el(
       "div",
       { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
@@ -103,7 +103,7 @@ function tradeoffs(board) {
     ),
     correlations.length > 0 &&
       plainTable(
-        "How changes in two dimensions go together over rows",
+        "Correlation of the changes in two dimensions, over rows",
         ["Dimensions", "r", "low", "high", "p", "rows"],
         correlations.map((c) => [`${c.first} and ${c.second}`, c.value, c.low, c.high, c.p, String(c.rows)]),
       ),

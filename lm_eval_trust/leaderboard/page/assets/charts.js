@@ -153,7 +153,7 @@ function abilities(board) {
 function radar(board, chosen) {
   const axes = abilities(board);
   const rows = () => board.rows.filter((row) => chosen.has(row.name));
-  return chart("Abilities", "Outward is better on every axis; rates of failure are turned round.", (look_) => ({
+  return chart("Abilities", "Outward is better on every axis. Failure rates are drawn as 1 minus the rate.", (look_) => ({
     traces: rows().map((row, index) => ({
       type: "scatterpolar",
       name: literal(row.name),
@@ -183,7 +183,7 @@ function frontChart(board) {
   const rows = board.rows.filter((row) => row.trust && row.ability);
   const front = rows.filter((row) => board.front.includes(row.name)).sort((a, b) => a.ability.value - b.ability.value);
   const error = (row, key) => ({ type: "data", array: [row[key].stderr ?? 0], thickness: 1, width: 0 });
-  const caption = "Bars are standard errors. The dotted line joins the rows that no other one beats in both.";
+  const caption = "Bars are standard errors. The dotted line joins the rows that no other row beats in both.";
   return chart("Trust against general ability", caption, (colours) => ({
     traces: [
       {
@@ -230,7 +230,7 @@ function logTicks(values) {
 // Figure 4: a metric and perplexity against α.
 function strength(sweep, state) {
   const curves = () => sweep.curves.filter((curve) => curve.metric === state.metric);
-  return chart("Score and perplexity against \u03B1", "Above the metric with its 95 % interval, below the perplexity of held-out text, on a logarithmic scale.", (colours) => ({
+  return chart("Score and perplexity against \u03B1", "Top: the metric with its 95 % interval. Bottom: the perplexity of held-out text, on a logarithmic scale.", (colours) => ({
     traces: curves().flatMap((curve, index) => {
       const shown = look(index, colours);
       const common = { x: curve.alpha, mode: "lines+markers", name: literal(curve.name), ...shown };
@@ -277,7 +277,7 @@ function someLayers(rows) {
 // Figures 2, 7–17: probes and dependence over checkpoints, a line for each layer.
 function checkpointCurves(analysis, state) {
   const caption =
-    "A line a block. Coloured bands are 95 % intervals of probes; grey ones reach from the mean to the 95 % quantile of what shuffled labels give, so that dependence below their upper end may be chance.";
+    "One line per block. Coloured bands are 95 % intervals of the probes. Grey bands reach from the mean to the 95 % quantile under shuffled labels; dependence inside them may be chance.";
   return chart("Over checkpoints", caption, (colours) => {
     const panels = Object.entries(analysis.estimators)
       .map(([key, name]) => [name, measured(analysis, state.dimension, key)])
@@ -312,7 +312,7 @@ function checkpointCurves(analysis, state) {
 }
 
 function checkpointHeat(analysis, state) {
-  return chart("Blocks and checkpoints", "Lighter is higher.", (colours) => {
+  return chart("Blocks and checkpoints", "Lighter means higher.", (colours) => {
     const rows = measured(analysis, state.dimension, state.estimator);
     const x = distinct(rows.map((row) => row.checkpoint));
     const y = distinct(rows.map((row) => row.layer)).sort((a, b) => a - b);
