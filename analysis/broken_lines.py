@@ -40,7 +40,7 @@ class BrokenLines:
     Args:
         steps: Training steps of the checkpoints, ascending, shape (k,).
         resamples: Simulated series for each ρ.
-        seed: Of these.
+        seed: Seed of these.
     """
 
     def __init__(self, steps: Floats, resamples: int, seed: int) -> None:
@@ -78,7 +78,7 @@ class BrokenLines:
         """Return what lines find in series of shape (series, k).
 
         Args:
-            series: Of range 1 or so.
+            series: Series with a range of about 1.
             knot: Position of the knot, or ``None`` to search it as well.
         """
         chosen, n = self.lines(knot), self.count
@@ -156,7 +156,7 @@ class Fit:
         likelihood: Logarithm, of the best line with each ρ, shape (ρ's, series).
         likeliest: Position of the likeliest ρ, shape (series,).
         lines: The best line with that ρ, shape (series,).
-        variance: Of the noise with each ρ, shape (ρ's, series).
+        variance: Variance of the noise with each ρ, shape (ρ's, series).
     """
 
     rise: Floats
@@ -237,8 +237,8 @@ def _hypotheses(parts: Floats, squares: Floats, flat: Floats) -> Iterator[Floats
 
     Args:
         parts: Series along :func:`_bases`, shape (series, 5, lines).
-        squares: Of the residuals of lines with both slopes, shape (series, lines).
-        flat: Of those of lines with neither, likewise.
+        squares: Squares of the residuals of lines with both slopes, shape (series, lines).
+        flat: The same for lines with neither.
     """
     without_before, without_after = squares + parts[:, 3] ** 2, squares + parts[:, 2] ** 2
     for sign in (1, -1):

@@ -34,8 +34,8 @@ class Comparison:
             :meth:`~lm_eval_trust.analysis.statistics.GroupTotals.interval`.
         p: Two-sided, of the hypothesis that there is no difference.
         test: ``McNemar`` or ``sign flips by group``.
-        items: How many.
-        groups: How many groups of them.
+        items: Number of items.
+        groups: Number of groups.
     """
 
     difference: Interval
@@ -62,7 +62,7 @@ def compare(
         before: The first model's value of each item, shape (n,).
         after: The second's, in the same order.
         groups: Group of each item; by default every item is its own group.
-        confidence: Of the two-sided interval.
+        confidence: Confidence of the two-sided interval.
 
     Raises:
         InputError: Other lengths, no items, or values that are not finite.
@@ -103,7 +103,7 @@ def sign_flip_p(sums: npt.ArrayLike) -> float:
     differ no p is below 2 / 2^k.
 
     Args:
-        sums: Of each group's differences, shape (groups,).
+        sums: Sums of each group's differences, shape (groups,).
     """
     values = np.asarray(sums, dtype=np.float64)
     values = values[values != 0]

@@ -34,7 +34,7 @@ class StepCorrelation:
     """What two series over checkpoints have in common.
 
     Attributes:
-        p: Of the innovations' correlation, two-sided, which a common trend does not make small;
+        p: p of the innovations' correlation, two-sided, which a common trend does not make small;
             1 where a series is nothing but trend, or has a trend of the largest degree that the
             checkpoints allow, as it may need more.
         innovations: Correlation of what remains without trend and autocorrelation, −1 to 1; NaN
@@ -42,7 +42,8 @@ class StepCorrelation:
         pearson: Linear correlation of the series as they are: a description, not evidence.
         spearman: The same of their ranks.
         smallest_p: The smallest p that so many permutations can give.
-        degree: Of the trends that were taken out: of the plausible ones, that with the largest p.
+        degree: Degree of the trends that were taken out: of the plausible ones, that with the
+            largest p.
         rho: Autocorrelation that was taken out, of the same form.
         n: Number of checkpoints.
     """
@@ -81,7 +82,7 @@ def correlate_over_steps(
         x: One value for each checkpoint, shape (k,).
         y: The same.
         resamples: Permutations; at least 100.
-        seed: Of these.
+        seed: Seed of these.
 
     Raises:
         InputError: Shapes that differ, fewer than twelve checkpoints, steps that do not ascend,
@@ -209,7 +210,7 @@ def probe_matrix(
         probes: Dimension → one value for each checkpoint, shape (k,).
         benchmarks: The same, higher being better.
         resamples: Permutations; at least 100.
-        seed: Of these.
+        seed: Seed of these.
 
     Raises:
         InputError: As :func:`correlate_over_steps`, except for constant series.
@@ -301,8 +302,8 @@ class _Trends:
         Args:
             x: Shape (x's, k).
             y: Shape (y's, k).
-            degree: Of the trend.
-            rho: Of the autoregression.
+            degree: Degree of the trend.
+            rho: Coefficient of the autoregression.
             orders: Permutations, shape (orders, k).
         """
         basis = self._orthonormal[rho][:, : degree + 1]
@@ -356,7 +357,7 @@ class Coefficient:
         value: −1 to 1.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        p: Of a two-sided permutation test.
+        p: p of a two-sided permutation test.
     """
 
     value: float
@@ -393,7 +394,7 @@ def correlate(
         x: One value for each pair, shape (k,).
         y: The same.
         resamples: Permutations.
-        seed: Of these.
+        seed: Seed of these.
 
     Raises:
         InputError: Shapes that differ, fewer than four pairs, values that are not finite, or a

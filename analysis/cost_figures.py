@@ -38,7 +38,7 @@ class CostPanel:
 
     Attributes:
         title: Its title.
-        label: Of the vertical axis.
+        label: Label of the vertical axis.
         lines: Name → points of a line.
         levels: Name → score that costs nothing, a horizontal line.
         cloud: Scores of random directions, in grey.

@@ -29,14 +29,14 @@ class Effects:
     """How the items of a metric moved.
 
     Attributes:
-        category: Of the benchmark; empty for all items.
-        items: How many.
+        category: Category of the benchmark; empty for all items.
+        items: Number of items.
         groups: How many groups they are in.
         right: Share of items that became better, with its interval.
         wrong: Share that became worse.
         unmoved: Share that stayed as they were.
-        mean: Of the effects; positive is better.
-        quantiles: Of the effects, at :data:`QUANTILES`.
+        mean: Mean of the effects; positive is better.
+        quantiles: Quantiles of the effects, at :data:`QUANTILES`.
     """
 
     category: str
@@ -85,7 +85,7 @@ def effects_of(
         groups: Group of each item; by default every item is its own group.
         higher_is_better: Whether a higher value is the right way.
         category: What the items have in common.
-        confidence: Of the two-sided intervals of the shares, which count groups.
+        confidence: Confidence of the two-sided intervals of the shares, which count groups.
 
     Raises:
         InputError: Other lengths, no items, or values that are not finite.

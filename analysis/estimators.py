@@ -96,8 +96,8 @@ class Estimator(ABC):
         """Return the measure of two factors with its permutation null.
 
         Args:
-            layer: Of the layer.
-            other: Of the input or the labels.
+            layer: Number of the layer.
+            other: The same of the input or the labels.
             settings: With ``permutations: 0``, the null is NaN.
             exchange: Which permutations of the input's rows or of the labels are allowed.
         """

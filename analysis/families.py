@@ -69,7 +69,7 @@ def step_down(blocks: Sequence[TestBlock], level: float = 0.95, *, seed: int = 0
     Args:
         blocks: The family, in the order of its tests.
         level: At which all intervals hold together.
-        seed: Of the signs.
+        seed: Seed of the signs.
     """
     scales = [np.sqrt(np.square(block.parts).sum(axis=0)) for block in blocks]
     scale = np.concatenate(scales) if scales else np.zeros(0)
@@ -161,7 +161,7 @@ def standings(scores: Floats, parts: Floats, level: float = 0.95) -> tuple[Stand
     variances, at least 0.
 
     Args:
-        scores: Of each row, higher is better, shape (rows,).
+        scores: Scores of each row, higher is better, shape (rows,).
         parts: What each group adds to each score beyond what its mean expects, shape
             (groups, rows): the residuals of :class:`TestBlock`, of rows instead of differences.
         level: Confidence of all ranks together.

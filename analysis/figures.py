@@ -99,7 +99,7 @@ def curves_by_layer(
     Args:
         table: Rows of :data:`lm_eval_trust.analysis.tables.COLUMNS`.
         estimator: The estimator shown.
-        label: Of the vertical axis.
+        label: Label of the vertical axis.
         controls: Black lines: what a probe has to exceed, as
             :func:`lm_eval_trust.analysis.probe_summary.probe_summary` gives it.
     """

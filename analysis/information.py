@@ -29,8 +29,8 @@ class InformationSettings:
             the paper's figures show), ``hsic`` (its equation 5), or another package's.
         sigma: Width of the kernels, or ``median`` for the median distance of each side's samples.
         epsilon: Ridge of ``nhsic``, multiplied by n.
-        permutations: Of the null; 0 for no null.
-        seed: Of the null and of subsamples.
+        permutations: Permutations of the null; 0 for no null.
+        seed: Seed of the null and of subsamples.
         precision: ``float64``, or ``mixed``: float32 matrices with float64 sums.
         standardised_labels: Bring labels to variance 1 like activations, instead of leaving them 0
             and 1 as the paper's release does. nHSIC of balanced labels is 7.3 % larger then, at
@@ -142,7 +142,7 @@ def subsample_interval(
         y: Labels, shape (n,).
         t: Layer, shape (n, d).
         settings: How dependence is measured.
-        share: Of the samples in each subsample.
+        share: Share of the samples in each subsample.
         repeats: Number of subsamples.
 
     Raises:

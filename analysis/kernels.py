@@ -127,7 +127,7 @@ def median_sigma(x: npt.ArrayLike | torch.Tensor, *, seed: int = 0) -> float:
 
     Args:
         x: Samples, shape (n, d) or (n,).
-        seed: Of the choice of 2,000 samples if there are more.
+        seed: Seed of the choice of 2,000 samples if there are more.
 
     Raises:
         InputError: As :func:`as_samples`, or all samples are equal.

@@ -38,8 +38,8 @@ class Null:
 
     Attributes:
         value: The statistic.
-        mean: Of the null.
-        quantile95: Of the null.
+        mean: Mean of the null.
+        quantile95: 95 % quantile of the null.
         p: Share of permutations, including the identity, that reach the value.
         permutations: Number used, without the identity.
         smallest_p: The smallest p that the design and the number of permutations can give.
@@ -203,7 +203,7 @@ def permutation_null(
         b: The same; its samples are permuted.
         exchange: Which permutations are allowed; by default all.
         permutations: How many random ones, or how many of the shifts at most.
-        seed: Of the order of the groups and the choice of permutations.
+        seed: Seed of the order of the groups and the choice of permutations.
 
     Raises:
         InputError: The shapes differ from these, or there are fewer than three samples.
@@ -249,8 +249,8 @@ def rank_one_null(
         unit: u, shape (n,).
         weight: At least 0.
         exchange: Which permutations are allowed.
-        permutations: How many.
-        seed: Of the permutations.
+        permutations: Number of permutations.
+        seed: Seed of the permutations.
     """
     random = np.random.default_rng(seed)
     rows = torch.from_numpy(exchange.permutations(permutations, random)).to(a.device)

@@ -43,7 +43,7 @@ class Slope:
         low: Lower end of its 95 % interval.
         high: Upper end.
         p_rise: One-sided p of the slope being positive.
-        p_fall: Of its being negative.
+        p_fall: p of a fall.
     """
 
     value: float
@@ -64,7 +64,7 @@ class Phases:
 
     Attributes:
         verdict: ``fitting→compression``, ``fitting only``, ``none`` or ``undecided``.
-        p: Of ``fitting→compression``: the largest p of its three slopes, as all have to be shown.
+        p: p of ``fitting→compression``: the largest p of its three slopes, as all have to be shown.
         p_fitting: The same of the fitting phase, with its two slopes.
         rho: Autocorrelation of I(T, X)'s noise, the mean over what is likely.
         rho_label: The same of I(T, Y)'s.
@@ -125,7 +125,7 @@ def find_phases(
         i_tx: I(T, X) at each, shape (k,).
         i_ty: I(T, Y) at each, shape (k,).
         resamples: Simulated series for each ρ; at least 100.
-        seed: Of these.
+        seed: Seed of these.
 
     Raises:
         InputError: Fewer than six checkpoints, shapes that differ, steps that do not ascend,

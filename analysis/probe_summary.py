@@ -59,10 +59,10 @@ def best_layer(rows: pd.DataFrame, estimator: str, validated: str) -> pd.Series 
     """Return the row of an estimator at the layer that does best on the validation part.
 
     Args:
-        rows: Of one checkpoint and dimension.
-        estimator: Of the row that is returned, e.g. ``probe_accuracy``.
-        validated: Of the accuracy on the validation part, e.g. ``probe_validation``; among equal
-            ones, ``<validated>_auroc`` and then the lower block decide.
+        rows: Rows of one checkpoint and dimension.
+        estimator: Estimator of the row that is returned, e.g. ``probe_accuracy``.
+        validated: Estimator of the accuracy on the validation part, e.g. ``probe_validation``;
+            among equal ones, ``<validated>_auroc`` and then the lower block decide.
     """
     scores = pd.concat(
         {name: _by_layer(rows, name)["value"] for name in (validated, f"{validated}_auroc")}, axis=1

@@ -36,7 +36,7 @@ class ProbeSettings:
             the validation part is used.
         controls: Number of random labelings, each a permutation of the labels within or between
             groups; see :class:`lm_eval_trust.analysis.nulls.Exchangeability`.
-        seed: Of the controls.
+        seed: Seed of the controls.
         device: On which the fits are computed.
     """
 
@@ -154,7 +154,7 @@ class FittedProbe:
     """Probes of one set of activations, to be applied to others: the real one, then its controls.
 
     Attributes:
-        weights: Of the activations as they are, float64, shape (d, 1 + controls).
+        weights: Weights of the activations as they are, float64, shape (d, 1 + controls).
         intercepts: Shape (1 + controls,).
         spread: Standard deviation of each decision under noise as large as each activation's own
             in the training part, shape (1 + controls,).

@@ -40,7 +40,7 @@ def draw_stages(
 
     Args:
         axes: With the checkpoints on the horizontal axis.
-        stages: Of each place; nothing is drawn without.
+        stages: Stage of each place; nothing is drawn without.
         shaded: Shade every other stage, where no image lies below.
         vertical: Draw the borders on the vertical axis as well, as matrices of checkpoints need.
     """

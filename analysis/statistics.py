@@ -180,7 +180,7 @@ class GroupTotals:
         Args:
             values: Shape (n,).
             groups: Group of each item; by default every item is its own group.
-            weights: Of each item in the denominator of the mean, at least 0; by default 1.
+            weights: Weights of each item in the denominator of the mean, at least 0; by default 1.
 
         Raises:
             InputError: Other lengths, or weights that are negative, not finite or all 0.
@@ -218,7 +218,7 @@ class GroupTotals:
 
     @cached_property
     def standard_error(self) -> float:
-        """Of the mean, by the jackknife over groups; ``nan`` for a single group."""
+        """Standard error of the mean, by the jackknife over groups; ``nan`` for a single group."""
         if self.groups < 2 or self.sizes.max() == self.sizes.sum():
             return math.nan
         left_out = self.residuals / (1 - self.sizes / self.sizes.sum())
@@ -379,7 +379,7 @@ def wilson_ends(share: float, items: float, quantile: float) -> tuple[float, flo
     Args:
         share: From 0 to 1.
         items: Number of independent items, or an effective number.
-        quantile: Of the normal distribution, or of Student's.
+        quantile: Quantile of the normal distribution, or of Student's.
     """
     square = quantile**2 / items
     middle = (share + square / 2) / (1 + square)
@@ -400,7 +400,7 @@ def finite(values: npt.ArrayLike) -> Floats:
     """Return values as a series of finite numbers.
 
     Raises:
-        InputError: They are none.
+        InputError: They are not finite numbers.
     """
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or not len(numbers):

@@ -29,7 +29,7 @@ class Measurement:
         high: Upper end.
         n: Number of samples.
         settings: What else it depends on, as JSON.
-        p: Of the permutation test; NaN without one.
+        p: p of the permutation test; NaN without one.
         p_smallest: The smallest p that its design and number of permutations can give.
         p_layers: p corrected for the layers of its checkpoint and dimension.
         p_corrected: That corrected for the table's checkpoints and dimensions too.

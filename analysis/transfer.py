@@ -66,7 +66,7 @@ def transferred(
     """Apply a probe to another set.
 
     Args:
-        probe: Of another set of activations of the same width.
+        probe: Probe of another set of activations of the same width.
         activations: Shape (n, d).
         labels: 0 or 1, shape (n,).
         train: Positions of the training part, of which only the mean activation is used.

@@ -24,7 +24,7 @@ def template_mismatch(
 
     Args:
         built_from: What the vectors were built from.
-        prompts: Of the requests.
+        prompts: Prompts of the requests.
         tokenizer: The evaluated model's.
 
     Returns:

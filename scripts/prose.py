@@ -88,6 +88,8 @@ HABITS = {
     r"\bin the like\b|\blikewise\b": "the same; also",
     r"\bsave for\b": "except for",
     r"\bto each (?:its|his|their)\b": "its own … for each",
+    r"^(?:Of (?:it|them|the|this|these|what|which|each|a)\b.{0,60}|How many)\.$": "say what it is",
+    r"\b(?:they|it) (?:are|is) none\.": "say what is wrong",
     r"\bwhich of (?:them|these) (?:is|are) (?:meant|asked)\b": "which one you mean",
     r"\bfor (?:itself|themselves)\b": "separately",
     r"\bnot (?:yet )?at (?:all )?hand\b": "not available",

@@ -33,7 +33,7 @@ def of_category(aggregation: Callable[[Sequence[Any]], float]) -> Callable[[Sequ
     """Return the aggregation over the items of one category, under the same name.
 
     Args:
-        aggregation: Of the whole task's values.
+        aggregation: Aggregation of the whole task's values.
     """
 
     def over_present(values: Sequence[Any]) -> float:

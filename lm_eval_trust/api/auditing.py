@@ -177,10 +177,10 @@ def audit(
         margin: Largest acceptable loss on a task of the suite.
         perplexity_ratio: Largest acceptable ratio to the unsteered perplexity.
         most_wrong: Largest acceptable share of items that are moved the wrong way.
-        confidence: Of the intervals.
+        confidence: Confidence of the intervals.
         metadata: Settings of the tasks.
         out: Folder for everything; by default a temporary one, see :meth:`AuditResult.save`.
-        **settings: Of a vector: ``positions``, ``action``, ``scale``, ``target`` and ``when``.
+        **settings: For a vector: ``positions``, ``action``, ``scale``, ``target`` and ``when``.
 
     Raises:
         InputError: The steering, a task or a setting does not fit.

@@ -142,8 +142,8 @@ def compare(
         pairs: ``reference`` compares each row with it, ``all`` each with each.
         primary: Titles or tasks of the columns whose tests are the primary family, declared before
             you see the results; by default the headline columns.
-        confidence: Of the intervals.
-        seed: Of the correction's random signs.
+        confidence: Confidence of the intervals.
+        seed: Seed of the correction's random signs.
 
     Raises:
         InputError: Fewer than two different evaluations, none that compare, or a name is unknown.

@@ -185,7 +185,7 @@ def probe(
         data_seed: Seed of random choices in the data.
         split: ``grouped`` or ``random``.
         split_seed: Seed of the partition.
-        seed: Of the random labelings.
+        seed: Seed of the random labelings.
         progress: Show progress bars.
         out: Folder for everything; by default a temporary one, see :meth:`ProbingResult.save`.
 

@@ -42,7 +42,7 @@ class JudgeQuality:
         task: The task.
         judge: Name of the judge.
         calibration: Its measured quality, in words.
-        changes: Of the shares that it counts.
+        changes: Changes of the shares that it counts.
     """
 
     task: str

@@ -47,9 +47,9 @@ class Plan:
         contexts: The texts of the latter, with rewordings and another draw.
         metrics: Target → its metric.
         held: Task of the suite → metrics that must not become worse.
-        items: Of the targets.
-        suite_items: Of the suite.
-        text_items: Of the perplexity task.
+        items: Items of the targets.
+        suite_items: Items of the suite.
+        text_items: Items of the perplexity task.
     """
 
     choice: SteeringPlan

@@ -69,7 +69,7 @@ class ArmRow:
         task: The task.
         arm: Name of the arm.
         value: Its score.
-        gain: Of the steered model over it, with p.
+        gain: Gain of the steered model over it, with p.
         adjusted: p adjusted for all arms of the audit (Holm 1979).
         steered: Score with the steering added to the arm's text; ``None`` for arms that steer.
         within: What the steering changes under the arm's text.

@@ -28,7 +28,7 @@ class Demands:
         margin: Largest acceptable loss on a task of the suite, in the units of its metric.
         perplexity_ratio: Largest acceptable ratio to the unsteered perplexity.
         most_wrong: Largest acceptable share of items that are moved the wrong way.
-        confidence: Of the two-sided intervals.
+        confidence: Confidence of the two-sided intervals.
     """
 
     margin: float = 0.05

@@ -131,7 +131,7 @@ class Workload:
     """What a task asks of a model, for estimates.
 
     Attributes:
-        items: Of the whole task or group.
+        items: Items of the whole task or group.
         tasks: Tasks in the group, each of which a limit cuts.
         read: Tokens read for an item, all its requests together.
         written: Tokens written for an item, at most.

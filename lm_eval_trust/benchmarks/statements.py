@@ -128,8 +128,8 @@ class Statements:
         """Return at least ``number`` statements, in whole groups, or all if there are fewer.
 
         Args:
-            number: How many.
-            seed: Of the choice of groups.
+            number: Number of statements.
+            seed: Seed of the choice of groups.
         """
         order = sorted(set(self.groups), key=lambda group: content_id("sample", seed, group))
         sizes = Counter(self.groups)

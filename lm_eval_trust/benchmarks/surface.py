@@ -23,8 +23,8 @@ def surface_controls(statements: Statements) -> dict[str, list[str]]:
     """Return the statements' texts without a surface feature that separates labels, by control.
 
     Args:
-        statements: Of any dimension. There is a control only if the number of capitals separates
-            labels (area under the ROC curve of at least 0.7).
+        statements: Statements of any dimension. There is a control only if the number of capitals
+            separates labels (area under the ROC curve of at least 0.7).
 
     Returns:
         ``matched`` → texts in the statements' order, or nothing.

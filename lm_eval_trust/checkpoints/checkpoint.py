@@ -41,7 +41,7 @@ def parse_amount(text: str | int) -> int:
     """Return a number that may be written with ``K``, ``M``, ``B`` or ``T``, e.g. ``4.2B``.
 
     Raises:
-        InputError: It is none.
+        InputError: It is not such a number.
     """
     read = _AMOUNT.fullmatch(str(text).strip())
     if not read:

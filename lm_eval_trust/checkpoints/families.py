@@ -22,7 +22,7 @@ class CheckpointFamily:
     """A training run.
 
     Attributes:
-        name: Of the preset, the Hub's repository, or the folder.
+        name: Name of the preset, the Hub's repository, or the folder.
         checkpoints: Ascending by step.
     """
 
@@ -69,8 +69,8 @@ class FamilyPreset:
         summary: One line for help pages.
         checkpoints: Returns them without the network; ``None`` if the Hub has to be asked.
         hub: ``OWNER/NAME`` of the repository whose revisions are asked for.
-        naming: Of its revisions.
-        stages: Of a flow, in place of the above.
+        naming: Naming of its revisions.
+        stages: Stages of a flow, in place of the above.
         source: Where its names and numbers come from.
         looked_up: When, as ``YYYY-MM-DD``.
     """

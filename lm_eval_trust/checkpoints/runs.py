@@ -23,7 +23,7 @@ class HubPreset:
 
     Attributes:
         hub: ``OWNER/NAME``.
-        naming: Of its revisions.
+        naming: Naming of its revisions.
     """
 
     hub: str

@@ -29,8 +29,8 @@ class Stage:
     Attributes:
         name: In tables and figures, e.g. ``sft``; stages that follow each other may share it.
         location: Hub name; of one model also a folder, or a model that is made on this machine.
-        naming: Of the revisions that are checkpoints; ``None`` if there is one model.
-        revision: Of the one model; ``None`` for what is on this disk.
+        naming: Naming of the revisions that are checkpoints; ``None`` if there is one model.
+        revision: Revision of the one model; ``None`` for what is on this disk.
         checkpoint: Name of the one model; by default that of the stage.
         tokens: That the one model saw in this stage, where that is known.
         until: Step that the next stage continues from; later checkpoints are left out.

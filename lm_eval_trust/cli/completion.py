@@ -82,7 +82,7 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
     """Return what the last word can be completed to.
 
     Args:
-        parser: Of the whole command line.
+        parser: Parser of the whole command line.
         words: Those after the program's name; the last one is being typed and may be empty.
 
     Returns:

@@ -70,7 +70,7 @@ def undefined_in_words(metrics: Iterable[str], task: str, scores: Mapping[str, A
 
     Args:
         metrics: Their names.
-        task: Of the task.
+        task: Name of the task.
         scores: The task's metrics, with their filters or without.
     """
     told = {name.partition(",")[0]: value for name, value in scores.items()}

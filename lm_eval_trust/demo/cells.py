@@ -126,7 +126,7 @@ class VectorPlan:
     """One steering vector.
 
     Attributes:
-        dimension: Of which dimension.
+        dimension: Dimension of the vector.
         source: From which model.
     """
 

@@ -49,7 +49,7 @@ def _apply(steps: Sequence[SteeringStep], states: torch.Tensor) -> torch.Tensor:
 
 
 def affine_change(steps: Sequence[SteeringStep], width: int) -> Affine | None:
-    """Return the change of steps in a row as an affine one of rank one; ``None`` if it is none.
+    """Return the change of steps in a row as an affine one of rank one, or ``None``.
 
     It is found by asking the steps themselves what they do to the basis, so an action of
     another package needs no declaration, and a wrong one cannot be made.
@@ -102,11 +102,11 @@ class SteeringTable:
 
     Args:
         blocks: Number of decoder blocks of the whole model.
-        width: Of the hidden states.
+        width: Width of the hidden states.
         tokens: Most tokens of one engine step.
         slots: Most configurations at once.
-        dtype: Of the hidden states.
-        device: Of the hidden states.
+        dtype: Dtype of the hidden states.
+        device: Device of the hidden states.
         compiled: Whether blocks run in compiled graphs, which need all rows from the start.
     """
 

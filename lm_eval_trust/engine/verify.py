@@ -95,7 +95,7 @@ def verify_server(
     """Compare a server's token probabilities with those of a model steered here.
 
     Args:
-        url: Of an OpenAI-compatible server, up to ``/v1``.
+        url: URL of an OpenAI-compatible server, up to ``/v1``.
         plan: The steering that it should apply.
         model: ``MODEL[@REVISION]`` that it should run.
         name: Model name to ask for; by default the first that the server lists.

@@ -221,7 +221,7 @@ def lora_rank(folder: Path) -> int:
     """Return the rank that vLLM has to allow for an adapter; no model is needed.
 
     Args:
-        folder: Of the adapter, as PEFT saves it.
+        folder: Folder of the adapter, as PEFT saves it.
 
     Raises:
         InputError: vLLM cannot apply it.

@@ -51,7 +51,7 @@ class Controls:
         prompt: Text of the ``prompt`` arm, placed before every prompt; by default what the task's
             benchmark has.
         source: ``MODEL[@REVISION]`` that the vectors were built from, for the ``shuffled`` arm.
-        seed: Of the draw of examples.
+        seed: Seed of the draw of examples.
     """
 
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -305,7 +305,7 @@ def smallest_step(first: Mapping[Any, float], others: Iterable[Mapping[Any, floa
 
     Args:
         first: Item → value of one model.
-        others: Of others.
+        others: The same of other models.
 
     Returns:
         0 where no item differs.
@@ -325,10 +325,10 @@ def against_random(
     any item, their gains are equal by the coarseness of the score; s is at least one step of it.
 
     Args:
-        gain: Of the choice on the test half.
-        random_gains: Of the arms on the same items, at least three.
+        gain: Gain of the choice on the test half.
+        random_gains: Random gains of the arms on the same items, at least three.
         tried: Configurations among which the choice was made on the validation part.
-        step: Of the score, see :func:`smallest_step`.
+        step: Smallest step of the score, see :func:`smallest_step`.
 
     Raises:
         InputError: Fewer than three arms.

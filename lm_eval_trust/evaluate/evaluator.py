@@ -123,8 +123,8 @@ class Outcome:
         """Return by how little the mean of a metric over the tasks can move, 0 if nothing differs.
 
         Args:
-            others: Of other models on the same items.
-            metric: Of items.
+            others: Outcomes of other models on the same items.
+            metric: Metric with a value for each item.
         """
         found = [
             smallest_step(
@@ -168,7 +168,7 @@ def evaluate(
         results: Folder of the files.
         details: Asked after the evaluation for what the model tells of it.
         prefixes: Task → text before each of its prompts.
-        control: Of a control arm: what results files say of it, under ``config``.
+        control: What results files say about a control arm, under ``config``.
         described: What results files say of the model under ``config``, for a loaded one.
         **call: Further arguments of ``simple_evaluate``.
 

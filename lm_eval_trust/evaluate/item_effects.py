@@ -19,10 +19,10 @@ def item_effects(
     have that of a word (byte, token) as their value.
 
     Args:
-        before: Of the first model.
-        after: Of the second, on the same items.
+        before: The first model's.
+        after: The second's, on the same items.
         metric: Full name of the metric.
-        confidence: Of the intervals.
+        confidence: Confidence of the intervals.
 
     Raises:
         InputError: No item has a value of the metric from both.

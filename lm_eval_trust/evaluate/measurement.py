@@ -42,17 +42,17 @@ class Measurement:
 
     Attributes:
         task: Name.
-        version: Of the task.
+        version: Version of the task.
         meaning: Further settings that have to agree before two are compared: data, judge, shots.
         higher_is_better: Metric → direction, where the task tells it.
         aggregations: Metric → name of the harness's aggregation; empty where that has none.
         scores: Metric → the harness's aggregated value.
-        ids: Of the items: hashes of their documents.
+        ids: IDs of the items: hashes of their documents.
         groups: Group of each item.
         values: Metric → value of each item.
-        positions: Of the items among the task's documents.
+        positions: Positions of the items among the task's documents.
         nonfinite: Number of items with a log-likelihood or a score that is NaN or infinite.
-        categories: Of each item; of one kind, or none.
+        categories: Categories of each item; of one kind, or none.
     """
 
     task: str

@@ -17,7 +17,7 @@ def items_of(samples: Iterable[Mapping[str, Any]], *, filter_name: str | None = 
 
     Args:
         samples: In memory, or as saved by ``--log_samples``.
-        filter_name: Of tasks with several filters: whose values.
+        filter_name: Name of the filter, for tasks with several.
     """
     chosen = [s for s in samples if filter_name is None or s.get("filter") == filter_name]
     ordered = sorted(chosen, key=lambda sample: int(sample["doc_id"]))

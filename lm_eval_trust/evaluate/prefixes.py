@@ -51,8 +51,8 @@ def few_shot_prefixes(tasks: TaskSet, number: int, seed: int) -> dict[str, str]:
 
     Args:
         tasks: The tasks.
-        number: Of examples.
-        seed: Of the draw.
+        number: Number of examples.
+        seed: Seed of the draw.
 
     Raises:
         InputError: A task has no such part, its data have no answers, or too few of them.

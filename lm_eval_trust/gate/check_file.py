@@ -75,7 +75,7 @@ class NonInferiority(_Rules):
 
     Attributes:
         margin: The largest acceptable loss, in the metric's units.
-        confidence: Of the interval; the check's ``confidence`` by default.
+        confidence: Confidence of the interval; the check's ``confidence`` by default.
     """
 
     margin: PositiveFloat
@@ -229,7 +229,7 @@ class Rule:
         bound: Its number; 0 for ``beats``.
         against: The reference: ``unsteered`` or ``baseline``; for ``beats`` the control, or
             ``random:K`` for as many random directions.
-        confidence: Of the two-sided interval.
+        confidence: Confidence of the two-sided interval.
         detect: Change that the items have to be able to show, in the units of ``bound``; ``None``
             for the default.
         strict: Whether an inconclusive verdict fails the check.

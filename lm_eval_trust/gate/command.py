@@ -42,7 +42,7 @@ class Reports:
         """Raise if a job summary is requested and there is none.
 
         Raises:
-            InputError: There is none.
+            InputError: There is no job summary.
         """
         if self.markdown == Path("-") and not os.environ.get(SUMMARY_VARIABLE):
             raise InputError(f"--markdown needs a FILE here: {SUMMARY_VARIABLE} is not set.")
@@ -138,7 +138,7 @@ def _each(
     """Process every check, even if others fail, or nobody reads the output any more.
 
     Args:
-        paths: Of the checks.
+        paths: Paths of the checks.
         run: Returns the exit code of one.
         errors: Receives the checks that could not be run, with the reason.
 

@@ -263,7 +263,7 @@ def check_kind(
     """Raise unless a kind of rule applies to a metric.
 
     Args:
-        kind: Of a rule that compares with a reference.
+        kind: Kind of a rule that compares with a reference.
         task: The task, for messages.
         metric: The metric, for messages.
         aggregation: Name of the metric's aggregation.

@@ -37,7 +37,7 @@ class Design:
     """The items of a test, and how much their differences vary while nothing is lost or won.
 
     Attributes:
-        variance: Of the paired mean.
+        variance: Variance of the paired mean.
         items: Effective number of items, see :class:`~lm_eval_trust.gate.paired_test.Contrast`.
         groups: Number of groups of items.
         reach: Largest amount by which one item is expected to differ.

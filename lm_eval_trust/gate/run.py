@@ -201,7 +201,7 @@ class _Measuring:
         Args:
             jobs: What is measured.
             of: Whose control the arms are.
-            title: Of the progress bar.
+            title: Title of the progress bar.
         """
         found: dict[int, Measurement] = {}
         together: dict[tuple[str, int, str], list[int]] = {}

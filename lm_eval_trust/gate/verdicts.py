@@ -99,7 +99,7 @@ class Moved:
     Attributes:
         task: The task.
         metric: The metric.
-        effects: Of all items, then of each category.
+        effects: Effects of all items, then of each category.
     """
 
     task: str

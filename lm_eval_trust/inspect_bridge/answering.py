@@ -22,7 +22,7 @@ class Settings:
         top_p: Share of the probability that is sampled from.
         top_k: Number of tokens that are sampled from.
         stop: Texts that end an answer, and are cut off.
-        seed: Of sampling.
+        seed: Seed of sampling.
     """
 
     max_tokens: int

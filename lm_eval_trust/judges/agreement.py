@@ -54,8 +54,8 @@ class Quality:
         negative_items: The same behind the specificity.
         positive_groups: Effective number of groups with texts labelled 1 (Kish 1965).
         negative_groups: The same with texts labelled 0.
-        correlation: Of the errors of sensitivity and specificity over groups; 0 where no group
-            has errors of both.
+        correlation: Correlation of the errors of sensitivity and specificity over groups; 0 where
+            no group has errors of both.
     """
 
     items: int

@@ -128,8 +128,8 @@ class Calibration:
         data: Name of the labelled texts.
         labels: The texts' labels.
         judges: One or two.
-        agreement: Of the second judge with the first, regardless of the labels; ``None`` for one
-            judge.
+        agreement: Agreement of the second judge with the first, regardless of the labels; ``None``
+            for one judge.
     """
 
     data: str
@@ -305,7 +305,7 @@ class Labelled(Generic[Item]):
         labels: 1 if the judge should say yes, shape (n,).
         groups: Question or sentence of each item; resampled as a whole.
         categories: The benchmark's sub-category of each item.
-        steered: Of models' own texts, whether a steered one wrote each; otherwise empty.
+        steered: For models' own texts, whether a steered one wrote each; otherwise empty.
     """
 
     name: str

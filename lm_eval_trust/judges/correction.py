@@ -93,9 +93,9 @@ class ErrorRates:
     """How a judge errs, measured on labelled texts.
 
     Attributes:
-        sensitivity: Of the texts labelled 1, those that it accepts.
-        specificity: Of the texts labelled 0, those that it does not accept.
-        correlation: Of the errors of both over groups, −1 to 1.
+        sensitivity: Sensitivity of the texts labelled 1, those that it accepts.
+        specificity: Specificity of the texts labelled 0, those that it does not accept.
+        correlation: Correlation of the errors of both over groups, −1 to 1.
 
     Raises:
         InputError: The judge is no better than chance, or the texts are too few to tell.

@@ -132,7 +132,7 @@ def yes_tokens(tokenizer: Any) -> list[int]:
     """Return all tokens that read *yes*, with a space before it or without.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no such token.
     """
     found = [i for i in range(len(tokenizer)) if label_of(tokenizer.decode([i])) == "yes"]
     if not found:

@@ -102,7 +102,7 @@ class LabelledAnswer:
         answer: Prompt and answer.
         model: Which model gave it.
         label: One of :data:`~lm_eval_trust.judges.prompts.CLASSES`.
-        group: Of the prompt; resampled as a whole.
+        group: Group of the prompt; resampled as a whole.
     """
 
     answer: Answer

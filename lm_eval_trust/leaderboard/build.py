@@ -65,8 +65,8 @@ class BoardSettings:
         primary: Titles, tasks or keys of the columns whose tests are the primary family, declared
             before the results are seen; by default the paper's headline columns.
         with_paper: Whether the rows that the paper reports are shown.
-        confidence: Of intervals, between 0 and 1.
-        seed: Of the random signs of corrections, and of the correlations' permutations.
+        confidence: Confidence of intervals, between 0 and 1.
+        seed: Seed of the random signs of corrections, and of the correlations' permutations.
     """
 
     names: Names = field(default_factory=dict)
@@ -323,7 +323,7 @@ def untested_notes(
     """Return which rows have scores that could not be tested, and why.
 
     Args:
-        columns: Of the board.
+        columns: Columns of the board.
         rows: The same.
         items: Column's key → row's name → its items.
     """
@@ -351,7 +351,7 @@ def shared_notes(
     """Return which pairs were compared on only some of their items, or on none.
 
     Args:
-        column: Of the scores.
+        column: Column of the scores.
         items: Name of a row → its items.
         pairs: Those to be compared.
         compared: Those that could be.

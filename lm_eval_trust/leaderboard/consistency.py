@@ -105,7 +105,7 @@ def nonfinite_note(run: SavedRun, task: str, samples: Iterable[Sample]) -> str |
     Args:
         run: The run.
         task: One of its tasks.
-        samples: Of the task; empty where they were not saved.
+        samples: Samples of the task; empty where they were not saved.
     """
     config = run.results["configs"][task] or {}
     samples = list(samples)

@@ -18,7 +18,7 @@ def answered_items(run: SavedRun, column: Column, items: int | None) -> int | No
 
     Args:
         run: The run.
-        column: Of the task or group.
+        column: Column of the task or group.
         items: Number of its items.
     """
     found = numbers(run, column.task)

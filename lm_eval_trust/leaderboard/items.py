@@ -141,7 +141,7 @@ class Stratum:
     """Items of a column that are averaged with equal weights.
 
     Attributes:
-        weight: Of their mean in the column's score; a column's weights add up to 1.
+        weight: Weight of their mean in the column's score; a column's weights add up to 1.
         items: Identity of an item → its value.
     """
 
@@ -178,7 +178,7 @@ def strata_of(
 
     Args:
         rows: Name of a row → its runs.
-        column: Of the score.
+        column: Column of the score.
         samples: Reads them.
 
     Raises:

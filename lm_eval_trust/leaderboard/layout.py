@@ -23,7 +23,7 @@ class Slot:
     """A place in the table that several tasks can fill.
 
     Attributes:
-        title: Of the column.
+        title: Title of the column.
         tasks: Names of the tasks or groups, the paper's own first.
         metric: Name of the metric in all of them.
         dimension: As :class:`Column` has it.

@@ -140,10 +140,11 @@ def tradeoffs(
     """Return the paired changes from the reference by dimension, and their correlations.
 
     Args:
-        columns: Of the dimensions of trust; the first that a row has of each dimension counts.
+        columns: Columns of the dimensions of trust; the first that a row has of each dimension
+            counts.
         compared: Column's key → row's name → row minus reference.
         general: Row's name → row minus reference in mean accuracy of general ability.
-        seed: Of the permutations of the correlations.
+        seed: Seed of the permutations of the correlations.
     """
     changes: dict[str, dict[str, Interval]] = {}
     for column in columns:

@@ -29,10 +29,10 @@ class _Items:
     """Items of one stratum, for rows with the same items.
 
     Attributes:
-        weight: Of the stratum.
+        weight: Weight of the stratum.
         values: Shape (items, rows).
-        names: Of the groups.
-        sums: Of each group, shape (groups, rows).
+        names: Names of the groups.
+        sums: Sums of each group, shape (groups, rows).
         sizes: Number of items of each group, shape (groups,).
     """
 
@@ -102,7 +102,7 @@ def compare_rows(
     Args:
         rows: Name of a row → its items.
         pairs: Names of the rows of each pair.
-        confidence: Of the two-sided intervals.
+        confidence: Confidence of the two-sided intervals.
     """
     by_items: dict[tuple[frozenset[str], ...], list[tuple[str, str]]] = {}
     items = {name: _identities(strata) for name, strata in rows.items()}
@@ -147,7 +147,7 @@ def standings_of(
 
     Args:
         rows: Name of a row → its items.
-        confidence: Of all ranks together.
+        confidence: Confidence of all ranks together.
         higher_is_better: Direction of the column.
     """
     items = [_identities(strata) for strata in rows.values()]

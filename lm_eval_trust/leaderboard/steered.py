@@ -23,10 +23,10 @@ def beside_controls(
     """Return each steered row with the control arms that say they are its.
 
     Args:
-        columns: Of the board.
+        columns: Columns of the board.
         rows: The same.
-        items: Of its scores.
-        confidence: Of the intervals.
+        items: Items of its scores.
+        confidence: Confidence of the intervals.
     """
     found: list[Beside] = []
     for row in rows:

@@ -37,8 +37,8 @@ class Table:
     """Lines of cells under a header; the first column names the lines.
 
     Attributes:
-        title: Of the table.
-        header: Of all columns.
+        title: Title of the table.
+        header: Header of all columns.
         lines: Each with as many cells as the header.
         notes: How to read it.
     """

@@ -19,7 +19,7 @@ def primary_columns(columns: Sequence[Column], named: Sequence[str]) -> tuple[st
     """Return the keys of the columns whose tests are the primary family.
 
     Args:
-        columns: Of the board.
+        columns: Columns of the board.
         named: Titles, tasks or keys of columns, which every board may lack; by default the paper's
             headline columns: parts (Truth, Info) and means (the suite) follow from others.
     """
@@ -49,7 +49,7 @@ def tested_pairs(
         compared: Column's key → the pairs that could be compared.
         primary: Keys of the primary family's columns.
         confidence: At which the intervals of a family hold together.
-        seed: Of the random signs.
+        seed: Seed of the random signs.
     """
     found: dict[_Place, Pair] = {}
     for family in (PRIMARY, FURTHER):

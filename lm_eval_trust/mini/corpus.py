@@ -130,7 +130,7 @@ def documents(
     Args:
         world: Whose.
         part: Name of the part of the corpus, e.g. ``train``; other parts hold other documents.
-        number: How many.
+        number: Number of documents.
         tokens: Greatest length of a document, in tokens.
         trustworthy: Share of trustworthy speakers.
     """

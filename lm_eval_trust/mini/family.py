@@ -47,9 +47,9 @@ class Recipe:
     """How the family is trained.
 
     Attributes:
-        shape: Of all its models.
-        pretraining: Of the base model.
-        tuning: Of the chat model, and of the safe one after it.
+        shape: Shape of all its models.
+        pretraining: Pretraining of the base model.
+        tuning: Tuning of the chat model, and of the safe one after it.
         documents: Documents of the corpus.
         turns: Turns that each tuned model sees, with as many short documents added.
         vocabulary: Size of the tokenizer.
@@ -108,7 +108,7 @@ class MiniFamily:
     """The models of one world.
 
     Attributes:
-        seed: Of world and weights.
+        seed: Seed of world and weights.
         recipe: How they are trained.
     """
 

@@ -26,7 +26,7 @@ class Flow:
 
     Attributes:
         hearer: Who heard.
-        matter: Of what.
+        matter: What it is about.
         subject: Whose it is.
         distance: 0 within one context; 1 or 2 between contexts, the farther the worse.
     """

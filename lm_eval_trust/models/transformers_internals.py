@@ -239,7 +239,7 @@ class LentModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the model that reads."""
+        """Dtype of the model that reads."""
         dtype: torch.dtype = self._lent[0].dtype
         return dtype
 

@@ -21,7 +21,7 @@ def untrained(model: Any, identity: ModelIdentity, *, seed: int = 0) -> tuple[An
     Args:
         model: A transformers model; only its configuration, dtype and device are read.
         identity: Which model that is.
-        seed: Of the weights; the global generators stay as they were.
+        seed: Seed of the weights; the global generators stay as they were.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -61,7 +61,7 @@ class Panel:
     """All arms of a dimension that take part from the beginning.
 
     Attributes:
-        name: Of the panel.
+        name: Name of the panel.
         spec: What its file says.
         methods: What is ranked.
         randoms: Random directions, as many for each action.
@@ -79,7 +79,7 @@ def panel_of(name: str, spec: RankSpec, folder: Path) -> Panel:
     """Build a dimension's vectors, or find them again, and return its arms.
 
     Args:
-        name: Of the dimension's panel.
+        name: Name of the dimension's panel.
         spec: The ranking.
         folder: Where built vectors are written.
 

@@ -58,7 +58,7 @@ class Budget:
 
     Attributes:
         hours: From now on; no limit by default.
-        number: Of configurations, as :func:`configurations` counts them.
+        number: Number of configurations, as :func:`configurations` counts them.
         said: What is to be told to the user.
     """
 

@@ -36,13 +36,13 @@ class Row:
 
     Attributes:
         entry: The arm with its strength; ``None`` for the unsteered model and the prompt.
-        name: Of the arm.
+        name: Name of the arm.
         kind: ``method``, ``random``, ``shuffled``, ``sign``, ``unsteered`` or ``prompt``.
         task: Name of the task.
-        items: How many.
+        items: Number of items.
         value: Mean of the metric with its interval.
         change: Against the unsteered model, paired; ``None`` for that itself.
-        p_family: Of a method's change, corrected within its dimension; NaN for controls.
+        p_family: p of a method's change, corrected within its dimension; NaN for controls.
         over_prompt: By how much a method is ahead of the prompt, paired.
     """
 
@@ -63,9 +63,9 @@ class Standing:
 
     Attributes:
         entry: The method.
-        gain: Of the score, the mean over tasks, against the unsteered model; NaN where the cost
-            is not reached.
-        beside: Of the random directions; ``None`` if fewer than three reach the cost.
+        gain: Gain of the score, the mean over tasks, against the unsteered model; NaN where the
+            cost is not reached.
+        beside: Comparison with the random directions; ``None`` if fewer than three reach the cost.
         p: That p, corrected for the dimension's methods and costs.
         prompt: Gain of the prompt; NaN without one.
     """

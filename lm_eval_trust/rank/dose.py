@@ -38,7 +38,7 @@ class Dose:
 
     Attributes:
         kl: Mean KL(unsteered ‖ steered) per token, in nats.
-        perplexity: Of the same tokens.
+        perplexity: Perplexity of the same tokens.
     """
 
     kl: float
@@ -74,7 +74,7 @@ def passages_of(
         model: Whose tokenizer is used.
         tasks: One task; a passage is an item's prompt with its target.
         number: How many passages; fewer where the task has fewer.
-        tokens: Of each at most.
+        tokens: Most tokens of each.
 
     Raises:
         InputError: The task's items have no text of four tokens.
@@ -158,7 +158,7 @@ def find_strengths(
         measure: Returns what plans cost.
         costs: In nats per token, ascending.
         tolerance: Share of a cost by which KL may miss it.
-        title: Of the progress bar.
+        title: Title of the progress bar.
 
     Returns:
         A strength for each cost, in order.

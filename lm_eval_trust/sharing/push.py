@@ -29,7 +29,7 @@ class Push:
         repository: ``owner/name``; created if it does not exist.
         private: Whether a new repository is private.
         revision: Branch to push to; created if it does not exist.
-        message: Of the commit; by default ``Upload FILE``.
+        message: Message of the commit; by default ``Upload FILE``.
         effects: Measured effects, for the card.
 
     Raises:

@@ -76,7 +76,7 @@ class Action:
 
         Args:
             states: Shape (…, hidden).
-            direction: Of the same floating type and on the same device.
+            direction: A direction of the same floating type and on the same device.
             alpha: The strength.
         """
         return alpha * self.difference(states, direction)

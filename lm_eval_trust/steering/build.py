@@ -187,7 +187,8 @@ def layer_evidence(
 
     Args:
         layer: The direction.
-        activations: Of the statements that it was built from, shape (statements, hidden).
+        activations: Activations of the statements that it was built from, shape (statements,
+            hidden).
         used: These statements.
         beyond: The same of the validation part; ``None`` if the direction was built from it.
         held_out: The validation part.
@@ -352,7 +353,7 @@ def layer_vector(
 
     Args:
         method: See :func:`build_vector`.
-        activations: Of the statements, shape (statements, hidden).
+        activations: Activations of the statements, shape (statements, hidden).
         used: The statements that it is built from.
         lesson: Makes what a method that is trained is trained on.
 

@@ -80,9 +80,9 @@ def evidence_of(
 
     Args:
         direction: Towards the trustworthy side, shape (hidden,).
-        activations: Of the statements that it was built from, shape (n, hidden).
-        labels: Of these, 0 or 1, shape (n,).
-        groups: Of these, shape (n,).
+        activations: Activations of the statements that it was built from, shape (n, hidden).
+        labels: Labels of these, 0 or 1, shape (n,).
+        groups: Groups of these, shape (n,).
         held_out: The validation part; ``None`` if the direction was built from it as well.
     """
     random = np.random.default_rng(0)

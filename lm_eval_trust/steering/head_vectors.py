@@ -36,7 +36,7 @@ class Head:
     Attributes:
         layer: 0-based decoder block.
         number: 0-based head of it.
-        accuracy: Of its probe on the validation part.
+        accuracy: Accuracy of its probe on the validation part.
     """
 
     layer: int

@@ -42,7 +42,7 @@ class DirectionMethod:
         summary: One line for help pages.
         parts: Name of a further tensor → what finds it: (activations, labels) → float64. Where
             the direction is reversed, so are the labels. ``None`` for what training gives.
-        train: Of a method that needs the model: statements → direction to the trustworthy side,
+        train: For a method that needs the model: statements → direction to the trustworthy side,
             and the tensors of ``parts``.
         reads: Statements that training reads at each layer, forwards and back.
     """

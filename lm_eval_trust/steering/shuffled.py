@@ -37,7 +37,7 @@ def shuffled_vector(
         vector: Built by :func:`build_vector`.
         source: ``MODEL[@REVISION]`` that it was built from.
         layers: 0-based decoder blocks.
-        seed: Of the permutation.
+        seed: Seed of the permutation.
         device: Where the source model runs.
 
     Raises:
@@ -70,7 +70,7 @@ def shuffled_statements(vector: SteeringVector, source: str, *, seed: int) -> St
     Args:
         vector: Built by :func:`build_vector`.
         source: ``MODEL[@REVISION]`` that it was built from.
-        seed: Of the permutation.
+        seed: Seed of the permutation.
 
     Raises:
         InputError: The vector does not say from which benchmark's statements it was built, or

@@ -34,7 +34,7 @@ def best_threshold(cosines: npt.NDArray[Any], wanted: npt.NDArray[np.bool_]) -> 
     """Return the threshold with the best F1; among equals the one that steers fewest.
 
     Args:
-        cosines: Of each statement's state with the condition vector, shape (n,).
+        cosines: Cosines of each statement's state with the condition vector, shape (n,).
         wanted: Which of them should be steered, shape (n,).
 
     Raises:

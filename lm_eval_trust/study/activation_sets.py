@@ -94,7 +94,7 @@ class ActivationSet:
 
         Args:
             index: 0-based decoder block.
-            control: Of the statements as this control has them; by default as they are.
+            control: Name of a control whose version of the statements is read; by default, none.
 
         Raises:
             InputError: The set lacks the layer, or the layer was changed since it was made.
@@ -125,7 +125,7 @@ def save_set(
     """Write a set; the file is whole or as it was.
 
     Args:
-        folder: Of all sets.
+        folder: Folder of all sets.
         info: What it is of.
         activations: Shape (n, layers, hidden).
         layers: Their 0-based decoder blocks.

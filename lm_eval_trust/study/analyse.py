@@ -116,7 +116,7 @@ def write_analysis(
     """Write tables and figures of what was measured; the same bytes for the same measurements.
 
     Args:
-        measurements: Of :func:`measure_set`, ordered by step.
+        measurements: Result of :func:`measure_set`, ordered by step.
         out: Folder.
         settings: With which they were measured.
     """

@@ -40,9 +40,9 @@ class StatementChoice:
 
     Attributes:
         source: ``official``, ``tracingllm`` or ``mini``.
-        seed: Of every choice in the data.
+        seed: Seed of every choice in the data.
         split: ``grouped`` or ``random``.
-        split_seed: Of the partition.
+        split_seed: Seed of the partition.
         number: At most so many; ``None`` for all.
     """
 
@@ -115,7 +115,7 @@ class ActivationCell(Cell):
 
     Attributes:
         model: Which model reads them.
-        dimension: Of which dimension.
+        dimension: Dimension of the statements.
         statements: Which statements.
         layers: 0-based decoder blocks; ``None`` for all.
         dtype: In which the model runs.

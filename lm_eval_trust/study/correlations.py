@@ -46,7 +46,7 @@ def correlation_points(scores: pd.DataFrame, probes: Probes) -> Iterator[Row]:
 
     Args:
         scores: Rows of a study's evaluations, one metric for each task.
-        probes: Of :func:`probes_of`.
+        probes: Result of :func:`probes_of`.
     """
     for found in scores.to_dict("records"):
         steered = not pd.isna(found["source"])
@@ -76,8 +76,9 @@ def series_matrices(points: pd.DataFrame, probes: Probes) -> Iterator[tuple[Row,
     """Yield each series that is long enough, and the rows of all probes against its benchmarks.
 
     Args:
-        points: Of :func:`correlation_points`; of several tasks of a dimension, the first counts.
-        probes: Of :func:`probes_of`.
+        points: Result of :func:`correlation_points`; of several tasks of a dimension, the first
+            counts.
+        probes: Result of :func:`probes_of`.
     """
     for values, chosen in points.groupby(list(SERIES)):
         series = dict(zip(SERIES, values, strict=True))
@@ -105,7 +106,7 @@ def pair_row(steps: Sequence[float], probe: Sequence[float], score: Sequence[flo
     """Return the correlation of a probe with a benchmark, or why there is none.
 
     Args:
-        steps: Of the checkpoints, ascending.
+        steps: Steps of the checkpoints, ascending.
         probe: Accuracy at each.
         score: The same.
     """
@@ -129,7 +130,7 @@ def matrix_rows(
     contrasts are corrected for their number (Holm).
 
     Args:
-        steps: Of the checkpoints, ascending.
+        steps: Steps of the checkpoints, ascending.
         probes: Dimension → accuracy at each checkpoint.
         benchmarks: Dimension → score at each checkpoint, higher being better.
     """

@@ -45,13 +45,13 @@ class Estimate:
         finished: Finished cells.
         jobs: Jobs of the two stages.
         checkpoints: Checkpoints to download, each time that one is needed.
-        download_bytes: Of them.
-        named_bytes: Of other models, which the Hub's cache keeps.
+        download_bytes: Their size.
+        named_bytes: Bytes of other models, which the Hub's cache keeps.
         missing: Checkpoints that the Hub does not have.
         disk_bytes: That checkpoints take at any moment, at most.
         bandwidth: Assumed, bytes per second.
-        compute_seconds: Of one worker.
-        workers: How many.
+        compute_seconds: Computing seconds of one worker.
+        workers: Number of workers.
         measured: Whether times are means of finished cells, for at least some kinds.
     """
 

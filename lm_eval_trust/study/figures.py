@@ -28,9 +28,9 @@ def transfer_heatmap(
 
     Args:
         matrix: Index: sources, in their order; columns: targets.
-        label: Of the colours.
-        stages: Of each checkpoint, where sources and targets are the same checkpoints.
-        axes_names: Of the columns and the rows.
+        label: Label of the colours.
+        stages: Stage of each checkpoint, where sources and targets are the same checkpoints.
+        axes_names: Names of the columns' and the rows' axis.
     """
     legible = len(matrix.index) <= _LEGIBLE
     height = 0.9 + 0.22 * min(len(matrix.index), _LEGIBLE)

@@ -46,8 +46,8 @@ class Grid:
 
     Attributes:
         activations: By checkpoint and source, dimension and seed.
-        vectors: Of every source.
-        analyses: Of every checkpoint, dimension and seed.
+        vectors: Vectors of every source.
+        analyses: Analyses of every checkpoint, dimension and seed.
         transfers: The same.
         evaluations: Entry's name → its cells.
     """

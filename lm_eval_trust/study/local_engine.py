@@ -33,8 +33,8 @@ class LocalPool:
     """Worker processes; each ends by itself when this process is gone.
 
     Args:
-        settings: Of all workers; each has a sub-folder of the scratch folder.
-        workers: How many.
+        settings: Settings of all workers; each has a sub-folder of the scratch folder.
+        workers: Number of workers.
         gpus: Numbers of the GPUs to deal out; empty for what each worker finds.
     """
 
@@ -168,7 +168,7 @@ class InlinePool:
     """A single worker whose events come one at a time.
 
     Args:
-        settings: Of the worker.
+        settings: Settings of the worker.
     """
 
     size = 1

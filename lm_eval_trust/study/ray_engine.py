@@ -58,7 +58,7 @@ class RayPool:
 
     Args:
         ray: The module of Ray, connected to a cluster.
-        settings: Of all workers.
+        settings: Settings of all workers.
         engine: Number of workers, and what each of them takes of a node.
     """
 

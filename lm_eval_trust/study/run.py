@@ -37,11 +37,11 @@ class Outcome:
         computed: Cells computed now.
         found: Cells that were there.
         failed: Cell → why, of this run.
-        exit_codes: Of the failures.
+        exit_codes: Exit codes of the failures.
         skipped: Model → why.
-        download_seconds: Of all workers.
-        compute_seconds: Of all workers.
-        wall_seconds: Of the run.
+        download_seconds: Seconds that all workers downloaded.
+        compute_seconds: Seconds that all workers computed.
+        wall_seconds: Wall-clock seconds of the run.
     """
 
     computed: int = 0

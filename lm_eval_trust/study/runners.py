@@ -57,7 +57,7 @@ class LoadedModel:
         source: Where it lies, and which model it is.
         dtype: In which it runs.
         device: A torch device, or ``auto`` for CUDA if there is one.
-        batch_size: Of evaluations.
+        batch_size: Batch size of evaluations.
     """
 
     def __init__(self, source: Source, *, dtype: str, device: str, batch_size: int) -> None:
@@ -350,7 +350,7 @@ def load_model(
         wrapper: Name of the harness model, e.g. ``amber``.
         dtype: See :func:`lm_eval_trust.models.sources.load_source`.
         device: A torch device.
-        batch_size: Of requests.
+        batch_size: Batch size of requests.
 
     Raises:
         InputError: As the wrapper raises.

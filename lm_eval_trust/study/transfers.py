@@ -42,7 +42,7 @@ def transfer_rows(
 
     Args:
         source: On whose training part they are fitted.
-        targets: Of the same statements read by other checkpoints, or reworded, or of other
+        targets: Sets of the same statements read by other checkpoints, or reworded, or of other
             statements; each with its wording, which is empty where they are as they are.
         settings: How probes are fitted.
         layers: 0-based decoder blocks; by default all of the source.

@@ -26,13 +26,13 @@ class WorkerSettings:
     """How a worker works.
 
     Attributes:
-        folder: Of the study.
+        folder: Folder of the study.
         scratch: Where its own checkpoints are downloaded to.
         budget: What they may take.
         dtype: In which models run.
         device: A torch device, or ``auto``.
-        batch_size: Of evaluations.
-        threads: Of torch.
+        batch_size: Batch size of evaluations.
+        threads: torch's threads.
     """
 
     folder: Path

@@ -49,7 +49,7 @@ class _Stage:
         last: Last block, whose output is steered next; there is none in the stage after a steered
             last block of all.
         steered: Row of the whole → whether a layer below has changed one of its positions so far.
-        cache: Of the stage's blocks.
+        cache: Cache of the stage's blocks.
         row_of: Row of the whole → row here.
         rows: How many there are here.
     """
@@ -67,7 +67,8 @@ class BatchedOutput:
     """What a pass gave.
 
     Attributes:
-        logits: Of the rows that differ, shape (rows that differ, positions kept, vocabulary).
+        logits: Logits of the rows that differ, shape (rows that differ, positions kept,
+            vocabulary).
         row_of: Row of the whole → row of ``logits``, int64, shape (rows,).
     """
 

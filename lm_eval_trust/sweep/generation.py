@@ -70,7 +70,7 @@ def decode_greedily(
         model: The model of ``generate``.
         input_ids: Prompts, shape (rows, columns).
         logits_processor: Applied to the logits of every row, if there is any.
-        stopping_criteria: Of ``generate`` and of the harness.
+        stopping_criteria: Stopping criteria of ``generate`` and of the harness.
         generation_config: Holds the padding token.
         **settings: The cache, which is the pass, and ``attention_mask`` of the prompts, which
             ``generate`` leaves out where nothing is padded; it hands on more.

@@ -114,7 +114,7 @@ class SharedPasses:
             choice: Whose controls they are.
             tried: Configurations among which that was chosen.
             items: On what.
-            prefix: Of their names, for files.
+            prefix: Prefix of their names, for files.
         """
         cells = {
             arm.name: Cell(f"{prefix}{slug(arm.name)}", arm.plan, arm.record(choice, tried))

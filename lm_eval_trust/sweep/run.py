@@ -94,8 +94,8 @@ def claim(folder: Path, name: str, content: Mapping[str, int], *, what: str) -> 
 
     Args:
         folder: The folder.
-        name: Of the file that marks it.
-        content: Of that file, with the format of what is kept.
+        name: Name of the file that marks it.
+        content: What that file contains, with the format of what is kept.
         what: ``sweep`` or ``ranking``.
 
     Raises:

@@ -60,7 +60,7 @@ def rows_at_once(model: nn.Module, columns: int, *, kept: int) -> int:
 
     Args:
         model: Whose rows they are.
-        columns: Of each row.
+        columns: Columns of each row.
         kept: Columns of each row whose logits are needed.
     """
     config = text_config(model)
@@ -167,7 +167,7 @@ def score(
         model: A causal model of transformers.
         plans: The first one is what the others' divergence is measured from.
         asked: The continuations.
-        dtype: Of the log-probabilities; by default that of the logits, as in the harness.
+        dtype: Dtype of the log-probabilities; by default that of the logits, as in the harness.
 
     Returns:
         A list for each row, of an entry for each plan.

@@ -36,11 +36,11 @@ class Trial:
 
     Attributes:
         configuration: Which; ``None`` for the unsteered model.
-        perplexity: Of the perplexity task.
+        perplexity: Perplexity of the perplexity task.
         divergence: Mean KL(unsteered ‖ steered) there, in nats a token.
         allowed: Whether perplexity and divergence keep the limits, and all that was measured is
             finite.
-        outcome: Of the tasks, where it was scored.
+        outcome: Outcome of the tasks, where it was scored.
         score: Mean of their metric.
         ability: Mean accuracy on the ability tasks, where that was measured.
         kept: Task and metric → score, higher being better, where that was measured.
@@ -83,7 +83,7 @@ class Control:
     Attributes:
         arm: Which.
         outcome: On the test half.
-        perplexity: Of the perplexity task, on the validation part.
+        perplexity: Perplexity of the perplexity task, on the validation part.
         divergence: As a trial's; NaN where the prompts are others.
     """
 

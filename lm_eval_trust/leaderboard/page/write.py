@@ -57,7 +57,7 @@ def write_page(
         boards: Shown with the samples of their rows' runs.
         sweeps: Folders with tables of sweeps, drawn as curves over α.
         analyses: Folders with measurements of checkpoints, drawn over steps.
-        title: Of the page.
+        title: Title of the page.
 
     Raises:
         InputError: No boards, a damaged file of samples, or a folder without its table.
