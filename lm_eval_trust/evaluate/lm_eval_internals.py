@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,10 +18,11 @@ from typing import Any
 def quick_calls() -> Iterator[None]:
     """Spare repeated calls what does not change between them.
 
-    The harness describes the machine for every results file, which takes torch seconds; it starts
+    The harness describes the machine for every results file, which takes torch seconds; it asks git
+    for the folder's commit, whose complaint outside a repository goes to the terminal; it starts
     processes to bootstrap in; and it compiles a task's templates again for each item.
     """
-    from lm_eval import utils
+    from lm_eval import evaluator, utils
     from torch.utils import collect_env
 
     asked, before = collect_env.get_pretty_env_info, os.environ.get("DISABLE_MULTIPROC")
@@ -28,9 +30,12 @@ def quick_calls() -> Iterator[None]:
     os.environ["DISABLE_MULTIPROC"] = "1"
     compiled = utils.env.from_string
     utils.env.from_string = functools.lru_cache(maxsize=256)(compiled)
+    commit = evaluator.get_git_commit_hash
+    evaluator.get_git_commit_hash = lambda: _commit(os.getcwd())
     try:
         yield
     finally:
+        evaluator.get_git_commit_hash = commit
         utils.env.from_string = compiled
         collect_env.get_pretty_env_info = asked
         if before is None:
@@ -115,3 +120,17 @@ def _environment() -> str:
     from torch.utils import collect_env
 
     return str(collect_env.pretty_str(collect_env.get_env_info()))  # type: ignore[no-untyped-call]
+
+
+@functools.cache
+def _commit(folder: str) -> str | None:
+    """Return the commit of a folder's repository, as the harness finds it; ``None`` outside one."""
+    from lm_eval.loggers.utils import get_commit_from_path
+
+    try:
+        command = ["git", "describe", "--always"]
+        found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        known: str | None = get_commit_from_path(folder)
+        return known
+    return found.stdout.strip()

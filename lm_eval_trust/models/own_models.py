@@ -1,6 +1,6 @@
 """Models that users hold in Python: any causal ``torch.nn.Module``, TransformerLens, nnsight.
 
-A module that is no model of transformers is wrapped as one, without a cache: each step of a
+A module that is not a model of transformers is wrapped as one, without a cache: each step of a
 generation reads the whole row. Its decoder blocks are found by running it once, or named.
 TransformerLens (tested: 4.3.0) and nnsight (tested: 0.8.1) are recognised by their classes, and
 imported by nobody here.

@@ -82,20 +82,14 @@ def test_a_sweeps_choice_steers_and_is_saved(
     assert list(again.samples["answer"]) == list(steered.samples["answer"])
     with pytest.raises(let.InputError, match="empty"):
         result.save(saved)
+    nothing = sweep_of(model, name_vector, alphas=[1e-4], limit=4)
+    assert nothing.chosen is None and nothing.test.empty
+    with pytest.raises(let.InputError, match="chose nothing"):
+        _ = nothing.plan
     assert set(result.samples["alpha"]) == {0.0, 1.0, 4.0}
     assert "</table>" in result._repr_html_()
     assert json.loads(json.dumps(result.to_dict()))["chosen"]["layer"] == 1
     assert result.plot().get_xlabel() == "α"
-
-
-@pytest.mark.slow
-def test_a_sweep_without_a_choice_says_so(model: let.Model) -> None:
-    vector = let.build_vector(model, "truthfulqa", layers=1, progress=False)
-    result = sweep_of(model, vector, alphas=[1e-4], scale="projection_std")
-    assert result.chosen is None
-    assert result.test.empty
-    with pytest.raises(let.InputError, match="chose nothing"):
-        _ = result.plan
 
 
 @pytest.mark.slow

@@ -139,18 +139,18 @@ def test_links_of_the_files_at_the_top_lead_somewhere(page: str) -> None:
         assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
 
 
-PYTHON = [
-    pytest.param(block, id=f"{name(page)}, block {number}")
-    for page in PAGES
-    for number, block in enumerate(
-        re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
-    )
-]
+def python_of(page: Path) -> str:
+    """Return all Python of a page: later blocks use what earlier ones import."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+    return "\n".join(blocks)
 
 
-@pytest.mark.parametrize("block", PYTHON)
-def test_python_on_the_pages_imports_what_exists(block: str) -> None:
-    tree = ast.parse(block)
+PYTHON = [pytest.param(found, id=name(page)) for page in PAGES if (found := python_of(page))]
+
+
+@pytest.mark.parametrize("text", PYTHON)
+def test_python_on_the_pages_imports_what_exists(text: str) -> None:
+    tree = ast.parse(text)
     imports = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
     assert imports
     exec(compile(ast.Module(body=list(imports), type_ignores=[]), "page", "exec"), {})
