@@ -163,7 +163,7 @@ class Model:
             stop: Texts before which the answer ends.
             chat: Write each prompt as a user's turn by the tokenizer's chat template.
             temperature: 0 always takes the likeliest token; above 0 draws tokens.
-            seed: Of the draws; by default they continue from torch's generator.
+            seed: Seed of the draws; by default they continue from torch's generator.
             **settings: Further arguments of transformers' ``generate``.
 
         Returns:

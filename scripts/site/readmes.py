@@ -23,5 +23,8 @@ def section(readme: Path, page: str) -> str:
     def link(match: re.Match[str]) -> str:
         return f"]({os.path.relpath((readme.parent / match[1]).resolve(), here)}"
 
-    text = readme.read_text(encoding="utf-8")
-    return _LINK.sub(link, re.sub(r"^#", "##", text, flags=re.MULTILINE))
+    lines, fenced = [], False
+    for line in readme.read_text(encoding="utf-8").splitlines():
+        fenced ^= line.startswith("```")
+        lines.append(line if fenced or not line.startswith("#") else f"#{line}")
+    return _LINK.sub(link, "\n".join(lines))
