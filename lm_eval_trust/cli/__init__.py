@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from lm_eval_trust.cli.options import log_of
 from lm_eval_trust.cli.parser import Parser, VersionAction
 from lm_eval_trust.core.errors import LONGEST_MESSAGE, TrustError, reason_of
 
@@ -61,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             logging.basicConfig()
             logging.getLogger("lm_eval_trust").setLevel(logging.DEBUG)
-        code: int = args.func(args)
+        with log_of(args):
+            code: int = args.func(args)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:

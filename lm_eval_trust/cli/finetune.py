@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.benchmarks.registry import DATA_SOURCES
-from lm_eval_trust.cli.options import count, natural
+from lm_eval_trust.cli.options import add_log_to, count, natural
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.steering.spec import choices_for
 
@@ -31,6 +31,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--method", required=True, help="lora or full")
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
+    add_log_to(parser)
     _add_data_options(parser.add_argument_group("data"))
     _add_training_options(parser.add_argument_group("training"))
     _add_lora_options(parser.add_argument_group("LoRA"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from lm_eval_trust.core.errors import InputError
@@ -29,6 +31,35 @@ def _at_least(least: int, text: str) -> int:
     if value < least:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number of at least {least}")
     return value
+
+
+def add_log_to(parser: argparse.ArgumentParser) -> None:
+    """Add ``--log-to`` to a command that runs for long."""
+    parser.add_argument(
+        "--log-to",
+        metavar="KIND:PLACE",
+        help="also send figures to TensorBoard (tensorboard:FOLDER) or Weights & Biases "
+        "(wandb:PROJECT) while it runs",
+    )
+
+
+def log_of(args: argparse.Namespace) -> AbstractContextManager[None]:
+    """Return the context in which a command's figures go to its ``--log-to``, if it has one.
+
+    Of several processes that train together the first one reports.
+
+    Raises:
+        InputError: The target has another form, or its package is not installed.
+        ExternalError: It cannot be opened.
+    """
+    target = getattr(args, "log_to", None)
+    if target is None or os.environ.get("RANK", "0") != "0":
+        return nullcontext()
+    from lm_eval_trust.core.run_log import logging_to
+
+    hidden = ("func", "log_to", "debug")
+    settings = {k: v for k, v in vars(args).items() if v is not None and k not in hidden}
+    return logging_to(target, args.out.name, settings)
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:

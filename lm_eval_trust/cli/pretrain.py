@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.cli.options import count, natural, next_step
+from lm_eval_trust.cli.options import add_log_to, count, natural, next_step
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.training.config import (
     PRESETS,
@@ -39,6 +39,7 @@ def add_parser(subparsers: Any) -> None:
         "is streamed",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
+    add_log_to(parser)
     parser.add_argument(
         "--field", default="text", help="field of .jsonl lines, column of a data set (text)"
     )

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.cli.options import count, next_step
+from lm_eval_trust.cli.options import add_log_to, count, next_step
 
 
 def add_parser(subparsers: Any) -> None:
@@ -21,6 +21,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("study", type=Path, metavar="STUDY.yaml")
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
+    add_log_to(parser)
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
         "--dry-run", action="store_true", help="print the cells, bytes and time; compute nothing"

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.cli.options import count, natural, next_step
+from lm_eval_trust.cli.options import add_log_to, count, natural, next_step
 from lm_eval_trust.engine import ENGINES
 from lm_eval_trust.steering.spec import choices_for
 from lm_eval_trust.sweep import SEARCHES
@@ -60,6 +60,7 @@ def add_parser(subparsers: Any) -> None:
     _add_measures(parser)
     _add_search(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
+    add_log_to(parser)
     parser.set_defaults(func=run)
 
 

@@ -23,6 +23,7 @@ from lm_eval_trust.analysis.figures import (
 )
 from lm_eval_trust.analysis.tables import Measurement
 from lm_eval_trust.core.progress import progress_bar
+from lm_eval_trust.core.run_log import log_scalars
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.study.analyse import write_analysis
 from lm_eval_trust.study.cells import AnalysisCell, EvaluationCell
@@ -65,12 +66,23 @@ def export(study: Study, folder: StudyFolder) -> list[Path]:
     tables += [out / f"analysis-seed{seed}" / "measurements.csv" for seed in measured]
     if not table.empty:
         tables.append(_write(table, out / "evaluations.csv"))
+        _report(table)
         tables += _tables(table, out)
         for name, figure in _figures(table):
             save_figure(figure, out / "figures", name)
         tables += _correlations(table, measured, out)
         tables += _erasures(table, out)
     return [file for file in tables if file.is_file()]
+
+
+def _report(table: pd.DataFrame) -> None:
+    """Report scores to the log of the run, if there is one; a step is a checkpoint's."""
+    for row in table.itertuples():
+        steered = (
+            () if pd.isna(row.source) else (f"{row.source}, layer {row.layer}, α {row.alpha:g}",)
+        )
+        name = "/".join((row.evaluation, row.variant, *steered, row.task, row.metric))
+        log_scalars({name: row.value}, 0 if pd.isna(row.step) else int(row.step))
 
 
 def _of_activations(grid: Grid, folder: StudyFolder, out: Path) -> Iterator[Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from lm_eval_trust.checkpoints.store import Budget
 from lm_eval_trust.core.errors import unknown_name
 from lm_eval_trust.core.progress import ProgressBar, progress_bar
+from lm_eval_trust.core.run_log import log_scalars
 from lm_eval_trust.study.cells import Cell
 from lm_eval_trust.study.folder import StudyFolder
 from lm_eval_trust.study.grid import Study
@@ -129,6 +130,8 @@ class _Reporter:
         if isinstance(event, Finished):
             self.outcome.computed += 1
             self.bar.update()
+            done = self.outcome.found + self.outcome.computed
+            log_scalars({"study/finished": done, "study/failed": len(self.outcome.failed)}, done)
         elif isinstance(event, Failed):
             self.outcome.failed[event.cell] = event.message
             self.outcome.exit_codes.append(event.exit_code)

@@ -14,6 +14,7 @@ from functools import cached_property
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.progress import progress_bar
+from lm_eval_trust.core.run_log import log_scalars
 from lm_eval_trust.evaluate.controls import Arm, arms_of
 from lm_eval_trust.evaluate.evaluator import (
     EXAMPLES,
@@ -130,6 +131,8 @@ class Search:
 
     def __init__(self, passes: SharedPasses, grid: Grid, settings: SweepSettings) -> None:
         self._passes, self._grid, self._settings = passes, grid, settings
+        #: Of each configuration in the log of the run, in the order of their measurement.
+        self._numbers: dict[SteeringSpec | None, int] = {}
 
     @cached_property
     def _limits(self) -> dict[tuple[str, str], float]:
@@ -207,16 +210,32 @@ class Search:
                     nonfinite=outcome.nonfinite,
                 )
             )
+        return self._reported(trials)
+
+    def _reported(self, trials: list[Trial]) -> list[Trial]:
+        """Report trials to the log of the run, if there is one; a step is a configuration."""
+        for trial in trials:
+            step = self._numbers.setdefault(trial.configuration, len(self._numbers))
+            spec = trial.configuration
+            figures = {
+                "alpha": 0.0 if spec is None else spec.alpha,
+                "layer": None if spec is None else float(spec.layers[0]),
+                "perplexity": trial.perplexity,
+                "kl": trial.divergence,
+                "score": trial.score,
+            }
+            log_scalars({f"sweep/{name}": value for name, value in figures.items()}, step)
         return trials
 
     def _scored(self, trials: Sequence[Trial]) -> list[Trial]:
         """Score trials on the tasks."""
         tasks = self._settings.tasks
         outcomes = self._evaluate([t.configuration for t in trials], tasks, "Scoring")
-        return [
+        scored = [
             trial.scored(outcome, score_of(outcome, tasks, self._settings.metric))
             for trial, (_, outcome) in zip(trials, outcomes, strict=True)
         ]
+        return self._reported(scored)
 
     def _scored_where_allowed(self, trials: Sequence[Trial]) -> list[Trial]:
         scored = iter(self._scored([trial for trial in trials if trial.allowed]))

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.progress import progress_bar
+from lm_eval_trust.core.run_log import log_scalars
 from lm_eval_trust.core.storage import atomic_path, disk_errors
 from lm_eval_trust.training.backend import Backend
 from lm_eval_trust.training.config import TrainingConfig, learning_rate
@@ -210,6 +211,8 @@ class LossLog:
         line = {"step": step, "loss": sum(self._losses) / len(self._losses), "learning_rate": rate}
         self._losses = []
         if self._writes:
+            figures = {"loss": line["loss"], "learning_rate": rate}
+            log_scalars({f"train/{name}": value for name, value in figures.items()}, step)
             with disk_errors(self._file), self._file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from support.events import read_scalars
 
 from lm_eval_trust.benchmarks.load import load_statements
 from lm_eval_trust.cli import main
@@ -34,9 +35,19 @@ def test_a_sweep_chooses_on_validation_items_and_reports_on_test_items(
 ) -> None:
     ability = ["--ability-tasks", "trust_world_choice_mini", "--perplexity-ratio", "50"]
     kept = ["--keep", "trust_truthfulqa_mc2_mini:0.9", "trust_world_choice_mini:acc:1"]
-    assert main([*arguments, *ability, *kept]) == 0
+    log = ["--log-to", f"tensorboard:{tmp_path / 'log'}"]
+    assert main([*arguments, *ability, *kept, *log]) == 0
     out = tmp_path / "out"
     table = pd.read_csv(out / "sweep.csv")
+    logged = read_scalars(tmp_path / "log" / "out")
+    # The unsteered model comes first, then the configurations in the order of the table.
+    perplexities = dict(logged["sweep/perplexity"])
+    assert len(perplexities) == len(table) + 1
+    assert list(perplexities.values())[1:] == pytest.approx(table["perplexity"].tolist(), rel=1e-5)
+    assert dict(logged["sweep/alpha"])[0] == 0
+    assert max(dict(logged["sweep/score"]).values()) == pytest.approx(
+        max(table["score"].max(), dict(logged["sweep/score"])[0])
+    )
     assert len(table) >= 6
     assert (table["allowed"] == (table["times"] <= 50)).all()
     printed = capsys.readouterr().out

@@ -12,11 +12,13 @@ import pytest
 import torch
 from huggingface_hub import metadata_load
 from safetensors.torch import load_file
+from support.events import read_scalars
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import group_id
 from lm_eval_trust.core.provenance import Provenance
+from lm_eval_trust.core.run_log import logging_to
 from lm_eval_trust.core.storage import folder_lock
 from lm_eval_trust.models.sources import ModelIdentity, Source, find_source
 from lm_eval_trust.training import finetune
@@ -301,6 +303,16 @@ def test_the_losses_file_has_every_step(run: Callable[..., FinetuneResult], tmp_
     entries = [json.loads(line) for line in (tmp_path / "out" / "losses.jsonl").open()]
     assert [e["step"] for e in entries if "loss" in e] == list(range(1, 13))
     assert [e["step"] for e in entries if "eval_loss" in e] == [0, 3, 6, 9, 12]
+
+
+def test_losses_go_to_tensorboard(run: Callable[..., FinetuneResult], tmp_path: Path) -> None:
+    with logging_to(f"tensorboard:{tmp_path}", "log", {}):
+        run(tmp_path / "out")
+    entries = [json.loads(line) for line in (tmp_path / "out" / "losses.jsonl").open()]
+    found = read_scalars(tmp_path / "log")
+    for tag, name in (("train/loss", "loss"), ("validation/loss", "eval_loss")):
+        expected = [(e["step"], e[name]) for e in entries if name in e]
+        assert found[tag] == [(step, pytest.approx(value, rel=1e-6)) for step, value in expected]
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 import torch
+from support.events import read_scalars
 
 from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.run_log import logging_to
 from lm_eval_trust.core.storage import folder_lock
 from lm_eval_trust.training import loop
 from lm_eval_trust.training.config import ModelConfig, TrainingConfig, granular_steps, learning_rate
@@ -66,6 +68,17 @@ def test_same_seed_gives_the_same_checkpoints_and_another_seed_others(tmp_path: 
     assert of_models(tmp_path / "a") == of_models(tmp_path / "b")
     weights = "ckpt_000/model.safetensors"
     assert of_models(tmp_path / "a")[weights] != of_models(tmp_path / "c")[weights]
+
+
+def test_losses_go_to_tensorboard(tmp_path: Path) -> None:
+    with logging_to(f"tensorboard:{tmp_path}", "log", {}):
+        small_run().run(tmp_path / "out")
+    lines = [json.loads(line) for line in (tmp_path / "out" / loop.LOSSES).open()]
+    found = read_scalars(tmp_path / "log")
+    assert len(lines) == 24
+    for name in ("loss", "learning_rate"):
+        expected = [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in lines]
+        assert found[f"train/{name}"] == expected
 
 
 def cut_run(folder: Path, stop: int, monkeypatch: pytest.MonkeyPatch) -> Path:
