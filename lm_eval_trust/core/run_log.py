@@ -108,12 +108,12 @@ def check_target(target: str) -> None:
 def logging_to(target: str | None, name: str, settings: Mapping[str, Any]) -> Iterator[None]:
     """Send the figures of what runs inside the block to a target.
 
-    A log that fails later on, for instance on a full disk, ends with a warning; the run goes on.
+    A log that fails later on, for instance on a full disk, ends with a warning; the run continues.
 
     Args:
         target: ``tensorboard:FOLDER`` or ``wandb:PROJECT``; ``None`` for nowhere.
-        name: Of the run.
-        settings: Of the run, shown beside its figures.
+        name: What the run is called.
+        settings: What the run was asked to do, shown next to its figures.
 
     Raises:
         InputError: See :func:`check_target`.

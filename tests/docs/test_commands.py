@@ -30,7 +30,7 @@ SETTINGS = (
 COMMANDS = [(b.page, words) for page in PAGES for b in blocks(page) for words in b.commands]
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 #: Programs of others, which have parsers of their own.
-FOREIGN = ("hf", "pip", "ray", "torchrun", "pre-commit", "vllm", "tensorboard", "eval")
+FOREIGN = ("hf", "pip", "ray", "torchrun", "pre-commit", "vllm", "tensorboard", "eval", "inspect")
 
 
 def of(program: str) -> list[tuple[Path, tuple[str, ...]]]:
