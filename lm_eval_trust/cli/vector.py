@@ -9,14 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_trust.benchmarks.registry import DATA_SOURCES
+from lm_eval_trust.benchmarks.registry import DATA_SOURCES, find_dimension
 from lm_eval_trust.benchmarks.statements import USER_TURN
 from lm_eval_trust.cli.options import add_overwrite, count, natural, next_step, refuse_foreign_file
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.steering.spec import choices_for
 
 if TYPE_CHECKING:
-    from lm_eval_trust.benchmarks.statements import Statements
     from lm_eval_trust.steering.vectors import SteeringVector
 
 _Commands = Any
@@ -242,12 +241,13 @@ def run_threshold(args: argparse.Namespace) -> int:
     """Print the threshold, as a steering file has it, and how well it does."""
     import torch
 
+    from lm_eval_trust.benchmarks.load import find_statements
     from lm_eval_trust.models.activation_store import load_or_extract
     from lm_eval_trust.models.sources import load_source
     from lm_eval_trust.steering.conditions import When
     from lm_eval_trust.steering.thresholds import best_threshold
 
-    statements = _statements(args)
+    statements = find_statements(args.dimension, data_source=args.source, data_seed=args.data_seed)
     condition = When(str(args.vector), 0.0, args.layer).read(args.layer)
     partition = statements.partition(split=args.split, seed=args.split_seed)
     held_out = statements.select(partition.validation)
@@ -265,81 +265,64 @@ def run_threshold(args: argparse.Namespace) -> int:
         f"{len(held_out)} statements of the validation part, {int(wanted.sum())} of them to steer"
     )
     given = ",".join(f"{name}={value}" for name, value in when.items())
-    steered = ("--vector", "VECTOR", "--layers", "LAYERS", "--tasks", _task(args, statements))
+    steered = ("--vector", "VECTOR", "--layers", "LAYERS", "--tasks", _task(args))
     next_step("lm-eval-trust", "sweep", *steered, "--when", given, "--out", "sweep")
     return 0
 
 
 def run_build(args: argparse.Namespace) -> int:
     """Build a vector and write it."""
+    from lm_eval_trust.api.vectors import build_vector
     from lm_eval_trust.models.layers import parse_layers
-    from lm_eval_trust.models.sources import load_source
-    from lm_eval_trust.steering.build import build_vector
-    from lm_eval_trust.steering.evidence import doubts, from_record, table
     from lm_eval_trust.steering.vector_files import check_ending
 
     check_ending(args.out)
     _refuse_foreign_out(args)
-    layers = parse_layers(args.layers)
-    statements = _statements(args)
-    if args.heads is not None:
-        return _build_heads(args, layers, statements)
-    model, tokenizer, identity = load_source(args.model, dtype=args.dtype, device=args.device)
     vector = build_vector(
-        model,
-        tokenizer,
-        statements,
-        layers=layers,
-        identity=identity,
+        args.model,
+        args.dimension,
+        layers=parse_layers(args.layers),
         method=args.method,
+        data_source=args.source,
+        data_seed=args.data_seed,
         split=args.split,
         split_seed=args.split_seed,
         part=args.part,
         chat_template=args.chat_template,
+        heads=args.heads,
+        dtype=args.dtype,
+        device=args.device,
     )
     vector.save(args.out)
+    layers = _tell_heads(args, vector) if args.heads else _tell_evidence(args, vector)
+    _next_sweep(args.out, layers, _task(args), args.model)
+    return 0
+
+
+def _tell_evidence(args: argparse.Namespace, vector: SteeringVector) -> str:
+    """Print what predicts that a vector steers; return its layers."""
+    from lm_eval_trust.steering.evidence import doubts, from_record, table
+
     assert vector.provenance is not None
     used = len(vector.provenance.items)
-    print(f"{args.out}: {len(layers)} layers of width {vector.width} from {used} statements")
+    print(f"{args.out}: {len(vector.layers)} layers of width {vector.width} from {used} statements")
     evidence = from_record(vector.provenance.evidence)
     print(table(evidence))
     for doubt in doubts(evidence):
         print(f"warning: {doubt}", file=sys.stderr)
-    _next_sweep(args.out, args.layers, _task(args, statements), args.model)
-    return 0
+    return str(args.layers)
 
 
-def _build_heads(args: argparse.Namespace, layers: list[int], statements: Statements) -> int:
-    from lm_eval_trust.models.sources import load_source
-    from lm_eval_trust.steering.head_vectors import HEADS_SETTING, build_head_vector
+def _tell_heads(args: argparse.Namespace, vector: SteeringVector) -> str:
+    """Print the heads that were chosen; return their layers, to be steered together."""
+    from lm_eval_trust.steering.head_vectors import HEADS_SETTING
 
-    others = {"--part": args.part != "train", "--chat-template": args.chat_template is not None}
-    for option, given in others.items():
-        if given:
-            raise InputError(
-                f"{option} does not go with --heads: heads are read from statements as they are, "
-                f"and chosen on the validation part."
-            )
-    model, tokenizer, identity = load_source(args.model, dtype=args.dtype, device=args.device)
-    vector = build_head_vector(
-        model,
-        tokenizer,
-        statements,
-        layers=layers,
-        identity=identity,
-        heads=args.heads,
-        method=args.method,
-        split=args.split,
-        split_seed=args.split_seed,
-    )
-    vector.save(args.out)
     assert vector.provenance is not None
     for layer, numbers in vector.provenance.settings[HEADS_SETTING].items():
         print(f"layer {layer}: heads {', '.join(map(str, numbers))}")
-    print(f"{args.out}: steer with layer={'+'.join(map(str, vector.layers))}")
-    heads = "+".join(map(str, vector.layers))
-    _next_sweep(args.out, heads, _task(args, statements), args.model)
-    return 0
+    layers = "+".join(map(str, vector.layers))
+    print(f"{args.out}: steer with layer={layers}")
+    return layers
 
 
 def run_show(args: argparse.Namespace) -> int:
@@ -407,8 +390,8 @@ def _layers_of(vector: SteeringVector) -> str:
     return ",".join(map(str, sorted(vector.layers)))
 
 
-def _task(args: argparse.Namespace, statements: Statements) -> str:
-    task = statements.dimension.task or "TASKS"
+def _task(args: argparse.Namespace) -> str:
+    task = find_dimension(args.dimension).task or "TASKS"
     return f"{task}_mini" if args.source == "mini" else task
 
 
@@ -422,11 +405,3 @@ def _refuse_foreign_out(args: argparse.Namespace) -> None:
 
     if not args.overwrite:
         refuse_foreign_file(args.out, load_vector, "steering vector")
-
-
-def _statements(args: argparse.Namespace) -> Statements:
-    from lm_eval_trust.benchmarks.load import load_statements, read_statements_file
-
-    if Path(args.source).suffix:
-        return read_statements_file(args.source, args.dimension)
-    return load_statements(args.dimension, data_source=args.source, data_seed=args.data_seed)
