@@ -13,7 +13,7 @@ MODEL ?= $(shell $(BIN)/python -c "from lm_eval_trust.core.storage import cache_
 PACKAGES := lm_eval_trust tasks model_wrappers analysis
 SOURCES := $(shell find $(PACKAGES) -name __pycache__ -prune -o -print) README.md LICENSE
 
-.PHONY: audit bandit help setup dev model browser vllm test test-fast test-vllm lint format layout typecheck bench bench-full demo peers smollm2 docs clean
+.PHONY: audit bandit help setup dev model notebooks browser vllm test test-fast test-vllm lint format layout typecheck bench bench-full demo peers smollm2 docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -152,6 +152,9 @@ smollm2: setup model  ## a first real evaluation: unsteered against steered, on 
 
 docs: setup  ## the documentation's site in site/, every link of it checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+notebooks: setup model  ## run the documentation's notebooks, and keep their outputs
+	LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" $(BIN)/python scripts/notebooks.py
 
 clean:  ## remove what was built, not .venv
 	rm -rf build dist site demo-out smollm2-out *.egg-info

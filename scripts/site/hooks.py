@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import arguments
 import commands
 import exits
+import notebooks
 import readmes
 import schemas
 from latex2mathml.converter import convert
 from layout import ROOT, package_folder
 from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File
 
 import tasks
 
@@ -38,6 +41,13 @@ PARTS: dict[str, Callable[[str, str], str]] = {
 def on_config(config: Any) -> None:
     """Give mkdocstrings the package laid out as its wheel."""
     config.plugins["mkdocstrings"].config.handlers["python"]["paths"] = [str(package_folder())]
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the notebooks as pages; the notebooks themselves are copied as they are."""
+    for path, content in notebooks.pages(Path(config.docs_dir)).items():
+        files.append(File.generated(config, path, content=content))
+    return files
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
