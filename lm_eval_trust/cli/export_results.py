@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lm_eval_trust.cli.options import next_step
 from lm_eval_trust.core.errors import InputError
 
 _HUB, _EVERY = FORMATS = ("eval_results", "every_eval_ever")
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         with atomic_path(args.out / name) as path:
             path.write_text(text, encoding="utf-8")
         print(args.out / name)
+    next_step("hf", "upload", "OWNER/MODEL", args.out)
     return 0
 
 

@@ -234,6 +234,7 @@ def run_pull(args: argparse.Namespace) -> int:
     vector = load_from_hub(name)
     vector.save(args.out)
     print(f"{args.out}: {vector.name}, layers {', '.join(map(str, sorted(vector.layers)))}")
+    _next_sweep(args.out, _layers_of(vector))
     return 0
 
 
