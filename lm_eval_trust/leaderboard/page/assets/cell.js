@@ -65,11 +65,7 @@ function openCell(board, row, column, reference, button, actions) {
       action("Close", leave(() => {})),
     ),
   );
-  box.ontoggle = (event) => {
-    button.setAttribute("aria-expanded", String(event.newState === "open"));
-    // After Escape or a click on nothing in particular, the keyboard goes on from the cell.
-    if (event.newState === "closed" && document.activeElement === document.body) button.focus();
-  };
+  box.ontoggle = (event) => button.setAttribute("aria-expanded", String(event.newState === "open"));
   box.showPopover();
   placeBeside(box, button);
   box.querySelector("button").focus({ preventScroll: true });
