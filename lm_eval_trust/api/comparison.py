@@ -165,7 +165,7 @@ def compare(
     )
     runs: dict[Path, SavedRun] = {each.run.path.resolve(): each.run for each in evaluations}
     if len(runs) < 2:
-        raise InputError(f"compare() needs at least two evaluations; {len(runs)} was given.")
+        raise InputError(f"compare() needs at least two evaluations; it got {len(runs)}.")
     boards = build_boards(runs.values(), settings=settings)
     if not any(board.pairs for board in boards):
         raise InputError(_why_not(boards))
@@ -184,7 +184,7 @@ def _named(given: Comparable | Mapping[str, Comparable]) -> Iterator[tuple[str, 
             yield from ((name, EvaluationResult(run)) for run in find_runs([Path(each)]))
         else:
             raise InputError(
-                f"{each!r:.80} is no evaluation; give what let.evaluate returned, or a folder."
+                f"{each!r:.80} is not an evaluation; give what let.evaluate returned, or a folder."
             )
 
 

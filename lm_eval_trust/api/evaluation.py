@@ -217,9 +217,13 @@ def evaluate(
         MissingDataError: Data of a task is missing.
         ExternalError: Data, a model or a judge cannot be reached.
     """
-    names = [tasks] if isinstance(tasks, str) else list(tasks)
-    if not names:
-        raise InputError("tasks is empty; name at least one task, such as trust_truthfulqa.")
+    names: list[str] = list(tasks) if isinstance(tasks, (list, tuple)) else [tasks]  # type: ignore[list-item]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"tasks is {tasks!r:.80}; name at least one task, such as 'trust_truthfulqa'."
+        )
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise InputError(f"metadata is {metadata!r:.80}; expected names and values in a dict.")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
         raise InputError(f"limit is {limit!r}; expected a whole number of items from 1.")
     check_tasks(names)

@@ -75,7 +75,7 @@ class WorkFolder:
             return str(vector) if hub_name(vector) else str(Path(vector).resolve())
         if not isinstance(vector, SteeringVector):
             raise InputError(
-                f"{vector!r:.80} is no steering vector; give one that build_vector made, or the "
+                f"{vector!r:.80} is not a steering vector; give one that build_vector made, or the "
                 f"name of a file."
             )
         content = to_bytes(vector)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -17,7 +17,7 @@ from lm_eval.api.instance import Instance
 from torch import nn
 
 from lm_eval_trust.api.vectors import VectorLike, steering_plan
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import InputError, TrustError, reason_of
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.models.loading import loading_errors
 from lm_eval_trust.models.own_models import as_transformers_model
@@ -174,13 +174,13 @@ class Model:
                 not finite.
         """
         texts = _texts("prompts", prompts)
-        if max_new_tokens < 1:
-            raise InputError(f"max_new_tokens is {max_new_tokens}; expected at least 1.")
+        if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+            raise InputError(f"max_new_tokens is {max_new_tokens}; expected a whole number from 1.")
         if temperature < 0:
             raise InputError(f"temperature is {temperature}; expected 0 or more.")
         if chat:
             texts = [self._as_chat(text) for text in texts]
-        until = [stop] if isinstance(stop, str) else list(stop)
+        until = [stop] if isinstance(stop, str) else list(stop or ())
         given = {"until": until, "max_gen_toks": max_new_tokens, **settings}
         if temperature > 0:
             given |= {"do_sample": True, "temperature": temperature}
@@ -188,7 +188,8 @@ class Model:
         with self.in_use(), torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            answers: list[str] = self.lm.generate_until(requests, disable_tqdm=True)
+            with _settings_errors():
+                answers: list[str] = self.lm.generate_until(requests, disable_tqdm=True)
         return answers[0] if isinstance(prompts, str) else answers
 
     @overload
@@ -211,7 +212,7 @@ class Model:
             InputError: A continuation is empty, the numbers differ, or a text is too long.
         """
         ends = _texts("continuation", continuation)
-        starts = [prompt] * len(ends) if isinstance(prompt, str) else list(prompt)
+        starts = [prompt] * len(ends) if isinstance(prompt, str) else _listed("prompt", prompt)
         if len(starts) != len(ends):
             raise InputError(
                 f"There are {len(starts)} prompts and {len(ends)} continuations; give one prompt "
@@ -308,7 +309,7 @@ def load(
     tokenizer: Any = None,
     device: str | None = None,
     dtype: str | None = None,
-    batch_size: int = 8,
+    batch_size: int | str = 8,
     adapter: str | None = None,
     name: str | None = None,
     blocks: str | None = None,
@@ -328,7 +329,7 @@ def load(
             hold stays where it is.
         dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto`` for the checkpoint's own; by
             default float32 on the CPU and ``auto`` elsewhere. A model that you hold keeps its own.
-        batch_size: Prompts at once.
+        batch_size: Prompts at once; ``auto`` finds out how many fit.
         adapter: Folder or Hub name of a LoRA adapter.
         name: How results call the model; by default its own name.
         blocks: Of a module that you hold: the list of its decoder blocks, e.g. ``transformer.h``;
@@ -345,6 +346,10 @@ def load(
         raise InputError(
             f"{', '.join(sorted(steered))}: a model is loaded unsteered. Steer it by "
             f"`with model.steer(vector, layer=…, alpha=…):`."
+        )
+    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+        raise InputError(
+            f"batch_size is {batch_size!r}; expected a whole number from 1, or 'auto'."
         )
     if max_length is not None:
         arguments["max_length"] = max_length
@@ -388,7 +393,7 @@ def _place(model: str) -> dict[str, str]:
 
 
 def _held(
-    module: Any, tokenizer: Any, name: str, batch_size: int, arguments: dict[str, Any]
+    module: Any, tokenizer: Any, name: str, batch_size: int | str, arguments: dict[str, Any]
 ) -> Model:
     """Return a model that is in memory already."""
     identity = ModelIdentity.in_memory(name)
@@ -435,15 +440,31 @@ def _identity(lm: Any) -> ModelIdentity:
 
 
 def _texts(what: str, given: str | Texts) -> list[str]:
-    texts = [given] if isinstance(given, str) else list(given)
-    for text in texts:
-        if not isinstance(text, str):
-            raise InputError(f"{what} holds {text!r}, which is no text.")
-        if not text:
-            raise InputError(f"{what} holds an empty text; give each some.")
+    texts = [given] if isinstance(given, str) else _listed(what, given)
+    if not all(texts):
+        raise InputError(f"{what} holds an empty text; give each some.")
     if not texts:
         raise InputError(f"{what} is empty; give at least one text.")
     return texts
+
+
+def _listed(what: str, given: Any) -> list[str]:
+    texts = list(given) if isinstance(given, Iterable) and not isinstance(given, bytes) else [given]
+    for text in texts:
+        if not isinstance(text, str):
+            raise InputError(f"{what} holds {text!r:.80}, which is not a text.")
+    return texts
+
+
+@contextmanager
+def _settings_errors() -> Iterator[None]:
+    """Turn what transformers says of unknown or impossible settings into an error for the user."""
+    try:
+        yield
+    except TrustError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The model cannot generate like this: {reason_of(error)}") from error
 
 
 def _request(kind: Any, first: str, second: Any, number: int) -> Instance:

@@ -237,7 +237,7 @@ def sweep(
         ExternalError: A model, data or a judge cannot be reached.
     """
     folder = WorkFolder(out)
-    given = [vectors] if isinstance(vectors, (SteeringVector, str, Path)) else list(vectors)
+    given = list(vectors) if isinstance(vectors, (list, tuple)) else [vectors]
     files = tuple(folder.vector_file(vector) for vector in given)
     if not files:
         raise InputError("vectors is empty; give at least one.")

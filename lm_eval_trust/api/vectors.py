@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -151,9 +152,12 @@ def steering_plan(
         return vector
     if whole:
         return combined_plan(read_steering_file(str(vector)))
+    if not isinstance(vector, (SteeringVector, str, Path)):
+        raise InputError(
+            f"{vector!r:.80} is not a steering vector; give one that build_vector made, a file, or "
+            f"a plan."
+        )
     found = vector if isinstance(vector, SteeringVector) else load_vector(vector)
-    if not isinstance(found, SteeringVector):
-        raise InputError(f"{vector!r:.80} is no steering vector; build_vector makes one.")
     given["layer"] = layers_of(found, layer)
     spec = SteeringSpec.parse({"vector": found.name, **given}, where="the steering")
     return spec.plan(found)
@@ -186,13 +190,14 @@ def layer_numbers(layers: int | str | Sequence[int]) -> list[int]:
     """
     if isinstance(layers, str):
         return parse_layers(layers)
-    parts = [layers] if isinstance(layers, int) else list(layers)
-    if not parts or any(isinstance(p, bool) or not isinstance(p, int) or p < 0 for p in parts):
+    parts = list(layers) if isinstance(layers, Iterable) else [layers]
+    # Whole numbers of NumPy are Integral, and so is bool.
+    if not parts or any(isinstance(p, bool) or not isinstance(p, Integral) or p < 0 for p in parts):
         raise InputError(
             f"Layers {layers!r} are no numbers of decoder blocks, which count from 0; write 15, "
             f'[14, 15] or "10-20".'
         )
-    return parts
+    return [int(part) for part in parts]
 
 
 def layers_of(vector: SteeringVector, chosen: int | str | Sequence[int] | None) -> list[int]:

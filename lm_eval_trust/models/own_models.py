@@ -48,7 +48,8 @@ def as_transformers_model(
         tokenizer = tokenizer or own
     if not isinstance(model, nn.Module):
         raise InputError(
-            f"A {type(model).__name__} is no model; give a name, a folder, or a torch.nn.Module."
+            f"An object of type {type(model).__name__} is not a model; give a name, a folder, or a "
+            f"torch.nn.Module."
         )
     tokenizer = tokenizer or getattr(model, "tokenizer", None)
     if tokenizer is None:

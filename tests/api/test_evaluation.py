@@ -145,6 +145,8 @@ def test_figures_are_drawn_on_given_axes(model: let.Model) -> None:
     [
         ("trust_truthfulqa_min", {}, "Did you mean 'trust_truthfulqa_mini'"),
         ([], {}, "at least one"),
+        ([None], {}, "at least one"),
+        (TASK, {"metadata": ["split_seed"]}, "in a dict"),
         (TASK, {"limit": 0}, "at least 1"),
         (TASK, {"limit": 0.5}, "whole number"),
         (TASK, {"metadata": {"split_sed": 1}}, "Did you mean 'split_seed'|split_seed"),

@@ -195,6 +195,7 @@ def test_two_models_are_steered_apart(model: let.Model, tiny_llama: Callable[...
         ({"layer": 3}, "loaded unsteered"),
         ({"batchsize": 3}, "Did you mean 'batch_size'|batch_size"),
         ({"dtype": "float33"}, "dtype"),
+        ({"batch_size": 0}, "from 1"),
         ({"device": "cuda:99"}, "not a device"),
     ],
 )
@@ -219,8 +220,13 @@ def test_models_that_are_not_there_are_refused(tmp_path: Path) -> None:
     [
         (lambda m: m.generate(""), "empty text"),
         (lambda m: m.generate([]), "at least one"),
-        (lambda m: m.generate(["a", 3]), "no text"),
-        (lambda m: m.generate("a", max_new_tokens=0), "at least 1"),
+        (lambda m: m.generate(["a", 3]), "not a text"),
+        (lambda m: m.generate(None), "not a text"),
+        (lambda m: m.generate("a", nmbeams=2), "nmbeams"),
+        (lambda m: m.generate("a", max_new_tokens=2.5), "whole number"),
+        (lambda m: m.score(b"a", "a"), "not a text"),
+        (lambda m: m.steer(None), "not a steering vector"),
+        (lambda m: m.generate("a", max_new_tokens=0), "from 1"),
         (lambda m: m.generate("a", temperature=-1), "0 or more"),
         (lambda m: m.generate("a" * 600), "does not fit"),
         (lambda m: m.generate("a", chat=True), "no chat template"),

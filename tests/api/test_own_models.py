@@ -248,7 +248,7 @@ class Skipping(Mixer):
         (NoLogits, {}, "expected logits"),
         (Skipping, {}, "no list of decoder blocks"),
         (Skipping, {"blocks": "body.h"}, "called once"),
-        (lambda: 3, {}, "A int is no model"),
+        (lambda: 3, {}, "type int is not a model"),
         (Mixer, {"device": "cpu"}, "stays as it is"),
         (build_llama, {"blocks": "model.layers"}, "leave it out"),
     ],

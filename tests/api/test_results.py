@@ -218,7 +218,7 @@ def test_what_cannot_be_compared_is_refused(model: let.Model) -> None:
         let.compare(first)
     with pytest.raises(let.InputError, match="at least two"):
         let.compare(first, first)
-    with pytest.raises(let.InputError, match="no evaluation"):
+    with pytest.raises(let.InputError, match="not an evaluation"):
         let.compare(first, model)  # type: ignore[arg-type]
     with pytest.raises(let.InputError, match="'all'"):
         let.compare(first, same, pairs="each")  # type: ignore[arg-type]
