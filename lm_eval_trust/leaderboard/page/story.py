@@ -182,7 +182,7 @@ def _finding(test: _Test, before: Sequence[_Test], is_steering: bool) -> Finding
     else:
         verb = "improves" if test.gain > 0 else "worsens"
         said = (f" {verb} ", title, f" by {amount}", *over, ", where lower is better")
-    verdict = "shown" if test.shown else "not shown"
+    verdict = "not shown" if test.outcome == "open" else "shown"
     return Finding((subject, *said, f": {verdict} ({_p(test.p)})."), test.outcome)
 
 
