@@ -48,6 +48,7 @@ def by_command(arguments: str, tasks: list[str], limit: int) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_steered_figures_are_those_of_the_command_answer_by_answer(
     model: let.Model, truth: let.SteeringVector, tmp_path: Path
 ) -> None:

@@ -151,6 +151,7 @@ def test_an_nnsight_model_is_taken(
         let.load(traced)
 
 
+@pytest.mark.slow
 def test_own_models_are_evaluated_built_from_and_compared(quick: None, tmp_path: Path) -> None:
     loaded = let.load("mini-chat", device="cpu", batch_size=4)
     model = let.load(loaded.module, tokenizer=loaded.tokenizer, name="mine", batch_size=4)
@@ -172,6 +173,7 @@ def test_own_models_are_evaluated_built_from_and_compared(quick: None, tmp_path:
     assert not list((tmp_path / "cache" / "activations").glob("*mine*"))
 
 
+@pytest.mark.slow
 def test_own_modules_are_swept_and_probed(quick: None, tokenizer: PreTrainedTokenizerFast) -> None:
     loaded = let.load("mini-chat", device="cpu", batch_size=4)
 
@@ -195,7 +197,7 @@ def test_own_modules_are_swept_and_probed(quick: None, tokenizer: PreTrainedToke
     built = let.build_vector(loaded, "truthfulqa", layers=1, progress=False)
     task = "trust_truthfulqa_mini"
     swept = [
-        let.sweep(each, built, task, alphas=[4], limit=4, rounds=0, metric="info")
+        let.sweep(each, built, task, alphas=[4], limit=2, rounds=0, metric="info")
         for each in (model, loaded)
     ]
     for name in ("perplexity", "kl"):
