@@ -78,12 +78,17 @@ def nearest(given: str, known: Iterable[str]) -> str:
     return near[0] if near else ""
 
 
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return the hint that ends a message about an unknown name; empty if no name is near."""
+    near = nearest(given, known)
+    return f" Did you mean {near!r}?" if near else ""
+
+
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
     """Build the error for a name that is not in a table, with the nearest name as a hint."""
     names = sorted(known)
     given = _shortened(given, _LONGEST_NAME, _LONGEST_NAME // 4)
-    near = nearest(given, names)
-    hint = f" Did you mean {near!r}?" if near else ""
+    hint = did_you_mean(given, names)
     if len(names) <= _PRINTED_NAMES:
         return InputError(f"Unknown {kind} {given!r}; known are {', '.join(names)}.{hint}")
     similar = difflib.get_close_matches(given, names, n=5, cutoff=0.2) or names[:5]

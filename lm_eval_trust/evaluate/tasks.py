@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import InputError, did_you_mean
 from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.evaluate.harness import brought_by_package, needs_defaults, task_manager
 from lm_eval_trust.evaluate.measurement import group_of
@@ -182,7 +182,10 @@ def score_metric(task: str, known: Sequence[str], asked: str = "") -> str:
     """
     if asked:
         if asked not in known:
-            raise InputError(f"{task} has no metric {asked!r}; it has {', '.join(sorted(known))}.")
+            raise InputError(
+                f"{task} has no metric {asked!r}; it has {', '.join(sorted(known))}."
+                f"{did_you_mean(asked, known)}"
+            )
         return asked
     for name in _SCORES:
         if name in known:

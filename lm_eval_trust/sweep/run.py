@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lm_eval_trust.core.errors import InputError
+from lm_eval_trust.core.errors import InputError, did_you_mean
 from lm_eval_trust.core.storage import folder_lock, read_kept, require_empty, write_kept
 from lm_eval_trust.engine import TRANSFORMERS
 from lm_eval_trust.evaluate.controls import check_shuffled, prefixes_of
@@ -136,7 +136,7 @@ def check_metric(index: TaskIndex, tasks: Sequence[str], metric: str, limit: int
                     raise InputError(
                         f"{name} has no metric {metric!r}; {whose} has "
                         f"{', '.join(sorted(known))}. Name one that all of its tasks have by "
-                        f"--metric."
+                        f"--metric.{did_you_mean(metric, known)}"
                     )
             if name not in loaded.tasks and metric not in _aggregated(loaded, name):
                 raise InputError(

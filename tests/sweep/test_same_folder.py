@@ -153,6 +153,9 @@ def test_a_metric_that_is_not_measured_is_refused_before_anything_is_scored(
         with pytest.raises(AssertionError):
             sweep("out", "--tasks", task)
         assert f"{task} has no metric 'trust_score'; {lacking}" in capsys.readouterr().err
+    with pytest.raises(AssertionError):
+        sweep("out", "--tasks", "trust_truthfulqa_mini", "--metric", "trust_scor")
+    assert "Did you mean 'trust_score'?" in capsys.readouterr().err
 
 
 def test_a_group_that_does_not_aggregate_the_metric_is_refused_before_anything_is_scored(
