@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = "notebooks"
+_HEADING = re.compile(r"^(##+) (.+)$", re.MULTILINE)
 
 
 def pages(docs: Path) -> dict[str, str]:
@@ -21,18 +22,25 @@ def page(path: Path) -> str:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     heading, _, first = _text(cells[0]["source"]).partition("\n")
     link = f"[Download this notebook]({path.name}) and run it with Jupyter."
-    return "\n\n".join([heading, link, first.strip(), *_parts(cells[1:])]) + "\n"
+    text = "\n\n".join([first.strip(), *_parts(cells[1:], path.stem)])
+    return f"{heading}\n\n{link}\n\n{text}\n"
 
 
-def _parts(cells: list[dict[str, Any]]) -> Iterator[str]:
+def _parts(cells: list[dict[str, Any]], name: str) -> Iterator[str]:
     for cell in cells:
         source = _text(cell["source"])
         if cell["cell_type"] == "markdown":
-            yield source
+            yield _HEADING.sub(lambda match: _with_anchor(match, name), source)
             continue
         yield f"```python\n{source}\n```"
         for output in cell["outputs"]:
             yield _output(output)
+
+
+def _with_anchor(heading: re.Match[str], name: str) -> str:
+    """Return a heading whose anchor no other page has, as references by anchor need it."""
+    words = re.sub(r"[^a-z0-9]+", "-", heading[2].lower()).strip("-")
+    return f"{heading[0]} {{ #{name}-{words} }}"
 
 
 def _output(output: dict[str, Any]) -> str:
