@@ -27,4 +27,6 @@ def plain(text: str) -> str:
 
 def _reference(match: re.Match[str]) -> str:
     name = match[1]
+    if "." not in name:  # A method of the same class; a heading of a page may have this name.
+        return f"`{name}`"
     return f'<autoref identifier="{name}" optional>`{name.rsplit(".", 1)[-1]}`</autoref>'
