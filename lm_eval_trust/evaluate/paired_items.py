@@ -40,7 +40,9 @@ def compare_items(
     *,
     confidence: float = 0.95,
 ) -> Comparison:
-    """Compare two models' values of a metric over the same items; see :func:`compare`.
+    """Compare two models' values of a metric over the same items.
+
+    See :func:`lm_eval_trust.analysis.comparison.compare`.
 
     Raises:
         InputError: The two hold different items, or one has no such value of some item.
