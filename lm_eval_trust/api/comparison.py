@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -48,8 +47,8 @@ class ComparisonResult:
         ``second_value``, ``difference``, ``low`` and ``high`` (its interval over groups of items),
         ``p`` (two-sided), ``p_adjusted``, ``low_adjusted`` and ``high_adjusted`` (corrected for
         all tests of the family), ``family`` (``primary`` or ``further``), ``items``, ``groups``,
-        ``better`` (the second row's name, the first's, or empty where the adjusted interval holds
-        0).
+        ``better`` (the second row's name, the first's, or empty where the adjusted p does not show
+        a difference).
         """
         return pd.DataFrame([line for board in self.boards for line in _lines(board)])
 
@@ -221,13 +220,13 @@ def _lines(board: Board) -> Iterator[dict[str, Any]]:
             "family": pair.family,
             "items": found.items,
             "groups": found.groups,
-            "better": _better(pair, column),
+            "better": _better(pair, column, 1 - board.confidence),
         }
 
 
-def _better(pair: Pair, column: Column) -> str:
+def _better(pair: Pair, column: Column, level: float) -> str:
     """Return the row that is shown to be better; empty if none is, or 0 is best."""
-    low, high = pair.adjusted.low, pair.adjusted.high
-    if column.higher_is_better is None or math.isnan(low) or low <= 0 <= high:
+    change = pair.comparison.difference.mean
+    if column.higher_is_better is None or not pair.adjusted_p < level or change == 0:
         return ""
-    return pair.second if (low > 0) == column.higher_is_better else pair.first
+    return pair.second if (change > 0) == column.higher_is_better else pair.first

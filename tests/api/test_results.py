@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from support.boards import planted_board, planted_row, planted_run
 
 import lm_eval_trust as let
 from lm_eval_trust.analysis.comparison import compare as compare_values
+from lm_eval_trust.api.comparison import ComparisonResult
 from lm_eval_trust.cli import main
 
 TASK = "trust_truthfulqa_mini"
@@ -196,6 +199,25 @@ def test_comparisons_are_paired_and_grouped(
     assert row["family"] == "primary"
     assert result.scores.loc["steered", "Truth*Info"] == pytest.approx(row["second_value"])
     assert result.plot().get_xlabel() == "steered − as it is"
+
+
+@pytest.mark.parametrize(
+    ("changed", "better"), [(4, ""), (20, "second")], ids=["p of 0.13", "p of 2e-6"]
+)
+def test_a_row_is_better_where_the_adjusted_p_shows_it(
+    tmp_path: Path, changed: int, better: str
+) -> None:
+    def answers(until: int) -> Callable[[str, int], tuple[str, float]]:
+        return lambda task, item: ("", float((item < until) == (task != "planted_toxic")))
+
+    rows = [
+        planted_row(name, planted_run(tmp_path / name, answers(until), 20))
+        for name, until in (("first", 0), ("second", changed))
+    ]
+    table = ComparisonResult([planted_board(rows)], []).table
+    assert set(table["better"]) == {better}
+    assert ((table["p_adjusted"] < 0.05) == bool(better)).all()
+    assert (table["low"] * table["high"] > 0).all()
 
 
 def test_comparisons_are_saved_as_leaderboards(model: let.Model, tmp_path: Path) -> None:
