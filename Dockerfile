@@ -1,7 +1,7 @@
 # The command line in an image, for a CPU:
 #
 #   docker build -t lm-eval-trust .
-#   docker run --rm -v "$PWD:/work" -v lm-eval-trust-cache:/cache lm-eval-trust demo --out demo-out
+#   docker run --rm -v "$PWD:/data" -v lm-eval-trust-cache:/cache lm-eval-trust demo --out demo-out
 #
 # For a GPU build with --build-arg TORCH_INDEX=https://pypi.org/simple and run with --gpus all.
 FROM python:3.11-slim AS build
@@ -16,12 +16,12 @@ RUN python -m venv /opt/venv \
 
 FROM python:3.11-slim
 COPY --from=build /opt/venv /opt/venv
-RUN useradd --create-home user && mkdir /cache /work && chown user /cache /work
+RUN useradd --create-home user && mkdir /cache /data && chown user /cache /data
 ENV PATH="/opt/venv/bin:$PATH" \
     HF_HOME=/cache/huggingface \
     LM_EVAL_TRUST_CACHE=/cache/lm_eval_trust \
     TOKENIZERS_PARALLELISM=false
 USER user
-WORKDIR /work
+WORKDIR /data
 VOLUME ["/cache"]
 ENTRYPOINT ["lm-eval-trust"]
