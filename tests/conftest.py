@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import support  # noqa: F401  # isort: skip  # before peft imports what reads HF_HUB_OFFLINE
 
@@ -21,6 +22,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.mini import family
 from lm_eval_trust.mini.world import build_world
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # A busy machine is no failure.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -115,6 +119,15 @@ def quick(trained_quick_family: Path, own_cache: None, monkeypatch: pytest.Monke
     """The family's names stand for the quick family, which lies trained in the test's own cache."""
     monkeypatch.setattr(family, "RECIPE", QUICK)
     shutil.copytree(trained_quick_family, cache_dir(), dirs_exist_ok=True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; tests are skipped where there is none."""
+    from support.browser import chromium
+
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 from support.axe import violations
-from support.browser import chromium, open_page
+from support.browser import open_page
 
 from lm_eval_trust.analysis.comparison import compare
 from lm_eval_trust.analysis.effects import effects_of
@@ -94,12 +93,6 @@ def test_a_forest_puts_intervals_to_scale_and_bears_ends_that_are_unknown() -> N
     ends = [float(part.split("'")[1]) for part in drawn.split("class='open'")[1].split("x1=")[1:]]
     assert x[0] > x[1] and ends[0] < x[0]
     assert "nan" not in forest([("a", Interval(0.5, float("nan"), float("inf")))], margin=-0.1)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

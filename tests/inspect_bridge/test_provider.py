@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from inspect_ai.model import GenerateConfig, get_model
 from lm_eval.api.instance import Instance
 from support.inspect_tasks import QUESTIONS, harbour, lamps
 
@@ -16,8 +17,6 @@ from lm_eval_trust.inspect_bridge.provider import settings_of
 from lm_eval_trust.model_wrappers.amber import Amber
 from lm_eval_trust.steering.vectors import LayerVector, SteeringVector
 
-inspect_model = pytest.importorskip("inspect_ai.model")
-GenerateConfig = inspect_model.GenerateConfig
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -187,7 +186,7 @@ def test_settings_of_inspect_ai_are_taken() -> None:
 )
 def test_arguments_that_do_not_fit(model: Path, arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        inspect_model.get_model(f"lm_eval_trust/{model}", memoize=False, **arguments)
+        get_model(f"lm_eval_trust/{model}", memoize=False, **arguments)
 
 
 def test_tools_and_pictures_are_refused(model: Path) -> None:
@@ -196,7 +195,7 @@ def test_tools_and_pictures_are_refused(model: Path) -> None:
     from inspect_ai.model import ChatMessageUser, ContentImage
     from inspect_ai.tool import ToolInfo
 
-    api = inspect_model.get_model(f"lm_eval_trust/{model}", memoize=False).api
+    api = get_model(f"lm_eval_trust/{model}", memoize=False).api
     tool = ToolInfo(name="lamp", description="lights it")
     with pytest.raises(InputError, match="take no tools"):
         asyncio.run(api.generate([ChatMessageUser(content="x")], [tool], "auto", GenerateConfig()))

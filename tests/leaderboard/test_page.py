@@ -17,7 +17,7 @@ from support.boards import (
     reported_row,
     write_measurements,
 )
-from support.browser import Watched, chromium, open_page
+from support.browser import Watched, open_page
 
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.leaderboard.board import Board, Row, Score
@@ -33,12 +33,6 @@ COUNT = 450
 CHARTS = "figure:has(.plot)"
 #: The reference is right on every second item, the steered row on the first hundred only.
 RIGHT = {"plain": lambda item: item % 2 == 0, "steered": lambda item: item < 100}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from support.axe import violations
 from support.boards import planted_board, planted_row, planted_run, write_measurements
-from support.browser import chromium, open_page
+from support.browser import open_page
 
 from lm_eval_trust.leaderboard.page import write_page
 
@@ -18,12 +17,6 @@ pytestmark = pytest.mark.slow
 
 #: Right to left, an override that nothing closes, half of a surrogate pair, and markup.
 ODD = "مرحبا \u202edesrever \ud800 </script><b>bold</b>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

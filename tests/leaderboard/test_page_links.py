@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from support.boards import TRUTH, planted_board, planted_row, planted_run
-from support.browser import chromium, open_page
+from support.browser import open_page
 
 from lm_eval_trust.leaderboard.page import write_page
 
@@ -17,12 +16,6 @@ pytestmark = pytest.mark.slow
 
 COUNT = 450
 STEERED = "steered + v(a & b=c, α 2) #1 50 %"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
