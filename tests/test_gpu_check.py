@@ -34,6 +34,7 @@ def test_every_check_runs_in_tiny_shapes_and_is_exact(tmp_path: Path) -> None:
     assert "| extraction: share of the peak | None |" in done.stdout
 
 
+@pytest.mark.slow
 def test_without_a_gpu_it_says_how_to_run_it() -> None:
     done = subprocess.run(
         [SCRIPT],

@@ -48,6 +48,7 @@ def test_what_says_the_same_does_not_count() -> None:
     assert found.p[1] == 1.0
 
 
+@pytest.mark.slow
 def test_level_and_power_beside_holm() -> None:
     """Seven columns of nine rows against one reference, whose answers all rows share."""
     false, found, by_holm = 0, 0, 0

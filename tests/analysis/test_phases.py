@@ -98,6 +98,7 @@ def test_autocorrelated_noise_is_no_compression(rho: float) -> None:
     assert share_of_both(np.zeros(18), np.zeros(18), rho, 1.0, 40) <= 0.075
 
 
+@pytest.mark.slow
 def test_a_saturating_curve_and_random_walks_are_no_compression() -> None:
     saturating = 1 - np.exp(-EVEN / 90)
     assert share_of_both(saturating, saturating, 0.8, 0.3, 40) <= 0.1

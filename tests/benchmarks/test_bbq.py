@@ -37,6 +37,7 @@ def test_every_row_resolves_to_the_answer_that_its_stereotype_suggests(real_data
             assert stereotyped == (given["question_polarity"] == "neg")
 
 
+@pytest.mark.slow
 def test_a_template_lies_in_one_part(real_data: Path) -> None:
     parts = {
         "test": load_rows("bbq_questions"),

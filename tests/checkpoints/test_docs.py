@@ -20,6 +20,7 @@ def test_listing(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"    {line}\n" in TEXT
 
 
+@pytest.mark.slow
 def test_streaming(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

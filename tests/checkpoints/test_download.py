@@ -66,6 +66,7 @@ def test_cuts_that_bring_something_each_are_no_reason_to_give_up(
     check(store(tries=2), checkpoints[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [

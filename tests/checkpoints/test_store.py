@@ -74,6 +74,7 @@ def names(folder: Path) -> list[str]:
     return sorted(name.split("--")[2] for name in held(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_bytes", [False, True])
 def test_the_budget_holds_at_every_moment_whatever_goes_wrong(
     in_bytes: bool, hub: Hub, store: Stores, checkpoints: list[Checkpoint], tmp_path: Path
@@ -124,6 +125,7 @@ def test_no_prefetch_begins_where_it_does_not_fit(
             assert names(tmp_path / "store") == ["step1"]
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_comes_before_what_is_fetched_in_advance(
     hub: Hub, store: Stores, checkpoints: list[Checkpoint], tmp_path: Path
 ) -> None:
@@ -297,6 +299,7 @@ with CheckpointStore(Path(sys.argv[1]), Budget(checkpoints=1)) as store:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_download_goes_on_where_it_was(
     hub: Hub, store: Stores, checkpoints: list[Checkpoint], tmp_path: Path
 ) -> None:

@@ -240,6 +240,7 @@ def test_reader_that_goes_away_is_no_error() -> None:
     assert process.wait() == cli.CLOSED_PIPE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", [(), ("-s",)], ids=["command", "module"])
 def test_command_and_module_return_the_code_to_the_shell(python: tuple[str, ...]) -> None:
     result = call("vector", "show", "no-such-file.safetensors", python=python)

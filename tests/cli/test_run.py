@@ -30,7 +30,12 @@ def test_arguments_reach_the_harness_untouched(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (ValueError("Tasks not found: xyzzy_42"), 2, "Tasks not found: xyzzy_42"),
+        pytest.param(
+            ValueError("Tasks not found: xyzzy_42"),
+            2,
+            "Tasks not found: xyzzy_42",
+            marks=pytest.mark.slow,
+        ),
         (OSError("the Hub is away"), 3, "OSError: the Hub is away"),
     ],
 )
@@ -56,11 +61,19 @@ def test_harness_s_refusal_is_our_kind_of_error(
 @pytest.mark.parametrize(
     ("arguments", "meant"),
     [
-        (["--tasks", "trust_truthfulqa_mimi"], "trust_truthfulqa_mini"),
-        (["--model", "stered_amber", "--tasks", "trust_truthfulqa_mini"], "steered_amber"),
-        (["--tasks", "trust_truthfulqa_mini", "--limitt", "3"], "--limit"),
+        pytest.param(
+            ["--tasks", "trust_truthfulqa_mimi"],
+            "trust_truthfulqa_mini",
+            marks=pytest.mark.slow,
+            id="task",
+        ),
+        pytest.param(
+            ["--model", "stered_amber", "--tasks", "trust_truthfulqa_mini"],
+            "steered_amber",
+            id="model",
+        ),
+        pytest.param(["--tasks", "trust_truthfulqa_mini", "--limitt", "3"], "--limit", id="option"),
     ],
-    ids=["task", "model", "option"],
 )
 def test_a_slip_gets_the_nearest_name(
     arguments: list[str],

@@ -30,6 +30,7 @@ def documented() -> dict[str, list[str]]:
     return {name: cells for name, *cells in found}
 
 
+@pytest.mark.slow
 def test_the_page_names_every_family_that_is_tested() -> None:
     assert list(documented()) == list(FAMILIES)
     kinds = {FAMILIES[name].build().config.model_type for name in FAMILIES if name != UNTESTED}

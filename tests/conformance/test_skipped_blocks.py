@@ -70,6 +70,7 @@ def test_a_stage_of_a_sweep_may_begin_at_a_skipped_block(mllama: Path) -> None:
     assert why_apart(model) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run", "sweep", "vector", "activations"])
 def test_every_command_says_which_blocks_can_be_steered(
     command: str, mllama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -110,6 +110,7 @@ def test_the_demo_measures_prints_goes_on_after_a_kill_and_does_nothing_twice(
     assert tables(tmp_path / "a") == first
 
 
+@pytest.mark.slow
 def test_a_cell_of_another_world_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

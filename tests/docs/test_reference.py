@@ -80,6 +80,7 @@ def test_tables_of_tasks_tell_metrics_shots_and_direction(generators: Any) -> No
     assert "| `trust_stereoset_icat` | `trust_extra` |" in table("stereoset")
 
 
+@pytest.mark.slow
 def test_every_argument_of_every_model_is_documented(generators: Any) -> None:
     described = generators["arguments"].described
     page = (DOCS / "reference" / "models.md").read_text(encoding="utf-8")
@@ -96,6 +97,7 @@ def test_every_argument_of_every_model_is_documented(generators: Any) -> None:
         assert own | common >= get_model(name).OWN_ARGUMENTS, name
 
 
+@pytest.mark.slow
 def test_defaults_are_those_of_the_code(generators: Any) -> None:
     described = generators["arguments"].described
     found = {n: d for n, d, _ in described("lm_eval_trust.steering.spec.SteeringSpec")}
@@ -115,6 +117,7 @@ def test_the_table_of_settings_has_the_code_s_defaults() -> None:
     assert "allenai" in table["truth_judge"] and TRUTH.default.count("allenai") == 2
 
 
+@pytest.mark.slow
 def test_rows_of_the_parts_are_as_many_as_the_page_says(data_dir: Path, generators: Any) -> None:
     page = (DOCS / "reference" / "tasks.md").read_text(encoding="utf-8")
     told = rows(page, "| task | test half | groups in it | validation part |")

@@ -110,6 +110,7 @@ def test_a_folder_is_searched_and_second_judgements_in_it_are_left_out(tmp_path:
     assert [run.path for run in find_runs([written])] == [written]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("data_dir", "brisk")
 def test_real_answers_need_no_data_and_rescued_ones_no_first_verdict(
     tmp_path: Path, server: OpenAI, monkeypatch: pytest.MonkeyPatch

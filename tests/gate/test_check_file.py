@@ -156,6 +156,7 @@ def test_validation_finds_layers_that_a_model_on_this_machine_lacks(
     assert main(["check", "--validate", str(write(text.replace("layer: 99", "layer: 1")))]) == 0
 
 
+@pytest.mark.slow
 def test_validation_without_steering_loads_no_torch(write: Callable[[str], Path]) -> None:
     plain = write(BASE.replace("steering:", "# steering:").replace(", max_drop: 0.1", ""))
     code = (

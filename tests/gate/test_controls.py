@@ -72,6 +72,7 @@ def test_a_planted_vector_beats_its_controls_and_is_measured_once(
     assert main(["check", str(check)]) == 0
 
 
+@pytest.mark.slow
 def test_arms_share_passes_and_answer_as_in_runs_of_their_own(
     naming: Path, write_check: WriteCheck, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +140,7 @@ def test_controls_that_cannot_run_are_refused_with_their_place(
     assert message in found and "check.yaml" in found
 
 
+@pytest.mark.slow
 def test_rules_share_arms_but_not_other_numbers_of_examples(write_check: WriteCheck) -> None:
     rules = "{a: {acc: {beats: {random: 3}}}, b: {acc: {beats: {random: 6, few-shot: 2}}}}"
     check = read_check(write_check(rules))

@@ -181,6 +181,7 @@ def planted(
     return judged(said[0]), judged(said[1]), JudgeCorrection(rates, rates)
 
 
+@pytest.mark.slow
 def test_a_drop_of_the_allowed_size_is_rarely_called_larger() -> None:
     random, failed = np.random.default_rng(0), 0
     for _ in range(200):

@@ -231,6 +231,7 @@ def test_rules_that_do_not_fit_the_metric(kind: str, changed: dict[str, Any], me
         decide(rule(kind, 1.0, metric=metric), measured, measured)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.parametrize("kind", ["max_drop", "min_gain", "non_inferiority", "max_ratio"])
 def test_a_stereotype_score_that_leaves_its_ideal_is_not_accepted(kind: str) -> None:

@@ -100,6 +100,7 @@ def test_choices_and_numbers_of_samples(logged: Logged) -> None:
     assert first["doc"]["choices"] == ["eel", "oak"]
 
 
+@pytest.mark.slow
 def test_a_second_log_of_one_model_with_other_scores_is_refused(
     logged: Logged, tmp_path: Path
 ) -> None:
@@ -149,6 +150,7 @@ def test_a_changed_score_is_noticed(logged: Logged) -> None:
         read_runs([path], Samples())
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_did_not_end_is_refused(logged: Logged) -> None:
     with pytest.raises(InputError, match=r"it has no scores.*inspect score"):
         read_log(logged(lamps(), GOOD, score=False))
@@ -187,6 +189,7 @@ def check(logged: Logged, tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.mark.slow
 def test_a_gate_on_logs(check: Callable[..., Path]) -> None:
     path = check(GOOD, min=0.9, max_drop=0.1)
     result = run_check(read_check(path))
@@ -199,6 +202,7 @@ def test_a_gate_on_logs(check: Callable[..., Path]) -> None:
     assert list(plan(read_check(path)))[1] == "  lamps: 4 items, with its reference"
 
 
+@pytest.mark.slow
 def test_a_baseline_from_a_log(check: Callable[..., Path], logged: Logged, tmp_path: Path) -> None:
     path = check(GOOD, max_drop=0.1, against="baseline")
     assert update_baseline(read_check(path))
@@ -234,6 +238,7 @@ def test_checks_of_logs_that_are_wrong(
     assert "check.yaml" in str(raised.value)
 
 
+@pytest.mark.slow
 def test_logs_of_other_items_are_not_compared(
     check: Callable[..., Path], logged: Logged, tmp_path: Path
 ) -> None:

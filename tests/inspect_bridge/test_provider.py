@@ -89,6 +89,7 @@ def test_batches_give_the_same_answers(model: Path, inspected: Callable[..., Any
     ]
 
 
+@pytest.mark.slow
 def test_sampling_follows_from_its_seed(model: Path, inspected: Callable[..., Any]) -> None:
     def answers(seed: int, connections: int) -> list[str]:
         log = inspected(

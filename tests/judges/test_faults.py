@@ -102,6 +102,7 @@ def test_a_moderation_with_broken_scores_has_its_flags(server: OpenAI) -> None:
     assert verdict.accepted is True and verdict.score is None
 
 
+@pytest.mark.slow
 def test_a_server_that_drips_is_given_up_at_the_deadline(server: OpenAI) -> None:
     """Each byte comes well within the timeout, all of them never."""
     server.faults = [Fault(ALWAYS, drip=0.05)]
@@ -280,6 +281,7 @@ def test_a_reply_that_nothing_bounds_is_set_aside_whole(
     assert judge(server, max_cost=8192.0, **settings).truth(asked)[0].accepted is True
 
 
+@pytest.mark.slow
 def test_a_wait_for_all_is_told_once(
     server: OpenAI, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

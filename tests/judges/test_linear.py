@@ -29,6 +29,7 @@ def entries(cache: Path) -> list[Path]:
     return sorted((cache / "judges").glob("*.npz"))
 
 
+@pytest.mark.slow
 def test_tells_hate_from_benign_sentences_it_has_not_seen() -> None:
     """0.80 is far from chance (0.5) and below what other linear models reach on ToxiGen."""
     assert 0.80 < linear_judge_auroc() < 1.0
@@ -51,6 +52,7 @@ def test_no_evaluated_sentence_trained_the_judge() -> None:
         assert len(development) > 3000
 
 
+@pytest.mark.slow
 def test_the_split_seed_is_part_of_the_version() -> None:
     assert linear_judge(0).version != linear_judge(1).version
 
@@ -90,6 +92,7 @@ def test_is_trained_once_per_split(cache: Path, monkeypatch: pytest.MonkeyPatch)
     assert again.toxic(["a quiet day"]) == first.toxic(["a quiet day"])
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_entry_is_rebuilt(cache: Path) -> None:
     before = linear_judge(0)
     (entry,) = [path for path in entries(cache) if before.version in path.name]

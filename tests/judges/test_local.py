@@ -135,6 +135,7 @@ def test_truth_does_not_depend_on_the_batch(llama_judge: Path, size: int) -> Non
     )
 
 
+@pytest.mark.slow
 def test_too_long_a_prompt_loses_its_beginning_never_its_cue(llama_judge: Path) -> None:
     """The same last 128 tokens give the same verdict, whatever came before them."""
     end = "ends alike. " * 12
@@ -145,6 +146,7 @@ def test_too_long_a_prompt_loses_its_beginning_never_its_cue(llama_judge: Path) 
     assert abs(found[0] - found[2]) > 1e-4
 
 
+@pytest.mark.slow
 def test_a_tokenizer_without_yes_is_refused(tiny_llama: Callable[..., Path]) -> None:
     judge = LocalTruthJudge(str(tiny_llama()), JudgeSettings())
     with pytest.raises(InputError, match="No token of this judge's tokenizer reads 'yes'"):
@@ -191,6 +193,7 @@ def test_toxicity_is_the_softmax_of_label_one(roberta: Callable[..., Path]) -> N
     assert min(expected) < 0.5 < max(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 64])
 def test_toxicity_does_not_depend_on_the_batch(roberta: Callable[..., Path], size: int) -> None:
     folder = roberta()
@@ -199,12 +202,14 @@ def test_toxicity_does_not_depend_on_the_batch(roberta: Callable[..., Path], siz
     assert found == pytest.approx(whole, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_labels_are_chosen_by_the_models_own_names(roberta: Callable[..., Path]) -> None:
     unnamed = scores(toxicity_engine(roberta()), TEXT_PROMPTS)
     named = toxicity_engine(roberta(id2label={0: "HATE", 1: "NOT-HATE"}))
     assert scores(named, TEXT_PROMPTS) == pytest.approx([1 - p for p in unnamed], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_labels_that_do_not_exclude_each_other_have_their_own_probability(
     roberta: Callable[..., Path],
 ) -> None:
@@ -275,6 +280,7 @@ def test_a_judge_on_a_gpu_agrees_and_leaves_no_memory(llama_judge: Path) -> None
     assert torch.cuda.memory_allocated() == before
 
 
+@pytest.mark.slow
 def test_the_model_is_gone_when_the_verdicts_are_there(
     llama_judge: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +297,7 @@ def test_the_model_is_gone_when_the_verdicts_are_there(
     assert [reference() for reference in held] == [None]
 
 
+@pytest.mark.slow
 def test_a_second_run_loads_nothing(llama_judge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = LocalTruthJudge(str(llama_judge), JudgeSettings()).truth(ANSWERS)
 
@@ -301,6 +308,7 @@ def test_a_second_run_loads_nothing(llama_judge: Path, monkeypatch: pytest.Monke
     assert LocalTruthJudge(str(llama_judge), JudgeSettings()).truth(ANSWERS) == first
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_a_number_gives_no_verdict(llama_judge: Path, tmp_path: Path) -> None:
     """A fault that the weights do not show: they are finite, and overflow in the forward pass."""
     broken = shutil.copytree(llama_judge, tmp_path / "broken")
@@ -312,6 +320,7 @@ def test_a_model_that_is_not_a_number_gives_no_verdict(llama_judge: Path, tmp_pa
         LocalTruthJudge(str(broken), JudgeSettings(device="cpu")).truth(ANSWERS)
 
 
+@pytest.mark.slow
 def test_quantization_says_what_it_needs(roberta: Callable[..., Path]) -> None:
     if importlib.util.find_spec("bitsandbytes"):
         pytest.skip("bitsandbytes is installed")

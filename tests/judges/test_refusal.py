@@ -269,6 +269,7 @@ def guard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_guards_replies_are_those_without_padding(
     guard: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,7 @@ def test_it_is_built_once_and_found_again(
     assert entry.exists()
 
 
+@pytest.mark.slow
 def test_another_seed_of_the_split_is_another_vector(
     steered: Callable[..., SteerableLM],
 ) -> None:
@@ -59,6 +60,7 @@ def test_another_seed_of_the_split_is_another_vector(
     assert groups[0] != groups[1]
 
 
+@pytest.mark.slow
 def test_the_own_split_is_evaluated_and_another_is_refused(
     steered: Callable[..., SteerableLM],
 ) -> None:

@@ -157,6 +157,7 @@ def test_the_leak_guard_counts_the_items_and_refuses(
     assert "allow_leak=true" in message
 
 
+@pytest.mark.slow
 def test_leaks_are_allowed_by_name_only(
     model: Callable[..., SteerableLM], task: TaskManager
 ) -> None:

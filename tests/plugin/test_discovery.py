@@ -71,6 +71,7 @@ def test_release_that_has_read_our_entry_points_already(installed) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_release_that_reads_our_entry_points_afterwards(installed) -> None:
     """Later releases pass over names that are taken, so ours must be taken by then."""
     answer = ask(

@@ -48,6 +48,7 @@ def test_ls_tasks_lists_ours_beside_the_built_in_ones(outputs) -> None:
     assert {"hellaswag", "mmlu"} <= listed
 
 
+@pytest.mark.slow
 def test_validate_finds_the_groups_and_the_tag(outputs) -> None:
     assert outputs["validate"].returncode == 0, outputs["validate"].stdout
     assert "All tasks found and valid" in outputs["validate"].stdout

@@ -63,6 +63,7 @@ def result(effects: dict[str, float], *, missing: str = "", noise: float = 0.3) 
     return PanelResult(panel, outcome(base), outcome(base - 0.1), tuple(entries), strengths, {})
 
 
+@pytest.mark.slow
 def test_the_report_holds_what_was_given(tmp_path: Path) -> None:
     found = result({"strong": 0.2, "weak": 0.005, "far": 0.0}, missing="far")
     lines = write_report(Ranking(SPEC, (found,), 8.5, 99, ("a note",)), tmp_path)

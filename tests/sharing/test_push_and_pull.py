@@ -68,6 +68,7 @@ def test_the_command_line(
     assert "truthfulness" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_revisions_and_commits_stay_apart(hub: Hub, vector_file: Path, tmp_path: Path) -> None:
     first = push_vector(Push(vector_file, "velmi/honest"))
     tide_vector(seed=1).save(vector_file)

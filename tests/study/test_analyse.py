@@ -114,6 +114,7 @@ def test_a_set_of_a_release_without_checksums_is_read(tmp_path: Path) -> None:
     assert read_set(path).layer(2).shape == (60, 5)
 
 
+@pytest.mark.slow
 def test_a_changed_cell_is_measured_again(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -159,6 +160,7 @@ def test_probes_stand_beside_their_controls(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "probes.csv").is_file()
 
 
+@pytest.mark.slow
 def test_corrected_p_grows_with_layers_checkpoints_and_dimensions(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ def plant(study: Study, folder: StudyFolder, seed: int) -> None:
         folder.publish(cell, lambda out, cell=cell: result(cell, out))  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_what_was_planted_comes_out(study: Study, folder: StudyFolder) -> None:
     plant(study, folder, 0)
     out = folder.path / "export"
@@ -97,6 +98,7 @@ def test_what_was_planted_comes_out(study: Study, folder: StudyFolder) -> None:
     assert "transfer-transfer-trust_truthfulqa_mini-reliability-L2-a1" in figures
 
 
+@pytest.mark.slow
 def test_the_order_of_the_work_changes_no_byte(
     open_study: Callable[..., Study],
     family: Path,

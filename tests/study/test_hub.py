@@ -78,6 +78,7 @@ def test_a_budget_below_one_checkpoint_is_told_with_both_figures(
         estimate(open_study(small), folder)
 
 
+@pytest.mark.slow
 def test_a_missing_revision_is_recorded_skipped_and_tried_again(
     hub: Hub, open_study: Open, folder: StudyFolder
 ) -> None:

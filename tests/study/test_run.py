@@ -126,6 +126,7 @@ def test_a_study_s_vector_is_the_builder_s(
     assert activation_set(cell.activations, folder).info.step == 0
 
 
+@pytest.mark.slow
 def test_a_second_run_computes_nothing_and_exports_the_same(
     finished: tuple[Path, StudyFolder],
     open_study: Open,

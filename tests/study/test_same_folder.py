@@ -65,6 +65,7 @@ def run(family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return study
 
 
+@pytest.mark.slow
 def test_another_judge(run: Run) -> None:
     yes = run("shared", "trust_truthfulqa_mini", {"mini_truth_judge": "says-True"})
     no = run("shared", "trust_truthfulqa_mini", {"mini_truth_judge": "says-False"})
@@ -74,6 +75,7 @@ def test_another_judge(run: Run) -> None:
     pd.testing.assert_frame_equal(no, fresh)
 
 
+@pytest.mark.slow
 def test_another_judge_by_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for accepted in (True, False):
@@ -84,6 +86,7 @@ def test_another_judge_by_the_environment(run: Run, monkeypatch: pytest.MonkeyPa
     assert found == [1, 0]
 
 
+@pytest.mark.slow
 def test_another_data_folder(
     run: Run, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +103,7 @@ def test_another_data_folder(
     pd.testing.assert_frame_equal(again, run("fresh", "trust_arc_challenge_local", {}))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("data_dir")
 def test_another_perturbation_rate(run: Run) -> None:
     run("shared", "trust_sst2_ll", {"perturbation_rate": 0.05})

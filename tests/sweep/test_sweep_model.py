@@ -234,6 +234,7 @@ def test_an_adapter_is_swept_as_it_is_evaluated(
             assert ask(model, "generate_until") == expected
 
 
+@pytest.mark.slow
 def test_a_real_model_gives_the_same_answers(smollm2: Path, tmp_path: Path) -> None:
     vector = random_vector(576, (12, 20), norm=40.0, seed=2)
     plans = [

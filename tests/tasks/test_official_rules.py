@@ -232,6 +232,7 @@ def test_two_choices_are_the_authors_best_answers_in_balanced_order(data_dir: Pa
     assert scores["acc"] == scores["acc_parsed"] == pytest.approx(statistics.fmean(correct))
 
 
+@pytest.mark.slow
 def test_sst2_counts_drop_and_successful_attacks_as_their_authors_do(data_dir: Path) -> None:
     """Zhu et al. 2023 (PDR) and Wang et al. 2021 (ASR), on GLUE's own sentences and labels."""
     lines = (data_dir / "sst2/dev.tsv").read_text("utf-8").split("\n")[1:]

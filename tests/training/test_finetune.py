@@ -142,6 +142,7 @@ def content_of(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in files if not file.name.startswith(".")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "steps"), [("lora", (5, 8, 0)), ("full", (8,))], ids=["lora", "full"]
 )
@@ -164,6 +165,7 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(
         assert content_of(broken) == content_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_stops_when_an_undisturbed_one_does(
     run: Callable[..., FinetuneResult], killed_run: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -179,6 +181,7 @@ def test_an_interrupted_run_stops_when_an_undisturbed_one_does(
         assert content_of(broken) == content_of(tmp_path / f"whole-{patience}")
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_named_and_the_one_before_it_used(
     run: Callable[..., FinetuneResult],
     killed_run: Callable[..., None],
@@ -202,6 +205,7 @@ def test_a_damaged_state_is_named_and_the_one_before_it_used(
     assert content_of(broken) == content_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_without_a_whole_state_a_run_starts_again(
     run: Callable[..., FinetuneResult],
     killed_run: Callable[..., None],
@@ -218,6 +222,7 @@ def test_without_a_whole_state_a_run_starts_again(
     assert "No state" in caplog.text and str(newest) in caplog.text
 
 
+@pytest.mark.slow
 def test_a_state_whose_best_weights_are_damaged_is_not_used(
     run: Callable[..., FinetuneResult], killed_run: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -236,6 +241,7 @@ def test_a_run_that_diverges_stops(run: Callable[..., FinetuneResult], tmp_path:
         run(tmp_path / "out", "full", learning_rate=1e30)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_repeated(
     run: Callable[..., FinetuneResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +262,7 @@ def test_a_folder_holds_one_run(run: Callable[..., FinetuneResult], tmp_path: Pa
         run(tmp_path / "out", used=data(PLACES[:5]), max_steps=1)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_adapter(
     run: Callable[..., FinetuneResult], tmp_path: Path
 ) -> None:
@@ -265,6 +272,7 @@ def test_another_seed_gives_another_adapter(
     assert any(not torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_training_stops_when_validation_no_longer_falls(
     run: Callable[..., FinetuneResult], tmp_path: Path
 ) -> None:
@@ -288,6 +296,7 @@ def test_a_run_without_validation_keeps_its_last_weights(
     assert result.validation_after is None
 
 
+@pytest.mark.slow
 def test_long_conversations_are_left_out_and_counted(
     run: Callable[..., FinetuneResult], tmp_path: Path
 ) -> None:
@@ -298,6 +307,7 @@ def test_long_conversations_are_left_out_and_counted(
         run(tmp_path / "other", max_length=4)
 
 
+@pytest.mark.slow
 def test_the_losses_file_has_every_step(run: Callable[..., FinetuneResult], tmp_path: Path) -> None:
     run(tmp_path / "out")
     entries = [json.loads(line) for line in (tmp_path / "out" / "losses.jsonl").open()]
@@ -305,6 +315,7 @@ def test_the_losses_file_has_every_step(run: Callable[..., FinetuneResult], tmp_
     assert [e["step"] for e in entries if "eval_loss" in e] == [0, 3, 6, 9, 12]
 
 
+@pytest.mark.slow
 def test_losses_go_to_tensorboard(run: Callable[..., FinetuneResult], tmp_path: Path) -> None:
     with logging_to(f"tensorboard:{tmp_path}", "log", {}):
         run(tmp_path / "out")
