@@ -70,9 +70,7 @@ class Estimator(ABC):
 
         Overridden if there is a closed form, as a :class:`RankOne`.
         """
-        from lm_eval_trust.analysis.kernels import PRECISIONS
-
-        return self.factor(labels.to(PRECISIONS[settings.precision]), settings)
+        return self.factor(labels, settings)
 
     def scale(self, n: int) -> float:
         """Return what the trace is multiplied by at n samples."""
@@ -135,8 +133,6 @@ class Hsic(Estimator):
         """Return H K H of two labels: K is 1 within a label and k across, so its rank is 1."""
         import torch
 
-        from lm_eval_trust.analysis.kernels import PRECISIONS
-
         low, high = labels.min(), labels.max()
         # H K H = (1 − k)/2 s sᵀ with the centred signs s.
         sigma = self.sigma(labels, settings)
@@ -144,8 +140,7 @@ class Hsic(Estimator):
         signs = torch.where(labels[:, 0] == high, 1.0, -1.0).to(torch.float64)
         signs = signs - signs.mean()
         weight = strength * signs.square().sum()
-        unit = signs / signs.norm()
-        return RankOne(float(weight), unit.to(PRECISIONS[settings.precision]))
+        return RankOne(float(weight), signs / signs.norm())
 
     def scale(self, n: int) -> float:
         """Return (n − 1)⁻²."""

@@ -96,7 +96,7 @@ def linear_cka(x: Samples, y: Samples) -> float:
     Raises:
         InputError: As for the samples of :func:`hsic`, or all samples of one side are equal.
     """
-    first, second = (s - s.mean(dim=0) for s in _paired(x, y))
+    first, second = _paired(x, y)
     if max(first.shape[1], second.shape[1]) < len(first):
         products = (first.T @ first, second.T @ second)
         cross = float((first.T @ second).square().sum())
@@ -110,9 +110,11 @@ def linear_cka(x: Samples, y: Samples) -> float:
 
 
 def _paired(x: Samples, y: Samples) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return both samples, centred, on one device."""
     first, second = as_samples(x, name="x"), as_samples(y, name="y")
     require_equal_n(first, second)
-    return first, second.to(first.device)
+    second = second.to(first.device)
+    return first - first.mean(dim=0), second - second.mean(dim=0)
 
 
 def _inner(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -10,27 +10,33 @@ import torch
 
 from lm_eval_trust.core.errors import InputError
 
-#: Precisions of matrices; everything else is float64.
+#: Precisions of the products of samples; everything else is float64.
 PRECISIONS = {"float64": torch.float64, "mixed": torch.float32}
 #: Rows of a symmetric product that are computed at once.
 _BLOCK = 256
+#: Features that are standardised at once.
+_FEATURES = 64
 #: Samples that the median heuristic uses, at most.
 _MEDIAN_SAMPLES = 2000
 
 
-def as_samples(values: npt.ArrayLike | torch.Tensor, *, name: str = "x") -> torch.Tensor:
+def as_samples(
+    values: npt.ArrayLike | torch.Tensor, *, name: str = "x", convert: bool = True
+) -> torch.Tensor:
     """Return samples as a float64 tensor of shape (n, d), on their device.
 
     Args:
         values: Numbers of shape (n, d), or (n,) for single features; NumPy or torch.
         name: What to call them in errors.
+        convert: ``False`` leaves tensors of a floating dtype as they are.
 
     Raises:
         InputError: Not numbers, another number of axes, fewer than two samples, no feature, or a
             value that is not finite.
     """
     tensor = values.detach() if isinstance(values, torch.Tensor) else _from_numpy(values, name)
-    tensor = tensor.to(torch.float64)
+    if convert or not tensor.is_floating_point():
+        tensor = tensor.to(torch.float64)
     if tensor.ndim == 1:
         tensor = tensor[:, None]
     if tensor.ndim != 2 or tensor.shape[1] == 0:
@@ -49,29 +55,38 @@ def require_equal_n(x: torch.Tensor, y: torch.Tensor) -> None:
         raise InputError(f"x holds {len(x)} samples and y {len(y)}; expected as many of each.")
 
 
-def standardise(x: torch.Tensor) -> torch.Tensor:
-    """Return features of mean 0 and variance 1; constant features become 0."""
-    mean = x.mean(dim=0)
-    centred = x - mean
-    deviation = torch.linalg.vector_norm(centred, dim=0) / len(x) ** 0.5
-    # Rounding errors of a constant feature must not be scaled up to noise.
-    varies = deviation > 1e-12 * mean.abs()
-    return centred.mul_(torch.where(varies, 1.0 / deviation, 0.0))
+def standardise(x: torch.Tensor, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """Return features of mean 0 and variance 1, in a dtype; constant features become 0."""
+    scaled = torch.empty(x.shape, dtype=dtype, device=x.device)
+    # What is in the cache is read several times at the price of once.
+    for features, out in zip(
+        torch.split(x, _FEATURES, 1), torch.split(scaled, _FEATURES, 1), strict=True
+    ):
+        mean = features.mean(dim=0, dtype=torch.float64)
+        centred = features - mean
+        deviation = torch.linalg.vector_norm(centred, dim=0) / len(x) ** 0.5
+        # Rounding errors of a constant feature must not be scaled up to noise.
+        varies = deviation > 1e-12 * mean.abs()
+        out.copy_(centred.mul_(torch.where(varies, 1.0 / deviation, 0.0)))
+    return scaled
 
 
 def squared_distances(x: torch.Tensor, *, precision: str = "float64") -> torch.Tensor:
     """Return all squared Euclidean distances, shape (n, n)."""
-    return _scaled_distances(x, 1.0, precision).clamp_(min=0.0).fill_diagonal_(0.0)
+    distances = _scaled_distances(x - x.mean(dim=0), 1.0, precision)
+    return distances.clamp_(min=0.0).fill_diagonal_(0.0)
 
 
 def _scaled_distances(x: torch.Tensor, factor: float, precision: str) -> torch.Tensor:
-    """Return squared distances times a factor; rounding may make small ones negative.
+    """Return squared distances times a factor, float64; rounding may make small ones negative.
 
     ‖a‖² + ‖b‖² − 2 a·b of centred samples, whose products are small.
     """
-    centred = (x - x.mean(dim=0)).to(PRECISIONS[precision])
-    lengths = torch.linalg.vector_norm(centred, dim=1).square_()
-    product = symmetric_product(centred, centred).mul_(-2.0 * factor)
+    x = x.to(PRECISIONS[precision])
+    lengths = torch.cat(
+        [rows.to(torch.float64).square().sum(dim=1) for rows in torch.split(x, _BLOCK)]
+    )
+    product = symmetric_product(x, x).to(torch.float64).mul_(-2.0 * factor)
     return product.add_(lengths.mul_(factor)).add_(lengths[:, None])
 
 
@@ -100,10 +115,10 @@ def gaussian_gram(
     a large σ, keep their digits.
 
     Args:
-        x: Samples, shape (n, d).
+        x: Samples, centred, shape (n, d).
         sigma: Width of the kernel.
         by_dimension: Divide the exponent by d too, as the HSIC bottleneck does.
-        precision: ``float64``, or ``mixed`` for float32 matrices.
+        precision: ``float64``, or ``mixed`` for products of samples in float32.
 
     Raises:
         InputError: σ is not above 0.

@@ -120,10 +120,10 @@ def probe(
     """
     settings = settings or ProbeSettings()
     _check(activations, labels, train, test, validation, settings)
-    scaled = _standardised(activations, train, settings.device)
+    features = _Features(activations, train, settings.device)
     labelings = _labelings(labels, groups, train, settings)
-    fits = _fit_all(scaled[train], labelings[train], settings)
-    right = _Accuracies(scaled, labelings, fits, settings)
+    fits = _fit_all(features.train, labelings[train], settings)
+    right = _Accuracies(features, labelings, fits, settings)
     chosen = right.best(train if validation is None else validation)
     decisions = right.decisions(test, chosen)
     real = decisions[:, 0]
@@ -138,7 +138,7 @@ def probe(
         high=high,
         auroc=float(roc_auc_score(labels[test], real)),
         majority=float((labels[test] == common).mean()),
-        mass_mean=_mass_mean(scaled, labels, train, test),
+        mass_mean=_mass_mean(features, labels, train, test),
         validation=validated[0],
         validation_auroc=validated[1],
         control=_mean(accuracies[1:]) if settings.controls else None,
@@ -190,33 +190,67 @@ def fit_probe(
     """
     settings = settings or ProbeSettings()
     _check(activations, labels, train, train, validation, settings)
-    scaled = _standardised(activations, train, settings.device)
+    features = _Features(activations, train, settings.device)
     labelings = _labelings(labels, groups, train, settings)
-    fits = _fit_all(scaled[train], labelings[train], settings)
-    chosen = _Accuracies(scaled, labelings, fits, settings).best(
+    fits = _fit_all(features.train, labelings[train], settings)
+    chosen = _Accuracies(features, labelings, fits, settings).best(
         train if validation is None else validation
     )
-    columns = np.arange(labelings.shape[1]) * len(settings.regularisations) + chosen
-    used = fits[:, columns].cpu().numpy()
-    part = activations[train].astype(np.float64)
-    centre, deviation = part.mean(axis=0), part.std(axis=0)
-    weights = used[:-1] / np.where(deviation > 0, deviation, np.inf)[:, None]
+    used = fits[:, np.arange(labelings.shape[1]) * len(settings.regularisations) + chosen]
+    weights, intercepts = features.unscaled(used)
+    varies = torch.isfinite(features.deviation)[:, None]
     return FittedProbe(
-        weights=weights,
-        intercepts=used[-1] - centre @ weights,
-        spread=np.linalg.norm(np.where(deviation[:, None] > 0, used[:-1], 0.0), axis=0),
-        centre=centre,
+        weights=weights.cpu().numpy(),
+        intercepts=intercepts.cpu().numpy(),
+        spread=torch.where(varies, used[:-1], 0.0).norm(dim=0).cpu().numpy(),
+        centre=features.mean.cpu().numpy(),
         labelings=labelings,
     )
+
+
+class _Features:
+    """Activations on a device, and how the training part standardises them.
+
+    Attributes:
+        train: The training part, standardised, float64, shape (n_train, d).
+        mean: Its mean before, shape (d,).
+        deviation: Its standard deviations, shape (d,). A feature that is constant in training
+            carries no information: its deviation is infinite, so that it becomes 0.
+    """
+
+    def __init__(self, activations: Floats, train: Integers, device: str) -> None:
+        self._values = torch.from_numpy(np.ascontiguousarray(activations)).to(device)
+        part = self._rows(train).to(torch.float64)
+        deviation = part.std(dim=0, correction=0)
+        self.mean = part.mean(dim=0)
+        self.deviation = torch.where(deviation > 0, deviation, torch.inf)
+        self.train = part.sub_(self.mean).div_(self.deviation)
+
+    def unscaled(self, fits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the weights and intercepts for activations as they are.
+
+        Args:
+            fits: Those for standardised features, the intercept last, shape (d + 1, k).
+        """
+        weights = fits[:-1] / self.deviation[:, None]
+        return weights, fits[-1] - self.mean @ weights
+
+    def decide(self, rows: Integers, fits: torch.Tensor) -> torch.Tensor:
+        """Return decision values of rows, shape (rows, k)."""
+        weights, intercepts = self.unscaled(fits)
+        return self._rows(rows).to(torch.float64) @ weights + intercepts
+
+    def _rows(self, rows: Integers) -> torch.Tensor:
+        return self._values[torch.from_numpy(rows).to(self._values.device)]
 
 
 class _Accuracies:
     """Decisions of all fits: labelings × values of C."""
 
     def __init__(
-        self, scaled: torch.Tensor, labelings: Integers, fits: torch.Tensor, settings: ProbeSettings
+        self, features: _Features, labelings: Integers, fits: torch.Tensor, settings: ProbeSettings
     ) -> None:
-        self._scaled, self._labelings = scaled, labelings
+        self._features, self._labelings = features, labelings
         self._fits, self._values = fits, len(settings.regularisations)
 
     def decisions(self, rows: Integers, chosen: Integers) -> Floats:
@@ -235,8 +269,7 @@ class _Accuracies:
         return best
 
     def _decide(self, rows: Integers) -> Floats:
-        features = self._scaled[torch.from_numpy(rows).to(self._scaled.device)]
-        found: Floats = (features @ self._fits[:-1] + self._fits[-1]).cpu().numpy()
+        found: Floats = self._features.decide(rows, self._fits).cpu().numpy()
         return found
 
 
@@ -247,15 +280,6 @@ def _fit_all(features: torch.Tensor, labelings: Integers, settings: ProbeSetting
     c = torch.tensor(values, dtype=torch.float64).repeat(labelings.shape[1])
     fits = FeatureSpace(features).fit(labels, c.to(features.device))
     return torch.cat([fits.coefficients.T, fits.intercepts[None]])
-
-
-def _standardised(activations: Floats, train: Integers, device: str) -> torch.Tensor:
-    values = torch.from_numpy(np.ascontiguousarray(activations)).to(device, torch.float64)
-    part = values[torch.from_numpy(train).to(device)]
-    mean, deviation = part.mean(dim=0), part.std(dim=0, correction=0)
-    # A feature that is constant in training carries no information; it becomes 0. `to` may have
-    # returned the caller's own values, which stay as they are.
-    return torch.sub(values, mean).div_(torch.where(deviation > 0, deviation, torch.inf))
 
 
 def _labelings(
@@ -289,12 +313,12 @@ def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else math.nan
 
 
-def _mass_mean(scaled: torch.Tensor, labels: Integers, train: Integers, test: Integers) -> float:
-    part = scaled[torch.from_numpy(train).to(scaled.device)]
-    ones = torch.from_numpy(labels[train] == 1).to(scaled.device)
-    one, zero = part[ones].mean(dim=0), part[~ones].mean(dim=0)
-    tested = scaled[torch.from_numpy(test).to(scaled.device)]
-    above = ((tested - (one + zero) / 2) @ (one - zero) > 0).cpu().numpy()
+def _mass_mean(features: _Features, labels: Integers, train: Integers, test: Integers) -> float:
+    ones = torch.from_numpy(labels[train] == 1).to(features.mean.device)
+    one, zero = features.train[ones].mean(dim=0), features.train[~ones].mean(dim=0)
+    direction, middle = one - zero, (one + zero) / 2
+    fit = torch.cat([direction, -(middle @ direction)[None]])[:, None]
+    above = (features.decide(test, fit)[:, 0] > 0).cpu().numpy()
     return float((above == (labels[test] == 1)).mean())
 
 

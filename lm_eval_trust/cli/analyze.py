@@ -57,7 +57,11 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="labels of variance 1, instead of 0 and 1 as in the paper's figures",
     )
-    information.add_argument("--precision", default="float64", help="float64 (default) or mixed")
+    information.add_argument(
+        "--precision",
+        default="mixed",
+        help="mixed (default): activations are multiplied in float32; or float64 for everything",
+    )
     parser.add_argument("--seed", type=natural, default=0, help="seed of all random draws (0)")
     parser.add_argument(
         "--device", default="cpu", help="torch device of probes and dependence (cpu)"

@@ -205,8 +205,9 @@ def _tensor(file: Any, name: str, path: Path, checksums: Mapping[str, str]) -> n
 
 
 def _checksum(values: npt.NDArray[Any]) -> str:
-    told = f"{values.dtype} {values.shape}".encode()
-    return hashlib.sha256(told + values.tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{values.dtype} {values.shape}".encode())
+    digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
 
 
 class ChangedSetError(InputError):

@@ -31,7 +31,7 @@ from lm_eval_trust.study.activation_sets import ActivationSet
 #: What can be measured: ``cka`` is the alignment to the final checkpoint.
 MEASURES = ("probes", "information", "cka")
 #: Changes when sets are measured in another way, so that old measurements are not taken for new.
-VERSION = 4
+VERSION = 5
 #: Samples of the alignment to the final checkpoint, which is for orientation.
 _CKA_SAMPLES = 500
 _NO_LAYER = -1
@@ -55,7 +55,9 @@ class AnalysisSettings:
     """
 
     probes: ProbeSettings = field(default_factory=ProbeSettings)
-    information: InformationSettings = field(default_factory=InformationSettings)
+    information: InformationSettings = field(
+        default_factory=lambda: InformationSettings(precision="mixed")
+    )
     further_sigmas: tuple[float, ...] = ()
     samples: int = 2000
     layers: tuple[int, ...] | None = None
