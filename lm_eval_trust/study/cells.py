@@ -151,7 +151,35 @@ class ActivationCell(Cell):
 
 
 @dataclass(frozen=True)
-class VectorCell(Cell):
+class _ReadingCell(Cell):
+    """Something of a model's activations.
+
+    Attributes:
+        activations: What is read.
+    """
+
+    activations: ActivationCell
+
+    @property
+    def model(self) -> StudyModel:  # type: ignore[override]
+        """Whose activations."""
+        return self.activations.model
+
+    @property
+    def title(self) -> str:
+        return self.activations.title
+
+    @property
+    def needs_model(self) -> bool:
+        return False
+
+    @property
+    def needs_others(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class VectorCell(_ReadingCell):
     """The vector of a model's activations, from the training part.
 
     Attributes:
@@ -160,28 +188,22 @@ class VectorCell(Cell):
     """
 
     kind: ClassVar[str] = "vectors"
-    activations: ActivationCell
     method: str = "mass_mean"
-
-    @property
-    def model(self) -> StudyModel:  # type: ignore[override]
-        """Whose activations."""
-        return self.activations.model
 
     @property
     def needs_model(self) -> bool:  # noqa: D102
         return METHODS[self.method].train is not None
 
+    @property
+    def needs_others(self) -> bool:  # noqa: D102
+        return False
+
     def recipe(self) -> dict[str, Any]:  # noqa: D102
         return {"method": self.method, "part": "train", "activations": self.activations.recipe()}
 
-    @property
-    def title(self) -> str:  # noqa: D102
-        return self.activations.title
-
 
 @dataclass(frozen=True)
-class AnalysisCell(Cell):
+class AnalysisCell(_ReadingCell):
     """Probes and dependence of a model's activations.
 
     Attributes:
@@ -192,22 +214,8 @@ class AnalysisCell(Cell):
 
     kind: ClassVar[str] = "analysis"
     format: ClassVar[int] = VERSION
-    activations: ActivationCell
     last: ActivationCell
     settings: AnalysisSettings
-
-    @property
-    def model(self) -> StudyModel:  # type: ignore[override]
-        """Whose activations."""
-        return self.activations.model
-
-    @property
-    def needs_model(self) -> bool:  # noqa: D102
-        return False
-
-    @property
-    def needs_others(self) -> bool:  # noqa: D102
-        return True
 
     def recipe(self) -> dict[str, Any]:  # noqa: D102
         layers = self.activations.layers
@@ -218,13 +226,9 @@ class AnalysisCell(Cell):
             "settings": asdict(self.settings),
         }
 
-    @property
-    def title(self) -> str:  # noqa: D102
-        return self.activations.title
-
 
 @dataclass(frozen=True)
-class TransferCell(Cell):
+class TransferCell(_ReadingCell):
     """Probes and vectors of a model's activations, applied to other activations.
 
     Attributes:
@@ -235,23 +239,9 @@ class TransferCell(Cell):
     """
 
     kind: ClassVar[str] = "transfer"
-    activations: ActivationCell
     targets: tuple[ActivationCell, ...]
     probes: ProbeSettings
     layers: tuple[int, ...] | None
-
-    @property
-    def model(self) -> StudyModel:  # type: ignore[override]
-        """Whose probes."""
-        return self.activations.model
-
-    @property
-    def needs_model(self) -> bool:  # noqa: D102
-        return False
-
-    @property
-    def needs_others(self) -> bool:  # noqa: D102
-        return True
 
     def recipe(self) -> dict[str, Any]:  # noqa: D102
         return {
@@ -260,10 +250,6 @@ class TransferCell(Cell):
             "probes": asdict(self.probes),
             "layers": self.layers,
         }
-
-    @property
-    def title(self) -> str:  # noqa: D102
-        return self.activations.title
 
 
 @dataclass(frozen=True)
