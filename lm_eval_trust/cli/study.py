@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,12 @@ def add_parser(subparsers: Any) -> None:
         "next run.",
     )
     parser.add_argument("study", type=Path, metavar="STUDY.yaml")
-    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the study; a --dry-run without one counts from the beginning",
+    )
     add_log_to(parser)
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
@@ -40,6 +46,17 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run a study, or report on it."""
+    from lm_eval_trust.core.errors import InputError
+
+    if args.out is not None:
+        return _run(args, args.out)
+    if not args.dry_run:
+        raise InputError("A study needs --out FOLDER, which keeps what is computed.")
+    with tempfile.TemporaryDirectory() as empty:
+        return _run(args, Path(empty))
+
+
+def _run(args: argparse.Namespace, out: Path) -> int:
     from lm_eval_trust.core.yaml_file import read_document
     from lm_eval_trust.study.folder import StudyFolder
     from lm_eval_trust.study.grid import Study
@@ -48,9 +65,9 @@ def run(args: argparse.Namespace) -> int:
 
     document = read_document(args.study)
     spec = with_engine(read_spec(document), args.engine, args.workers, args.address)
-    folder = StudyFolder(args.out)
+    folder = StudyFolder(out)
     folder.check(spec.study)
-    identities = Identities(args.out / "identities.json")
+    identities = Identities(out / "identities.json")
     study = Study(spec, document, identities)
     if args.dry_run:
         from lm_eval_trust.study.estimate import describe, estimate
@@ -65,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         next_step(*_command(args))
         return 0
     code = _export(study, folder) if args.export_only else _compute(study, folder)
-    analyses = [file.parent for file in args.out.glob("export/analysis-*/measurements.csv")]
+    analyses = [file.parent for file in out.glob("export/analysis-*/measurements.csv")]
     if code or not analyses:
         next_step(*_command(args), "--status")
     else:
@@ -75,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _command(args: argparse.Namespace) -> tuple[object, ...]:
-    return ("lm-eval-trust", "study", args.study, "--out", args.out)
+    return ("lm-eval-trust", "study", args.study, "--out", args.out or "FOLDER")
 
 
 def _compute(study: Any, folder: Any) -> int:

@@ -176,10 +176,15 @@ def test_status_and_dry_run_tell_and_do_nothing(
     assert "evaluations        10        0        0" in printed
     new = tmp_path / "new"
     assert main(["study", str(file), "--out", str(new), "--dry-run"]) == 0
+    estimated = capsys.readouterr().out
     assert "19 to compute, 0 finished: 3 activations, 3 vectors, 10 evaluations, 3 analysis" in (
-        capsys.readouterr().out
+        estimated
     )
     assert not new.exists()
+    assert main(["study", str(file), "--dry-run"]) == 0
+    assert capsys.readouterr().out == estimated
+    assert main(["study", str(file), "--status"]) == 2
+    assert "needs --out FOLDER" in capsys.readouterr().err
 
 
 @pytest.mark.slow
