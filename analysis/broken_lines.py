@@ -24,8 +24,8 @@ _MOST_KNOTS = 40
 RHOS = tuple(float(rho) for rho in np.tanh(np.linspace(0, np.arctanh(0.9), 8)))
 #: A part of a line is straight over log(1 + step) or over the step, whichever fits better.
 _AXES: tuple[Callable[[Floats], Floats], ...] = (np.log1p, np.asarray)
-#: Width of the kernel that holds a series' mean ρ against those of simulated noise.
-_CLOSE = 0.06
+#: Width of the kernel that compares a series' mean ρ with those of simulated series.
+_CLOSE = 0.12
 #: In standard deviations of the noise: how far the line goes on the other side of a tested slope.
 _CERTAIN = 2.0
 #: Below this, a residual of a series of range 1 is rounding.
@@ -60,12 +60,15 @@ class BrokenLines:
         #: Position of each line's knot.
         self.knots = np.array([knot for _, _, knot in parts])
         self._bases = [_bases(self.designs, rho) for rho in RHOS]
-        self._innovations = np.random.default_rng(seed).normal(size=(resamples, len(steps)))
+        self._volumes = [_volumes(self.designs, rho) for rho in RHOS]
+        # Innovations of its own for each ρ, so that chance in one is evened out by the others.
+        drawn = np.random.default_rng(seed).normal(size=(len(RHOS), resamples, len(steps)))
+        self._noise = [_autoregression(*each) for each in zip(drawn, RHOS, strict=True)]
         self._known: dict[int | None, Nulls] = {}
 
     def noise(self, number: int) -> Floats:
         """Return series of variance 1, at most so many for each ρ, shape (ρ's, series, k)."""
-        return np.stack([_autoregression(self._innovations[:number], rho) for rho in RHOS])
+        return np.stack([noise[:number] for noise in self._noise])
 
     def lines(self, knot: int | None) -> slice:
         """Return the lines with that knot, or all."""
@@ -85,7 +88,7 @@ class BrokenLines:
         # A knot that is searched is a free number as well.
         freedom = max(1, n - 3 - (knot is None))
         shape = (len(RHOS), len(series))
-        likelihood, variance = np.empty(shape), np.empty(shape)
+        likelihood, restricted, variance = np.empty(shape), np.empty(shape), np.empty(shape)
         best = np.empty(shape, dtype=np.int64)
         ratios, signed = np.empty((*shape, 2)), np.empty((6, *shape))
         every = np.arange(len(series))
@@ -99,12 +102,14 @@ class BrokenLines:
             least = squares[every, line]
             stationary = np.log(1 - rho**2) / 2
             likelihood[i], best[i] = stationary - n / 2 * np.log(least), line + chosen.start
+            inside = (3 - n) / 2 * np.log(squares) - self._volumes[i][chosen]
+            restricted[i] = stationary + inside.max(axis=1)
             variance[i] = least / freedom / (1 - rho**2)
             for part, slope in enumerate((parts[:, 3], parts[:, 2])):
                 ratios[i, :, part] = slope[every, line] / np.sqrt(least / freedom)
             for j, left in enumerate(_hypotheses(parts, squares, flat)):
                 signed[j, i] = stationary - n / 2 * np.log(left.min(axis=1))
-        weights = np.exp(likelihood - likelihood.max(axis=0))
+        weights = np.exp(restricted - restricted.max(axis=0))
         likeliest = likelihood.argmax(axis=0)
         rises, no_rise, falls, no_fall, after_rises, after_falls = special.logsumexp(signed, axis=1)
         return Fit(
@@ -130,14 +135,12 @@ class BrokenLines:
             up = _CERTAIN * np.minimum(places / turn, 1)
             down = -_CERTAIN * np.maximum(places - turn, 0) / (self.count - 1 - turn)
             found = []
-            for rho in RHOS:
-                noise = _autoregression(self._innovations, rho)
+            for noise in self._noise:
                 before, after = self.fit(noise + down, knot), self.fit(noise + up, knot)
                 evidence = np.stack([before.rise[0], after.fall[1]])
                 ratios = np.abs([before.ratios[0], after.ratios[1]])
-                found.append((np.sort(evidence), np.sort(ratios), before.rho, after.rho))
-            evidences, all_ratios, *rhos = (np.stack(each) for each in zip(*found, strict=True))
-            self._known[knot] = Nulls(evidences, all_ratios, np.concatenate(rhos, axis=1))
+                found.append((evidence, ratios, np.stack([before.rho, after.rho])))
+            self._known[knot] = Nulls(*(np.stack(each) for each in zip(*found, strict=True)))
         return self._known[knot]
 
 
@@ -151,7 +154,8 @@ class Fit:
         rise: That the series rises before the turn rather than nowhere, and that it rises after it
             rather than not, shape (2, series).
         fall: The same.
-        rho: Mean ρ by the likelihood, shape (series,).
+        rho: Mean ρ by the restricted likelihood, which allows for the line being fitted (Patterson
+            and Thompson 1971), shape (series,).
         ratios: Slopes divided by their standard errors, shape (2, series).
         likelihood: Logarithm, of the best line with each ρ, shape (ρ's, series).
         likeliest: Position of the likeliest ρ, shape (series,).
@@ -171,12 +175,14 @@ class Fit:
 
 @dataclass(frozen=True)
 class Nulls:
-    """The distribution of :class:`Fit` where a slope is 0, for each ρ.
+    """What :class:`Fit` says of simulated series where a slope is 0, for each ρ.
+
+    Shapes are (ρ's, 2, resamples), for a rise before the turn (0) and a fall after it (1).
 
     Attributes:
-        evidence: For a rise before the turn, and for a fall after it, shape (ρ's, 2, resamples).
-        ratios: Absolute, of the same form.
-        rho: Mean ρ by the likelihood, shape (ρ's, 2 · resamples).
+        evidence: For the slope.
+        ratios: Absolute.
+        rho: Mean ρ by the restricted likelihood.
     """
 
     evidence: Floats
@@ -185,14 +191,41 @@ class Nulls:
 
     def likely(self, rho: float) -> Floats:
         """Return how likely each true ρ makes that mean of the likelihood, shape (ρ's,)."""
-        found: Floats = np.exp(-(((self.rho - rho) / _CLOSE) ** 2) / 2).mean(axis=1) + _TINY
+        found: Floats = self._close(rho).mean(axis=(1, 2)) + _TINY
         return found
 
-    def p(self, part: int, evidence: float, weights: Floats) -> float:
-        """Return how often the evidence for a slope before (0) or after (1) a turn is as large."""
-        drawn = self.evidence[:, part]
-        reached = (drawn >= evidence - 1e-9).sum(axis=1)
-        return float(weights @ (1 + reached) / (1 + drawn.shape[1]))
+    def alike(self, part: int, rho: float, likely: Floats) -> Floats:
+        """Return how alike simulated series are to one with that mean ρ, shape (ρ's, resamples).
+
+        Those of the ρ that counts most have a mean of 1.
+
+        Args:
+            part: Before (0) or after (1) the turn.
+            rho: The series' mean ρ by the restricted likelihood.
+            likely: How likely each true ρ is beforehand, shape (ρ's,).
+        """
+        found: Floats = likely[:, None] * self._close(rho)[:, part]
+        found /= found.mean(axis=1).max()
+        return found
+
+    def p(self, part: int, evidence: Floats, weights: Floats) -> Floats:
+        """Return how often the evidence for a slope is as large, of the shape of ``evidence``.
+
+        Args:
+            part: Before (0) or after (1) the turn.
+            evidence: Observed.
+            weights: Of the simulated series, by :meth:`alike`.
+        """
+        drawn = self.evidence[:, part].ravel()
+        order = drawn.argsort()
+        reached = np.append(weights.ravel()[order][::-1].cumsum()[::-1], 0.0)
+        places = np.searchsorted(drawn[order], evidence - 1e-9)
+        found: Floats = (1 + reached[places]) / (1 + reached[0])
+        return found
+
+    def _close(self, rho: float) -> Floats:
+        found: Floats = np.exp(-(((self.rho - rho) / _CLOSE) ** 2) / 2)
+        return found
 
 
 @lru_cache(maxsize=4)
@@ -227,6 +260,13 @@ def _bases(designs: Floats, rho: float) -> Floats:
     found = np.concatenate([np.linalg.qr(white)[0], turned[:, :, [2, 1]]], axis=2)
     found *= np.sign((found * white[:, :, [0, 1, 2, 1, 2]]).sum(axis=1))[:, None]
     return np.ascontiguousarray(found.transpose(1, 2, 0))
+
+
+def _volumes(designs: Floats, rho: float) -> Floats:
+    """Return the logarithms of the volumes that whitened lines' columns span, shape (lines,)."""
+    white = whiten(designs.transpose(0, 2, 1), rho)
+    found: Floats = np.linalg.slogdet(white @ white.transpose(0, 2, 1))[1] / 2
+    return found
 
 
 def _hypotheses(parts: Floats, squares: Floats, flat: Floats) -> Iterator[Floats]:

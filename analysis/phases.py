@@ -105,10 +105,10 @@ def find_phases(
     noise that is a first-order autoregression, is fitted to I(T, X); I(T, Y) gets the same knot.
     The evidence for a rise before the turn is the likelihood of the best line that has it over that
     of the best that rises nowhere; for a fall after it, over that of the best that has it not; each
-    is the mean over ρ from 0 to .9. It is compared with that of simulated series
-    whose slope there is 0. A few checkpoints do not determine ρ: p is the mean over all ρ, weighted
-    by how often their simulated series look as autocorrelated as the observed one. The noise of
-    I(T, X) and that of I(T, Y) are taken to be autocorrelated about alike.
+    is the mean over ρ from 0 to .9. It is compared with that of simulated series whose slope there
+    is 0. A few checkpoints do not determine ρ: p is the share of simulated series of all ρ that
+    have as much evidence, each weighted by how nearly it looks as autocorrelated as the observed
+    one. The noise of I(T, X) and that of I(T, Y) are taken to be autocorrelated about alike.
 
     - ``fitting→compression``: both rise before the turn, I(T, X) falls after it, each with a
       one-sided p ≤ .05, and I(T, Y) is not shown to fall.
@@ -204,15 +204,20 @@ class _Side:
         self._best = int(self._fit.lines[0])
         self.knot = int(lines.knots[self._best])
         self._nulls = lines.nulls(knot)
-        constant = np.ptp(values) == 0
-        #: How likely each ρ is; a constant says nothing of it.
-        self.likely = np.ones(len(RHOS)) if constant else self._nulls.likely(self._fit.rho[0])
+        #: How likely each ρ is, by lines that turn anywhere: what a wrong turn leaves looks
+        #: autocorrelated. A constant says nothing of it.
+        self.likely = np.ones(len(RHOS))
+        if np.ptp(values) > 0:
+            free = lines.fit(self._values[None], None)
+            self.likely = lines.nulls(None).likely(free.rho[0])
 
     def beside(self, other: _Side) -> None:
         """Test the slopes, with the ρ of another series' noise taken to be near that of this."""
-        weights = self.likely * (_ALIKE @ other.likely)
+        beforehand = _ALIKE @ other.likely
+        weights = self.likely * beforehand
         self._weights: Floats = weights / weights.sum()
         self.rho = float(self._weights @ np.array(RHOS))
+        self._alike = [self._nulls.alike(p, self._fit.rho[0], beforehand) for p in (0, 1)]
         self.before, self.after = (self._slope(part) for part in (0, 1))
 
     def turns(self) -> Integers:
@@ -245,8 +250,8 @@ class _Side:
         scale = np.sqrt(self._fit.variance[drawn, 0])
         fit = self._lines.fit(line + noise[drawn, series] * scale[:, None], self._given)
         evidence = (fit.rise, fit.fall)[part][part]
-        shown = [self._nulls.p(part, float(each), self._weights) <= LEVEL for each in evidence]
-        return float(np.mean(shown)) >= POWER
+        shown = self._nulls.p(part, evidence, self._alike[part]) <= LEVEL
+        return float(shown.mean()) >= POWER
 
     def _coefficients(self) -> Floats:
         """Return level and slopes of the best line, by generalised least squares."""
@@ -258,19 +263,18 @@ class _Side:
     def _slope(self, part: int) -> Slope:
         value, ratio = float(self._coefficients()[1 + part]), float(self._fit.ratios[part, 0])
         error = abs(value / ratio) if ratio else 0.0
-        half = error * self._quantile(self._nulls.ratios[:, part])
-        p_rise, p_fall = (
-            self._nulls.p(part, float(evidence[part, 0]), self._weights)
-            for evidence in (self._fit.rise, self._fit.fall)
-        )
+        half = error * self._quantile(self._nulls.ratios[:, part], self._alike[part])
+        both_ways = np.array([self._fit.rise[part, 0], self._fit.fall[part, 0]])
+        p_rise, p_fall = self._nulls.p(part, both_ways, self._alike[part]).tolist()
         low, high = ((value + sign * half) * self._size for sign in (-1, 1))
         return Slope(value * self._size, low, high, p_rise, p_fall)
 
-    def _quantile(self, ratios: Floats) -> float:
-        """Return the 95 % quantile of absolute ratios, over all ρ by their weights."""
+    @staticmethod
+    def _quantile(ratios: Floats, weights: Floats) -> float:
+        """Return the 95 % quantile of absolute ratios by their weights."""
         flat = ratios.ravel()
         order = flat.argsort()
-        total = np.cumsum(self._weights.repeat(ratios.shape[1])[order])
+        total = np.cumsum(weights.ravel()[order])
         return float(flat[order][np.searchsorted(total, 0.95 * total[-1])])
 
 

@@ -42,14 +42,41 @@ def test_evidence_is_that_of_bounded_least_squares(seed: int) -> None:
     assert fit.fall[:, 0] == pytest.approx(fall, abs=1e-6)
 
 
+def restricted(lines: BrokenLines, series: np.ndarray, rho: float) -> float:
+    """The restricted likelihood of ρ: that of contrasts that no level and no slope changes."""
+    n = len(series)
+    covariance = rho ** np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    best = -np.inf
+    for design in lines.designs:
+        contrasts = np.linalg.svd(design)[0][:, 3:]
+        inside = contrasts.T @ covariance @ contrasts
+        squares = contrasts.T @ series @ np.linalg.solve(inside, contrasts.T @ series)
+        # Contrasts are orthonormal: the design's own volume does not depend on ρ, but on the line.
+        volumes = np.linalg.slogdet(inside)[1] + np.linalg.slogdet(design.T @ design)[1]
+        best = max(best, -volumes / 2 - (n - 3) / 2 * np.log(squares))
+    return float(best)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_mean_rho_is_that_of_the_restricted_likelihood(seed: int) -> None:
+    lines = BrokenLines(STEPS, 100, 0)
+    series = np.random.default_rng(seed).normal(size=12).cumsum()
+    series = (series - series.mean()) / np.ptp(series)
+    likelihoods = np.array([restricted(lines, series, rho) for rho in RHOS])
+    weights = np.exp(likelihoods - likelihoods.max())
+    expected = weights @ RHOS / weights.sum()
+    assert lines.fit(series[None], None).rho == pytest.approx([expected], abs=1e-6)
+
+
 def test_noise_reaches_a_p_as_often_as_it_says() -> None:
     lines, random = BrokenLines(STEPS, 300, 0), np.random.default_rng(5)
     nulls, rho = lines.nulls(None), RHOS[3]
-    weights = (np.arange(len(RHOS)) == 3).astype(float)
+    weights = np.zeros((len(RHOS), 300))
+    weights[3] = 1.0
     covariance = rho ** np.abs(np.subtract.outer(np.arange(12), np.arange(12)))
     rising = 2 * np.minimum(np.arange(12) / 6, 1)
     series = rising + random.normal(size=(400, 12)) @ np.linalg.cholesky(covariance).T
     evidence = lines.fit(series, None).fall[1]
-    p = np.array([nulls.p(1, float(each), weights) for each in evidence])
+    p = nulls.p(1, evidence, weights)
     assert (p <= 0.05).mean() == pytest.approx(0.05, abs=0.035)
     assert (p <= 0.5).mean() == pytest.approx(0.5, abs=0.1)
