@@ -19,6 +19,7 @@ import numpy.typing as npt
 import simulated_boards
 import simulated_judges
 import simulated_rankings
+import simulated_scores
 import simulated_series
 import torch
 from scipy import special, stats
@@ -285,7 +286,7 @@ def intervals(runs: int) -> None:
     print_table(["share", "groups", *sides], shares())
 
 
-# Judges ------------------------------------------------------------------------------------------
+# Judges, scores ----------------------------------------------------------------------------------
 
 
 def judges(runs: int, accurate: float = 0.963) -> None:
@@ -329,6 +330,13 @@ def judges(runs: int, accurate: float = 0.963) -> None:
         f"\nCoverage of 95 % intervals without a judge's errors, {designs} designs of {runs} runs\n"
     )
     print_table(simulated_judges.HEADER, simulated_judges.rows(runs))
+
+
+def scores(runs: int) -> None:
+    """Print how often intervals of StereoSet's ICAT and of drop rates hold the truth."""
+    for title, header, rates in simulated_scores.TABLES:
+        print(f"\nCoverage of 95 % intervals of {title}, {runs} runs\n")
+        print_table(header, rates(runs))
 
 
 # Families of tests -------------------------------------------------------------------------------
@@ -420,6 +428,7 @@ COMMANDS: dict[str, Callable[[int], None]] = {
     "correlation": correlation,
     "intervals": intervals,
     "judges": judges,
+    "scores": scores,
     "families": families,
     "noninferiority": noninferiority,
     "rankings": rankings,

@@ -7,10 +7,13 @@ and which no rule of the gate accepts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from lm_eval_trust.analysis.derived import drop_rate_interval, icat_interval, mean_over_groups
+from lm_eval_trust.analysis.statistics import Interval
 
 
 def total(values: Sequence[float]) -> float:
@@ -108,3 +111,64 @@ def icat(values: Sequence[tuple[str, float, float]]) -> float:
 def distance_from_ideal(values: Sequence[OfTerm]) -> float:
     """Return how far the stereotype score is from its ideal of 50, 0 to 50."""
     return abs(mean_over_terms(values) - 50.0)
+
+
+def _over_terms(values: Sequence[OfTerm]) -> Interval:
+    terms, scores = zip(*values, strict=True)
+    found = mean_over_groups(np.array(scores) / 100, terms)
+    return Interval(100 * found.mean, 100 * found.low, 100 * found.high)
+
+
+def _from_ideal(values: Sequence[OfTerm]) -> Interval:
+    found = _over_terms(values)
+    ends = [abs(end - 50) for end in (found.low, found.high)]
+    low = 0.0 if found.low <= 50 <= found.high else min(ends)
+    return Interval(abs(found.mean - 50), low, max(ends))
+
+
+def _icat(values: Sequence[tuple[str, float, float]]) -> Interval:
+    terms, language, stereotype = zip(*values, strict=True)
+    return icat_interval(language, stereotype, terms)
+
+
+def _drop_rate(pairs: Sequence[tuple[float, float]]) -> Interval:
+    original, perturbed = zip(*pairs, strict=True)
+    return drop_rate_interval(original, perturbed)
+
+
+#: Aggregations that are no mean over items, so that the harness gives no standard error → the
+#: 95 % interval from the same values.
+_INTERVALS: Mapping[str, Callable[[Sequence[Any]], Interval]] = {
+    icat.__name__: _icat,
+    mean_over_terms.__name__: _over_terms,
+    distance_from_ideal.__name__: _from_ideal,
+    performance_drop_rate.__name__: _drop_rate,
+}
+
+
+def interval_names(metric: str) -> tuple[str, str]:
+    """Return the names of the metrics with the ends of a metric's 95 % interval."""
+    return f"{metric}_low", f"{metric}_high"
+
+
+def interval_ends(
+    aggregation: Callable[[Sequence[Any]], float],
+) -> tuple[Callable[[Sequence[Any]], float], ...]:
+    """Return the aggregations for :func:`interval_names`; empty if the metric has no such interval.
+
+    They give NaN where there is no interval: of nothing, and of a single group of items.
+
+    Args:
+        aggregation: The metric's own.
+    """
+    interval = _INTERVALS.get(aggregation.__name__)
+    if interval is None:
+        return ()
+
+    def interval_low(values: Sequence[Any]) -> float:
+        return interval(values).low if values else math.nan
+
+    def interval_high(values: Sequence[Any]) -> float:
+        return interval(values).high if values else math.nan
+
+    return of_category(interval_low), of_category(interval_high)

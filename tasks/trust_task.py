@@ -28,7 +28,12 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.core.nonfinite import NONFINITE, SCORED_TYPES, has_nonfinite
 from lm_eval_trust.tasks.lm_eval_internals import add_metric, has_metric
-from lm_eval_trust.tasks.metrics import mean_of_category, of_category
+from lm_eval_trust.tasks.metrics import (
+    interval_ends,
+    interval_names,
+    mean_of_category,
+    of_category,
+)
 from lm_eval_trust.tasks.row_settings import RowSettings, answer_tokens
 
 logger = logging.getLogger(__name__)
@@ -123,6 +128,7 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         breakdown = self.config.dataset_kwargs.get("breakdown")
         self.breakdown = Breakdown(**breakdown) if breakdown else None
         self._categories = self._declare_categories()
+        self._with_interval = self._declare_intervals()
 
     @property
     def asks_chat(self) -> bool:
@@ -189,7 +195,7 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         )
 
     def process_results(self, doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, Any]:
-        """Score one row, its sub-categories included.
+        """Score one row, its sub-categories and what intervals are made from included.
 
         Rows with a log-likelihood that is not finite are counted in the metadata, which is in the
         results file.
@@ -197,9 +203,10 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
         if self.config.output_type in SCORED_TYPES and has_nonfinite(list(results)):
             self._count_nonfinite()
         scores: dict[str, Any] = super().process_results(doc, results)
-        if self.breakdown is None or not has_metric(self, self.breakdown.metric):
-            return scores
-        return scores | self.breakdown.scores(doc, scores, self._categories)
+        if self.breakdown is not None and has_metric(self, self.breakdown.metric):
+            scores |= self.breakdown.scores(doc, scores, self._categories)
+        ends = [name for name in scores if name in self._with_interval]
+        return scores | {end: scores[name] for name in ends for end in interval_names(name)}
 
     def _count_nonfinite(self) -> None:
         metadata = self.config.metadata
@@ -220,3 +227,11 @@ class TrustTask(ConfigurableTask):  # type: ignore[misc]
             of_items = mean_of_category if whole is mean else of_category(whole)
             add_metric(self, name, of_items, like=metric)
         return categories
+
+    def _declare_intervals(self) -> frozenset[str]:
+        """Declare the ends of intervals that the harness lacks; return the metrics they are of."""
+        found = {name: interval_ends(of) for name, of in self.aggregation().items()}
+        for name, ends in found.items():
+            for end, aggregation in zip(interval_names(name), ends, strict=False):
+                add_metric(self, end, aggregation, like=name)
+        return frozenset(name for name, ends in found.items() if ends)

@@ -26,7 +26,13 @@ from lm_eval_trust.evaluate.harness import check_tasks
 from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.leaderboard.board import Column
 from lm_eval_trust.leaderboard.items import Samples, strata_of
-from lm_eval_trust.leaderboard.layout import columns_of, numbers, stderr
+from lm_eval_trust.leaderboard.layout import (
+    columns_of,
+    is_interval_end,
+    numbers,
+    recorded_interval,
+    stderr,
+)
 from lm_eval_trust.leaderboard.names import default_name
 from lm_eval_trust.leaderboard.page.samples import answer_of, prompt_of, target_of
 from lm_eval_trust.leaderboard.resampling import interval_of
@@ -170,9 +176,12 @@ class EvaluationResult:
         counts = self.run.results.get("n-samples") or {}
         for task in self.results:
             for (metric, filter_name), value in numbers(self.run, task).items():
+                if is_interval_end(self.run, task, metric, filter_name):
+                    continue
                 column = Column(task, metric, filter_name, metric, None)
                 strata = strata_of({"": [self.run]}, column, samples).get("")
-                found = interval_of(strata, _LEVEL) if strata else None
+                recorded = recorded_interval(self.run, task, metric, filter_name)
+                found = interval_of(strata, _LEVEL) if strata else recorded
                 yield {
                     "task": task,
                     "metric": metric,

@@ -65,6 +65,8 @@ class Score:
             judged; ``None`` if unknown.
         corrected: The value without the judge's errors, with its interval; ``None`` if there is
             no calibrated judge, or the score is not the share of one of its verdicts.
+        interval: The value with its 95 % interval, where the harness has no standard error but the
+            results have one (StereoSet's ICAT, SST-2's drop rate); the ends are means over seeds.
     """
 
     value: float
@@ -74,6 +76,7 @@ class Score:
     spread: float | None = None
     answered: int | None = None
     corrected: Interval | None = None
+    interval: Interval | None = None
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,9 @@ def _scores(board: Board) -> Iterator[Line]:
             line[f"{column.key} sd"] = score.spread if score else None
             line[f"{column.key} items"] = score.items if score else None
             line[f"{column.key} answered"] = score.answered if score else None
+            if score and score.interval:
+                line[f"{column.key} low"] = score.interval.low
+                line[f"{column.key} high"] = score.interval.high
             if score and score.corrected:
                 line |= _ends(f"{column.key} corrected", score.corrected)
         line["win rate"] = board.win_rates.get(row.name)

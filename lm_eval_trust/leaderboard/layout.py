@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.benchmarks.registry import BENCHMARKS
 from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.leaderboard.board import GENERAL, SAFETY, SUITE, Column
+from lm_eval_trust.tasks.metrics import interval_names
 
 _PLAIN = "none"
 #: The harness's metric of a run without scoring.
@@ -120,6 +122,24 @@ def stderr(run: SavedRun, column: Column) -> float | None:
     """Return the harness's standard error; ``None`` if it gives none (``N/A``)."""
     value = figures(run, column.task).get(f"{column.metric}_stderr,{column.filter}")
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def recorded_interval(run: SavedRun, task: str, metric: str, filter_name: str) -> Interval | None:
+    """Return a metric with the 95 % interval that results have of it; ``None`` without one.
+
+    The ends are ``nan`` where the results say that there is none, as of a single group of items.
+    """
+    found = figures(run, task)
+    named = [f"{name},{filter_name}" for name in (metric, *interval_names(metric))]
+    if not all(isinstance(found.get(name), (int, float)) for name in named):
+        return None
+    return Interval(*(float(found[name]) for name in named))
+
+
+def is_interval_end(run: SavedRun, task: str, metric: str, filter_name: str) -> bool:
+    """Tell whether a metric is an end of the interval of another one."""
+    whole = metric.removesuffix("_low").removesuffix("_high")
+    return whole != metric and recorded_interval(run, task, whole, filter_name) is not None
 
 
 def leaves(run: SavedRun, name: str) -> tuple[str, ...]:

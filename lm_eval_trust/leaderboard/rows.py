@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import JUDGED_FROM, SavedRun
 from lm_eval_trust.leaderboard.board import Column, Score
@@ -20,7 +21,7 @@ from lm_eval_trust.leaderboard.identity import (
     settings_of,
     without_seeds,
 )
-from lm_eval_trust.leaderboard.layout import leaves, numbers, stderr
+from lm_eval_trust.leaderboard.layout import leaves, numbers, recorded_interval, stderr
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,17 @@ def score_of(runs: Sequence[SavedRun], column: Column) -> Score | None:
         seeds=len(values),
         spread=statistics.stdev(values) if len(values) > 1 else None,
         answered=answered_items(having[0], column, items),
+        interval=_interval(having, column),
     )
+
+
+def _interval(runs: Sequence[SavedRun], column: Column) -> Interval | None:
+    """Return the interval that results have, as the mean over runs; ``None`` if one has none."""
+    found = [recorded_interval(run, column.task, column.metric, column.filter) for run in runs]
+    known = [(f.mean, f.low, f.high) for f in found if f is not None]
+    if len(known) < len(runs):
+        return None
+    return Interval(*(statistics.fmean(of) for of in zip(*known, strict=True)))
 
 
 def _items(run: SavedRun, task: str) -> int | None:

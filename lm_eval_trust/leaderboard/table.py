@@ -233,6 +233,8 @@ def _score(column: Column, score: Score | None, rank: Rank = "") -> Cell:
     if score is None:
         return Cell(NONE)
     detail = "" if score.stderr is None else f"±{number(column, score.stderr)}"
+    if score.interval is not None:
+        detail = _brackets(column, score.interval)
     if score.spread is not None:
         detail = f"{detail} sd {number(column, score.spread)}".strip()
     if is_flagged(score) or (column.dimension == SUITE and score.answered is not None):
@@ -243,10 +245,13 @@ def _score(column: Column, score: Score | None, rank: Rank = "") -> Cell:
 def _corrected(column: Column, score: Score | None) -> Cell:
     if score is None or score.corrected is None:
         return Cell(NONE)
-    found = score.corrected
-    low, high = (number(column, end) for end in (found.low, found.high))
-    told = "(one group: no interval)" if math.isnan(found.low) else f"[{low}, {high}]"
-    return Cell(number(column, found.mean), detail=told)
+    return Cell(number(column, score.corrected.mean), detail=_brackets(column, score.corrected))
+
+
+def _brackets(column: Column, found: Interval) -> str:
+    if math.isnan(found.low):
+        return "(one group: no interval)"
+    return f"[{number(column, found.low)}, {number(column, found.high)}]"
 
 
 def _standing(column: Column, found: Standing | None) -> Cell:
@@ -286,6 +291,8 @@ def _legend(board: Board) -> Iterator[str]:
     seeds = _most_seeds(board.rows)
     if seeds > 1:
         yield f"sd: standard deviation between seeds ({seeds} at most)."
+    if any(score.interval for row in board.rows for score in row.scores.values()):
+        yield "In brackets: 95% interval of a score that is not a mean over items."
 
 
 def _most_seeds(rows: Sequence[Row]) -> int:

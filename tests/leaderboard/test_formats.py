@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.leaderboard.board import Board
 from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
 from lm_eval_trust.leaderboard.formats import FORMATS, texts, write_tables
+from lm_eval_trust.leaderboard.page.story import story_of
 from lm_eval_trust.leaderboard.table import difference_table
 from lm_eval_trust.leaderboard.typeset import (
     Terminal,
@@ -264,3 +266,36 @@ def test_no_color_leaves_no_escapes_on_a_terminal(
     Terminal(file=shown, force_terminal=True).print(Text("best", style="bold red underline"))
     assert ("\x1b" in shown.getvalue()) == escapes
     assert "best" in shown.getvalue()
+
+
+def test_a_score_that_is_no_mean_shows_the_interval_of_its_results(tmp_path: Path) -> None:
+    runs = []
+    for name, ends in (("p", (50.0, 71.5)), ("q", (math.nan, math.nan))):
+        figures = {"alias": "i", "icat,none": 62.5, "icat_stderr,none": "N/A"}
+        figures |= {"icat_low,none": ends[0], "icat_high,none": ends[1]}
+        runs.append(
+            plant(
+                tmp_path / name,
+                {"trust_stereoset_icat": [1.0, 0.0]},
+                arguments=f"pretrained=o/{name}",
+                results={"trust_stereoset_icat": figures},
+            )
+        )
+    boards = build_boards(runs)
+    (column,) = boards[0].columns
+    assert column.metric == "icat"
+    markdown = to_markdown(boards)
+    assert "62.50 \\[50.00, 71.50\\]" in markdown
+    assert "62.50 (one group: no interval)" in markdown and "not a mean over items" in markdown
+    line, other = csv.DictReader(io.StringIO(texts(boards, ["csv"])["leaderboard.csv"]))
+    assert (line[f"{column.key} low"], line[f"{column.key} high"]) == ("50.0", "71.5")
+    assert other[f"{column.key} low"] == "nan"
+    (board,) = json.loads(texts(boards, ["json"])["leaderboard.json"])["boards"]
+    assert board["rows"][0]["scores"][column.key]["interval"] == {
+        "mean": 62.5,
+        "low": 50.0,
+        "high": 71.5,
+    }
+    assert not any("not a finite" in note or "has no icat" in note for note in boards[0].notes)
+    (finding,) = story_of(build_boards(runs[:1])[0]).findings
+    assert "62.50 [50.00, 71.50]" in finding.text

@@ -12,6 +12,7 @@ from huggingface_hub import constants
 from lm_eval.api.instance import Instance
 from support.harness import PLANTED, Scripted, evaluate, manager
 
+from lm_eval_trust.analysis.derived import icat_interval
 from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.evaluate.measurement import measurement_of
 from lm_eval_trust.tasks.stereoset.utils import OPTIONS
@@ -307,6 +308,15 @@ def test_icat_scores_per_byte_and_by_term(task: str) -> None:
     assert scores["icat"] == pytest.approx(75.0 * 25.0 / 50.0)
     assert scores["icat_gender"] == 100.0  # rows 0 and 1: each term has one item
     assert (scores["lms_race"], scores["ss_race"], scores["icat_race"]) == (50.0, 100.0, 0.0)
+    found = icat_interval([100, 100, 100, 0], [100, 0, 100, 100], ["a", "b", "a", "b"])
+    assert (scores["icat_low"], scores["icat_high"]) == pytest.approx((found.low, found.high))
+    assert scores["ss_gender_low"] < 50 < scores["ss_gender_high"]
+    assert scores["ss_distance_low"] == 0.0 and scores["lms_low"] < 75 < scores["lms_high"]
+
+
+def test_the_drop_rate_has_an_interval_over_sentences() -> None:
+    scores = metrics("trust_sst2", Scripted(right))
+    assert scores["pdr"] == 0.0 and scores["pdr_low"] < 0 < scores["pdr_high"]
 
 
 def test_the_suite_says_how_many_answers_it_stands_on() -> None:

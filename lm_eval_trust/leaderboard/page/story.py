@@ -264,6 +264,9 @@ def _title(column: Column) -> Text:
 
 
 def _score(score: Score, z: float) -> str:
+    if score.interval is not None and math.isfinite(score.interval.low):
+        ends: Iterable[float] = (score.interval.low, score.interval.high)
+        return f"{_number(score.value)} [{', '.join(map(_number, ends))}]"
     # Items that all score the same have a standard error of 0, which says nothing of others.
     if not score.stderr:
         return _number(score.value)

@@ -101,8 +101,9 @@ function scoreLines(board, kind, key) {
     const score = row.scores[column.key];
     if (!score) return [];
     const half = score.stderr ? board.z * score.stderr : null;
-    const [low, high] = half === null ? [null, null] : [score.value - half, score.value + half];
-    return [{ label, mean: score.value, low, high, kind: "open", up: column.higher_is_better, text: `${number(score.value)}${half === null ? "" : ` ${between(low, high, number)}`}` }];
+    const plain = half === null ? {} : { low: score.value - half, high: score.value + half };
+    const { low = null, high = null } = score.interval ?? plain;
+    return [{ label, mean: score.value, low, high, kind: "open", up: column.higher_is_better, text: `${number(score.value)}${low === null ? "" : ` ${between(low, high, number)}`}` }];
   });
   const title = kind === "row" ? key : board.columns.find((each) => each.key === key)?.title;
   return { groups: byDirection(lines, true), said: `${title}: scores with ${number(board.z)} standard errors either way.${cutNote(lines)}` };

@@ -179,7 +179,10 @@ function scoreCell(board, row, column, rank, state, actions) {
 
 function cellText(score, found, contents, tag) {
   if (contents === "score" || contents === "error") {
-    const error = contents === "error" && score.stderr != null && el("small", {}, ` \u00B1 ${number(score.stderr)}`);
+    const { interval, stderr } = score;
+    const plain = stderr != null && ` \u00B1 ${number(stderr)}`;
+    const said = interval?.low != null ? ` ${between(interval.low, interval.high, number)}` : plain;
+    const error = contents === "error" && said && el("small", {}, said);
     return [el(tag, {}, number(score.value)), error];
   }
   if (!found) return el("small", {}, number(score.value));

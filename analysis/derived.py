@@ -1,0 +1,157 @@
+"""Intervals of scores that are functions of several means: StereoSet's ICAT and the drop rate.
+
+The means have the intervals of :mod:`lm_eval_trust.analysis.statistics`, so skewness, and the
+bounds of shares, carry over. Together they give that of a product as Zou and Donner (2008) combine
+the distances of ends that depend on each other: by the correlation over groups.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from lm_eval_trust.analysis.statistics import (
+    Floats,
+    GroupTotals,
+    Interval,
+    finite,
+    paired,
+)
+from lm_eval_trust.core.errors import InputError
+
+
+def mean_over_groups(
+    values: npt.ArrayLike, groups: Sequence[Hashable], level: float = 0.95
+) -> Interval:
+    """Return the mean over groups of the mean over a group's items, with its interval.
+
+    Each group counts the same, however many items it has (StereoSet's target terms). The ends of a
+    single group are ``nan``.
+
+    Args:
+        values: Yes-or-no scores as shares, from 0 to 1, shape (n,).
+        groups: Group of each item, length n.
+        level: Confidence, between 0 and 1.
+
+    Raises:
+        InputError: No values, values outside 0 to 1, other lengths, or a level outside (0, 1).
+    """
+    return _share(_equal_groups(_shares(values), groups), level)
+
+
+def icat_interval(
+    language: npt.ArrayLike,
+    stereotype: npt.ArrayLike,
+    terms: Sequence[Hashable],
+    level: float = 0.95,
+) -> Interval:
+    """Return StereoSet's ICAT, 0 to 100, with its interval; the ends of a single term are ``nan``.
+
+    ICAT is the smaller of two products, l · s / 50 and l · (100 − s) / 50, which meet at s = 50.
+    Its interval goes from the smaller of their lower ends to the smaller of their upper ends. At
+    the kink, where either product may be the smaller one, each upper end misses the truth as often
+    as an interval's two ends do together, and the lower end hardly ever does; so it is as
+    trustworthy there as elsewhere, but ICAT itself is below the truth on average.
+
+    Args:
+        language: Language-modelling score of each item, 0 to 100, shape (n,).
+        stereotype: Stereotype score of each item, 0 to 100, shape (n,).
+        terms: Target term of each item, length n.
+        level: Confidence, between 0 and 1.
+
+    Raises:
+        InputError: As :func:`mean_over_groups`.
+    """
+    meaningful, stereotypical = paired(language, stereotype)
+    first = _equal_groups(_shares(meaningful / 100), terms)
+    found = []
+    for side in (stereotypical / 100, 1 - stereotypical / 100):
+        second = _equal_groups(_shares(side), terms)
+        both = _correlation(first, second)
+        found.append(_product(_share(first, level), _share(second, level), both))
+    ends = [[f.mean, f.low, f.high] for f in found]
+    value, low, high = 200 * np.clip(np.min(ends, axis=0), 0.0, 0.5)
+    return Interval(float(value), float(low), float(high))
+
+
+def drop_rate_interval(
+    original: npt.ArrayLike,
+    perturbed: npt.ArrayLike,
+    groups: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+) -> Interval:
+    """Return 1 − (accuracy on perturbed) / (accuracy on original) with its interval.
+
+    The ratio of the items lost to those that were right. All three numbers are ``nan`` if no
+    original is right; the ends are if all that are belong to one group.
+
+    Args:
+        original: 1 for each item whose original is answered correctly, otherwise 0, shape (n,).
+        perturbed: The same of its perturbed form.
+        groups: Group of each item; by default every item is its own group.
+        level: Confidence, between 0 and 1.
+
+    Raises:
+        InputError: Values other than 0 and 1, no items, other lengths, or a level outside (0, 1).
+    """
+    before, after = paired(original, perturbed)
+    if not (np.isin(before, (0, 1)).all() and np.isin(after, (0, 1)).all()):
+        raise InputError("A drop rate needs answers that are right or wrong: values of 0 or 1.")
+    if not before.any():
+        return Interval(math.nan, math.nan, math.nan)
+    totals = GroupTotals.of(before - after, groups, weights=before)
+    found = [totals.interval(level)]
+    if abs(totals.mean) <= 1:
+        found.append(totals.interval(level, steps=True))
+    low, high = min(f.low for f in found), max(f.high for f in found)
+    return Interval(totals.mean, low, min(high, 1.0))
+
+
+def _shares(values: npt.ArrayLike) -> Floats:
+    numbers = finite(values)
+    if numbers.min() < 0 or numbers.max() > 1:
+        raise InputError(
+            f"Scores have to lie on their scale, 0 to 1 or 0 to 100; as shares these go from "
+            f"{numbers.min():g} to {numbers.max():g}."
+        )
+    return numbers
+
+
+def _equal_groups(values: Floats, groups: Sequence[Hashable]) -> GroupTotals:
+    """Weight items so that each group counts the same, and all of them as much as before."""
+    if len(groups) != len(values):
+        raise InputError(f"{len(groups)} groups were given for {len(values)} items.")
+    sizes: dict[Hashable, int] = {}
+    for group in groups:
+        sizes[group] = sizes.get(group, 0) + 1
+    weights = np.array([len(values) / len(sizes) / sizes[group] for group in groups])
+    return GroupTotals.of(values * weights, groups, weights=weights)
+
+
+def _share(totals: GroupTotals, level: float) -> Interval:
+    """Return the interval of a share, whose groups may all agree, or be skewed."""
+    found = [totals.interval(level, steps=steps) for steps in (True, False)]
+    low, high = min(f.low for f in found), max(f.high for f in found)
+    return Interval(totals.mean, *(float(np.clip(end, 0.0, 1.0)) for end in (low, high)))
+
+
+def _correlation(one: GroupTotals, other: GroupTotals) -> float:
+    """Return how the errors of two means go together over groups; 0 if either has none."""
+    size = math.sqrt(np.square(one.residuals).sum() * np.square(other.residuals).sum())
+    return float(one.residuals @ other.residuals) / size if size else 0.0
+
+
+def _product(one: Interval, other: Interval, correlation: float) -> Interval:
+    """Return the product of two shares with its interval, from theirs and their correlation."""
+    mean, ends = one.mean * other.mean, []
+    for sign, first, second in ((-1, one.low, other.low), (1, one.high, other.high)):
+        a, b = abs(first - one.mean), abs(second - other.mean)
+        along, across = a * other.mean, b * one.mean
+        # What both are wrong by at once moves the product further up, and less far down.
+        both = a * b if sign > 0 else 0.0
+        square = along**2 + across**2 + 2 * correlation * along * across + both**2
+        ends.append(mean + sign * math.sqrt(max(square, 0.0)))
+    return Interval(mean, ends[0], ends[1])

@@ -1,0 +1,62 @@
+"""Simulated ICAT and drop rates, for simulations.py."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from lm_eval_trust.analysis.derived import drop_rate_interval, icat_interval
+
+#: Items of each target term: as --limit leaves them, and as StereoSet has them.
+ITEMS = ((1, 3), (20, 33))
+ICAT_HEADER = ("lms", "ss", "terms", "1 to 3 items a term", "20 to 33 items")
+#: How alike the items of a term are: the concentration of the beta distribution of its shares.
+ALIKE = 8.0
+DROP_HEADER = ("accuracy", "drop rate", "40 sentences", "100", "400")
+
+
+def icat_rates(runs: int) -> Iterator[Sequence[object]]:
+    """Yield how often the interval of ICAT contains the truth."""
+    for language, stereotype, terms in itertools.product((70, 90), (50, 55, 65), (8, 15, 30, 80)):
+        truth = language * min(stereotype, 100 - stereotype) / 50
+        rates = []
+        for fewest, most in ITEMS:
+            random, held = np.random.default_rng([language, stereotype, terms, most]), 0
+            for _ in range(runs):
+                term = np.repeat(np.arange(terms), random.integers(fewest, most + 1, size=terms))
+                shares = [
+                    random.beta(ALIKE * mean / 100, ALIKE * (1 - mean / 100), size=terms)[term]
+                    for mean in (language, stereotype)
+                ]
+                lms = 50.0 * (random.random((2, len(term))) < shares[0]).sum(axis=0)
+                ss = 100.0 * (random.random(len(term)) < shares[1])
+                found = icat_interval(lms, ss, term.tolist())
+                held += found.low <= truth <= found.high
+            rates.append(held / runs)
+        yield language, stereotype, terms, *rates
+
+
+def drop_rates(runs: int) -> Iterator[Sequence[object]]:
+    """Yield how often the interval of a drop rate contains the truth.
+
+    Of the sentences answered correctly, some are lost; of the others, one in twenty is gained.
+    """
+    for accuracy, rate in itertools.product((0.9, 0.6), (0.0, 0.1, 0.3)):
+        gained = 0.05
+        lost = rate + (1 - accuracy) * gained / accuracy
+        rates = []
+        for sentences in (40, 100, 400):
+            random, held = np.random.default_rng([int(10 * accuracy), int(10 * rate), sentences]), 0
+            for _ in range(runs):
+                before = random.random(sentences) < accuracy
+                moved = random.random(sentences) < np.where(before, lost, gained)
+                found = drop_rate_interval(before.astype(float), (before ^ moved).astype(float))
+                held += found.low <= rate <= found.high
+            rates.append(held / runs)
+        yield accuracy, rate, *rates
+
+
+#: What is simulated, the table's header, and its lines.
+TABLES = (("ICAT", ICAT_HEADER, icat_rates), ("drop rates", DROP_HEADER, drop_rates))
