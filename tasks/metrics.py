@@ -156,7 +156,7 @@ def interval_ends(
 ) -> tuple[Callable[[Sequence[Any]], float], ...]:
     """Return the aggregations for :func:`interval_names`; empty if the metric has no such interval.
 
-    They give NaN where there is no interval: of nothing, and of a single group of items.
+    They give NaN for what has no interval: no items, or a single group of them.
 
     Args:
         aggregation: The metric's own.
