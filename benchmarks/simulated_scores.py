@@ -6,14 +6,25 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
+from scipy import special
 
-from lm_eval_trust.analysis.derived import drop_rate_interval, icat_interval
+from lm_eval_trust.analysis.derived import drop_rate_interval, icat_by_term, icat_interval
+from lm_eval_trust.analysis.statistics import paired_interval
 
 #: Items of each target term: as --limit leaves them, and as StereoSet has them.
 ITEMS = ((1, 3), (20, 33))
 ICAT_HEADER = ("lms", "ss", "terms", "1 to 3 items a term", "20 to 33 items")
 #: How alike the items of a term are: the concentration of the beta distribution of its shares.
 ALIKE = 8.0
+#: Language and stereotype scores of two models.
+DIFFERENCES = (
+    ((90, 50), (90, 50)),
+    ((80, 52), (80, 48)),
+    ((90, 55), (85, 60)),
+    ((70, 65), (90, 50)),
+)
+DIFFERENCE_HEADER = ("lms and ss", "of the other", *ICAT_HEADER[2:])
 DROP_HEADER = ("accuracy", "drop rate", "40 sentences", "100", "400")
 
 
@@ -38,6 +49,49 @@ def icat_rates(runs: int) -> Iterator[Sequence[object]]:
         yield language, stereotype, terms, *rates
 
 
+def difference_rates(runs: int) -> Iterator[Sequence[object]]:
+    """Yield how often the interval of the difference of two models' ICAT contains the truth."""
+    for before, after in DIFFERENCES:
+        first, second = (lms * min(ss, 100 - ss) / 50 for lms, ss in (before, after))
+        for terms in (8, 15, 30, 80):
+            rates = []
+            for fewest, most in ITEMS:
+                random, held = np.random.default_rng([*before, *after, terms, most]), 0
+                for _ in range(runs):
+                    size = random.integers(fewest, most + 1, size=terms)
+                    term = np.repeat(np.arange(terms), size)
+                    lms, ss = zip(before, after, strict=True)
+                    answers = [_paired(random, term, means) for means in (lms, lms, ss)]
+                    values = [
+                        icat_by_term(50.0 * one + 50.0 * two, 100.0 * three, term.tolist())
+                        for one, two, three in zip(*answers, strict=True)
+                    ]
+                    low, high = paired_interval(*(list(each.values()) for each in values))
+                    held += low <= second - first <= high
+                rates.append(held / runs)
+            yield before, after, terms, *rates
+
+
+def _paired(
+    random: np.random.Generator, term: npt.NDArray[np.int64], means: Sequence[float]
+) -> list[npt.NDArray[np.bool_]]:
+    """Draw yes-or-no answers of two models, which are alike in terms and in three fifths of items.
+
+    Args:
+        random: Source of the draws.
+        term: Term of each item, counted from 0.
+        means: Of each model, in per cent.
+    """
+    terms, found = int(term.max()) + 1, []
+    hard, draw = random.normal(size=terms), random.random(len(term))
+    for mean in means:
+        level = special.ndtr(0.8 * hard + 0.6 * random.normal(size=terms))
+        share = special.betaincinv(ALIKE * mean / 100, ALIKE * (1 - mean / 100), level)
+        own = random.random(len(term)) < 0.4
+        found.append(np.where(own, random.random(len(term)), draw) < share[term])
+    return found
+
+
 def drop_rates(runs: int) -> Iterator[Sequence[object]]:
     """Yield how often the interval of a drop rate contains the truth.
 
@@ -59,4 +113,8 @@ def drop_rates(runs: int) -> Iterator[Sequence[object]]:
 
 
 #: What is simulated, the table's header, and its lines.
-TABLES = (("ICAT", ICAT_HEADER, icat_rates), ("drop rates", DROP_HEADER, drop_rates))
+TABLES = (
+    ("ICAT", ICAT_HEADER, icat_rates),
+    ("differences of ICAT", DIFFERENCE_HEADER, difference_rates),
+    ("drop rates", DROP_HEADER, drop_rates),
+)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from lm_eval_trust.analysis.derived import icat_by_term
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.core.hashing import fingerprint
+from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.core.plain import is_finite
 from lm_eval_trust.core.saved_runs import Sample, SavedRun
 from lm_eval_trust.evaluate.measurement import categories_of
@@ -17,6 +18,10 @@ from lm_eval_trust.leaderboard.board import Column
 from lm_eval_trust.leaderboard.consistency import SAME, check_scores, nonfinite_note
 from lm_eval_trust.leaderboard.identity import DATA_SEEDS, settings_of
 from lm_eval_trust.leaderboard.layout import leaves, numbers
+from lm_eval_trust.tasks.metrics import icat
+
+#: Name of StereoSet's combined score, which is a function of means over target terms.
+ICAT = icat.__name__
 
 
 class Value(NamedTuple):
@@ -65,15 +70,38 @@ class Samples:
     def values(self, run: SavedRun, task: str, column: Column) -> dict[str, Value]:
         """Return an item's identity → its value of a column's metric; empty without samples.
 
+        Of ICAT, target terms take the place of items.
+
         Raises:
             InputError: As :meth:`read`.
         """
+        if column.metric == ICAT and (of_terms := self._terms(run, task, column)):
+            return of_terms
         return {
             item.key: Value(
                 float(item.values[column.metric]), item.group, item.kind, item.categories
             )
             for item in self._items(run, task, column.filter)
             if is_finite(item.values.get(column.metric))
+        }
+
+    def _terms(self, run: SavedRun, task: str, column: Column) -> dict[str, Value]:
+        """Return a target term's identity → its value, whose mean over terms is ICAT.
+
+        Terms are the same only where all items are.
+        """
+        found = [
+            (item.key, item.values[column.metric])
+            for item in self._items(run, task, column.filter)
+            if isinstance(item.values.get(column.metric), (list, tuple))
+        ]
+        if not found:
+            return {}
+        terms, language, stereotype = zip(*(scores for _, scores in found), strict=True)
+        items = content_id(*sorted(key for key, _ in found))
+        return {
+            f"{task}/{items}/{term}": Value(value, f"{task}/{term}", "", ())
+            for term, value in icat_by_term(language, stereotype, terms).items()
         }
 
     def notes(self, run: SavedRun) -> list[str]:
@@ -120,7 +148,7 @@ def _items(samples: Sequence[Sample], where: str) -> list[_Item]:
     for sample, item in zip(samples, items_of(samples), strict=True):
         kind, categories = categories_of(sample.get("doc"))
         identity = sample.get("doc_hash") or ""
-        values = {name: item[name] for name in sample["metrics"] if name in item}
+        values = {name: sample.get(name) for name in sample["metrics"]}
         found.append(
             _Item(
                 f"{where}/{item['id']}/{identity}",

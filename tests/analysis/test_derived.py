@@ -8,8 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lm_eval_trust.analysis.derived import drop_rate_interval, icat_interval, mean_over_groups
-from lm_eval_trust.analysis.statistics import mean_interval
+from lm_eval_trust.analysis.derived import (
+    drop_rate_interval,
+    icat_by_term,
+    icat_interval,
+    mean_over_groups,
+)
+from lm_eval_trust.analysis.statistics import mean_interval, paired_interval
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.tasks.metrics import icat, performance_drop_rate
 
@@ -122,3 +127,24 @@ def test_scores_off_their_scale_and_lengths_that_differ_are_refused() -> None:
         drop_rate_interval([0.5], [1.0])
     one = icat_interval([100.0, 50.0], [100.0, 0.0], ["a", "a"])
     assert one.mean == 75.0 and math.isnan(one.low) and math.isnan(one.high)
+
+
+def test_values_of_terms_average_to_icat_and_give_the_spread_of_a_difference() -> None:
+    random = np.random.default_rng(5)
+    lms, ss, terms = items(random, 200, 85, 62)
+    kept, told = random.random(len(lms)) < 0.6, random.random(len(lms)) < 0.55
+    other_lms, other_ss = np.where(kept, lms, 50.0), np.where(kept, ss, 100.0 * told)
+    first, second = icat_by_term(lms, ss, terms), icat_by_term(other_lms, other_ss, terms)
+    scores = [
+        icat(list(zip(terms, *each, strict=True))) for each in ((lms, ss), (other_lms, other_ss))
+    ]
+    assert [np.mean(list(each.values())) for each in (first, second)] == pytest.approx(scores)
+    place = np.array(terms)
+    sides = np.array(
+        [[x[place == t].mean() for x in (lms, ss, other_lms, other_ss)] for t in range(200)]
+    )
+    drawn = sides[random.integers(200, size=(4000, 200))].mean(axis=1)
+    of = [drawn[:, i] * np.minimum(drawn[:, i + 1], 100 - drawn[:, i + 1]) / 50 for i in (0, 2)]
+    expected = np.quantile(of[1] - of[0], (0.025, 0.975))
+    found = paired_interval(list(first.values()), list(second.values()))
+    assert found == pytest.approx(tuple(expected), abs=0.15 * float(np.ptp(expected)))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.leaderboard import plant
 
-from lm_eval_trust.analysis.comparison import MCNEMAR, SIGN_FLIPS
+from lm_eval_trust.analysis.comparison import MCNEMAR, SIGN_FLIPS, compare
+from lm_eval_trust.analysis.derived import icat_by_term
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
+from lm_eval_trust.tasks.metrics import icat
 
 CONFAIDE = "trust_confaide/acc,none"
 TOXIGEN = "trust_toxigen/toxic_ratio,none"
@@ -295,3 +299,49 @@ def test_wrong_settings_are_told(
 ) -> None:
     with pytest.raises(InputError, match=told):
         build_boards(three, settings=BoardSettings(**settings))
+
+
+def of_terms(folder: Path, values: list[tuple[str, float, float]], last: str = "last") -> SavedRun:
+    """A run of StereoSet whose items have these terms, language and stereotype scores."""
+    task = "trust_stereoset_icat"
+    found = plant(
+        folder,
+        {task: [0.0] * len(values)},
+        arguments=f"pretrained=o/{folder.name}",
+        results={task: {"icat,none": icat(values)}},
+    )
+    file = found.samples_file(task)
+    samples = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    for sample, scores in zip(samples, values, strict=True):
+        sample |= {"metrics": ["icat"], "icat": scores}
+    samples[-1]["doc_hash"] = last
+    file.write_text("".join(json.dumps(each) + "\n" for each in samples), encoding="utf-8")
+    return found
+
+
+def test_icat_is_compared_term_by_term(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    terms = [f"t{i % 9}" for i in range(36)]
+    sides = [
+        (50.0 * random.integers(3, size=36), 100.0 * random.integers(2, size=36)) for _ in "pq"
+    ]
+    runs = [
+        of_terms(tmp_path / name, list(zip(terms, *side, strict=True)))
+        for name, side in zip("pq", sides, strict=True)
+    ]
+    (board,) = build_boards(runs)
+    column = next(c for c in board.columns if c.metric == "icat")
+    (pair,) = (pair for pair in board.pairs if pair.column == column.key)
+    before, after = (list(icat_by_term(*side, terms).values()) for side in sides)
+    assert pair.comparison == compare(before, after)
+    assert pair.comparison.items == pair.comparison.groups == 9
+    scores = [row.scores[column.key].value for row in board.rows]
+    assert pair.comparison.difference.mean == pytest.approx(scores[1] - scores[0])
+
+
+def test_icat_on_other_items_is_not_compared(tmp_path: Path) -> None:
+    values = [(f"t{i % 9}", 100.0, 100.0 * (i % 2)) for i in range(36)]
+    runs = [of_terms(tmp_path / "p", values), of_terms(tmp_path / "q", values, last="other")]
+    (board,) = build_boards(runs)
+    assert not board.pairs
+    assert any("share 0 of 9 items" in note for note in board.notes)
