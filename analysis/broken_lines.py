@@ -19,8 +19,8 @@ Integers = npt.NDArray[np.int64]
 #: Checkpoints on each side of a turn, at least, so that both parts have a slope.
 MARGIN = 2
 _MOST_KNOTS = 40
-#: Autocorrelations of the noise, taken as equally likely beforehand: 0 to .9 in even steps of
-#: artanh ρ, so that strong ones are weighed with care.
+#: Autocorrelations of the noise: 0 to .9 in even steps of artanh ρ, so that strong ones are weighed
+#: with care.
 RHOS = tuple(float(rho) for rho in np.tanh(np.linspace(0, np.arctanh(0.9), 8)))
 #: A part of a line is straight over log(1 + step) or over the step, whichever fits better.
 _AXES: tuple[Callable[[Floats], Floats], ...] = (np.log1p, np.asarray)

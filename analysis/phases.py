@@ -27,8 +27,11 @@ UNDECIDED = "undecided"
 LEVEL = 0.05
 #: Power from which a phase that was not shown counts as absent.
 POWER = 0.8
-#: How much one series' ρ tells of the other's, shape (ρ's, ρ's): they differ by .6 in artanh ρ.
-_ALIKE = np.exp(-((np.subtract.outer(np.arctanh(RHOS), np.arctanh(RHOS)) / 0.6) ** 2) / 2)
+#: How likely each ρ is beforehand, shape (ρ's,): .9 a third more than 0, since noise of strong
+#: autocorrelation is what resembles phases.
+_BEFOREHAND = np.exp(0.2 * np.arctanh(RHOS))
+#: How much one series' ρ tells of the other's, shape (ρ's, ρ's): they differ by .4 in artanh ρ.
+_ALIKE = np.exp(-((np.subtract.outer(np.arctanh(RHOS), np.arctanh(RHOS)) / 0.4) ** 2) / 2)
 _ALIKE /= _ALIKE.sum(axis=1, keepdims=True)
 #: Simulated series for a power.
 _POWER_DRAWS = 200
@@ -213,7 +216,7 @@ class _Side:
 
     def beside(self, other: _Side) -> None:
         """Test the slopes, with the ρ of another series' noise taken to be near that of this."""
-        beforehand = _ALIKE @ other.likely
+        beforehand = _BEFOREHAND * (_ALIKE @ other.likely)
         weights = self.likely * beforehand
         self._weights: Floats = weights / weights.sum()
         self.rho = float(self._weights @ np.array(RHOS))
