@@ -302,6 +302,23 @@ def test_scores_without_the_judges_errors_stand_beside_the_raw_ones(
     page.context.close()
 
 
+def test_a_score_without_a_standard_error_shows_its_interval(
+    browser: Browser, tmp_path: Path
+) -> None:
+    runs = {name: planted_run(tmp_path / name, lambda *_: ("so", 1.0)) for name in "ab"}
+    row, other = (planted_row(name, run) for name, run in runs.items())
+    score = replace(row.scores[TRUTH.key], stderr=None, interval=Interval(0.5, 0.25, 0.75))
+    board = planted_board([replace(row, scores={**row.scores, TRUTH.key: score}), other])
+    path = tmp_path / "page.html"
+    write_page(path, [board])
+    page = open_page(browser, path).page
+    cell = page.locator("table.board").first.locator("tbody tr").first.locator("button").nth(1)
+    expect(cell).to_contain_text("[0.250, 0.750]")
+    cell.click()
+    expect(page.locator("#cell")).to_contain_text("95 % interval of the score[0.250, 0.750]")
+    page.context.close()
+
+
 def test_everything_is_reached_by_keyboard(page: Page) -> None:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
