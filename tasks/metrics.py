@@ -7,7 +7,7 @@ and which no rule of the gate accepts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,6 +149,14 @@ _INTERVALS: Mapping[str, Callable[[Sequence[Any]], Interval]] = {
 def interval_names(metric: str) -> tuple[str, str]:
     """Return the names of the metrics with the ends of a metric's 95 % interval."""
     return f"{metric}_low", f"{metric}_high"
+
+
+def is_interval_end(metric: str, metrics: Container[str]) -> bool:
+    """Tell whether a metric is an end of the interval of another of these, with filters or not."""
+    name, comma, filter_name = metric.partition(",")
+    whole = name.removesuffix("_low").removesuffix("_high")
+    needed = (whole, *interval_names(whole))
+    return whole != name and all(f"{each}{comma}{filter_name}" in metrics for each in needed)
 
 
 def interval_ends(

@@ -28,7 +28,7 @@ from lm_eval_trust.leaderboard.board import Column
 from lm_eval_trust.leaderboard.items import Samples, strata_of
 from lm_eval_trust.leaderboard.layout import (
     columns_of,
-    is_interval_end,
+    figures,
     numbers,
     recorded_interval,
     stderr,
@@ -36,6 +36,7 @@ from lm_eval_trust.leaderboard.layout import (
 from lm_eval_trust.leaderboard.names import default_name
 from lm_eval_trust.leaderboard.page.samples import answer_of, prompt_of, target_of
 from lm_eval_trust.leaderboard.resampling import interval_of
+from lm_eval_trust.tasks.metrics import is_interval_end
 
 #: Of the intervals in tables.
 _LEVEL = 0.95
@@ -176,7 +177,7 @@ class EvaluationResult:
         counts = self.run.results.get("n-samples") or {}
         for task in self.results:
             for (metric, filter_name), value in numbers(self.run, task).items():
-                if is_interval_end(self.run, task, metric, filter_name):
+                if is_interval_end(f"{metric},{filter_name}", figures(self.run, task)):
                     continue
                 column = Column(task, metric, filter_name, metric, None)
                 strata = strata_of({"": [self.run]}, column, samples).get("")

@@ -26,6 +26,7 @@ from lm_eval_trust.evaluate.measurement import Measurement, measurement_of
 from lm_eval_trust.evaluate.paired_items import Item, values_of
 from lm_eval_trust.evaluate.tasks import TaskSet
 from lm_eval_trust.judges.correction import is_corrected
+from lm_eval_trust.tasks.metrics import is_interval_end
 
 Scores = dict[str, dict[str, Any]]
 #: Of kept outcomes; it rises when earlier ones lack something. 2: the count of non-finite items;
@@ -199,7 +200,7 @@ def evaluate(
         )
         samples = found["samples"]
         outcome = Outcome(
-            scores=_without_corrected({**found["results"], **(found.get("groups") or {})}),
+            scores=_without_derived({**found["results"], **(found.get("groups") or {})}),
             counts={name: int(n["effective"]) for name, n in found["n-samples"].items()},
             measurements={
                 task: measurement_of(task, found, aggregations.get(task, {})) for task in samples
@@ -258,10 +259,14 @@ class Evaluator:
         return found
 
 
-def _without_corrected(scores: Scores) -> Scores:
-    """Leave out what follows from a judge's calibration, which may be made or repeated later."""
+def _without_derived(scores: Scores) -> Scores:
+    """Leave out the ends of intervals, and what follows from a calibration, which may be newer."""
     return {
-        task: {metric: value for metric, value in found.items() if not is_corrected(metric)}
+        task: {
+            metric: value
+            for metric, value in found.items()
+            if not is_corrected(metric) and not is_interval_end(metric, found)
+        }
         for task, found in scores.items()
     }
 

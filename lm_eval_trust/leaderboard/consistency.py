@@ -20,7 +20,8 @@ from lm_eval_trust.core.nonfinite import (
 )
 from lm_eval_trust.core.saved_runs import Sample, SavedRun
 from lm_eval_trust.judges.correction import is_corrected
-from lm_eval_trust.leaderboard.layout import figures, is_interval_end, leaves, numbers
+from lm_eval_trust.leaderboard.layout import figures, leaves, numbers
+from lm_eval_trust.tasks.metrics import is_interval_end
 
 #: The harness does not round; sums may differ in their order only.
 SAME = 1e-6
@@ -117,18 +118,13 @@ def nonfinite_note(run: SavedRun, task: str, samples: Iterable[Sample]) -> str |
     broken = [
         name.partition(",")[0]
         for name, value in figures(run, task).items()
-        if _is_broken(name, value) and not is_interval_end(run, task, *_named(name))
+        if _is_broken(name, value) and not is_interval_end(name, figures(run, task))
     ]
     if not broken:
         return None
     if samples and all(math.isnan(v) for n, v in figures(run, task).items() if _is_broken(n, v)):
         return undefined_in_words(broken, task, figures(run, task))
     return f"{broken[0]} of {task} is not a finite number."
-
-
-def _named(name: str) -> tuple[str, str]:
-    metric, _, filter_name = name.partition(",")
-    return metric, filter_name
 
 
 def _is_broken(name: str, value: Any) -> bool:

@@ -136,12 +136,6 @@ def recorded_interval(run: SavedRun, task: str, metric: str, filter_name: str) -
     return Interval(*(float(found[name]) for name in named))
 
 
-def is_interval_end(run: SavedRun, task: str, metric: str, filter_name: str) -> bool:
-    """Tell whether a metric is an end of the interval of another one."""
-    whole = metric.removesuffix("_low").removesuffix("_high")
-    return whole != metric and recorded_interval(run, task, whole, filter_name) is not None
-
-
 def leaves(run: SavedRun, name: str) -> tuple[str, ...]:
     """Return the tasks of a group, also those of its groups; of a task, the task itself."""
     listed = (run.results.get("group_subtasks") or {}).get(name) or ()

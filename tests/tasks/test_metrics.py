@@ -13,6 +13,9 @@ from lm_eval_trust.tasks.metrics import (
     distance_from_ideal,
     f1,
     icat,
+    interval_ends,
+    interval_names,
+    is_interval_end,
     mean_of_category,
     mean_of_present,
     mean_over_terms,
@@ -101,3 +104,15 @@ def test_a_category_has_the_tasks_aggregation_over_its_own_items() -> None:
     values = [None, ("t", 100.0, 100.0), None, ("u", 100.0, 0.0)]
     assert of_category(icat)(values) == icat([values[1], values[3]])
     assert of_category(icat).__name__ == "icat"
+
+
+def test_ends_of_intervals_are_told_from_metrics_that_are_named_alike() -> None:
+    names = [f"{name},none" for name in ("pdr", *interval_names("pdr"), "acc", "acc_low")]
+    assert [n for n in names if is_interval_end(n, names)] == ["pdr_low,none", "pdr_high,none"]
+    assert is_interval_end("icat_low", {"icat", "icat_low", "icat_high"})
+
+
+def test_only_functions_of_means_have_interval_ends_and_nothing_has_none() -> None:
+    assert interval_ends(f1) == () and len(interval_ends(of_category(icat))) == 2
+    for end in interval_ends(performance_drop_rate):
+        assert math.isnan(end([])) and math.isnan(end([(0.0, 1.0)]))
