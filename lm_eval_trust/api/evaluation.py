@@ -182,7 +182,7 @@ class EvaluationResult:
                 column = Column(task, metric, filter_name, metric, None)
                 strata = strata_of({"": [self.run]}, column, samples).get("")
                 recorded = recorded_interval(self.run, task, metric, filter_name)
-                found = interval_of(strata, _LEVEL) if strata else recorded
+                found = recorded or (interval_of(strata, _LEVEL) if strata else None)
                 yield {
                     "task": task,
                     "metric": metric,

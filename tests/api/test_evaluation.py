@@ -9,8 +9,10 @@ import lm_eval
 import pandas as pd
 import pytest
 from lm_eval.tasks import TaskManager
+from support.leaderboard import plant
 
 import lm_eval_trust as let
+from lm_eval_trust.api.evaluation import EvaluationResult
 from lm_eval_trust.core.saved_runs import find_runs
 from lm_eval_trust.leaderboard.build import build_boards
 from lm_eval_trust.plugin import task_path
@@ -112,6 +114,13 @@ def test_the_table_holds_the_harness_figures_and_their_intervals(model: let.Mode
     assert accuracy["items"] == 6
     assert len(result.samples) == 12
     assert set(result.scores["task"]) == {TASK, CHOICES}
+
+
+def test_the_table_has_the_recorded_interval_of_a_score_that_is_no_mean(tmp_path: Path) -> None:
+    figures = {"icat,none": 62.5, "icat_low,none": 50.0, "icat_high,none": 71.5}
+    run = plant(tmp_path, {"stereo": [1.0, 0.0]}, results={"stereo": figures})
+    (row,) = EvaluationResult(run).table.to_dict("records")
+    assert (row["metric"], row["value"], row["low"], row["high"]) == ("icat", 62.5, 50.0, 71.5)
 
 
 def test_saved_results_are_read_by_leaderboards_and_again(
