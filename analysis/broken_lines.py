@@ -61,7 +61,7 @@ class BrokenLines:
         self.knots = np.array([knot for _, _, knot in parts])
         self._bases = [_bases(self.designs, rho) for rho in RHOS]
         self._volumes = [_volumes(self.designs, rho) for rho in RHOS]
-        # Innovations of its own for each ρ, so that chance in one is evened out by the others.
+        # Each ρ has its own innovations, so that chance in one is evened out by the others.
         drawn = np.random.default_rng(seed).normal(size=(len(RHOS), resamples, len(steps)))
         self._noise = [_autoregression(*each) for each in zip(drawn, RHOS, strict=True)]
         self._known: dict[int | None, Nulls] = {}
@@ -214,7 +214,7 @@ class Nulls:
         Args:
             part: Before (0) or after (1) the turn.
             evidence: Observed.
-            weights: Of the simulated series, by :meth:`alike`.
+            weights: How alike the simulated series are, by :meth:`alike`.
         """
         drawn = self.evidence[:, part].ravel()
         order = drawn.argsort()
