@@ -73,6 +73,7 @@ def test_steered_figures_are_those_of_the_command_answer_by_answer(
     ]
 
 
+@pytest.mark.slow
 def test_strength_zero_is_unsteered_and_steering_ends(
     model: let.Model, truth: let.SteeringVector
 ) -> None:

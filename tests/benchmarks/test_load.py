@@ -51,6 +51,7 @@ def test_the_record_reproduces_the_set(real_data: Path, dimension: str) -> None:
     assert load_statements(dimension, **recorded) == statements
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimension", [d.name for d in ALL])
 def test_the_seed_decides(real_data: Path, dimension: str) -> None:
     assert load_statements(dimension, data_seed=1) == load_statements(dimension, data_seed=1)

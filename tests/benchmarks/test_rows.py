@@ -190,6 +190,7 @@ def test_full_is_the_whole_benchmark(real_data: Path, form: str, source: str) ->
     assert len(rows) == len({row["item_id"] for row in rows}) == FULL[form, source]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("statements_source", REAL_SOURCES)
 @pytest.mark.parametrize(("form", "source"), TRAINED)
@@ -210,6 +211,7 @@ def test_rows_of_another_seed_do_share_groups(real_data: Path, dimension) -> Non
 
 
 # Ten items are never halved: confaide_tier1 takes them all.
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "source"), [made for made in MADE if made[0] != "confaide_tier1"])
 def test_the_test_half_is_a_half_of_the_whole(real_data: Path, form: str, source: str) -> None:
     whole = {row["item_id"]: row for row in rows_of(form, source, "full")}

@@ -87,6 +87,7 @@ def test_the_server_says_how_long_to_wait(
     assert time.monotonic() - start >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "error", "message"),
     [

@@ -62,12 +62,13 @@ def test_the_command_line(logged: Logged, tmp_path: Path) -> None:
     assert "lampman" in json.dumps(board)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("other", "settings", "reason"),
     [
         (lamps(strict=True), {}, "scorers"),
         (lamps(), {"epochs": 2}, "epochs"),
-        (lamps(), {"limit": 3}, "number of samples 3"),
+        (lamps(), {"limit": 3}, "number of samples"),
     ],
 )
 def test_what_does_not_compare_is_kept_apart(
@@ -215,6 +216,7 @@ def test_a_baseline_from_a_log(check: Callable[..., Path], logged: Logged, tmp_p
     assert result.verdicts[0].reference == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

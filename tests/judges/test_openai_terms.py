@@ -31,6 +31,7 @@ def verdicts(one: OpenAIToxicityJudge) -> list[bool | None]:
     return [verdict.accepted for verdict in one.toxic(TEXTS)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 8])
 @pytest.mark.parametrize(
     "refused",

@@ -32,6 +32,7 @@ def test_prompts_are_those_of_the_tuning(task: str) -> None:
     assert len({prompt.casefold() for prompt in prompts(task)} & tuned) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.parametrize("task", [*SUITE, *SAFETY])
 def test_metrics_are_those_of_the_real_task(task: str) -> None:

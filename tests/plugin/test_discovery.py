@@ -97,6 +97,7 @@ def own_tasks() -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_task_manager_finds_ours_after_the_built_in_ones(installed, tmp_path: Path) -> None:
     name = own_tasks()[0]
     (tmp_path / "mine.yaml").write_text(f"task: {name}\ndataset_path: mine\n")

@@ -36,6 +36,7 @@ def test_each_file_may_be_missing_at_start_up(damaged) -> None:
         away.rename(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IN_THE_PATH)
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_lm_eval_survives_a_broken_file(damaged, name: str, damage: str) -> None:

@@ -108,6 +108,7 @@ def test_the_page_fits_a_phone_and_axe_finds_nothing_wrong(tmp_path: Path, schem
         assert len(watched.requests) == 1 and not watched.errors
 
 
+@pytest.mark.slow
 def test_a_single_method_has_no_pairs_and_its_tables_can_be_read(tmp_path: Path) -> None:
     write_report(Ranking(SPEC, (result({"strong": 0.2}),), 8.5, 99, ()), tmp_path)
     assert len(pd.read_csv(tmp_path / "pairs.csv")) == 0

@@ -184,6 +184,7 @@ def test_repositories_that_are_no_vector(hub: Hub, files: dict[str, bytes], said
         load_vector("velmi/thing")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "said"),
     [

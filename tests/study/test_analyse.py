@@ -185,6 +185,7 @@ def test_dependence_is_measured_on_whole_groups(tmp_path: Path) -> None:
     assert list(sampled_rows(found, 60, seed=0)) == list(range(60))
 
 
+@pytest.mark.slow
 def test_a_set_without_statements_is_analysed_with_a_word(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -79,6 +79,7 @@ def test_the_general_group_names_built_in_tasks() -> None:
     assert set((INDEX["trust_general_local"].cfg or {})["task"]) == local
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.parametrize("name", sorted(set(LEAVES) - OF_THE_HUB))
 def test_task_builds_its_requests_on_real_data(name: str) -> None:

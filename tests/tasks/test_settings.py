@@ -55,6 +55,7 @@ def test_an_unknown_name_stops_the_task(given: dict[str, Any], message: str) -> 
         manager(**given).load(["trust_confaide"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.parametrize(
     "given",
