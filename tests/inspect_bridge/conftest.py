@@ -51,7 +51,10 @@ def logged(tmp_path: Path, kept_logs: tuple[Path, dict[str, Path]]) -> Callable[
                 task, model=model, log_dir=str(folder), display="none", **given
             )
             kept[key] = Path(log.location)
-        (tmp_path / "logs").mkdir(exist_ok=True)
-        return Path(shutil.copy(kept[key], tmp_path / "logs"))
+        logs = tmp_path / "logs"
+        logs.mkdir(exist_ok=True)
+        # Logs of the same second have names in a random order, in which they would be read.
+        name = f"{len(list(logs.iterdir()))}-{kept[key].name}"
+        return Path(shutil.copy(kept[key], logs / name))
 
     return run
