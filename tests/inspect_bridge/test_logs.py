@@ -68,7 +68,7 @@ def test_the_command_line(logged: Logged, tmp_path: Path) -> None:
     [
         (lamps(strict=True), {}, "scorers"),
         (lamps(), {"epochs": 2}, "epochs"),
-        (lamps(), {"limit": 3}, "number of samples"),
+        (lamps(), {"limit": 3}, "number of samples 3"),
     ],
 )
 def test_what_does_not_compare_is_kept_apart(
