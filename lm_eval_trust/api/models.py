@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
-from types import TracebackType
 from typing import Any, TypeAlias, overload
 
 import torch
@@ -285,12 +284,7 @@ class Steering:
             model._steered_by = threading.get_ident()
         return model
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._model.lm.steer_by(SteeringPlan())
         self._model._steered_by = None
 

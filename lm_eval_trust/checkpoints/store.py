@@ -7,10 +7,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 from huggingface_hub import constants, hf_hub_url
 
@@ -32,7 +31,7 @@ __all__ = ["Budget", "CheckpointStore", "MissingCheckpointError"]
 logger = logging.getLogger(__name__)
 
 
-class CheckpointStore:
+class CheckpointStore(AbstractContextManager["CheckpointStore"]):
     """Holds checkpoints of the Hub in a folder, within a budget.
 
     For one process, with as many threads as it likes; each process has its own folder. What
@@ -62,15 +61,7 @@ class CheckpointStore:
         self._worker: threading.Thread | None = None
         self._seconds = 0.0
 
-    def __enter__(self) -> CheckpointStore:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Stop downloads. With a budget, what was downloaded is deleted, unless an error ends it.
 
         After an error, partial downloads stay for the next run to continue with.
@@ -84,7 +75,7 @@ class CheckpointStore:
         self._opened.close()
         if worker is not None:
             worker.join()
-        if error is None and self._budget.limited:
+        if kind is None and self._budget.limited:
             self._opened.evict_all()
         self._opened.unlock()
 

@@ -10,9 +10,8 @@ import json
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from filelock import FileLock
@@ -34,7 +33,7 @@ CREATE TABLE IF NOT EXISTS entries (
 """
 
 
-class KeyedStore:
+class KeyedStore(AbstractContextManager["KeyedStore"]):
     """JSON values by key, in one SQLite file that several processes may use at once.
 
     A value whose checksum does not match counts as absent, with a warning, so it is
@@ -109,15 +108,7 @@ class KeyedStore:
         with self._alone():
             self._file.close()
 
-    def __enter__(self) -> KeyedStore:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @contextmanager

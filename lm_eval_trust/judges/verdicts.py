@@ -11,9 +11,8 @@ import logging
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 from lm_eval_trust.core.errors import ExternalError
@@ -32,7 +31,7 @@ def verdicts_file() -> Path:
     return cache_dir() / "judges" / "verdicts.sqlite"
 
 
-class VerdictStore:
+class VerdictStore(AbstractContextManager["VerdictStore"]):
     """The verdicts of one judge.
 
     Several processes on one machine may read and write the file at once. Verdicts that earlier
@@ -70,15 +69,7 @@ class VerdictStore:
         """Close the file."""
         self._store.close()
 
-    def __enter__(self) -> VerdictStore:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _earlier(self, keys: Sequence[str]) -> dict[str, Verdict]:
