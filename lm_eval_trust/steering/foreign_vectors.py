@@ -17,10 +17,11 @@ import io
 import math
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import gguf
 import numpy as np
@@ -50,20 +51,35 @@ _PT_PROVENANCE = "lm_eval_trust_provenance"
 _PROVENANCE, _ALPHA, _SCALE = (f"lm_eval_trust.{name}" for name in ("provenance", "alpha", "scale"))
 
 
-class Writer(Protocol):
-    """Writes α times the scaled directions of some layers to a file."""
+@dataclass(frozen=True)
+class _Export:
+    """What a file is to make another tool add; the fields are those of :func:`export_vector`."""
 
-    def __call__(
-        self,
-        vector: SteeringVector,
-        path: Path,
-        *,
-        layers: list[int],
-        alpha: float,
-        scale: str,
-        action: str = "add",
-    ) -> None:
-        """Write ``path``."""
+    vector: SteeringVector
+    layers: list[int]
+    alpha: float
+    scale: str
+    action: str
+
+    def differences(self) -> dict[int, torch.Tensor]:
+        """Return what is added to each block's output at α = 1, shape (hidden,)."""
+        if not self.layers:
+            raise InputError("No layers were given to export; name at least one.")
+        if self.vector.site != "block":
+            raise InputError(
+                f"{self.vector.name} steers attention heads, and other tools' files add to blocks' "
+                f"outputs. Write it into a model's weights with `lm-eval-trust bake`, or evaluate "
+                f"it with steered_amber."
+            )
+        if not ACTIONS[self.action].constant:
+            raise InputError(
+                f"action={self.action} cannot be exported: what it adds depends on the hidden "
+                f"state, and other tools add the same everywhere. Evaluate it with steered_amber."
+            )
+        plan = SteeringPlan.from_vector(
+            self.vector, self.layers, alpha=self.alpha, action=self.action, scale=self.scale
+        )
+        return {step.layer: step.constant() for step in plan.steps}
 
 
 @dataclass(frozen=True)
@@ -75,74 +91,30 @@ class Format:
         usage: How the other tool uses the file; ``{file}`` stands for it.
     """
 
-    write: Writer
+    write: Callable[[_Export, Path], None]
     usage: str
 
 
-def write_lm_eval(
-    vector: SteeringVector,
-    path: Path,
-    *,
-    layers: list[int],
-    alpha: float,
-    scale: str,
-    action: str = "add",
-) -> None:
-    """Write a ``.pt`` for lm-eval's ``steered`` model, which adds at every position.
-
-    Args:
-        vector: Directions of these layers.
-        path: Where to write; lm-eval asks for the ending ``.pt`` or ``.pth``.
-        layers: Decoder blocks to steer.
-        alpha: The coefficient of each.
-        scale: What α multiplies: ``projection_std``, ``relative``, ``unit`` or ``none``.
-        action: Whose difference is written; it has to be the same for every state.
-
-    Raises:
-        InputError: The vector lacks a layer, the scale or action is not possible, α is not
-            finite, or the path has another ending.
-        ExternalError: The operating system refused to write.
-    """
+def _write_lm_eval(export: _Export, path: Path) -> None:
     if path.suffix not in (".pt", ".pth"):
         raise InputError(f"{path} must end in .pt or .pth: lm-eval tells files by their ending.")
-    if not math.isfinite(alpha):
-        raise InputError(f"alpha={alpha} is not a finite number.")
+    if not math.isfinite(export.alpha):
+        raise InputError(f"alpha={export.alpha} is not a finite number.")
     entries: dict[str, dict[str, Any]] = {}
-    for index, difference in _differences(vector, layers, scale, action, alpha).items():
+    for index, difference in export.differences().items():
         entries[f"layers.{index}"] = {
             "steering_vector": difference.clone(),
-            "steering_coefficient": float(alpha),
+            "steering_coefficient": float(export.alpha),
             "action": "add",
             "bias": None,
             "head_index": None,
         }
-        if vector.provenance is not None:
-            entries[f"layers.{index}"][_PT_PROVENANCE] = vector.provenance.to_json()
+        if export.vector.provenance is not None:
+            entries[f"layers.{index}"][_PT_PROVENANCE] = export.vector.provenance.to_json()
     buffer = io.BytesIO()
     torch.save(entries, buffer)
     with atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
-
-
-def _differences(
-    vector: SteeringVector, layers: list[int], scale: str, action: str, alpha: float
-) -> dict[int, torch.Tensor]:
-    """Return what is added to each block's output at α = 1, shape (hidden,); α is checked alone."""
-    if not layers:
-        raise InputError("No layers were given to export; name at least one.")
-    if vector.site != "block":
-        raise InputError(
-            f"{vector.name} steers attention heads, and other tools' files add to blocks' outputs. "
-            f"Write it into a model's weights with `lm-eval-trust bake`, or evaluate it with "
-            f"steered_amber."
-        )
-    if not ACTIONS[action].constant:
-        raise InputError(
-            f"action={action} cannot be exported: what it adds depends on the hidden state, and "
-            f"other tools add the same everywhere. Evaluate it with steered_amber."
-        )
-    steps = SteeringPlan.from_vector(vector, layers, alpha=alpha, action=action, scale=scale).steps
-    return {step.layer: step.constant() for step in steps}
 
 
 def read_pt(path: Path) -> SteeringVector:
@@ -258,69 +230,33 @@ def _layout(path: Path, what: str) -> InputError:
     )
 
 
-def write_llama_cpp(
-    vector: SteeringVector,
-    path: Path,
-    *,
-    layers: list[int],
-    alpha: float,
-    scale: str,
-    action: str = "add",
-) -> None:
-    """Write a control vector for llama.cpp, whose ``--control-vector`` adds it everywhere.
-
-    Args:
-        vector: Directions of these layers.
-        path: Where to write; must end in ``.gguf``.
-        layers: Decoder blocks to steer, from 1 on.
-        alpha: Multiplies each direction in the file. With 1 the strength can be left to
-            ``--control-vector-scaled FILE:α``.
-        scale: What α multiplies: ``projection_std``, ``relative``, ``unit`` or ``none``.
-        action: Whose difference is written; it has to be the same for every state.
-
-    Raises:
-        InputError: Block 0, a layer that the vector lacks, a scale or action that is not
-            possible, α that is 0 or not finite or makes a direction so, or another ending.
-        ExternalError: The operating system refused to write.
-    """
-    if 0 in layers:
+def _write_llama_cpp(export: _Export, path: Path) -> None:
+    if 0 in export.layers:
         raise InputError(
             "llama.cpp cannot steer the output of block 0. Choose another layer, write it for "
             "repeng (--format repeng), or bake the vector: `lm-eval-trust bake`."
         )
-    write_repeng(vector, path, layers=layers, alpha=alpha, scale=scale, action=action)
+    _write_repeng(export, path)
 
 
-def write_repeng(
-    vector: SteeringVector,
-    path: Path,
-    *,
-    layers: list[int],
-    alpha: float,
-    scale: str,
-    action: str = "add",
-) -> None:
-    """Write a control vector for repeng's ``ControlVector.import_gguf``; any block will do.
-
-    See :func:`write_llama_cpp`.
-    """
+def _write_repeng(export: _Export, path: Path) -> None:
     if path.suffix != ".gguf":
         raise InputError(f"{path} must end in .gguf.")
-    if not np.isfinite(alpha) or alpha == 0:
-        raise InputError(f"alpha={alpha} is not a finite number other than 0.")
+    if not np.isfinite(export.alpha) or export.alpha == 0:
+        raise InputError(f"alpha={export.alpha} is not a finite number other than 0.")
     directions = {
-        index: LayerVector(alpha * difference).direction
-        for index, difference in sorted(_differences(vector, layers, scale, action, alpha).items())
+        index: LayerVector(export.alpha * difference).direction
+        for index, difference in sorted(export.differences().items())
     }
     with atomic_path(path) as temporary:
         writer = gguf.GGUFWriter(temporary, _ARCHITECTURE)
         # repeng asks for a hint; it compares hints of vectors that are to be added up.
-        writer.add_string(f"{_ARCHITECTURE}.model_hint", _hint(vector.provenance))
+        writer.add_string(f"{_ARCHITECTURE}.model_hint", _hint(export.vector.provenance))
         writer.add_uint32(f"{_ARCHITECTURE}.layer_count", len(directions))
-        writer.add_float32(_ALPHA, alpha)
-        writer.add_string(_SCALE, scale)
-        if vector.provenance is not None:
-            writer.add_string(_PROVENANCE, vector.provenance.to_json())
+        writer.add_float32(_ALPHA, export.alpha)
+        writer.add_string(_SCALE, export.scale)
+        if export.vector.provenance is not None:
+            writer.add_string(_PROVENANCE, export.vector.provenance.to_json())
         for index, direction in directions.items():
             writer.add_tensor(f"direction.{index}", direction.to(torch.float32).numpy())
         writer.write_header_to_file()
@@ -392,10 +328,10 @@ def _hint(provenance: Provenance | None) -> str:
 
 FORMATS: Mapping[str, Format] = {
     "lm_eval": Format(
-        write_lm_eval, "run it with `--model steered --model_args …,steer_path={file}`"
+        _write_lm_eval, "run it with `--model steered --model_args …,steer_path={file}`"
     ),
-    "gguf": Format(write_llama_cpp, "run it with `llama-server -m MODEL --control-vector {file}`"),
-    "repeng": Format(write_repeng, "read it with `ControlVector.import_gguf('{file}')`"),
+    "gguf": Format(_write_llama_cpp, "run it with `llama-server -m MODEL --control-vector {file}`"),
+    "repeng": Format(_write_repeng, "read it with `ControlVector.import_gguf('{file}')`"),
 }
 
 
@@ -413,10 +349,11 @@ def export_vector(
 
     Args:
         vector: Directions of these layers.
-        path: Where to write; the tool asks for its ending.
+        path: Where to write: ``.pt`` or ``.pth`` for lm_eval, which tells files by their ending,
+            and ``.gguf`` for the others.
         tool: Name of the format, see :data:`FORMATS`.
-        layers: Decoder blocks to steer.
-        alpha: Strength.
+        layers: Decoder blocks to steer; ``gguf`` cannot have block 0.
+        alpha: Strength; finite, and in control vectors not 0.
         scale: What α multiplies: ``projection_std``, ``relative``, ``unit`` or ``none``.
         action: Whose difference is written; it has to be the same for every state.
 
@@ -427,5 +364,14 @@ def export_vector(
     if tool not in FORMATS:
         raise unknown_name("format", tool, FORMATS)
     chosen = FORMATS[tool]
-    chosen.write(vector, path, layers=layers, alpha=alpha, scale=scale, action=action)
+    chosen.write(_Export(vector, layers, alpha, scale, action), path)
     return chosen.usage.format(file=path)
+
+
+#: Write a ``.pt`` for lm-eval's ``steered`` model, which adds at every position.
+write_lm_eval = partial(export_vector, tool="lm_eval")
+#: Write a control vector for llama.cpp, whose ``--control-vector`` adds it everywhere. α multiplies
+#: each direction in the file; with 1, leave the strength to ``--control-vector-scaled FILE:α``.
+write_llama_cpp = partial(export_vector, tool="gguf")
+#: Write a control vector for repeng's ``ControlVector.import_gguf``, block 0 included.
+write_repeng = partial(export_vector, tool="repeng")
