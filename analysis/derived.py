@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -80,10 +81,7 @@ def icat_interval(
 def icat_by_term(
     language: npt.ArrayLike, stereotype: npt.ArrayLike, terms: Sequence[Hashable]
 ) -> dict[Hashable, float]:
-    """Return values of target terms whose mean is ICAT, for paired comparisons of two models.
-
-    Each term's is ICAT plus what the term's two scores beyond their means change in it, to first
-    order. At s = 50 the change is that of either product; the spread is the same.
+    """Return values of target terms whose mean is ICAT: those of its smaller product.
 
     Args:
         language: As for :func:`icat_interval`.
@@ -96,13 +94,90 @@ def icat_by_term(
     Raises:
         InputError: As :func:`icat_interval`.
     """
+    products = icat_products(language, stereotype, terms)
+    smaller = int(np.argmin(np.mean(list(products.values()), axis=0)))
+    return {term: both[smaller] for term, both in products.items()}
+
+
+def icat_products(
+    language: npt.ArrayLike, stereotype: npt.ArrayLike, terms: Sequence[Hashable]
+) -> dict[Hashable, tuple[float, float]]:
+    """Return values of target terms whose means are ICAT's two products.
+
+    Each term's is the product plus what the term's two scores beyond their means change in it, to
+    first order. :class:`SmallerProducts` compares two models by them.
+
+    Args:
+        language: As for :func:`icat_interval`.
+        stereotype: The same.
+        terms: The same.
+
+    Returns:
+        Term → value in l · s / 50 and in l · (100 − s) / 50.
+
+    Raises:
+        InputError: As :func:`icat_interval`.
+    """
     meaningful, stereotypical = paired(language, stereotype)
     first = _equal_groups(_shares(meaningful / 100), terms)
-    sides = (stereotypical / 100, 1 - stereotypical / 100)
-    second = min((_equal_groups(_shares(s), terms) for s in sides), key=lambda each: each.mean)
-    beyond = first.residuals * second.mean + first.mean * second.residuals
-    values = 200 * (first.mean * second.mean + beyond / first.sizes)
-    return dict(zip(dict.fromkeys(terms), values.tolist(), strict=True))
+    found = []
+    for side in (stereotypical / 100, 1 - stereotypical / 100):
+        second = _equal_groups(_shares(side), terms)
+        beyond = first.residuals * second.mean + first.mean * second.residuals
+        values = 200 * (first.mean * second.mean + beyond / first.sizes)
+        found.append(values.tolist())
+    return dict(zip(dict.fromkeys(terms), zip(*found, strict=True), strict=True))
+
+
+@dataclass(frozen=True)
+class SmallerProducts(GroupTotals):
+    """Two models' differences in the smaller of two products, by group, as for ICAT.
+
+    Which product is the smaller one is uncertain near ``ss`` = 50. With D_ab the second model's
+    product b minus the first's product a, the difference is both the largest over a of the smallest
+    over b and the smallest over b of the largest over a; and it lies between D_11 and D_22. The
+    interval says the same of the ends of D_ab. The sums are those of the D_ab that decides whether
+    it contains 0, so a test of them agrees with it.
+
+    Attributes:
+        differences: D_ab by group, first by a and then by b.
+    """
+
+    differences: tuple[tuple[GroupTotals, ...], ...]
+
+    @classmethod
+    def between(cls, first: Floats, second: Floats, sizes: Floats) -> SmallerProducts:
+        """Compare two models.
+
+        Args:
+            first: Sums of the first model's two products over each group, shape (2, groups).
+            second: The same of the second's.
+            sizes: Items of each group, shape (groups,).
+        """
+        found = tuple(tuple(GroupTotals(b - a, sizes) for b in second) for a in first)
+        scaled = np.array(
+            [[d.mean / (np.nan_to_num(d.standard_error) + 1e-12) for d in row] for row in found]
+        )
+        a, b = np.argwhere(scaled == min(_smaller_difference(scaled, scaled), key=abs))[0]
+        return cls(found[a][b].sums, sizes, found)
+
+    def interval(
+        self, level: float = 0.95, *, steps: bool = False, skewed: bool = True
+    ) -> Interval:
+        """Return the difference with its interval; see :meth:`GroupTotals.interval`."""
+        rows = [
+            [d.interval(level, steps=steps, skewed=skewed) for d in row] for row in self.differences
+        ]
+        found = np.array([[(f.mean, f.low, f.high) for f in row] for row in rows])
+        mean, low, high = found[..., 0], found[..., 1], found[..., 2]
+        return Interval(_smaller_difference(mean, mean)[0], *_smaller_difference(low, high))
+
+
+def _smaller_difference(lows: Floats, highs: Floats) -> tuple[float, float]:
+    """Return both ends of a difference of smaller products from those of each pair, (2, 2)."""
+    low = max(lows.min(axis=1).max(), lows.diagonal().min())
+    high = min(highs.max(axis=0).min(), highs.diagonal().max())
+    return float(low), float(high)
 
 
 def drop_rate_interval(

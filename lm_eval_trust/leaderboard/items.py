@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, NamedTuple
 
-from lm_eval_trust.analysis.derived import icat_by_term
+from lm_eval_trust.analysis.derived import icat_by_term, icat_products
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.core.plain import is_finite
@@ -32,12 +33,14 @@ class Value(NamedTuple):
         group: Items of one group are resampled together.
         kind: What the item's categories are called; empty if it has none.
         categories: The item's categories.
+        products: Of ICAT, the term's values in both products, the smaller of which ``value`` is.
     """
 
     value: float
     group: str
     kind: str
     categories: tuple[str, ...]
+    products: tuple[float, ...] = ()
 
 
 class _Item(NamedTuple):
@@ -99,8 +102,9 @@ class Samples:
             return {}
         terms, language, stereotype = zip(*(scores for _, scores in found), strict=True)
         items = content_id(*sorted(key for key, _ in found))
+        products = icat_products(language, stereotype, terms)
         return {
-            f"{task}/{items}/{term}": Value(value, f"{task}/{term}", "", ())
+            f"{task}/{items}/{term}": Value(value, f"{task}/{term}", "", (), products[term])
             for term, value in icat_by_term(language, stereotype, terms).items()
         }
 
@@ -263,12 +267,16 @@ def _merged(runs: Sequence[Strata]) -> Strata:
         for stratum in same:
             for key, value in stratum.items.items():
                 by_key.setdefault(key, []).append(value)
-        items = {
-            key: values[0]._replace(value=_mean(values)) if len(values) > 1 else values[0]
-            for key, values in by_key.items()
-        }
+        items = {key: _averaged(values) for key, values in by_key.items()}
         merged.append(Stratum(same[0].weight, items))
     return tuple(merged)
+
+
+def _averaged(values: Sequence[Value]) -> Value:
+    if len(values) == 1:
+        return values[0]
+    products = zip(*(value.products for value in values), strict=True)
+    return values[0]._replace(value=_mean(values), products=tuple(map(fmean, products)))
 
 
 def _mean(values: Iterable[Value]) -> float:

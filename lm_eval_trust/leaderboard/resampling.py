@@ -1,7 +1,7 @@
 """Paired comparisons of rows on their shared items, and what they hold for tests of many at once.
 
 A column of one stratum gives the same as :func:`lm_eval_trust.analysis.comparison.compare` with the
-same items.
+same items, except ICAT, the smaller of two products.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lm_eval_trust.analysis.comparison import SIGN_FLIPS, Comparison, p_of, sign_flip_p
+from lm_eval_trust.analysis.derived import SmallerProducts
 from lm_eval_trust.analysis.families import Standing, standings
 from lm_eval_trust.analysis.statistics import (
     Floats,
@@ -34,6 +35,8 @@ class _Items:
         names: Names of the groups.
         sums: Sums of each group, shape (groups, rows).
         sizes: Number of items of each group, shape (groups,).
+        products: Sums of each group in ICAT's two products, shape (2, groups, rows); 0 rather than
+            2 of other scores.
     """
 
     weight: float
@@ -41,6 +44,7 @@ class _Items:
     names: tuple[str, ...]
     sums: Floats
     sizes: Floats
+    products: Floats
 
     @classmethod
     def of(cls, strata: Sequence[Stratum]) -> _Items:
@@ -49,10 +53,23 @@ class _Items:
         values = np.array([[s.items[key].value for s in strata] for key in keys], dtype=np.float64)
         groups = [strata[0].items[key].group for key in keys]
         names, index = np.unique(groups, return_inverse=True)
-        sums = np.zeros((len(names), len(strata)))
-        np.add.at(sums, index, values)
-        sizes = np.bincount(index).astype(np.float64)
-        return cls(strata[0].weight, values, tuple(names.tolist()), sums, sizes)
+
+        def summed_up(of_items: Floats) -> Floats:
+            sums = np.zeros((len(names), *of_items.shape[1:]))
+            np.add.at(sums, index, of_items)
+            return sums
+
+        pairs = [[s.items[key].products for s in strata] for key in keys]
+        complete = all(pair for of_item in pairs for pair in of_item)
+        products = np.array(pairs) if complete else np.zeros((*values.shape, 0))
+        return cls(
+            strata[0].weight,
+            values,
+            tuple(names.tolist()),
+            summed_up(values),
+            np.bincount(index).astype(np.float64),
+            np.moveaxis(summed_up(products), 2, 0),
+        )
 
     @property
     def means(self) -> Floats:
@@ -66,6 +83,13 @@ class _Items:
         beyond: Floats = self.sums - self.means * self.sizes[:, None]
         share: Floats = self.weight * beyond / self.sizes.sum()
         return share
+
+    def difference(self, a: int, b: int) -> GroupTotals:
+        """Return row b minus row a by group."""
+        if len(self.products):
+            first, second = self.products[..., a], self.products[..., b]
+            return SmallerProducts.between(first, second, self.sizes)
+        return GroupTotals(self.sums[:, b] - self.sums[:, a], self.sizes)
 
 
 @dataclass(frozen=True)
@@ -189,7 +213,7 @@ def _compare(strata: Sequence[_Items], a: int, b: int, confidence: float) -> Pai
     differences = tuple(
         (
             s.weight,
-            GroupTotals(s.sums[:, b] - s.sums[:, a], s.sizes),
+            s.difference(a, b),
             in_steps(s.values[:, a]) and in_steps(s.values[:, b]),
         )
         for s in strata

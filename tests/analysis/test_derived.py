@@ -9,12 +9,14 @@ import numpy.typing as npt
 import pytest
 
 from lm_eval_trust.analysis.derived import (
+    SmallerProducts,
     drop_rate_interval,
     icat_by_term,
     icat_interval,
+    icat_products,
     mean_over_groups,
 )
-from lm_eval_trust.analysis.statistics import mean_interval, paired_interval
+from lm_eval_trust.analysis.statistics import GroupTotals, mean_interval, paired_interval
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.tasks.metrics import icat, performance_drop_rate
 
@@ -148,3 +150,58 @@ def test_values_of_terms_average_to_icat_and_give_the_spread_of_a_difference() -
     expected = np.quantile(of[1] - of[0], (0.025, 0.975))
     found = paired_interval(list(first.values()), list(second.values()))
     assert found == pytest.approx(tuple(expected), abs=0.15 * float(np.ptp(expected)))
+
+
+def products_of(lms: Floats, ss: Floats, terms: list[int]) -> Floats:
+    return np.array(list(icat_products(lms, ss, terms).values())).T
+
+
+def models_around_the_kink(seed: int, apart: float) -> tuple[Floats, Floats]:
+    """Draw products of two models, near copies in ``ss`` that lie ``apart`` on either side of 50.
+
+    Both have an ICAT of 90 − 1.8 · apart.
+    """
+    random = np.random.default_rng(seed)
+    shared, terms = random.normal(0, 15, size=60), list(range(60))
+    found = []
+    for mean in (50 + apart, 50 - apart):
+        ss = np.clip(mean + shared + random.normal(0, 2, size=60), 0, 100)
+        found.append(products_of(np.full(60, 90.0), ss, terms))
+    return found[0], found[1]
+
+
+def test_differences_across_the_kink_are_covered_for_near_copies() -> None:
+    held = []
+    for seed in range(400):
+        first, second = models_around_the_kink(seed, 1.5)
+        found = SmallerProducts.between(first, second, np.ones(60)).interval()
+        low, high = paired_interval(*(min(each, key=np.mean) for each in (first, second)))
+        held.append((found.low <= 0 <= found.high, low <= 0 <= high))
+    now, before = np.mean(held, axis=0)
+    assert now >= 0.935 and before < 0.8
+
+
+def test_differences_away_from_the_kink_are_those_of_the_smaller_products() -> None:
+    random = np.random.default_rng(6)
+    first, second = (products_of(*items(random, 60, 90, mean)) for mean in (75, 80))
+    found = SmallerProducts.between(first, second, np.ones(60))
+    assert (found.interval().low, found.interval().high) == paired_interval(first[1], second[1])
+    assert found.sums.tolist() == (second[1] - first[1]).tolist()
+
+
+def test_a_difference_across_the_kink_agrees_with_its_test_and_mirrors() -> None:
+    decided = []
+    for seed in range(300):
+        first, second = models_around_the_kink(seed, 1.5)
+        second = second - seed % 7  # Some differ clearly.
+        found = SmallerProducts.between(first, second, np.ones(60))
+        mirrored = SmallerProducts.between(second, first, np.ones(60)).interval()
+        whole = found.interval()
+        assert (whole.low, whole.high) == pytest.approx((-mirrored.high, -mirrored.low))
+        assert whole.mean == pytest.approx(second.mean(axis=1).min() - first.mean(axis=1).min())
+        assert whole.low <= whole.mean <= whole.high
+        alone = GroupTotals(found.sums, found.sizes).interval(skewed=False)
+        both = found.interval(skewed=False)
+        decided.append(not both.low <= 0 <= both.high)
+        assert decided[-1] == (not alone.low <= 0 <= alone.high)
+    assert 0.05 < np.mean(decided) < 0.95

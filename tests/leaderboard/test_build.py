@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 from support.leaderboard import plant
 
-from lm_eval_trust.analysis.comparison import MCNEMAR, SIGN_FLIPS, compare
-from lm_eval_trust.analysis.derived import icat_by_term
+from lm_eval_trust.analysis.comparison import MCNEMAR, SIGN_FLIPS, compare, sign_flip_p
+from lm_eval_trust.analysis.derived import SmallerProducts, icat_by_term, icat_products
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
@@ -337,6 +338,26 @@ def test_icat_is_compared_term_by_term(tmp_path: Path) -> None:
     assert pair.comparison.items == pair.comparison.groups == 9
     scores = [row.scores[column.key].value for row in board.rows]
     assert pair.comparison.difference.mean == pytest.approx(scores[1] - scores[0])
+
+
+def test_icat_across_its_kink_is_compared_in_both_products(tmp_path: Path) -> None:
+    terms = [f"t{i:02}" for i in range(40)]
+    stereotype = np.repeat([0.0, 25.0, 50.0, 75.0, 100.0], 8)
+    language = np.full(40, 100.0)
+    sides = [(language, np.clip(stereotype + shift, 0.0, 100.0)) for shift in (-8, 4)]
+    runs = [
+        of_terms(tmp_path / name, list(zip(terms, *side, strict=True)))
+        for name, side in zip("pq", sides, strict=True)
+    ]
+    (board,) = build_boards(runs)
+    (pair,) = (pair for pair in board.pairs if pair.column.endswith("icat,none"))
+    products = [np.array(list(icat_products(*side, terms).values())).T for side in sides]
+    expected = SmallerProducts.between(*products, np.ones(40))
+    found = pair.comparison.difference
+    assert (found.low, found.high) == pytest.approx(astuple(expected.interval())[1:])
+    assert pair.comparison.p == sign_flip_p(expected.sums)
+    alone = compare(*(list(icat_by_term(*side, terms).values()) for side in sides)).difference
+    assert found.high < alone.high - 1
 
 
 def test_icat_on_other_items_is_not_compared(tmp_path: Path) -> None:
