@@ -82,7 +82,6 @@ _KINDS: Mapping[str, _Kind] = {
     "tensorboard": _Kind("tensorboard", "FOLDER", _TensorBoard),
     "wandb": _Kind("wandb", "PROJECT", _Wandb),
 }
-TARGETS = tuple(f"{name}:{kind.place}" for name, kind in _KINDS.items())
 _open: list[Writer] = []
 
 

@@ -22,6 +22,7 @@ from lm_eval_trust.models.decoder_blocks import text_config
 from lm_eval_trust.models.tokens import padded_batch
 from lm_eval_trust.models.transformers_internals import (
     CACHE,
+    DelegatingModel,
     JoinedCache,
     JoiningGeneration,
     cache_argument,
@@ -103,7 +104,7 @@ class ProxyOutput(CausalLMOutputWithPast):  # type: ignore[misc]
     base_logits: torch.Tensor | None = None
 
 
-class ProxyTunedModel(PreTrainedModel, JoiningGeneration):  # type: ignore[misc]
+class ProxyTunedModel(DelegatingModel, JoiningGeneration):
     """Proxy-tuning (Liu et al. 2024; arXiv 2402.19465, appendix F).
 
     The logits are those of ``base`` plus α times the difference of ``expert`` and
@@ -120,16 +121,7 @@ class ProxyTunedModel(PreTrainedModel, JoiningGeneration):  # type: ignore[misc]
             models have rows for.
     """
 
-    config_class = None
     base_model_prefix = "base"
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-
-    @classmethod
-    def _can_set_experts_implementation(cls) -> bool:
-        return True
 
     def __init__(
         self,

@@ -206,16 +206,10 @@ class StageCache(DynamicCache):  # type: ignore[misc]
                 layer.batch_select_indices(rows)
 
 
-class LentModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
-    """A model that ``generate`` prepares the decoding of, while another one does the reading.
-
-    Args:
-        model: The model that reads.
-    """
+class DelegatingModel(PreTrainedModel):  # type: ignore[misc]
+    """A model whose passes are others'; they decide what attention and experts are computed by."""
 
     config_class = None
-    base_model_prefix = "model"
-    # What attention and experts are computed by is up to the model that reads.
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -224,6 +218,16 @@ class LentModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     @classmethod
     def _can_set_experts_implementation(cls) -> bool:
         return True
+
+
+class LentModel(DelegatingModel, GenerationMixin):  # type: ignore[misc]
+    """A model that ``generate`` prepares the decoding of, while another one does the reading.
+
+    Args:
+        model: The model that reads.
+    """
+
+    base_model_prefix = "model"
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(copy.deepcopy(model.config))

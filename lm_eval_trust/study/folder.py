@@ -33,7 +33,6 @@ from lm_eval_trust.study.cells import Cell
 logger = logging.getLogger(__name__)
 
 RECORD = "cell.json"
-LOCK = ".lock"
 _UNFINISHED = ".unfinished"
 #: Bytes up to which a file is compared by checksum whenever its cell is looked at.
 _SMALL = 4 << 20

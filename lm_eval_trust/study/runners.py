@@ -322,11 +322,6 @@ def _finite(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
     }
 
 
-Scores = dict[str, dict[str, Any]]
-#: Resamples of the standard errors that have no closed form; the harness takes its own for others.
-_BOOTSTRAP = 100
-
-
 @lru_cache(maxsize=8)
 def _index(settings: str, state: str) -> TaskIndex:
     """Return tasks with some settings; rows and judges are those of the present state."""

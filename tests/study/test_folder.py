@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from lm_eval_trust.core.errors import ExternalError, InputError
+from lm_eval_trust.core.storage import LOCK
 from lm_eval_trust.study.cells import ActivationCell, StatementChoice
-from lm_eval_trust.study.folder import LOCK, RECORD, StudyFolder
+from lm_eval_trust.study.folder import RECORD, StudyFolder
 from lm_eval_trust.study.models import StudyModel
 
 MODEL = StudyModel("ckpt_001", "m", None, 1, 10, "m@1")

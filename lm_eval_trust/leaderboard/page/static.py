@@ -1,11 +1,10 @@
-"""Pages without a script, in the look of the leaderboard's page: their frame, tables and text."""
+"""The page's files, and pages without a script in its look: their frame, tables and text."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Iterator
-
-from lm_eval_trust.leaderboard.page.resources import asset
+from importlib.resources import files
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE = """
@@ -23,6 +22,11 @@ th, td { padding: .25rem .6rem .25rem 0; text-align: left; vertical-align: top;
 td.n, th.n { text-align: right; white-space: nowrap; }
 @media print { :root { color-scheme: light; } .scroll { overflow: visible; } }
 """
+
+
+def asset(name: str) -> str:
+    """Return the text of a file in ``assets``."""
+    return (files("lm_eval_trust.leaderboard.page") / "assets" / name).read_text(encoding="utf-8")
 
 
 def static_page(title: str, parts: Iterable[str], style: str = "") -> str:

@@ -16,8 +16,8 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
 from lm_eval_trust.leaderboard.board import Board
 from lm_eval_trust.leaderboard.page.payload import analysis_payload, board_payload, sweep_payload
-from lm_eval_trust.leaderboard.page.resources import asset
 from lm_eval_trust.leaderboard.page.samples import LONE, SampleSets, encode
+from lm_eval_trust.leaderboard.page.static import asset
 
 TITLE = "Trustworthiness leaderboard"
 #: Parts of the page's script; each uses only those before it.
