@@ -47,6 +47,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the checks, one after the other; the worst exit code counts."""
+    from lm_eval_trust.core.retry import hurried
     from lm_eval_trust.gate import command
 
     reports = command.Reports(args.junit, args.markdown, args.json)
@@ -56,10 +57,12 @@ def run(args: argparse.Namespace) -> int:
         )
     follows: tuple[object, ...] = ("check", *args.checks)
     if args.validate:
-        code = command.validate_all(args.checks)
+        with hurried():
+            code = command.validate_all(args.checks)
         follows = ("check", "--dry-run", *args.checks)
     elif args.dry_run:
-        code = command.plan_all(args.checks, args.cache)
+        with hurried():
+            code = command.plan_all(args.checks, args.cache)
     elif args.update_baseline:
         code = command.update_all(args.checks, args.cache)
     else:

@@ -49,10 +49,12 @@ def run(args: argparse.Namespace) -> int:
     spec = read_rank_file(args.file)
     budget = Budget(args.budget_hours, args.max_configurations)
     if args.dry_run:
+        from lm_eval_trust.core.retry import hurried
         from lm_eval_trust.rank.run import check_before_loading
 
-        check_before_loading(spec)
-        planned = configurations(spec)
+        with hurried():
+            check_before_loading(spec)
+            planned = configurations(spec)
         budget.check_number(planned)
         for name, one in planned.items():
             print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from contextlib import nullcontext
 from typing import Any
 
 
@@ -47,10 +48,10 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from lm_eval_trust.core.retry import hurried
     from lm_eval_trust.engine.serve import Server, serve
 
     arguments = tuple(shlex.split(args.vllm))
-    return serve(
-        Server(args.model, tuple(args.steering), args.host, args.port, arguments),
-        dry_run=args.dry_run,
-    )
+    server = Server(args.model, tuple(args.steering), args.host, args.port, arguments)
+    with hurried() if args.dry_run else nullcontext():
+        return serve(server, dry_run=args.dry_run)

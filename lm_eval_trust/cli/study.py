@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, out: Path) -> int:
+    from lm_eval_trust.core.retry import hurried
     from lm_eval_trust.core.yaml_file import read_document
     from lm_eval_trust.study.folder import StudyFolder
     from lm_eval_trust.study.grid import Study
@@ -68,19 +69,12 @@ def _run(args: argparse.Namespace, out: Path) -> int:
     folder = StudyFolder(out)
     folder.check(spec.study)
     identities = Identities(out / "identities.json")
+    if args.dry_run or args.status:
+        with hurried():
+            print(_description(args, Study(spec, document, identities), folder))
+        next_step(*_command(args))
+        return 0
     study = Study(spec, document, identities)
-    if args.dry_run:
-        from lm_eval_trust.study.estimate import describe, estimate
-
-        print(describe(estimate(study, folder)))
-        next_step(*_command(args))
-        return 0
-    if args.status:
-        from lm_eval_trust.study.status import describe_status
-
-        print(describe_status(study, folder))
-        next_step(*_command(args))
-        return 0
     code = _export(study, folder) if args.export_only else _compute(study, folder)
     analyses = [file.parent for file in out.glob("export/analysis-*/measurements.csv")]
     if code or not analyses:
@@ -89,6 +83,13 @@ def _run(args: argparse.Namespace, out: Path) -> int:
         board = ("leaderboard", "RUNS", "--analysis", *sorted(analyses), "--out", "board")
         next_step("lm-eval-trust", *board)
     return code
+
+
+def _description(args: argparse.Namespace, study: Any, folder: Any) -> str:
+    from lm_eval_trust.study.estimate import describe, estimate
+    from lm_eval_trust.study.status import describe_status
+
+    return describe(estimate(study, folder)) if args.dry_run else describe_status(study, folder)
 
 
 def _command(args: argparse.Namespace) -> tuple[object, ...]:

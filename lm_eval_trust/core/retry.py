@@ -14,8 +14,9 @@ import math
 import random
 import re
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -38,6 +39,9 @@ _TEMPORARY_STATUS = (408, 409, 425, 429)
 _USED_UP = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)")
 #: Waits of so many seconds are worth a message.
 _WORTH_A_MESSAGE = 10.0
+_HURRIED: ContextVar[bool] = ContextVar("hurried", default=False)
+#: Attempts of a request in a hurry that no server answers.
+_HURRIED_TRIES = 3
 
 
 class Cancelled(Exception):
@@ -72,6 +76,21 @@ class RetryPolicy:
         """Return the seconds to wait after so many failures in a row."""
         span = min(self.longest_wait, self.first_wait * 2.0 ** (failures - 1))
         return max(span * random.uniform(0.5, 1), min(_asked_wait(error), self.longest_asked))
+
+
+@contextmanager
+def hurried() -> Iterator[None]:
+    """Give up within seconds where no server answers: a dry run is not worth minutes of waiting."""
+    before = _HURRIED.set(True)
+    try:
+        yield
+    finally:
+        _HURRIED.reset(before)
+
+
+def is_hurried() -> bool:
+    """Return whether the caller is inside :func:`hurried`."""
+    return _HURRIED.get()
 
 
 def is_temporary(error: Exception) -> bool:
@@ -129,7 +148,9 @@ def retry(
         except errors as error:
             failures = 1 if progress() > reached else failures + 1
             reached = max(reached, progress())
-            if failures >= policy.tries or not temporary(error):
+            short = _HURRIED.get() and status_of(error) is None
+            tries = min(policy.tries, _HURRIED_TRIES) if short else policy.tries
+            if failures >= tries or not temporary(error):
                 raise
             seconds = policy.wait(failures, error)
             before_wait(error, seconds)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lm_eval_trust.core.errors import ExternalError, InputError, unknown_name
 from lm_eval_trust.core.storage import disk_errors, temporary_folder
+from lm_eval_trust.judges.registry import JudgeChoice
 
 _OUR_PREFIX = "trust_"
 #: Our groups whose members are the harness's own tasks.
@@ -78,6 +81,25 @@ def brought_by_package(name: str) -> bool:
         return False
     files = [task_index()[member].yaml_path for member, _ in _members(name)]
     return not all(file.is_relative_to(task_path()) for file in files)
+
+
+def judges_of(name: str) -> dict[str, JudgeChoice[Any]]:
+    """Return how the judges of a task, or of a group's or tag's tasks, are chosen, by setting.
+
+    No task is loaded: loading one finds its judge, which may lie on the Hub.
+    """
+    found: dict[str, JudgeChoice[Any]] = {}
+    if needs_defaults(name):
+        return found
+    for _, config in _members(name):
+        # The index has a class as its file's folder, a slash, and the dotted name.
+        module, _, kind = str(config.get("class") or "").rpartition("/")[2].rpartition(".")
+        # A class that cannot be imported is reported when its task is loaded.
+        with suppress(ImportError, ValueError):
+            judges = getattr(getattr(importlib.import_module(module), kind, None), "judges", None)
+            if isinstance(judges, JudgeChoice):
+                found[judges.setting] = judges
+    return found
 
 
 def check_tasks(names: Iterable[str]) -> None:

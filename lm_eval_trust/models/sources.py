@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -25,6 +25,7 @@ from huggingface_hub.errors import (
 from lm_eval_trust.core.errors import ExternalError, InputError, unknown_name
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
 from lm_eval_trust.core.registry import Registry
+from lm_eval_trust.core.retry import HTTP_ERROR, is_hurried, status_of
 from lm_eval_trust.models.families import model_class
 from lm_eval_trust.models.loading import load_whole, loading_errors
 from lm_eval_trust.models.model_files import digest_of_model
@@ -239,9 +240,21 @@ def existing_device(name: str, *, setting: str = "device") -> torch.device:
 
 def _commit(name: str, revision: str) -> str:
     """Return the commit of a Hub revision, by fetching its configuration or from the cache."""
+    # The client tries for half a minute where no server answers.
+    cached = is_hurried() and not _is_answered(name, revision)
     with hub_errors(name, revision):
-        path = hf_hub_download(name, "config.json", revision=revision)
+        path = hf_hub_download(name, "config.json", revision=revision, local_files_only=cached)
     return Path(path).parent.name
+
+
+def _is_answered(name: str, revision: str) -> bool:
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision))
+    except HTTP_ERROR as error:
+        return status_of(error) is not None
+    except (OSError, HFValidationError):
+        return False
+    return True
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from lm_eval_trust.core.errors import TrustError
 from lm_eval_trust.core.file_digest import file_digest
 from lm_eval_trust.core.hashing import fingerprint
 from lm_eval_trust.evaluate.evaluator import software
-from lm_eval_trust.judges.registry import CHOICES
+from lm_eval_trust.evaluate.harness import judges_of
 from lm_eval_trust.judges.settings import JudgeSettings
 from lm_eval_trust.steering.hub_names import hub_name
 from lm_eval_trust.steering.methods import METHODS
@@ -400,16 +400,16 @@ class EvaluationCell(Cell):
         return f"{self.variant}{strength}-{self.task}-seed{self.statements.seed}"
 
 
-def evaluation_context(metadata: Mapping[str, Any], split_seed: int) -> str:
-    """Return the identity of what evaluations depend on, apart from model and task settings.
+def evaluation_context(task: str, metadata: Mapping[str, Any], split_seed: int) -> str:
+    """Return the identity of what a task's scores depend on, apart from model and task settings.
 
-    These are the judges with their settings, the files that users may bring in their own form, the
+    These are its judges with their settings, the files that users may bring in their own form, the
     sources of data, and the versions of the libraries. No task is loaded for it, since that may
     take judges and data sets from the Hub; what comes with other packages, whose versions are not
     known to change with it, is in a cell's ``content``.
     """
     judges = {}
-    for setting, choice in CHOICES.items():
+    for setting, choice in sorted(judges_of(task).items()):
         try:
             judges[setting] = choice.identity(metadata, split_seed=split_seed)
         except TrustError:

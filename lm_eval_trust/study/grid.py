@@ -82,6 +82,7 @@ class Study:
 
     def __init__(self, spec: StudySpec, document: Document, identities: Identities) -> None:
         self.spec, self._document, self._identities = spec, document, identities
+        self._contexts: dict[str, str] = {}
         with document.at("family"):
             self.family = open_family(FamilySettings(**spec.family.model_dump()))
         with document.at("checkpoints"):
@@ -108,6 +109,13 @@ class Study:
     def model(self, spec: str) -> StudyModel:
         """Return the model of a name."""
         return self._identities.pin(find_model(spec, self._known))
+
+    def context(self, task: str) -> str:
+        """Return what the scores of a task depend on, asked for once: a judge may be on the Hub."""
+        if task not in self._contexts:
+            spec = self.spec
+            self._contexts[task] = evaluation_context(task, spec.metadata, spec.data.split_seed)
+        return self._contexts[task]
 
     def at(self, *place: str | int) -> Any:
         """Add the place in the file to errors raised inside."""
@@ -244,7 +252,6 @@ class _GridBuilder:
     def _evaluations(self, number: int, entry: EvaluationSpec) -> Iterator[EvaluationCell]:
         place = ("evaluations", number)
         changes = list(self._changes(entry, place))
-        context = evaluation_context(self._spec.metadata, self._spec.data.split_seed)
         for seed in self._spec.seeds:
             for model in self._models(entry.models, *place, "models"):
                 points = self._points(entry.steering, seed, (*place, "steering"), model)
@@ -258,7 +265,7 @@ class _GridBuilder:
                             metadata=tuple(sorted(self._spec.metadata.items())),
                             dtype=self._spec.dtype,
                             steering=point,
-                            context=context,
+                            context=self._study.context(task),
                             **dict(changes),
                         )
                         yield replace(cell, content=_content_of_task(cell))

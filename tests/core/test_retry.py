@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
 from lm_eval_trust.core import retry as module
-from lm_eval_trust.core.retry import HTTP_ERROR, RetryPolicy, retry
+from lm_eval_trust.core.retry import HTTP_ERROR, RetryPolicy, hurried, is_hurried, retry
 
 
 class FailedError(Exception):
@@ -90,3 +90,19 @@ def test_the_hub_clients_errors_are_of_one_class() -> None:
         names = ("Timeout", "ConnectionError", "HTTPError")
     for name in names:
         assert issubclass(getattr(library, name), HTTP_ERROR), moved
+
+
+@pytest.mark.parametrize(("status", "expected"), [(None, 3), (429, 8)])
+def test_in_a_hurry_silence_ends_soon_and_a_server_is_still_waited_for(
+    status: int | None, expected: int
+) -> None:
+    policy, asked = RetryPolicy(first_wait=0.001, longest_wait=0.001), []
+
+    def failing() -> None:
+        asked.append(status)
+        raise FailedError(status)
+
+    with pytest.raises(FailedError), hurried():
+        retry(failing, policy, threading.Event(), errors=(FailedError,))
+    assert len(asked) == expected
+    assert not is_hurried()

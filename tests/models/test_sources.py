@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -138,14 +139,18 @@ def hub() -> Iterator[str]:
         yield address
 
 
-def find_on(hub: str, home: Path, *specs: str, offline: bool = False) -> list[str]:
+def find_on(
+    hub: str, home: Path, *specs: str, offline: bool = False, hurry: bool = False
+) -> list[str]:
     """Find models in a process of its own, since the Hub's client reads its settings once."""
     script = (
-        "import sys\n"
+        "import contextlib, sys\n"
+        "from lm_eval_trust.core.retry import hurried\n"
         "from lm_eval_trust.models.sources import find_source\n"
-        "for spec in sys.argv[1:]:\n"
-        "    try: print(find_source(spec).arguments)\n"
-        "    except Exception as error: print(type(error).__name__, error)\n"
+        f"with hurried() if {hurry} else contextlib.nullcontext():\n"
+        "    for spec in sys.argv[1:]:\n"
+        "        try: print(find_source(spec).arguments)\n"
+        "        except Exception as error: print(type(error).__name__, error)\n"
     )
     environment = os.environ | {
         "HF_ENDPOINT": hub,
@@ -165,7 +170,10 @@ def find_on(hub: str, home: Path, *specs: str, offline: bool = False) -> list[st
 
 
 @pytest.mark.slow
-def test_hub_revisions_are_pinned_and_missing_ones_explained(hub: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("hurry", [False, True])
+def test_hub_revisions_are_pinned_and_missing_ones_explained(
+    hub: str, tmp_path: Path, hurry: bool
+) -> None:
     found, revision, repository, gated, name = find_on(
         hub,
         tmp_path,
@@ -174,6 +182,7 @@ def test_hub_revisions_are_pinned_and_missing_ones_explained(hub: str, tmp_path:
         "orvendale/missing",
         "orvendale/gated",
         "orvendale/-bad-",
+        hurry=hurry,
     )
     assert found == str({"revision": COMMIT})
     assert revision.startswith("InputError orvendale/weaver has no revision 'ckpt_008'")
@@ -190,6 +199,18 @@ def test_offline_only_what_was_fetched_is_found(hub: str, tmp_path: Path) -> Non
     )
     assert found == str({"revision": COMMIT})
     assert missing.startswith("ExternalError") and "HF_HUB_OFFLINE is set" in missing
+
+
+@pytest.mark.slow
+def test_in_a_hurry_a_hub_that_does_not_answer_is_tried_once(hub: str, tmp_path: Path) -> None:
+    find_on(hub, tmp_path, "orvendale/weaver@ckpt_007")
+    specs = ("orvendale/weaver@ckpt_007", *(f"orvendale/weaver@{number}" for number in range(4)))
+    began = time.monotonic()
+    found, *missing = find_on("http://127.0.0.1:9", tmp_path, *specs, hurry=True)
+    # The client alone would try each of the four for 23 seconds.
+    assert time.monotonic() - began < 60
+    assert found == str({"revision": COMMIT})
+    assert all("the Hub cannot be reached" in message for message in missing)
 
 
 @pytest.mark.parametrize("error", [OSError, ValueError, KeyError, SafetensorError])
