@@ -349,7 +349,7 @@ def export_vector(
 
     Args:
         vector: Directions of these layers.
-        path: Where to write: ``.pt`` or ``.pth`` for lm_eval, which goes by the ending,
+        path: Where to write: ``.pt`` or ``.pth`` for lm_eval, which reads the ending,
             and ``.gguf`` for the others.
         tool: Name of the format, see :data:`FORMATS`.
         layers: Decoder blocks to steer; ``gguf`` cannot have block 0.
