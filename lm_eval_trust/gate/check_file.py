@@ -96,7 +96,8 @@ class ControlSpec(StrictModel):
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
 
 
-def _known_arms(given: dict[str, bool | int]) -> dict[str, bool | int]:
+def _numbers_of_arms(given: dict[str, bool | int]) -> dict[str, int]:
+    """Return kind → its number; ``true`` is the usual one."""
     if not given:
         raise InputError(f"beats names no control; give one or more of {', '.join(KINDS)}.")
     for kind, number in given.items():
@@ -108,7 +109,7 @@ def _known_arms(given: dict[str, bool | int]) -> dict[str, bool | int]:
             raise InputError(f"{kind} is {number!r}; expected true, or leave it out.")
         if number < LEAST[kind]:
             raise InputError(f"{kind} is {number}; expected a whole number from {LEAST[kind]} on.")
-    return given
+    return {kind: KINDS[kind] if number is True else number for kind, number in given.items()}
 
 
 class MetricSpec(_Rules):
@@ -135,7 +136,7 @@ class MetricSpec(_Rules):
     min_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
     max_ratio: Annotated[float, Field(ge=1)] | None = None
     non_inferiority: NonInferiority | None = None
-    beats: Annotated[dict[str, bool | int], AfterValidator(_known_arms)] | None = None
+    beats: Annotated[dict[str, bool | int], AfterValidator(_numbers_of_arms)] | None = None
     against: Against | None = None
     detect: PositiveFloat | None = None
 
@@ -264,14 +265,13 @@ def rules_of(spec: CheckSpec) -> Iterator[Rule]:
             for kind in (*BOUNDS, *DIFFERENCES, *RATIOS):
                 if getattr(given, kind) is not None:
                     yield _rule(spec, task, metric, kind, given)
-            for kind, number in (given.beats or {}).items():
-                for name in compared_arms(kind, number):
+            for kind, count in (given.beats or {}).items():
+                for name in _compared_arms(kind, count):
                     yield beats_rule(task, metric, name, spec.confidence, spec.inconclusive)
 
 
-def compared_arms(kind: str, number: bool | int) -> list[str]:
+def _compared_arms(kind: str, count: int) -> list[str]:
     """Return what ``beats`` compares with, one by one, but random directions all at once."""
-    count = KINDS[kind] if number is True else int(number)
     if kind == "random":
         return [f"random:{count}"]
     return [f"{kind} {n}" for n in range(1, count + 1)] if kind == "shuffled" else [kind]
@@ -345,9 +345,8 @@ class Check:
         counts: dict[str, int] = {}
         for task, metrics in self.spec.rules.items():
             for metric, given in metrics.items():
-                for kind, number in (given.beats or {}).items():
+                for kind, count in (given.beats or {}).items():
                     with self.document.at("rules", task, metric, BEATS, kind):
-                        count = KINDS[kind] if number is True else int(number)
                         if self.spec.steering is None:
                             raise InputError("a control is one of a steering; give `steering:`.")
                         if kind == "few-shot" and counts.get(kind, count) != count:

@@ -283,35 +283,32 @@ def choices_for(name: str) -> str:
     return ", ".join(f"{c} (default)" if c == default else c for c in _CHOICES[name][1])
 
 
-def parse_entries(
-    entries: Any, *, folder: Path, at: _Place = _nowhere, key: str = "steering"
-) -> list[SteeringSpec]:
+def parse_entries(entries: Any, *, folder: Path, at: _Place = _nowhere) -> list[SteeringSpec]:
     """Return the steerings of a list such as a YAML file contains under ``steering``.
 
     Args:
         entries: The list.
         folder: What paths of vectors are relative to.
-        at: See :meth:`SteeringSpec.parse`; given ``key``, an entry's number and its key.
-        key: Under which the list stands.
+        at: See :meth:`SteeringSpec.parse`; given ``steering``, an entry's number and its key.
 
     Raises:
         InputError: It is not a list of mappings, is empty, or an entry is wrong.
     """
-    with at(key):
+    with at("steering"):
         if not isinstance(entries, (list, tuple)) or not all(
             isinstance(entry, Mapping) for entry in entries
         ):
             raise InputError(
-                f"there is no list of entries under the key {key!r}; expected for instance "
-                f"{key}: [{{vector: v.safetensors, layer: 15, alpha: 2}}]."
+                "there is no list of entries under the key 'steering'; expected for instance "
+                "steering: [{vector: v.safetensors, layer: 15, alpha: 2}]."
             )
         if not entries:
-            raise InputError(f"the list {key!r} is empty; give an entry, or leave it out.")
+            raise InputError("the list 'steering' is empty; give an entry, or leave it out.")
     return [
         SteeringSpec.parse(
-            entry, where=f"entry {number + 1} of {key}", folder=folder, at=partial(at, key, number)
+            entry, where=f"entry {n + 1} of steering", folder=folder, at=partial(at, "steering", n)
         )
-        for number, entry in enumerate(entries)
+        for n, entry in enumerate(entries)
     ]
 
 

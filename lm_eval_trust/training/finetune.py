@@ -22,7 +22,6 @@ from transformers import (
     DataCollatorForSeq2Seq,
     EarlyStoppingCallback,
     Trainer,
-    TrainerCallback,
     TrainerState,
     TrainingArguments,
     set_seed,
@@ -34,7 +33,6 @@ from lm_eval_trust.core.errors import InputError, reason_of
 from lm_eval_trust.core.hashing import content_id
 from lm_eval_trust.core.progress import shows_progress
 from lm_eval_trust.core.provenance import PROVENANCE_FILE, Provenance
-from lm_eval_trust.core.run_log import log_scalars
 from lm_eval_trust.core.storage import atomic_folder, atomic_path, disk_errors, folder_lock
 from lm_eval_trust.models.adapters import new_lora_adapter
 from lm_eval_trust.models.sources import Source, base_metadata, base_sentence, load_pinned
@@ -43,6 +41,8 @@ from lm_eval_trust.training.conversations import Conversation, TuningData
 from lm_eval_trust.training.corpus import IGNORED
 from lm_eval_trust.training.finetune_config import FinetuneConfig
 from lm_eval_trust.training.finetune_states import (
+    QuietProgress,
+    Reported,
     SealStates,
     StopIfDiverged,
     TuningState,
@@ -60,12 +60,6 @@ _WEIGHTS = ".weights"
 RESULT, HISTORY = "result.json", "losses.jsonl"
 #: What a line of the losses may hold; the speed of a run is left out.
 _LOGGED = ("step", "epoch", "loss", "eval_loss", "grad_norm", "learning_rate")
-#: Those of them that the log of the run gets → what they are called there.
-_REPORTED = {
-    "loss": "train/loss",
-    "learning_rate": "train/learning_rate",
-    "eval_loss": "validation/loss",
-}
 #: Default number of validation evaluations per run (least, most), and the share of the training
 #: time that they may take; a backward pass is assumed to cost two forward passes.
 _EVALUATIONS, _SHARE = (2, 10), 0.3
@@ -284,8 +278,8 @@ class Finetuning:
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         if shows_progress():
-            trainer.add_callback(_QuietProgress)
-        trainer.add_callback(_Reported)
+            trainer.add_callback(QuietProgress)
+        trainer.add_callback(Reported)
         trainer.add_callback(StopIfDiverged)
         trainer.add_callback(SealStates)
         return trainer
@@ -312,27 +306,6 @@ class Finetuning:
     def _on_gpu(self) -> bool:
         wanted = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         return wanted.startswith("cuda")
-
-
-class _QuietProgress(ProgressCallback):  # type: ignore[misc]
-    """Trainer's progress bar without a printed line per step."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Show the loss beside the bar."""
-        if self.training_bar is not None and logs and "loss" in logs:
-            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
-
-
-class _Reported(TrainerCallback):  # type: ignore[misc]
-    """Trainer's losses for the log of the run, if there is one."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Report what Trainer logs."""
-        found = {k: v for k, v in (logs or {}).items() if k in _REPORTED}
-        if state.is_world_process_zero:
-            log_scalars(
-                {_REPORTED[name]: value for name, value in found.items()}, state.global_step
-            )
 
 
 def _evaluations(config: FinetuneConfig, steps: int, validation: int) -> int:

@@ -1,4 +1,4 @@
-"""The states that a fine-tuning resumes from: which are whole, and what of them is kept.
+"""What a fine-tuning adds to Trainer: progress, figures, an end to divergence, and whole states.
 
 Trainer writes a state's files one by one and resumes from whatever is there, so each state gets a
 record of its files' checksums once all of them are written.
@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerState
+from transformers.trainer_callback import ProgressCallback
 
 from lm_eval_trust.core.errors import InputError, TrustError
 from lm_eval_trust.core.file_digest import file_digests
+from lm_eval_trust.core.run_log import log_scalars
 from lm_eval_trust.core.storage import read_kept, write_kept
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,13 @@ _OF_PROCESS = re.compile(r"rng_state_\d+\.pth")
 _FOR_RESUMING = re.compile(
     rf"(optimizer|scheduler|scaler|training_args)\..*|rng_state.*|{_STATE}|{_RECORD}"
 )
+
+#: Figures of Trainer that the log of the run gets → what they are called there.
+_REPORTED = {
+    "loss": "train/loss",
+    "learning_rate": "train/learning_rate",
+    "eval_loss": "validation/loss",
+}
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,27 @@ class SealStates(TrainerCallback):  # type: ignore[misc]
             shared = [file for file in files if _OF_PROCESS.fullmatch(file.name) is None]
             digests = file_digests(sorted(shared))
             write_kept(folder / _RECORD, {file.name: sum_ for file, sum_ in digests.items()})
+
+
+class QuietProgress(ProgressCallback):  # type: ignore[misc]
+    """Trainer's progress bar without a printed line per step."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Show the loss beside the bar."""
+        if self.training_bar is not None and logs and "loss" in logs:
+            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
+
+
+class Reported(TrainerCallback):  # type: ignore[misc]
+    """Trainer's losses for the log of the run, if there is one."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Report what Trainer logs."""
+        found = {k: v for k, v in (logs or {}).items() if k in _REPORTED}
+        if state.is_world_process_zero:
+            log_scalars(
+                {_REPORTED[name]: value for name, value in found.items()}, state.global_step
+            )
 
 
 class StopIfDiverged(TrainerCallback):  # type: ignore[misc]
