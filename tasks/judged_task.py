@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, ClassVar
 
 from datasets import Dataset, DatasetDict
 from lm_eval.api.filter import Filter
 
-from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.core.saved_runs import SAVED_ROWS
+from lm_eval_trust.core.errors import ExternalError, InputError, TrustError, reason_of
+from lm_eval_trust.core.saved_runs import SAVED_ROWS, write_run
+from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.judges.calibration_store import stored_calibration
 from lm_eval_trust.judges.correction import (
     corrected_ends,
@@ -21,7 +24,6 @@ from lm_eval_trust.judges.correction import (
 )
 from lm_eval_trust.judges.interface import Described, judge_fingerprint
 from lm_eval_trust.judges.registry import UNMEASURED, JudgeChoice
-from lm_eval_trust.judges.unjudged import save_unjudged
 from lm_eval_trust.tasks.lm_eval_internals import add_metric, has_metric, set_filter
 from lm_eval_trust.tasks.row_settings import RowSettings
 from lm_eval_trust.tasks.trust_task import TrustTask
@@ -129,9 +131,53 @@ class JudgedTask(TrustTask):
         except (Exception, KeyboardInterrupt) as error:
             if self._again:
                 raise
-            failed = save_unjudged(self.config.task, self.dump_config(), answers, docs, error)
+            failed = _save_unjudged(self.config.task, self.dump_config(), answers, docs, error)
             if isinstance(error, KeyboardInterrupt):
                 logger.warning("%s", failed)
                 raise
             raise failed from error
         return [{**each, "judge": self.judge_fingerprint} for each in judged]
+
+
+def _save_unjudged(
+    task: str,
+    config: Mapping[str, Any],
+    answers: Sequence[str],
+    docs: Sequence[Mapping[str, Any]],
+    error: BaseException,
+) -> TrustError:
+    """Write answers in the layout of the harness's results, and return an error that says where.
+
+    Args:
+        task: Name of the task.
+        config: Its configuration.
+        answers: One for each row.
+        docs: The rows.
+        error: What the judge failed with.
+
+    Returns:
+        An error that tells how to judge the answers later, of the judge's error's class if that
+        is one of ours.
+    """
+    told = error if isinstance(error, TrustError) else _unexpected(error)
+    date = datetime.now().isoformat().replace(":", "-")
+    folder = cache_dir() / "judges" / "unjudged" / f"{task}-{date}-{os.getpid()}"
+    results = {"results": {task: {}}, "configs": {task: config}, "config": {}, "group_subtasks": {}}
+    samples = [
+        {"doc_id": i, "doc": doc, "resps": [[answer]], "metrics": []}
+        for i, (answer, doc) in enumerate(zip(answers, docs, strict=True))
+    ]
+    try:
+        write_run(folder, date, results, {task: samples})
+    except ExternalError as failure:
+        return type(told)(f"{told} The model's answers could not be kept either: {failure}")
+    return type(told)(
+        f"{told} The model's {len(answers)} answers are kept; once the judge works again, "
+        f"`lm-eval-trust judge {folder}` judges them."
+    )
+
+
+def _unexpected(error: BaseException) -> ExternalError:
+    if isinstance(error, KeyboardInterrupt):
+        return ExternalError("The judging was interrupted.")
+    return ExternalError(f"The judge failed: {type(error).__name__}: {reason_of(error)}.")

@@ -22,7 +22,6 @@ from lm_eval_trust.evaluate.tasks import TaskIndex
 from lm_eval_trust.models.activations import compute_dtype, extract_activations
 from lm_eval_trust.models.decoder_blocks import text_blocks
 from lm_eval_trust.models.loading import loading_errors
-from lm_eval_trust.models.reading_record import reading_record
 from lm_eval_trust.models.sources import ModelIdentity, Source, load_tokenizer
 from lm_eval_trust.steering.build import layer_evidence, layer_vector, provenance_of
 from lm_eval_trust.steering.evidence import to_record
@@ -42,6 +41,7 @@ from lm_eval_trust.study.cells import (
 )
 from lm_eval_trust.study.folder import StudyFolder
 from lm_eval_trust.study.measure import measure_set
+from lm_eval_trust.study.readings import reading_record
 from lm_eval_trust.study.transfers import TRANSFERS, transfer_rows
 
 _AS_IT_IS: tuple[str, dict[str, Any]] = ("amber", {})

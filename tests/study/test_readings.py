@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lm_eval_trust.models.reading_record import reading_record
+from lm_eval_trust.study.readings import reading_record
 from lm_eval_trust.training.corpus import build_tokenizer
 
 TEXTS = ["the healer keeps geese.", "a friend speaks.", "does the healer keep goats?"]
