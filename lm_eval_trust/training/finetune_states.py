@@ -76,7 +76,7 @@ class QuietProgress(ProgressCallback):  # type: ignore[misc]
     """Trainer's progress bar without a printed line per step."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Show the loss beside the bar."""
+        """Show the loss next to the bar."""
         if self.training_bar is not None and logs and "loss" in logs:
             self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
 
