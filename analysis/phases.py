@@ -27,12 +27,9 @@ UNDECIDED = "undecided"
 LEVEL = 0.05
 #: Power from which a phase that was not shown counts as absent.
 POWER = 0.8
-#: How likely each ρ is beforehand, shape (ρ's,): .9 a third more than 0, since noise of strong
-#: autocorrelation is what resembles phases.
-_BEFOREHAND = np.exp(0.2 * np.arctanh(RHOS))
-#: How much one series' ρ tells of the other's, shape (ρ's, ρ's): they differ by .4 in artanh ρ.
-_ALIKE = np.exp(-((np.subtract.outer(np.arctanh(RHOS), np.arctanh(RHOS)) / 0.4) ** 2) / 2)
-_ALIKE /= _ALIKE.sum(axis=1, keepdims=True)
+#: How likely each ρ is beforehand, shape (ρ's,): .9 nine times as likely as 0, since noise of
+#: strong autocorrelation is what resembles phases.
+_BEFOREHAND = np.exp(1.5 * np.arctanh(RHOS))
 #: Simulated series for a power.
 _POWER_DRAWS = 200
 
@@ -111,7 +108,7 @@ def find_phases(
     is the mean over ρ from 0 to .9. It is compared with that of simulated series whose slope there
     is 0. A few checkpoints do not determine ρ: p is the share of simulated series of all ρ that
     have as much evidence, each weighted by how nearly it looks as autocorrelated as the observed
-    one. The noise of I(T, X) and that of I(T, Y) are taken to be autocorrelated about alike.
+    one, and by how likely its ρ is beforehand: .9 nine times as likely as 0.
 
     - ``fitting→compression``: both rise before the turn, I(T, X) falls after it, each with a
       one-sided p ≤ .05, and I(T, Y) is not shown to fall.
@@ -141,8 +138,6 @@ def find_phases(
     lines = broken_lines(places.tobytes(), resamples, seed)
     of_x = _Side(lines, x)
     of_y = _Side(lines, y, of_x.knot)
-    of_x.beside(of_y)
-    of_y.beside(of_x)
     turns = places[of_x.turns()]
     p_fitting = max(of_x.before.p_rise, of_y.before.p_rise)
     return Phases(
@@ -207,21 +202,21 @@ class _Side:
         self._best = int(self._fit.lines[0])
         self.knot = int(lines.knots[self._best])
         self._nulls = lines.nulls(knot)
-        #: How likely each ρ is, by lines that turn anywhere: what a wrong turn leaves looks
-        #: autocorrelated. A constant says nothing of it.
-        self.likely = np.ones(len(RHOS))
-        if np.ptp(values) > 0:
-            free = lines.fit(self._values[None], None)
-            self.likely = lines.nulls(None).likely(free.rho[0])
-
-    def beside(self, other: _Side) -> None:
-        """Test the slopes, with the ρ of another series' noise taken to be near that of this."""
-        beforehand = _BEFOREHAND * (_ALIKE @ other.likely)
-        weights = self.likely * beforehand
-        self._weights: Floats = weights / weights.sum()
+        self._alike = [self._nulls.alike(p, self._fit.rho[0], _BEFOREHAND) for p in (0, 1)]
+        self._weights = _BEFOREHAND * self._likely(values)
+        self._weights /= self._weights.sum()
         self.rho = float(self._weights @ np.array(RHOS))
-        self._alike = [self._nulls.alike(p, self._fit.rho[0], beforehand) for p in (0, 1)]
         self.before, self.after = (self._slope(part) for part in (0, 1))
+
+    def _likely(self, values: Floats) -> Floats:
+        """Return how likely the series makes each ρ, by lines that turn anywhere, shape (ρ's,).
+
+        What a wrong turn leaves looks autocorrelated. A constant says nothing of it.
+        """
+        if np.ptp(values) == 0:
+            return np.ones(len(RHOS))
+        free = self._lines.fit(self._values[None], None)
+        return self._lines.nulls(None).likely(free.rho[0])
 
     def turns(self) -> Integers:
         """Return the positions of the knots whose lines are nearly as likely as the best."""

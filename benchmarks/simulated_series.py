@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -77,31 +78,70 @@ def level(share: Floats) -> Pair:
     return np.minimum(2 * share, 1), 1 - np.exp(-4 * share)
 
 
-def oracle(x: Floats, y: Floats, rho: float, spread: float) -> bool:
-    """Whether tests that know turn, autocorrelation and spread of the noise find both phases."""
-    share = np.linspace(0, 1, len(x))
-    sides = np.minimum(share - 0.5, 0), np.maximum(share - 0.5, 0)
-    covariance = spread**2 * rho ** np.abs(np.subtract.outer(*2 * [np.arange(len(x))]))
-    root = np.linalg.inv(np.linalg.cholesky(covariance))
-    design = root @ np.stack([np.ones_like(share), *sides], axis=1)
-    errors = np.sqrt(np.diag(np.linalg.inv(design.T @ design)))
-    of_x, of_y = (np.linalg.lstsq(design, root @ side, rcond=None)[0] / errors for side in (x, y))
-    return bool(min(of_x[1], -of_x[2], of_y[1]) >= special.ndtri(0.95))
+def early(share: Floats) -> Pair:
+    """Return I(T, X) that rises by 1 over the first fifth and stays, and I(T, Y) that saturates."""
+    return np.minimum(5 * share, 1), 1 - np.exp(-4 * share)
 
 
-#: Design → mean curves over the share of the checkpoints, autocorrelation and spread of the noise.
-PHASES: dict[str, tuple[Callable[[Floats], Pair], float, float]] = {
-    "no signal, AR 0": (flat, 0.0, 1.0),
-    "no signal, AR .5": (flat, 0.5, 1.0),
-    "no signal, AR .8": (flat, 0.8, 1.0),
-    "saturating, AR .8, sd .3": (saturating, 0.8, 0.3),
-    "up by 1, then level, AR .8, sd .3": (level, 0.8, 0.3),
-    "two phases, AR 0, sd .05": (two_phases, 0.0, 0.05),
-    "two phases, AR .5, sd .05": (two_phases, 0.5, 0.05),
-    "two phases, AR .8, sd .05": (two_phases, 0.8, 0.05),
-    "two phases, AR 0, sd .1": (two_phases, 0.0, 0.1),
-    "two phases, AR .5, sd .1": (two_phases, 0.5, 0.1),
-    "two phases, AR .8, sd .1": (two_phases, 0.8, 0.1),
+@dataclass(frozen=True)
+class Design:
+    """Two series over checkpoints.
+
+    Attributes:
+        curves: Their means over the share of the checkpoints.
+        rhos: Autocorrelation of the noise of I(T, X) and of I(T, Y).
+        spreads: Standard deviations of it.
+        turn: Share of the checkpoints at which I(T, X) turns.
+    """
+
+    curves: Callable[[Floats], Pair]
+    rhos: tuple[float, float]
+    spreads: tuple[float, float]
+    turn: float = 0.5
+
+    def draw(self, n: int, random: np.random.Generator) -> Pair:
+        """Return series of n checkpoints."""
+        x, y = (
+            curve + spread * autoregression(random, n, rho)
+            for curve, rho, spread in zip(
+                self.curves(np.linspace(0, 1, n)), self.rhos, self.spreads, strict=True
+            )
+        )
+        return x, y
+
+    def found_if_known(self, x: Floats, y: Floats) -> bool:
+        """Whether tests that know turn, autocorrelation and spread of the noise find phases."""
+        of_x, of_y = (
+            self._slopes(series, rho) / spread
+            for series, rho, spread in zip((x, y), self.rhos, self.spreads, strict=True)
+        )
+        return bool(min(of_x[0], -of_x[1], of_y[0]) >= special.ndtri(0.95))
+
+    def _slopes(self, series: Floats, rho: float) -> Floats:
+        """Return both slopes over their standard errors with noise of variance 1, shape (2,)."""
+        share = np.linspace(0, 1, len(series))
+        places = np.arange(len(series))
+        covariance = rho ** np.abs(np.subtract.outer(places, places))
+        root = np.linalg.inv(np.linalg.cholesky(covariance))
+        sides = np.minimum(share - self.turn, 0), np.maximum(share - self.turn, 0)
+        design = root @ np.stack([np.ones_like(share), *sides], axis=1)
+        slopes = np.linalg.lstsq(design, root @ series, rcond=None)[0]
+        found: Floats = (slopes / np.sqrt(np.diag(np.linalg.inv(design.T @ design))))[1:]
+        return found
+
+
+PHASES = {
+    "no signal, AR 0": Design(flat, (0.0, 0.0), (1.0, 1.0)),
+    "no signal, AR .5": Design(flat, (0.5, 0.5), (1.0, 1.0)),
+    "no signal, AR .8": Design(flat, (0.8, 0.8), (1.0, 1.0)),
+    "saturating, AR .8, sd .3": Design(saturating, (0.8, 0.8), (0.3, 0.3)),
+    "up by 1, then level, AR .8, sd .3": Design(level, (0.8, 0.8), (0.3, 0.3)),
+    "up over a fifth, then level, AR .8, sd .3": Design(early, (0.8, 0.8), (0.3, 0.3), turn=0.2),
+    "up by 1, then level, I(T,Y) AR 0, sd .05": Design(level, (0.8, 0.0), (0.3, 0.05)),
+} | {
+    f"two phases, AR {rho:g}, sd {spread:g}": Design(two_phases, (rho, rho), (spread, spread))
+    for spread in (0.05, 0.08, 0.1)
+    for rho in (0.0, 0.5, 0.8)
 }
 
 
@@ -109,31 +149,25 @@ PHASES_HEADER = ("design", "n", f"{BOTH} before", BOTH, FITTING, NONE, UNDECIDED
 
 
 def phase_rates(runs: int) -> Iterator[Sequence[object]]:
-    """Yield how often each verdict is given, before and now, and phases found by :func:`oracle`."""
+    """Yield how often each verdict is given, before, now, and if turn and noise were known."""
     for n in (18, 80):
         steps = np.round(np.linspace(0, 359, n))
-        for name in (*PHASES, "random walks"):
+        for name in (*PHASES, "two random walks"):
             before, known, now = 0, 0, Counter[str]()
-            _, rho, spread = PHASES.get(name, (flat, 0.0, 1.0))
+            design = PHASES.get(name)
             for seed in range(runs):
                 random = np.random.default_rng(seed)
-                x, y = _drawn(name, n, random)
+                x, y = design.draw(n, random) if design else random_walks(n, random)
                 before += verdict_before(steps, x, y, random) == BOTH
                 now[find_phases(steps, x, y, resamples=400).verdict] += 1
-                known += oracle(x, y, rho, spread)
+                known += design is not None and design.found_if_known(x, y)
             verdicts = (now[verdict] / runs for verdict in (BOTH, FITTING, NONE, UNDECIDED))
-            oracles = known / runs if name in PHASES else float("nan")
-            yield name, n, before / runs, *verdicts, oracles
+            yield name, n, before / runs, *verdicts, known / runs if design else float("nan")
 
 
-def _drawn(name: str, n: int, random: np.random.Generator) -> Pair:
-    if name == "random walks":
-        x, y = random.normal(size=(2, n)).cumsum(axis=1)
-        return x, y
-    curves, rho, spread = PHASES[name]
-    x, y = (
-        curve + spread * autoregression(random, n, rho) for curve in curves(np.linspace(0, 1, n))
-    )
+def random_walks(n: int, random: np.random.Generator) -> Pair:
+    """Return two random walks."""
+    x, y = random.normal(size=(2, n)).cumsum(axis=1)
     return x, y
 
 
@@ -159,8 +193,7 @@ def curves_over(
 
     def draw(random: np.random.Generator) -> Pair:
         if shape == "random walk":
-            x, y = random.normal(size=(2, len(steps))).cumsum(axis=1)
-            return x, y
+            return random_walks(len(steps), random)
         common = autoregression(random, len(steps), rho)
         x, y = (
             learning_curve(random, steps, shape)

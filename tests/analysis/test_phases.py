@@ -113,9 +113,18 @@ def two_phases(n: int) -> tuple[np.ndarray, np.ndarray]:
     return np.where(share < 0.5, 2 * share, 1 - 1.2 * (share - 0.5)), 1 - np.exp(-4 * share)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("share_of_rise", [0.2, 0.5])
+def test_a_rise_that_stays_is_no_compression(share_of_rise: float) -> None:
+    share, runs = np.linspace(0, 1, 18), 400
+    sides = np.minimum(share / share_of_rise, 1), 1 - np.exp(-4 * share)
+    two_errors = 2 * np.sqrt(0.05 * 0.95 / runs)
+    assert share_of_both(*sides, 0.8, 0.3, runs) <= 0.05 + two_errors
+
+
 @pytest.mark.parametrize(
     ("n", "rho", "spread", "runs"),
-    [(18, 0.0, 0.05, 40), (18, 0.5, 0.1, 100), (18, 0.0, 0.08, 40), (80, 0.8, 0.08, 40)],
+    [(18, 0.0, 0.05, 40), (18, 0.8, 0.1, 40), (18, 0.5, 0.08, 100), (80, 0.8, 0.08, 40)],
 )
 def test_true_phases_are_found(n: int, rho: float, spread: float, runs: int) -> None:
     assert share_of_both(*two_phases(n), rho, spread, runs) >= 0.85
