@@ -68,6 +68,15 @@ def test_the_mean_rho_is_that_of_the_restricted_likelihood(seed: int) -> None:
     assert lines.fit(series[None], None).rho == pytest.approx([expected], abs=1e-6)
 
 
+@pytest.mark.parametrize("place", [0, 3])
+def test_the_variance_of_the_noise_allows_for_the_line_that_was_fitted(place: int) -> None:
+    lines, rho = BrokenLines(STEPS, 100, 0), RHOS[place]
+    covariance = rho ** np.abs(np.subtract.outer(np.arange(12), np.arange(12)))
+    noise = np.random.default_rng(7).normal(size=(4000, 12)) @ np.linalg.cholesky(covariance).T
+    found = lines.fit(noise, 6).variance[place].mean()
+    assert found == pytest.approx(1, abs=0.1)
+
+
 def test_noise_reaches_a_p_as_often_as_it_says() -> None:
     lines, random = BrokenLines(STEPS, 300, 0), np.random.default_rng(5)
     nulls, rho = lines.nulls(None), RHOS[3]

@@ -220,6 +220,14 @@ def test_the_interval_is_scipys() -> None:
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 
 
+def test_the_interval_of_ranks_is_wider_than_that_of_values_with_the_same_coefficient() -> None:
+    """By √(1 + r² / 2), on the scale of artanh r (Bonett and Wright 2000)."""
+    found = correlate(*series(0.6)).spearman
+    half = 1.96 * np.sqrt((1 + found.value**2 / 2) / 37)
+    ends = np.arctanh(found.value) + np.array([-half, half])
+    assert np.arctanh([found.low, found.high]) == pytest.approx(ends, abs=1e-4)
+
+
 def test_ranks_that_all_agree_are_not_certain() -> None:
     found = correlate([1, 2, 3, 4, 5], [1, 4, 9, 16, 26]).spearman
     assert found.value == pytest.approx(1) and found.low < 0.9
@@ -236,6 +244,14 @@ def test_p_counts_both_sides_of_all_permutations(sign: int) -> None:
     ).pvalue
     assert 0.2 < exact < 0.5
     assert correlate(x, y, resamples=20_000).pearson.p == pytest.approx(exact, abs=0.02)
+
+
+def test_p_of_ranks_is_that_of_permuted_ranks() -> None:
+    # One far pair decides Pearson's p, and is one rank among others in Spearman's.
+    x, y = series(0.3)
+    x[0], y[0] = 1e3, 1e3
+    found, ranked = correlate(x, y), correlate(stats.rankdata(x), stats.rankdata(y))
+    assert found.spearman.p == ranked.pearson.p != found.pearson.p
 
 
 @pytest.mark.parametrize(

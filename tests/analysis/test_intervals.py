@@ -10,6 +10,7 @@ from scipy import stats
 
 from lm_eval_trust.analysis.statistics import (
     GroupTotals,
+    _counts,
     mean_interval,
     paired_interval,
     proportion_interval,
@@ -89,6 +90,21 @@ def test_a_ratio_is_a_mean_weighted_by_its_denominators() -> None:
     assert found[0] < logs.sum() / tokens.sum() < found[1]
     assert ratio_interval(3 * logs, tokens) == pytest.approx(tuple(3 * end for end in found))
     assert ratio_interval(logs, np.ones(60)) == pytest.approx(mean_interval(logs))
+
+
+def test_a_resample_divides_by_its_own_denominators() -> None:
+    random = np.random.default_rng(6)
+    sizes = random.integers(1, 40, size=12).astype(float)
+    beyond = np.sort(random.exponential(size=12) * sizes)
+    found = GroupTotals(beyond - beyond.sum() / sizes.sum() * sizes, sizes)
+    order = np.argsort(found.residuals)
+    sums, sizes = found.sums[order], sizes[order]
+    for counts, drawn in zip(_counts(12)[:20], found._drawn(1.0), strict=False):
+        groups = np.repeat(np.arange(12), counts.astype(int))
+        ratio = sums[groups].sum() / sizes[groups].sum()
+        left_out = (sums - ratio * sizes)[groups] / (1 - sizes / sizes.sum())[groups]
+        error = np.sqrt(11 / 12 * np.square(left_out).sum()) / sizes[groups].sum()
+        assert drawn == pytest.approx(ratio / error)
 
 
 def test_shares_stay_between_0_and_1() -> None:

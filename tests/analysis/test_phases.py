@@ -153,6 +153,15 @@ def test_the_interval_of_a_slope_covers_it() -> None:
     assert np.mean(covered) > 0.88
 
 
+def test_the_interval_of_a_turn_covers_it() -> None:
+    covered = []
+    for seed in range(100):
+        x, y = planted(0.5, -0.4, noise=0.4, seed=seed), planted(0.3, 0.2, seed=seed)
+        found = find_phases(STEPS, x, y, resamples=100)
+        covered.append(found.turn_low <= STEPS[7] <= found.turn_high)
+    assert np.mean(covered) > 0.9
+
+
 def test_the_scale_and_the_level_of_the_values_do_not_matter() -> None:
     x, y = planted(0.5, -0.4), planted(0.3, 0.2, seed=1)
     one, other = find_phases(STEPS, x, y), find_phases(STEPS, 1e-3 * x - 7, 1e4 * y)
