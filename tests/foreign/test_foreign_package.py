@@ -79,6 +79,32 @@ def test_the_benchmark_and_the_method_build_a_vector(command: Command, site: Pat
 
 
 @pytest.mark.slow
+def test_the_estimator_measures_stored_activations(
+    command: Command, site: Path, tmp_path: Path
+) -> None:
+    model = str(site / "lantern_keepers" / "keeper_0")
+    command("activations", "--model", model, "--dimensions", "lamplight", "--out", "sets")
+    command(
+        *("analyze", "sets", "--out", "analysis", "--estimator", "distance_covariance"),
+        *("--permutations", "20", "--samples", "40"),
+    )
+    measured = pd.read_csv(tmp_path / "analysis" / "measurements.csv")
+    assert "distance_covariance_tx" in set(measured["estimator"])
+
+
+@pytest.mark.slow
+def test_the_judge_judges_saved_answers(command: Command, site: Path) -> None:
+    model = f"pretrained={site / 'lantern_keepers' / 'keeper_0'},dtype=float32"
+    command(
+        *("lm_eval", "run", "--model", "amber", "--model_args", model, "--device", "cpu"),
+        *("--tasks", "trust_truthfulqa_mini", "--limit", "4", "--log_samples"),
+        *("--output_path", "runs"),
+    )
+    printed = command("judge", "runs", "--truth-judge", "polite", "--out", "judged").stdout
+    assert "judged by polite" in printed
+
+
+@pytest.mark.slow
 def test_the_harness_and_the_leaderboard(command: Command, site: Path, vector: Path) -> None:
     model = f"pretrained={site / 'lantern_keepers' / 'keeper_0'},dtype=float32"
     steering = f",vector={vector},layer=1,alpha=1,scale=none,action=reflect"
