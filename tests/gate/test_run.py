@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -255,6 +256,57 @@ def test_another_judge_data_or_perturbation_is_another_measurement(
     fresh = [measured(f"fresh{n}", *variant) for n, variant in enumerate(variants)]
     assert shared == fresh
     assert all(shared[n] != shared[n + 1] for n in (0, 2, 4))
+
+
+@pytest.mark.slow
+def test_another_judge_by_the_environment_is_another_measurement(
+    tiny_llama: Callable[..., Path],
+    write_check: WriteCheck,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = f"{{pretrained: {tiny_llama()}, dtype: float32, device: cpu, truncation: true}}"
+    keys = {"steering": "", "model_args": arguments, "limit": "3"}
+    check, report = write_check(f"{{{TRUTH}: {{truth: {{min: 0}}}}}}", **keys), tmp_path / "r.json"
+    found = []
+    for judge in (Saying(True), Saying(False)):
+        entry: JudgeEntry[Any] = JudgeEntry("", lambda request, judge=judge: judge)
+        monkeypatch.setitem(TRUTH_JUDGES._entries, judge.name, entry)  # type: ignore[attr-defined]
+        monkeypatch.setenv("LM_EVAL_TRUST_MINI_TRUTH_JUDGE", judge.name)
+        assert main(["check", str(check), "--json", str(report)]) == 0
+        found.append(json.loads(report.read_text())["checks"][0]["verdicts"][0]["value"])
+    assert found == [1, 0]
+
+
+@pytest.mark.slow
+def test_another_data_folder_is_another_measurement(
+    tiny_llama: Callable[..., Path],
+    data_dir: Path,
+    write_check: WriteCheck,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ARC's file has no checksum on record, so that users may bring another one."""
+    other = tmp_path / "other"
+    shutil.copytree(data_dir / "arc", other / "arc")
+    file = other / "arc" / "arc_challenge_test.jsonl"
+    file.chmod(0o644)
+    lines = file.read_text(encoding="utf-8").splitlines()
+    file.write_text("\n".join(reversed(lines)), encoding="utf-8")
+    arguments = f"{{pretrained: {tiny_llama()}, dtype: float32, device: cpu, truncation: true}}"
+    keys = {"steering": "", "model_args": arguments, "limit": "12"}
+    check = write_check("{trust_arc_challenge_local: {acc_norm: {min: 0}}}", **keys)
+
+    def measured(folder: str) -> Any:
+        report = tmp_path / "report.json"
+        options = ["--cache", str(tmp_path / folder), "--json", str(report)]
+        assert main(["check", str(check), *options]) == 0
+        return json.loads(report.read_text(encoding="utf-8"))
+
+    first = measured("shared")
+    monkeypatch.setenv("LM_EVAL_TRUST_DATA", str(other))
+    again = measured("shared")
+    assert again == measured("fresh") != first
 
 
 def test_a_dry_run_tells_items_and_what_they_could_show(

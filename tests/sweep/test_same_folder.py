@@ -77,6 +77,17 @@ def test_another_judge(sweep: Sweep) -> None:
 
 
 @pytest.mark.slow
+def test_another_judge_by_the_environment(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = ("--tasks", "trust_truthfulqa_mini", "--metric", "truth")
+    monkeypatch.setenv("LM_EVAL_TRUST_MINI_TRUTH_JUDGE", "longer-than-0")
+    lenient = sweep("shared", *tasks)
+    monkeypatch.setenv("LM_EVAL_TRUST_MINI_TRUTH_JUDGE", "longer-than-10000")
+    strict = sweep("shared", *tasks)
+    assert strict["score"].tolist() == [0.0] * len(strict)
+    assert lenient["score"].max() > 0
+
+
+@pytest.mark.slow
 def test_another_data_folder(
     sweep: Sweep, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
