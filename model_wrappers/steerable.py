@@ -293,5 +293,6 @@ def _refuse_overlong(tokens: int, limit: int) -> None:
     if tokens > limit:
         raise InputError(
             f"A prompt of {tokens} tokens does not fit: the model takes {limit} besides what is "
-            f"to be generated. Pass truncation=true to cut prompts on the left, as hf does."
+            f"to be generated. Choose tasks whose prompts fit, or pass truncation=true among the "
+            f"model's arguments to cut prompts on the left, as hf does."
         )
