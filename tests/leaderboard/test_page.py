@@ -104,9 +104,9 @@ def open_samples(page: Page, row: str = "steered", column: int = 1) -> None:
     page.locator("#samples .sample").first.wait_for()
 
 
-def items(page: Page) -> list[str]:
-    page.wait_for_timeout(50)
-    return page.locator("#samples .sample h3").all_inner_texts()
+def expect_first_item(page: Page, text: str) -> None:
+    heading = page.locator("#samples .sample h3").first
+    expect(heading).to_have_text(text, use_inner_text=True)
 
 
 def see_all(page: Page) -> None:
@@ -171,7 +171,7 @@ def test_a_cell_is_one_line_and_has_the_rest_behind_it(page: Page) -> None:
     page.keyboard.press("Escape")
     assert not box.is_visible()
     assert cell.evaluate("e => e === document.activeElement")
-    assert cell.get_attribute("aria-expanded") == "false"
+    expect(cell).to_have_attribute("aria-expanded", "false")
     page.get_by_label("In each cell").first.select_option("interval")
     expect(cell).to_contain_text("−0.278 [−0.3")
     page.get_by_label("Compare with").first.select_option("")
@@ -221,19 +221,19 @@ def test_samples_stand_side_by_side_and_are_filtered_paged_and_searched(page: Pa
     assert card.locator("pre.prompt").inner_text() == "Question 0?"
     assert card.locator("dd").all_inner_texts() == ["1", "1"]
     page.get_by_role("button", name="Last").click()
-    assert items(page)[-1].startswith(f"Item {COUNT - 1}")
+    expect(page.locator("#samples .sample h3").last).to_contain_text(f"Item {COUNT - 1}")
     show = page.get_by_label("Show")
     show.select_option("changed")
-    assert items(page)[0].startswith("Item 400")
+    expect(page.locator("#samples .sample h3").first).to_contain_text("Item 400")
     show.select_option("worse")
-    assert items(page)[0] == "Item 100\n▼ worse"
+    expect_first_item(page, "Item 100\n▼ worse")
     show.select_option("better")
-    assert items(page)[0] == "Item 1\n▲ better"
-    assert "of 50 shown, 450 in all" in page.locator("#samples [role=status]").inner_text()
+    expect_first_item(page, "Item 1\n▲ better")
+    expect(page.locator("#samples [role=status]")).to_contain_text("of 50 shown, 450 in all")
     show.select_option("all")
     page.get_by_label("Find text").fill("NEEDLE444")
     page.locator("#samples .sample", has_text="Item 444").wait_for()
-    assert len(items(page)) == 1
+    expect(page.locator("#samples .sample")).to_have_count(1)
     page.get_by_label("Find text").fill("nowhere")
     page.get_by_text("No samples.").wait_for()
 
@@ -244,9 +244,9 @@ def test_a_group_s_score_leads_to_the_samples_of_its_tasks(page: Page) -> None:
     assert task.locator("option").all_inner_texts() == ["planted_truth", "planted_toxic"]
     assert page.locator("#samples-title").inner_text() == f"steered: {SUITE.title}"
     task.select_option("planted_toxic")
-    assert items(page)[0] == "Item 0"
+    expect_first_item(page, "Item 0")
     page.get_by_label("Next to").select_option("")
-    assert page.locator("#samples .sample").first.locator("h4").all_inner_texts() == ["steered"]
+    expect(page.locator("#samples .sample").first.locator("h4")).to_have_text(["steered"])
 
 
 def test_runs_on_the_same_data_stand_side_by_side(browser: Browser, tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ def test_everything_is_reached_by_keyboard(page: Page) -> None:
     page.locator("#samples .sample").first.wait_for()
     page.locator("#samples ol").focus()
     page.keyboard.press("ArrowRight")
-    assert items(page)[0] == "Item 10"
+    expect_first_item(page, "Item 10")
     page.keyboard.press("Escape")
     assert page.locator("dialog[open]").count() == 0
     assert page.evaluate("document.activeElement.classList.contains('score')")
