@@ -24,7 +24,7 @@ from lm_eval_trust.models.transformers_internals import (
     CACHE,
     DelegatingModel,
     JoinedCache,
-    JoiningGeneration,
+    JoiningGenerationMixin,
     cache_argument,
     keys_seen,
 )
@@ -104,7 +104,7 @@ class ProxyOutput(CausalLMOutputWithPast):  # type: ignore[misc]
     base_logits: torch.Tensor | None = None
 
 
-class ProxyTunedModel(DelegatingModel, JoiningGeneration):
+class ProxyTunedModel(DelegatingModel, JoiningGenerationMixin):
     """Proxy-tuning (Liu et al. 2024; arXiv 2402.19465, appendix F).
 
     The logits are those of ``base`` plus α times the difference of ``expert`` and

@@ -106,8 +106,11 @@ class JoinedCache(Cache):  # type: ignore[misc]
         return cache
 
 
-class JoiningGeneration(GenerationMixin):  # type: ignore[misc]
-    """``generate`` for a model that is made of several, each with its own cache."""
+class JoiningGenerationMixin(GenerationMixin):  # type: ignore[misc]
+    """``generate`` for a model that is made of several, each with its own cache.
+
+    transformers tells by the end of its name that a model with this base can generate.
+    """
 
     @property
     @abstractmethod

@@ -52,6 +52,13 @@ def test_logits_are_base_plus_the_difference(llamas: list[LlamaForCausalLM]) -> 
     assert torch.equal(output.base_logits, llamas[0](ids).logits)
 
 
+def test_transformers_takes_it_for_a_model_that_generates(
+    llamas: list[LlamaForCausalLM], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ensemble(*llamas).can_generate()
+    assert "generative capabilities" not in caplog.text
+
+
 @torch.no_grad()
 def test_alpha_zero_is_the_base_model_bit_for_bit(llamas: list[LlamaForCausalLM]) -> None:
     ids = tokens()
