@@ -58,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = False
     try:
         args = _parsed(argv)
+        from lm_eval_trust.core.progress import quieten_libraries
+
+        quieten_libraries()
         debug = getattr(args, "debug", False)
         if debug:
             logging.basicConfig()

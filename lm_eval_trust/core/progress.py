@@ -47,6 +47,15 @@ def progress_bar(
     )
 
 
+def quieten_libraries() -> None:
+    """Hide the bars of transformers and of the Hub's client where ours are hidden.
+
+    Both read the variable when they are imported, so this comes first.
+    """
+    if not shows_progress():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
 def shows_progress() -> bool:
     """Tell whether bars are shown in this process at all."""
     if os.environ.get("TQDM_DISABLE"):

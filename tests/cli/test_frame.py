@@ -250,6 +250,17 @@ def test_command_and_module_return_the_code_to_the_shell(python: tuple[str, ...]
     assert "Traceback" not in result.stderr
 
 
+def test_a_pipe_gets_no_bars_of_other_libraries(tiny_llama, tmp_path: Path) -> None:
+    texts, out = tmp_path / "texts.csv", tmp_path / "v.safetensors"
+    lines = [f"Town {i} lies {('in hills', 'at sea')[i % 2]}.,{i % 2},{i}" for i in range(24)]
+    texts.write_text("\n".join(["statement,label,group", *lines]) + "\n", encoding="utf-8")
+    settings = {"model": tiny_llama(), "dimension": "reliability", "source": texts, "out": out}
+    options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    done = call("vector", "build", "--layers", "0", "--device", "cpu", *options)
+    assert done.returncode == 0, done.stderr
+    assert "it/s" not in done.stderr
+
+
 def test_a_message_has_a_bound(failing, capsys) -> None:
     for error in (InputError("x" * 90_000 + "end"), RuntimeError("x" * 90_000 + "end")):
         failing(error)
