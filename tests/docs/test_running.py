@@ -6,6 +6,7 @@ and exit codes are.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,8 @@ def test_the_commands_of_the_page_run(
             Path("sweep/steering.yaml").write_text(steering, encoding="utf-8")
         code = run(words)
         allowed = {0, 1} if words[1] in ("check", "doctor") else {0}
+        if words[1] == "doctor" and "LM_EVAL_TRUST_DATA" not in os.environ:
+            allowed |= {3}  # The benchmarks' files may be missing.
         assert code in allowed, (words, capsys.readouterr())
     if page == START:
         made = ("out/plain", "out/steered", "truth.safetensors", "board", "sweep/examples.md")
