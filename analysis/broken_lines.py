@@ -1,7 +1,8 @@
 """Broken lines with autoregressive noise: how likely a rise or a fall before or after a turn is.
 
-A continuous line turns at one checkpoint, and each of its parts is straight over log(1 + step) or
-over the step. The noise around it is a first-order autoregression whose coefficient ρ is unknown.
+A continuous line turns at one checkpoint. Each of its parts is straight, or a parabola with its
+vertex at the turn, over log(1 + step) or over the step. The noise around it is a first-order
+autoregression whose coefficient ρ is unknown.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +21,19 @@ Integers = npt.NDArray[np.int64]
 #: Checkpoints on each side of a turn, at least, so that both parts have a slope.
 MARGIN = 2
 _MOST_KNOTS = 40
-#: Autocorrelations of the noise: 0 to .9 in even steps of artanh ρ, so that strong ones are weighed
-#: with care.
-RHOS = tuple(float(rho) for rho in np.tanh(np.linspace(0, np.arctanh(0.9), 8)))
-#: A part of a line is straight over log(1 + step) or over the step, whichever fits better.
+#: The strongest autocorrelation of the noise that tests allow for.
+STRONGEST = 0.8
+#: Autocorrelations of the noise: 0 to .9 in even steps of artanh ρ, the seventh the strongest that
+#: tests allow for.
+RHOS = tuple(float(rho) for rho in np.tanh(np.arange(9) * np.arctanh(STRONGEST) / 6))
+#: What a part of a line is a power of: the distance from the turn in log(1 + step) or in steps.
 _AXES: tuple[Callable[[Floats], Floats], ...] = (np.log1p, np.asarray)
+_POWERS = (1, 2)
+#: Simulated series for each ρ, for what is no p.
+_DRAWS = 200
+#: How far simulated series without a slope change before they stay level, as a share of their
+#: checkpoints. The longer noise is around a level, the more often a part of it resembles a slope.
+_TURN = 0.45
 #: Width of the kernel that compares a series' mean ρ with those of simulated series.
 _CLOSE = 0.12
 #: In standard deviations of the noise: how far the line goes on the other side of a tested slope.
@@ -39,36 +49,34 @@ class BrokenLines:
 
     Args:
         steps: Training steps of the checkpoints, ascending, shape (k,).
-        resamples: Simulated series for each ρ.
-        seed: Seed of these.
+        resamples: Simulated series for a p.
+        seed: Seed of all simulated series.
     """
 
     def __init__(self, steps: Floats, resamples: int, seed: int) -> None:
         self.axis, self.count = np.log1p(steps), len(steps)
+        shapes = tuple(product(_AXES, _POWERS))
         parts = [
-            (_part(steps[: k + 1], before), _part(steps[k:], after), k)
+            (-_part(steps[k::-1], *before), _part(steps[k:], *after), k)
             for k in _knots(len(steps))
-            for before in _AXES
-            for after in _AXES
+            for before, after in product(shapes, shapes)
         ]
         #: Level at the knot, slope before it and after it, shape (lines, k, 3).
         self.designs = np.zeros((len(parts), len(steps), 3))
         self.designs[:, :, 0] = 1.0
         for design, (before, after, knot) in zip(self.designs, parts, strict=True):
-            design[: knot + 1, 1] = before - before[-1]
-            design[knot:, 2] = after - after[0]
+            design[knot::-1, 1], design[knot:, 2] = before, after
         #: Position of each line's knot.
         self.knots = np.array([knot for _, _, knot in parts])
         self._bases = [_bases(self.designs, rho) for rho in RHOS]
         self._volumes = [_volumes(self.designs, rho) for rho in RHOS]
+        random = np.random.default_rng(seed)
         # Each ρ has its own innovations, so that chance in one is evened out by the others.
-        drawn = np.random.default_rng(seed).normal(size=(len(RHOS), resamples, len(steps)))
-        self._noise = [_autoregression(*each) for each in zip(drawn, RHOS, strict=True)]
+        drawn = random.normal(size=(len(RHOS), _DRAWS, len(steps)))
+        #: Series of variance 1 for each ρ, shape (ρ's, series, k).
+        self.noise = np.stack([_autoregression(*each) for each in zip(drawn, RHOS, strict=True)])
+        self._strong = _autoregression(random.normal(size=(resamples, len(steps))), STRONGEST)
         self._known: dict[int | None, Nulls] = {}
-
-    def noise(self, number: int) -> Floats:
-        """Return series of variance 1, at most so many for each ρ, shape (ρ's, series, k)."""
-        return np.stack([noise[:number] for noise in self._noise])
 
     def lines(self, knot: int | None) -> slice:
         """Return the lines with that knot, or all."""
@@ -85,8 +93,8 @@ class BrokenLines:
             knot: Position of the knot, or ``None`` to search it as well.
         """
         chosen, n = self.lines(knot), self.count
-        # A knot that is searched is a free number as well.
-        freedom = max(1, n - 3 - (knot is None))
+        # The shapes of the parts count as a free number, a knot that is searched as another.
+        freedom = max(1, n - 4 - (knot is None))
         shape = (len(RHOS), len(series))
         likelihood, restricted, variance = np.empty(shape), np.empty(shape), np.empty(shape)
         best = np.empty(shape, dtype=np.int64)
@@ -131,17 +139,26 @@ class BrokenLines:
         and the evidence would be smaller.
         """
         if knot not in self._known:
-            turn, places = self.count // 2 if knot is None else knot, np.arange(self.count)
-            up = _CERTAIN * np.minimum(places / turn, 1)
-            down = -_CERTAIN * np.maximum(places - turn, 0) / (self.count - 1 - turn)
-            found = []
-            for noise in self._noise:
-                before, after = self.fit(noise + down, knot), self.fit(noise + up, knot)
-                evidence = np.stack([before.rise[0], after.fall[1]])
-                ratios = np.abs([before.ratios[0], after.ratios[1]])
-                found.append((evidence, ratios, np.stack([before.rho, after.rho])))
-            self._known[knot] = Nulls(*(np.stack(each) for each in zip(*found, strict=True)))
+            each = zip(*(self._without_slope(noise, knot) for noise in self.noise), strict=True)
+            _, ratios, rho = map(np.stack, each)
+            evidence, _, _ = self._without_slope(self._strong, knot)
+            self._known[knot] = Nulls(np.sort(evidence, axis=1), ratios, rho)
         return self._known[knot]
+
+    def _without_slope(self, noise: Floats, knot: int | None) -> tuple[Floats, Floats, Floats]:
+        """Return evidence, absolute ratios and mean ρ of such noise, each of shape (2, series)."""
+        last, places = self.count - 1, np.arange(self.count)
+        # A series that is level before its turn is one that is level after it, read backwards.
+        early = round(_TURN * last) if knot is None else knot
+        late = last - early if knot is None else knot
+        up = _CERTAIN * np.minimum(places / early, 1)
+        down = -_CERTAIN * np.maximum(places - late, 0) / (last - late)
+        before, after = self.fit(noise + down, knot), self.fit(noise + up, knot)
+        return (
+            np.stack([before.rise[0], after.fall[1]]),
+            np.abs([before.ratios[0], after.ratios[1]]),
+            np.stack([before.rho, after.rho]),
+        )
 
 
 @dataclass(frozen=True)
@@ -175,14 +192,15 @@ class Fit:
 
 @dataclass(frozen=True)
 class Nulls:
-    """What :class:`Fit` says of simulated series where a slope is 0, for each ρ.
+    """What :class:`Fit` says of simulated series where a slope is 0.
 
-    Shapes are (ρ's, 2, resamples), for a rise before the turn (0) and a fall after it (1).
+    The slope is a rise before the turn (0) or a fall after it (1).
 
     Attributes:
-        evidence: For the slope.
-        ratios: Absolute.
-        rho: Mean ρ by the restricted likelihood.
+        evidence: For the slope, ascending, in noise of the strongest autocorrelation that tests
+            allow for, shape (2, resamples).
+        ratios: Absolute, for each ρ, shape (ρ's, 2, draws).
+        rho: Mean ρ by the restricted likelihood, of the same shape.
     """
 
     evidence: Floats
@@ -191,40 +209,20 @@ class Nulls:
 
     def likely(self, rho: float) -> Floats:
         """Return how likely each true ρ makes that mean of the likelihood, shape (ρ's,)."""
-        found: Floats = self._close(rho).mean(axis=(1, 2)) + _TINY
+        close = np.exp(-(((self.rho - rho) / _CLOSE) ** 2) / 2)
+        found: Floats = close.mean(axis=(1, 2)) + _TINY
         return found
 
-    def alike(self, part: int, rho: float, likely: Floats) -> Floats:
-        """Return how alike simulated series are to one with that mean ρ, shape (ρ's, resamples).
-
-        Those of the ρ that counts most have a mean of 1.
-
-        Args:
-            part: Before (0) or after (1) the turn.
-            rho: The series' mean ρ by the restricted likelihood.
-            likely: How likely each true ρ is beforehand, shape (ρ's,).
-        """
-        found: Floats = likely[:, None] * self._close(rho)[:, part]
-        found /= found.mean(axis=1).max()
-        return found
-
-    def p(self, part: int, evidence: Floats, weights: Floats) -> Floats:
+    def p(self, part: int, evidence: Floats) -> Floats:
         """Return how often the evidence for a slope is as large, of the shape of ``evidence``.
 
         Args:
             part: Before (0) or after (1) the turn.
             evidence: Observed.
-            weights: How alike the simulated series are, by :meth:`alike`.
         """
-        drawn = self.evidence[:, part].ravel()
-        order = drawn.argsort()
-        reached = np.append(weights.ravel()[order][::-1].cumsum()[::-1], 0.0)
-        places = np.searchsorted(drawn[order], evidence - 1e-9)
-        found: Floats = (1 + reached[places]) / (1 + reached[0])
-        return found
-
-    def _close(self, rho: float) -> Floats:
-        found: Floats = np.exp(-(((self.rho - rho) / _CLOSE) ** 2) / 2)
+        drawn = self.evidence[part]
+        reached = len(drawn) - np.searchsorted(drawn, evidence - 1e-9)
+        found: Floats = (1 + reached) / (1 + len(drawn))
         return found
 
 
@@ -242,10 +240,10 @@ def _knots(n: int) -> Integers:
     return found
 
 
-def _part(steps: Floats, axis: Callable[[Floats], Floats]) -> Floats:
-    """Return an axis over a part, as long as log(1 + step) is over it."""
-    log, places = np.log1p(steps), axis(steps)
-    scaled: Floats = places * (log[-1] - log[0]) / (places[-1] - places[0])
+def _part(steps: Floats, axis: Callable[[Floats], Floats], power: int) -> Floats:
+    """Return a power of the distance from the first step, as long as log(1 + step) is over all."""
+    log, far = np.log1p(steps), np.abs(axis(steps) - axis(steps[:1]))
+    scaled: Floats = (far / far[-1]) ** power * abs(log[-1] - log[0])
     return scaled
 
 

@@ -4,7 +4,7 @@ After Shwartz-Ziv and Tishby 2017, as arXiv 2402.19465, section 4 reads it: firs
 I(T, Y) rise together, then I(T, X) falls while I(T, Y) continues to rise.
 
 Neighbouring checkpoints of one run resemble each other, so noise alone rises and falls. It is
-taken as a first-order autoregression, and its coefficient ρ as unknown.
+taken as a first-order autoregression, whose coefficient ρ cannot be known from a few checkpoints.
 """
 
 from __future__ import annotations
@@ -27,11 +27,6 @@ UNDECIDED = "undecided"
 LEVEL = 0.05
 #: Power from which a phase that was not shown counts as absent.
 POWER = 0.8
-#: How likely each ρ is beforehand, shape (ρ's,): .9 nine times as likely as 0, since noise of
-#: strong autocorrelation is what resembles phases.
-_BEFOREHAND = np.exp(1.5 * np.arctanh(RHOS))
-#: Simulated series for a power.
-_POWER_DRAWS = 200
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ class Phases:
         verdict: ``fitting→compression``, ``fitting only``, ``none`` or ``undecided``.
         p: p of ``fitting→compression``: the largest p of its three slopes, as all have to be shown.
         p_fitting: The same of the fitting phase, with its two slopes.
-        rho: Autocorrelation of I(T, X)'s noise, the mean over what is likely.
+        rho: Autocorrelation of I(T, X)'s noise, the mean over what is likely; no p depends on it.
         rho_label: The same of I(T, Y)'s.
         turn: Step at which I(T, X) turns, by the best-fitting broken line.
         turn_low: Lower end of its 95 % interval.
@@ -101,14 +96,13 @@ def find_phases(
 ) -> Phases:
     """Return the phases of a layer over checkpoints.
 
-    A continuous line with one knot, each part straight over log(1 + step) or over the step, with
-    noise that is a first-order autoregression, is fitted to I(T, X); I(T, Y) gets the same knot.
-    The evidence for a rise before the turn is the likelihood of the best line that has it over that
-    of the best that rises nowhere; for a fall after it, over that of the best that has it not; each
-    is the mean over ρ from 0 to .9. It is compared with that of simulated series whose slope there
-    is 0. A few checkpoints do not determine ρ: p is the share of simulated series of all ρ that
-    have as much evidence, each weighted by how nearly it looks as autocorrelated as the observed
-    one, and by how likely its ρ is beforehand: .9 nine times as likely as 0.
+    A continuous line with one knot is fitted to I(T, X), and one with the same knot to I(T, Y).
+    Each part is straight, or a parabola that is level at the knot, over log(1 + step) or over the
+    step; the noise is a first-order autoregression. The evidence for a rise before the turn is the
+    likelihood of the best line that has it over that of the best that rises nowhere; for a fall
+    after it, over that of the best that has it not; each is the mean over ρ from 0 to .9. p is the
+    share of simulated series with as much evidence, whose slope there is 0 and whose noise has a ρ
+    of .8. Weaker autocorrelation gives as much evidence less often, so p holds for ρ up to .8.
 
     - ``fitting→compression``: both rise before the turn, I(T, X) falls after it, each with a
       one-sided p ≤ .05, and I(T, Y) is not shown to fall.
@@ -124,8 +118,8 @@ def find_phases(
         steps: Training steps of the checkpoints, ascending, shape (k,).
         i_tx: I(T, X) at each, shape (k,).
         i_ty: I(T, Y) at each, shape (k,).
-        resamples: Simulated series for each ρ; at least 100.
-        seed: Seed of these.
+        resamples: Simulated series for a p; at least 100.
+        seed: Seed of these and of all others.
 
     Raises:
         InputError: Fewer than six checkpoints, shapes that differ, steps that do not ascend,
@@ -202,8 +196,7 @@ class _Side:
         self._best = int(self._fit.lines[0])
         self.knot = int(lines.knots[self._best])
         self._nulls = lines.nulls(knot)
-        self._alike = [self._nulls.alike(p, self._fit.rho[0], _BEFOREHAND) for p in (0, 1)]
-        self._weights = _BEFOREHAND * self._likely(values)
+        self._weights = self._likely(values)
         self._weights /= self._weights.sum()
         self.rho = float(self._weights @ np.array(RHOS))
         self.before, self.after = (self._slope(part) for part in (0, 1))
@@ -242,13 +235,13 @@ class _Side:
         return self._shows(np.minimum(np.arange(count) / (count // 2), 1) * reach / 2, 0)
 
     def _shows(self, line: Floats, part: int) -> bool:
-        noise = self._lines.noise(_POWER_DRAWS)
+        noise = self._lines.noise
         series = np.arange(noise.shape[1])
         drawn = np.searchsorted(np.cumsum(self._weights)[:-1], (series + 0.5) / len(series))
         scale = np.sqrt(self._fit.variance[drawn, 0])
         fit = self._lines.fit(line + noise[drawn, series] * scale[:, None], self._given)
         evidence = (fit.rise, fit.fall)[part][part]
-        shown = self._nulls.p(part, evidence, self._alike[part]) <= LEVEL
+        shown = self._nulls.p(part, evidence) <= LEVEL
         return float(shown.mean()) >= POWER
 
     def _coefficients(self) -> Floats:
@@ -261,19 +254,17 @@ class _Side:
     def _slope(self, part: int) -> Slope:
         value, ratio = float(self._coefficients()[1 + part]), float(self._fit.ratios[part, 0])
         error = abs(value / ratio) if ratio else 0.0
-        half = error * self._quantile(self._nulls.ratios[:, part], self._alike[part])
+        half = error * self._quantile(self._nulls.ratios[:, part])
         both_ways = np.array([self._fit.rise[part, 0], self._fit.fall[part, 0]])
-        p_rise, p_fall = self._nulls.p(part, both_ways, self._alike[part]).tolist()
+        p_rise, p_fall = self._nulls.p(part, both_ways).tolist()
         low, high = ((value + sign * half) * self._size for sign in (-1, 1))
         return Slope(value * self._size, low, high, p_rise, p_fall)
 
-    @staticmethod
-    def _quantile(ratios: Floats, weights: Floats) -> float:
-        """Return the 95 % quantile of absolute ratios by their weights."""
-        flat = ratios.ravel()
-        order = flat.argsort()
-        total = np.cumsum(weights.ravel()[order])
-        return float(flat[order][np.searchsorted(total, 0.95 * total[-1])])
+    def _quantile(self, ratios: Floats) -> float:
+        """Return the 95 % quantile of absolute ratios, by how likely each ρ is."""
+        order = ratios.ravel().argsort()
+        total = np.cumsum(np.repeat(self._weights, ratios.shape[1])[order])
+        return float(ratios.ravel()[order][np.searchsorted(total, 0.95 * total[-1])])
 
 
 def _check(axis: Floats, x: Floats, y: Floats) -> None:

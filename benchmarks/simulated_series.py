@@ -30,6 +30,11 @@ def two_phases(share: Floats) -> Pair:
     return np.where(share < 0.5, 2 * share, 1 - 1.2 * (share - 0.5)), 1 - np.exp(-4 * share)
 
 
+def smooth(share: Floats) -> Pair:
+    """Return I(T, X) that rises by 1 and falls by 0.44 without a kink, and I(T, Y) as above."""
+    return 2.5 * share * np.exp(1 - 2.5 * share), 1 - np.exp(-4 * share)
+
+
 def saturating(share: Floats) -> Pair:
     """Return two curves that rise by nearly 1 and stay there."""
     return 1 - np.exp(-4 * share), 1 - np.exp(-4 * share)
@@ -143,6 +148,14 @@ PHASES = {
     for spread in (0.05, 0.08, 0.1)
     for rho in (0.0, 0.5, 0.8)
 }
+PHASES |= {
+    f"without a kink, AR {rho:g}, sd {spread:g}": Design(
+        smooth, (rho, rho), (spread, spread), turn=0.4
+    )
+    for spread in (0.05, 0.08)
+    for rho in (0.0, 0.5, 0.8)
+}
+PHASES["up by 1, then level, AR .9, sd .3"] = Design(level, (0.9, 0.9), (0.3, 0.3))
 
 
 PHASES_HEADER = ("design", "n", f"{BOTH} before", BOTH, FITTING, NONE, UNDECIDED, "all known")

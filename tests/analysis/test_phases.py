@@ -130,6 +130,19 @@ def test_true_phases_are_found(n: int, rho: float, spread: float, runs: int) -> 
     assert share_of_both(*two_phases(n), rho, spread, runs) >= 0.85
 
 
+@pytest.mark.parametrize("rho", [0.0, 0.8])
+def test_a_fall_without_a_kink_is_found(rho: float) -> None:
+    part = np.linspace(0, 2.5, 18)
+    curve, rising = part * np.exp(1 - part), 1 - np.exp(-4 * np.linspace(0, 1, 18))
+    assert share_of_both(curve, rising, rho, 0.05, 40) >= 0.85
+
+
+def test_a_fall_from_a_level_is_no_fitting() -> None:
+    share = np.linspace(0, 1, 18)
+    falling, rising = -np.maximum(share - 0.5, 0), 1 - np.exp(-4 * share)
+    assert share_of_both(falling, rising, 0.8, 0.15, 60) <= 0.1
+
+
 def test_the_seed_of_simulated_series_matters_little() -> None:
     random = np.random.default_rng(3)
     sides = [side + 0.1 * noise(random, 18, 0.5) for side in two_phases(18)]
