@@ -185,14 +185,23 @@ def random_walks(n: int, random: np.random.Generator) -> Pair:
 
 
 def learning_curve(random: np.random.Generator, steps: Floats, shape: str) -> Floats:
-    """Return a curve of random rate and height: exponential, sigmoid in the log, or a power."""
-    log = np.log1p(steps)
+    """Return a curve of random height.
+
+    Smooth ones have a random rate: exponential, sigmoid in the log, or a power. Others change at a
+    random step: at once, or from a rise to a fall.
+    """
+    log, share = np.log1p(steps), steps / steps[-1]
     if shape == "exponential":
         rate = np.exp(random.uniform(np.log(steps[-1] / 20), np.log(steps[-1] / 2)))
         curve = 1 - np.exp(-steps / rate)
     elif shape == "sigmoid":
         middle = random.uniform(log[0] + 0.3 * np.ptp(log), log[-1] - 0.1 * np.ptp(log))
         curve = 1 / (1 + np.exp(-(log - middle) / random.uniform(0.3, 1)))
+    elif shape == "jump":
+        curve = 1 / (1 + np.exp(-(share - random.uniform(0.1, 0.9)) / random.uniform(0.01, 0.05)))
+    elif shape == "turn":
+        turn = random.uniform(0.2, 0.8)
+        curve = np.minimum(share / turn, 1) - 0.6 * np.maximum(share - turn, 0) / (1 - turn)
     else:
         curve = 1 - (1 + steps) ** -random.uniform(0.1, 0.6)
     scaled: Floats = curve * random.uniform(0.1, 0.5)
@@ -232,6 +241,10 @@ CORRELATIONS = (
     ("exponential", 0.03, 0.8, 0.0),
     ("sigmoid", 0.01, 0.0, 0.0),
     ("power", 0.01, 0.0, 0.0),
+    ("jump", 0.003, 0.0, 0.0),
+    ("jump", 0.015, 0.0, 0.0),
+    ("turn", 0.003, 0.0, 0.0),
+    ("turn", 0.015, 0.0, 0.0),
     ("random walk", 1.0, 1.0, 0.0),
     ("exponential", 0.03, 0.0, 0.7),
     ("exponential", 0.03, 0.0, 0.9),

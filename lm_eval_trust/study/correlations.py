@@ -182,6 +182,6 @@ def correlation_rows(points: pd.DataFrame, keys: Sequence[str]) -> list[Row]:
 
 
 def _described(found: StepCorrelation | None) -> Row:
-    names = ("p", "innovations", "pearson", "spearman", "smallest_p", "degree", "rho")
+    names = ("p", "innovations", "pearson", "spearman", "smallest_p", "axis", "degree", "rho")
     values = asdict(found) if found else {}
     return {name: values.get(name, math.nan) for name in names}

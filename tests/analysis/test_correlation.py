@@ -54,8 +54,8 @@ def related(random: Generator, steps: np.ndarray) -> tuple[np.ndarray, np.ndarra
 Draw = Callable[[Generator, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-def rate(draw: Draw, n: int, runs: int) -> float:
-    random, steps = np.random.default_rng(1), CHECKPOINTS[n]
+def rate(draw: Draw, n: int, runs: int, steps: np.ndarray | None = None) -> float:
+    random, steps = np.random.default_rng(1), CHECKPOINTS[n] if steps is None else steps
     p_values = [
         correlate_over_steps(steps, *draw(random, steps), resamples=200, seed=seed).p
         for seed in range(runs)
@@ -69,6 +69,23 @@ def test_common_trends_are_no_relation(draw: Draw, n: int) -> None:
     assert rate(draw, n, 100) <= 0.1
 
 
+def sudden(random: Generator, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Curves that jump at a random step."""
+    share = steps / steps[-1]
+    x, y = (
+        1 / (1 + np.exp(-(share - random.uniform(0.1, 0.9)) / 0.03))
+        + 0.02 * random.normal(size=len(steps))
+        for _ in "xy"
+    )
+    return x, y
+
+
+@pytest.mark.parametrize("n", [12, 18])
+def test_jumps_between_the_last_of_logarithmic_steps_are_no_relation(n: int) -> None:
+    logarithmic = np.expm1(np.linspace(np.log1p(1), np.log1p(359), n))
+    assert rate(sudden, n, 100, logarithmic) <= 0.08
+
+
 @pytest.mark.parametrize(("n", "power"), [(12, 0.7), (18, 0.9), (36, 0.98)])
 def test_a_relation_beyond_the_trends_is_found(n: int, power: float) -> None:
     assert rate(related, n, 60) >= power
@@ -76,10 +93,10 @@ def test_a_relation_beyond_the_trends_is_found(n: int, power: float) -> None:
 
 def test_the_statistic_is_a_partial_correlation() -> None:
     steps, random = CHECKPOINTS[36], np.random.default_rng(8)
-    axis = np.log1p(steps)
     shared = random.normal(size=36)
-    x, y = (axis + shared + noise for noise in random.normal(size=(2, 36)))
+    x, y = (np.log1p(steps) + shared + noise for noise in random.normal(size=(2, 36)))
     found = correlate_over_steps(steps, x, y, resamples=20_000)
+    axis = {"log(1 + step)": np.log1p(steps), "step": steps}[found.axis]
     # Ordinary least squares on what an AR(1) of that ρ leaves, with powers instead of Legendre's.
     kept = np.eye(36) - found.rho * np.eye(36, k=-1)
     kept[0, 0] = np.sqrt(1 - found.rho**2)
