@@ -71,7 +71,8 @@ def compare(
     totals = GroupTotals.of(second - first, groups)
     steps = in_steps(first) and in_steps(second)
     p, test = p_of(first, second, totals)
-    return Comparison(totals.interval(confidence, steps=steps), p, test, len(first), totals.groups)
+    difference = totals.difference_interval(confidence, steps=steps)
+    return Comparison(difference, p, test, len(first), totals.groups)
 
 
 def p_of(before: Floats, after: Floats, totals: GroupTotals) -> tuple[float, str]:

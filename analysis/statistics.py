@@ -10,7 +10,8 @@ make too small. The interval is the union of two:
 - for values of any size the bootstrap-t over groups (Efron and Tibshirani 1993, chapter 12), which
   follows their skewness; from :data:`_MOST_DRAWN` groups on its first-order expansion (Johnson
   1978); for yes-or-no items Wilson's (1927), with an effective number of items, which stays open
-  where all items agree.
+  where all items agree, and for their differences Tango's (1998) where all changes have one
+  direction, which allows for changes in the other.
 
 The draws have a fixed seed and depend on nothing but the number of groups, so the same items give
 the same interval, in whatever order they come.
@@ -25,7 +26,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+from scipy import optimize, special
 
 from lm_eval_trust.core.errors import InputError
 
@@ -80,7 +81,7 @@ def mean_interval(
     numbers = finite(values)
     if np.isin(numbers, (0, 1)).all():
         return proportion_interval(numbers, groups, level)
-    found = GroupTotals.of(numbers, groups).interval(level, steps=in_steps(numbers))
+    found = GroupTotals.of(numbers, groups).difference_interval(level, steps=in_steps(numbers))
     return found.low, found.high
 
 
@@ -151,7 +152,7 @@ def paired_interval(
     """
     first, second = paired(before, after)
     steps = in_steps(first) and in_steps(second)
-    found = GroupTotals.of(second - first, groups).interval(level, steps=steps)
+    found = GroupTotals.of(second - first, groups).difference_interval(level, steps=steps)
     return found.low, found.high
 
 
@@ -277,6 +278,49 @@ class GroupTotals:
         ends += self._wilson(level) if steps else self._studentised(level) if skewed else []
         return Interval(self.mean, min(ends), max(ends))
 
+    def difference_interval(self, level: float = 0.95, *, steps: bool) -> Interval:
+        """Return a mean difference with its interval; see :meth:`interval`.
+
+        That a few items changed in one direction does not show that none changes in the other:
+        Student's interval says so, and Wilson's looks at one direction only.
+
+        Args:
+            level: Confidence, between 0 and 1.
+            steps: Whether all values are −1, 0 or 1: differences of yes-or-no items.
+
+        Raises:
+            InputError: A level outside (0, 1).
+        """
+        found = self.interval(level, steps=steps)
+        if not steps or math.isnan(found.low) or self.sums.min() < 0 < self.sums.max():
+            return found
+        ends = self.score_ends(self.quantile((1 + level) / 2), self.effective_items)
+        return Interval(found.mean, min(found.low, *ends), max(found.high, *ends))
+
+    def score_ends(self, quantile: float, items: float) -> list[float]:
+        """Return Tango's score ends (1998) of a difference of yes-or-no items.
+
+        The variance is that under each tested mean, so items that change one way rather than the
+        other skew the interval.
+
+        Args:
+            quantile: Quantile of the normal distribution, or of Student's.
+            items: Number of independent items, or an effective number.
+        """
+        mean = self.mean
+        share = min(1.0, max(abs(mean), (items - 1) * self.standard_error**2 + mean**2))
+
+        def beyond(x: float) -> float:
+            return (x - mean) ** 2 - quantile**2 * score_variance(x, share, mean) / items
+
+        near = 1e-9
+        return [
+            float(optimize.brentq(beyond, mean + sign * near, sign))
+            if beyond(mean + sign * near) < 0
+            else mean
+            for sign in (-1.0, 1.0)
+        ]
+
     def _wilson(self, level: float) -> list[float]:
         """Return Wilson's ends, of the mean as a share of items that changed in one direction."""
         quantile = self.quantile((1 + level) / 2)
@@ -385,6 +429,21 @@ def wilson_ends(share: float, items: float, quantile: float) -> tuple[float, flo
     middle = (share + square / 2) / (1 + square)
     half = math.sqrt(square * (share * (1 - share) + square / 4)) / (1 + square)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def score_variance(tested: float, share: float, mean: float) -> float:
+    """Return the variance of differences of yes-or-no items if their mean were another.
+
+    The share of items that differ is the likeliest under the tested mean (Tango 1998, equation 3).
+
+    Args:
+        tested: Mean under which the variance is asked for, −1 to 1.
+        share: Observed share of items that differ.
+        mean: Observed mean.
+    """
+    middle = share + mean * tested
+    root = middle**2 - 4 * (mean * tested - (1 - share) * tested**2)
+    return (middle + math.sqrt(max(root, 0.0))) / 2 - tested**2
 
 
 @lru_cache(maxsize=8)

@@ -90,7 +90,9 @@ class Contrast:
         for sign in (-1, 1):
             ends += [self.agreement + sign * x for x in self._changes(sign * change, quantile)]
         if self.both_ways:
-            ends += self._score_ends(quantile)
+            # Items that change both ways, more in one direction, are skewed: Student's interval
+            # alone has its farther end too near.
+            ends += self.sums.score_ends(quantile, self.effective_items)
         return Interval(self.mean, min(ends), max(ends))
 
     def _changes(self, change: float, quantile: float) -> tuple[float, float]:
@@ -106,41 +108,6 @@ class Contrast:
             return change, change
         apart, twice = math.sqrt(root), 2 * (1 + share)
         return (middle - apart) / twice, (middle + apart) / twice
-
-    def _score_ends(self, quantile: float) -> list[float]:
-        """Return Tango's score ends (1998), where the variance is that under each tested mean.
-
-        Items that change both ways, more in one direction, are skewed: Student's interval alone
-        has its farther end too near.
-        """
-        items, mean = self.effective_items, self.mean
-        share = min(1.0, max(abs(mean), (items - 1) * self.standard_error**2 + mean**2))
-
-        def beyond(x: float) -> float:
-            return (x - mean) ** 2 - quantile**2 * score_variance(x, share, mean) / items
-
-        near = 1e-9
-        return [
-            float(optimize.brentq(beyond, mean + sign * near, sign))
-            if beyond(mean + sign * near) < 0
-            else mean
-            for sign in (-1.0, 1.0)
-        ]
-
-
-def score_variance(tested: float, share: float, mean: float) -> float:
-    """Return the variance of differences of yes-or-no items if their mean were another.
-
-    The share of items that differ is the likeliest under the tested mean (Tango 1998, equation 3).
-
-    Args:
-        tested: Mean under which the variance is asked for, −1 to 1.
-        share: Observed share of items that differ.
-        mean: Observed mean.
-    """
-    middle = share + mean * tested
-    root = middle**2 - 4 * (mean * tested - (1 - share) * tested**2)
-    return (middle + math.sqrt(max(root, 0.0))) / 2 - tested**2
 
 
 def steps_of(*series: npt.ArrayLike) -> tuple[float, float]:

@@ -226,7 +226,9 @@ def _compare(strata: Sequence[_Items], a: int, b: int, confidence: float) -> Pai
         p, test = p_of(strata[0].values[:, a], strata[0].values[:, b], differences[0][1])
     else:
         p, test = sign_flip_p(whole), SIGN_FLIPS
-    interval = summed([(w, t.interval(confidence, steps=steps)) for w, t, steps in differences])
+    interval = summed(
+        [(w, t.difference_interval(confidence, steps=steps)) for w, t, steps in differences]
+    )
     items = sum(len(s.values) for s in strata)
     names = tuple(name for s in strata for name in s.names)
     return PairedRows(

@@ -29,9 +29,9 @@ def test_equal_evaluations_do_not_differ() -> None:
 def test_a_change_of_every_item_is_seen() -> None:
     found = compare([0.0] * 30, [1.0] * 30)
     assert (found.difference.mean, found.difference.high) == (1.0, 1.0)
-    # Wilson's lower end for 30 of 30.
+    # Tango's lower end for 30 of 30: (1 - x)² = t² (1 - x²) / 30.
     squared = stats.t.ppf(0.975, 29) ** 2
-    assert found.difference.low == pytest.approx(30 / (30 + squared))
+    assert found.difference.low == pytest.approx((30 - squared) / (30 + squared))
     assert found.difference.low > 0 or found.difference.high < 0
     assert found.p == pytest.approx(2 * 0.5**30)
 
