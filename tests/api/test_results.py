@@ -202,7 +202,7 @@ def test_comparisons_are_paired_and_grouped(
 
 
 @pytest.mark.parametrize(
-    ("changed", "better"), [(4, ""), (20, "second")], ids=["p of 0.13", "p of 2e-6"]
+    ("changed", "better"), [(5, ""), (20, "second")], ids=["p of 0.06", "p of 2e-6"]
 )
 def test_a_row_is_better_where_the_adjusted_p_shows_it(
     tmp_path: Path, changed: int, better: str
