@@ -112,7 +112,9 @@ class PairedRows:
 
     def interval(self, level: float) -> Interval:
         """Return the interval of the difference at another level."""
-        return summed([(w, t.interval(level, steps=steps)) for w, t, steps in self.strata])
+        return summed(
+            [(w, t.difference_interval(level, steps=steps)) for w, t, steps in self.strata]
+        )
 
 
 Pairs = Mapping[tuple[str, str], PairedRows]
