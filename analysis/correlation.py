@@ -101,8 +101,9 @@ def correlate_over_steps(
 def _correlation(
     axes: Sequence[_Trends], x: Floats, y: Floats, orders: Integers
 ) -> StepCorrelation:
-    found, trends = [], _closest(axes, np.stack([x, y]))
-    for degree, rho in trends.plausible(np.stack([x, y])):
+    found = []
+    trends, plausible = _closest(axes, np.stack([x, y]))
+    for degree, rho in plausible:
         drawn = trends.null(x[None], y[None], degree, rho, orders)[:, 0, 0]
         found.append((_share(np.abs(drawn), abs(drawn[0])), float(drawn[0]), degree, rho))
     p, value, degree, rho = max(found, key=lambda each: each[0])
@@ -249,8 +250,8 @@ def _controls(
     rows, columns = (list(side) for side in sides)
     x, y = (np.stack(list(side.values())) for side in sides)
     found: list[list[Control]] = []
-    trends = _closest(axes, np.concatenate([x, y]))
-    for degree, rho in trends.plausible(np.concatenate([x, y])):
+    trends, plausible = _closest(axes, np.concatenate([x, y]))
+    for degree, rho in plausible:
         drawn = trends.null(x, y, degree, rho, orders)
         contrasts = []
         for name in paired:
@@ -269,9 +270,16 @@ def _both_axes(steps: Floats) -> tuple[_Trends, _Trends]:
     return _Trends("log(1 + step)", np.log1p(steps)), _Trends("step", steps)
 
 
-def _closest(axes: Sequence[_Trends], series: Floats) -> _Trends:
-    """Return the trends that fit best to series of shape (series, k), none of them constant."""
-    return min(axes, key=lambda trends: float(trends.criteria(series).min(axis=(1, 2)).sum()))
+def _closest(axes: Sequence[_Trends], series: Floats) -> tuple[_Trends, list[tuple[int, float]]]:
+    """Return the trends that fit best to all series, and what is plausible of them.
+
+    Args:
+        axes: Trends over each axis.
+        series: None of them constant, shape (series, k).
+    """
+    criteria = [trends.criteria(series) for trends in axes]
+    best = int(np.argmin([each.min(axis=(1, 2)).sum() for each in criteria]))
+    return axes[best], axes[best].plausible(criteria[best])
 
 
 class _Trends:
@@ -283,7 +291,7 @@ class _Trends:
     """
 
     def __init__(self, axis: str, places: Floats) -> None:
-        self.axis = axis
+        self.axis, self._count = axis, len(places)
         places = 2 * (places - places[0]) / (places[-1] - places[0]) - 1
         #: A series that takes this degree may need a larger one still.
         self.largest = min(_LARGEST_DEGREE, len(places) // 2)
@@ -292,25 +300,28 @@ class _Trends:
         #: Of the whitened basis, so that its first columns span every smaller degree.
         self._orthonormal = {rho: np.linalg.qr(_whiten(basis.T, rho).T)[0] for rho in _RHOS}
 
-    def plausible(self, series: Floats) -> list[tuple[int, float]]:
+    def plausible(self, criteria: Floats) -> list[tuple[int, float]]:
         """Return degrees and ρ: the largest of the series' best models, and what they may miss.
 
         That is any larger ρ, and if there are few checkpoints the next degree as well.
 
         Args:
-            series: None of them constant, shape (series, k).
+            criteria: Of each series, from :meth:`criteria`.
         """
-        criteria = self.criteria(series)
-        best = criteria.reshape(len(series), -1).argmin(axis=1)
+        best = criteria.reshape(len(criteria), -1).argmin(axis=1)
         rhos, degrees = np.unravel_index(best, criteria.shape[1:])
         degree = int(self._degrees[degrees.max()])
-        further = 1 if series.shape[1] < _FEW and degree < self.largest else 0
+        further = 1 if self._count < _FEW and degree < self.largest else 0
         return [
             (d, rho) for d in range(degree, degree + further + 1) for rho in _RHOS[rhos.max() :]
         ]
 
     def criteria(self, series: Floats) -> Floats:
-        """Return corrected Akaike criteria, shape (series, ρ's, degrees); see :meth:`plausible`."""
+        """Return corrected Akaike criteria, shape (series, ρ's, degrees).
+
+        Args:
+            series: None of them constant, shape (series, k).
+        """
         n = series.shape[1]
         scaled = (series - series.mean(axis=1, keepdims=True)) / np.ptp(series, axis=1)[:, None]
         found = np.empty((len(series), len(_RHOS), len(self._degrees)))
