@@ -332,11 +332,25 @@ def judges(runs: int, accurate: float = 0.963) -> None:
         beyond = distance + np.sqrt(shared) * hard + np.sqrt(1 - shared) * own
         scores = (2 * labels - 1) * beyond
         said = (scores > 0).astype(np.float64)
-        weighed = ((agreement.accuracy, said), (agreement.kappa, said), (agreement.auroc, scores))
-        before = [
-            percentiles(random, questions, lambda w, f=f, x=x: f(labels, x, w[:, place]))  # type: ignore[misc]
-            for f, x in weighed
-        ]
+        above = scores[labels == 1][:, None] > scores[labels == 0]
+
+        def accuracy(weights: Floats) -> Floats:
+            found: Floats = weights[:, place] @ (said == labels) / weights[:, place].sum(axis=1)
+            return found
+
+        def kappa(weights: Floats) -> Floats:
+            drawn = weights[:, place] / weights[:, place].sum(axis=1, keepdims=True)
+            ones, said_ones = drawn @ labels, drawn @ said
+            chance = ones * said_ones + (1 - ones) * (1 - said_ones)
+            found: Floats = (accuracy(weights) - chance) / (1 - chance)
+            return found
+
+        def auroc(weights: Floats) -> Floats:
+            ones, zeros = (weights[:, place[labels == label]] for label in (1, 0))
+            found: Floats = ((ones @ above) * zeros).sum(axis=1)
+            return found / (ones.sum(axis=1) * zeros.sum(axis=1))
+
+        before = [percentiles(random, questions, each) for each in (accuracy, kappa, auroc)]
         verdicts = [Verdict(bool(score > 0), float(score)) for score in scores]
         found = agreement.quality(labels, verdicts, [str(each) for each in place])
         estimates = (found.accuracy, found.kappa, found.auroc)
