@@ -4,14 +4,15 @@ Items of one group (the answers to one question, the sentences of one context) s
 together, so the group is the unit. A mean over items is a ratio of sums over groups, and its
 standard error is the jackknife's that leaves out one group at a time (CR3: residuals divided by one
 minus their group's share of the items; MacKinnon, Nielsen and Webb 2023), which few groups do not
-make too small. The interval is the union of two:
+make too small. The interval is the union of Student's and one that follows the values:
 
 - Student's, with one degree of freedom less than the effective number of groups;
 - for values of any size the bootstrap-t over groups (Efron and Tibshirani 1993, chapter 12), which
   follows their skewness; from :data:`_MOST_DRAWN` groups on its first-order expansion (Johnson
-  1978); for yes-or-no items Wilson's (1927), with an effective number of items, which stays open
-  where all items agree, and for their differences Tango's (1998) where all changes have one
-  direction, which allows for changes in the other.
+  1978);
+- for yes-or-no items Wilson's (1927), with an effective number of items, which stays open where all
+  items agree; their differences get Tango's (1998) as well, which allows for changes in a direction
+  in which few or none were seen.
 
 The draws have a fixed seed and depend on nothing but the number of groups, so the same items give
 the same interval, in whatever order they come.
@@ -281,8 +282,8 @@ class GroupTotals:
     def difference_interval(self, level: float = 0.95, *, steps: bool) -> Interval:
         """Return a mean difference with its interval; see :meth:`interval`.
 
-        That a few items changed in one direction does not show that none changes in the other:
-        Student's interval says so, and Wilson's looks at one direction only.
+        If few items were seen to change in one direction, or none, more may: Student's interval
+        doesn't allow for it, and Wilson's takes all changes to have one direction.
 
         Args:
             level: Confidence, between 0 and 1.
@@ -292,7 +293,7 @@ class GroupTotals:
             InputError: A level outside (0, 1).
         """
         found = self.interval(level, steps=steps)
-        if not steps or math.isnan(found.low) or self.sums.min() < 0 < self.sums.max():
+        if not steps or math.isnan(found.low):
             return found
         ends = self.score_ends(self.quantile((1 + level) / 2), self.effective_items)
         return Interval(found.mean, min(found.low, *ends), max(found.high, *ends))
