@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import simulated_boards
+import simulated_bound
 import simulated_judges
 import simulated_rankings
 import simulated_scores
@@ -206,6 +207,14 @@ def phases(runs: int) -> None:
     print_table(simulated_series.PHASES_HEADER, simulated_series.phase_rates(runs))
 
 
+def bound(runs: int) -> None:
+    """Print the most true phases that any test can find, and how many are found."""
+    print(
+        f"\nTrue phases of 18 checkpoints, mean over turns and AR 0, .5, .8, {runs} runs of each\n"
+    )
+    print_table(simulated_bound.HEADER, simulated_bound.bound_rates(runs))
+
+
 def correlation(runs: int) -> None:
     """Print how often p ≤ .05 for two curves over checkpoints, unrelated or with shared noise."""
     print(f"\nP(p ≤ .05) over checkpoints, {runs} runs\n")
@@ -296,7 +305,8 @@ def intervals(runs: int) -> None:
                     held = [found.low <= a - b <= found.high for a, b in CHANGES]
                     covered[i] += chances * held
                     widths[i] += chances * (found.high - found.low)
-            yield items, *covered.min(axis=1), float(np.median(widths[1] / widths[0]))
+            wider = widths[1] / widths[0]
+            yield items, *covered.min(axis=1), float(np.median(wider)), float(wider.max())
 
     print(f"\nCoverage of 95 % intervals of skewed differences, 4 items a group, {runs} runs\n")
     sides = [
@@ -310,7 +320,7 @@ def intervals(runs: int) -> None:
     sides = ["before, independent", "now, independent", "before, correlated", "now, correlated"]
     print_table(["share", "groups", *sides], shares())
     print(f"\nLowest coverage of differences of yes-or-no items, {len(CHANGES)} designs, exact\n")
-    print_table(["items", "Student's and Wilson's", "now", "median width"], changes())
+    print_table(["items", "Student's and Wilson's", "now", "median width", "largest"], changes())
 
 
 # Judges, scores ----------------------------------------------------------------------------------
@@ -466,6 +476,7 @@ COMMANDS: dict[str, Callable[[int], None]] = {
     "nulls": nulls,
     "layers": layers,
     "phases": phases,
+    "bound": bound,
     "correlation": correlation,
     "intervals": intervals,
     "judges": judges,
