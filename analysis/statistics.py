@@ -239,13 +239,15 @@ class GroupTotals:
         The number that the observed variance implies, at most that of the items and at least
         :attr:`whole_groups`. If few groups contain an item that differs from the rest, the variance
         says little, so the two are mixed: harmonically, with a weight of f / (f + 4) for the
-        observed one where f groups differ.
+        observed one where f groups differ. Of differences, the items that changed are counted as
+        the sums of groups tell, so changes that cancel inside a group are not.
         """
-        share, least, most = abs(self.mean), self.whole_groups, float(self.sizes.sum())
+        least, most = self.whole_groups, float(self.sizes.sum())
+        ones = np.abs(self.sums)
         observed = least
         if self.standard_error > 0:
-            observed = min(max(share * (1 - share) / self.standard_error**2, least), most)
-        ones = np.abs(self.sums)
+            variance = float(ones.sum() / self.sizes.sum()) - self.mean**2
+            observed = min(max(variance / self.standard_error**2, least), most)
         differing = min(int((ones > 0).sum()), int((ones < self.sizes).sum()))
         return effective_number(observed, least, differing)
 

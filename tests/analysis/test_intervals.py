@@ -125,6 +125,14 @@ def test_differences_are_covered_where_few_items_change(
     assert covered >= 0.95
 
 
+def test_items_that_change_both_ways_one_in_each_group_are_independent() -> None:
+    totals = GroupTotals(np.repeat([1.0, -1.0], 20), np.full(40, 2.0))
+    # Half of the 80 items changed. The jackknife divides by one group less.
+    observed = 0.5 / (40 / 80**2 * 40 / 39)
+    assert totals.effective_items == pytest.approx(1 / (40 / 44 / observed + 4 / 44 / 40))
+    assert 70 < totals.effective_items < 80
+
+
 def test_shares_stay_between_0_and_1() -> None:
     values = [0.02, 0.98, 0.9, 0.99, 1.0, 0.97, 0.99, 1.0, 0.98]
     low, high = mean_interval(values)
