@@ -39,9 +39,9 @@ LEVEL = 0.05
 SEARCHED, DRAWN, ROUNDS = 300, 40_000, 1500
 
 
-def sharp(share: Floats, turn: float) -> Floats:
-    """Return a rise by 1 and a fall by 0.6."""
-    return np.where(share < turn, share / turn, 1 - 0.6 * (share - turn) / (1 - turn))
+def sharp(share: Floats, turn: float, fall: float = 0.6) -> Floats:
+    """Return a rise by 1 and a fall."""
+    return np.where(share < turn, share / turn, 1 - fall * (share - turn) / (1 - turn))
 
 
 def smooth(share: Floats, turn: float) -> Floats:
@@ -183,12 +183,16 @@ def nulls_of(n: int) -> Iterator[Series]:
 def bound_rates(runs: int, n: int = 18) -> Iterator[Sequence[object]]:
     """Yield what any test of n checkpoints finds at most, and what is found now."""
     share, nulls = np.linspace(0, 1, n), list(nulls_of(n))
+    turns = np.linspace(0.25, 0.75, 9)
     curves = {
-        "sharp": [sharp(share, turn) for turn in np.linspace(0.25, 0.75, 9)],
+        "sharp": [sharp(share, turn) for turn in turns],
         "without a kink": [smooth(share, turn) for turn in np.linspace(0.25, 0.5, 9)],
     }
-    curves["both"] = [curve for each in list(curves.values()) for curve in each]
+    curves["both"] = curves["sharp"] + curves["without a kink"]
     cases = [(name, (spread,)) for name in curves for spread in SPREADS] + [("both", SPREADS)]
+    falls = [sharp(share, turn, fall) for fall in (0.4, 0.6, 0.8) for turn in turns]
+    curves["both, sharp falls of 0.4 to 0.8"] = falls + curves["without a kink"]
+    cases.append(("both, sharp falls of 0.4 to 0.8", SPREADS))
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for name, spreads in cases:
             falling = [Series(*each) for each in itertools.product(curves[name], spreads, RHOS)]
