@@ -239,8 +239,8 @@ class GroupTotals:
         The number that the observed variance implies, at most that of the items and at least
         :attr:`whole_groups`. If few groups contain an item that differs from the rest, the variance
         says little, so the two are mixed: harmonically, with a weight of f / (f + 4) for the
-        observed one where f groups differ. Of differences, the items that changed are counted as
-        the sums of groups tell, so changes that cancel inside a group are not.
+        observed one where f groups differ. Changes of opposite signs inside a group cancel and are
+        not counted, which errs towards fewer items.
         """
         least, most = self.whole_groups, float(self.sizes.sum())
         ones = np.abs(self.sums)
