@@ -243,12 +243,12 @@ class GroupTotals:
         not counted, which errs towards fewer items.
         """
         least, most = self.whole_groups, float(self.sizes.sum())
-        ones = np.abs(self.sums)
+        changed = np.abs(self.sums)
         observed = least
         if self.standard_error > 0:
-            variance = float(ones.sum() / self.sizes.sum()) - self.mean**2
+            variance = float(changed.sum() / self.sizes.sum()) - self.mean**2
             observed = min(max(variance / self.standard_error**2, least), most)
-        differing = min(int((ones > 0).sum()), int((ones < self.sizes).sum()))
+        differing = min(int((changed > 0).sum()), int((changed < self.sizes).sum()))
         return effective_number(observed, least, differing)
 
     def quantile(self, probability: float) -> float:
