@@ -23,7 +23,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize
-from simulated_series import autoregression
+from simulated_series import autoregression, correlations, sharp_turn, smooth_turn
 
 from lm_eval_trust.analysis.phases import BOTH, find_phases
 
@@ -39,17 +39,6 @@ LEVEL = 0.05
 SEARCHED, DRAWN, ROUNDS = 300, 40_000, 1500
 
 
-def sharp(share: Floats, turn: float, fall: float = 0.6) -> Floats:
-    """Return a rise by 1 and a fall."""
-    return np.where(share < turn, share / turn, 1 - fall * (share - turn) / (1 - turn))
-
-
-def smooth(share: Floats, turn: float) -> Floats:
-    """Return a rise by 1 and a fall without a kink, by 0.26 to 0.8 for turns from 1/2 to 1/4."""
-    found: Floats = share / turn * np.exp(1 - share / turn)
-    return found
-
-
 def never_falling(curve: Floats, rho: float) -> Floats:
     """Return the nearest curve that falls nowhere, with the noise's autocorrelation."""
     root = np.linalg.inv(np.linalg.cholesky(correlations(len(curve), rho)))
@@ -57,13 +46,6 @@ def never_falling(curve: Floats, rho: float) -> Floats:
     least = np.append(-np.inf, np.zeros(len(curve) - 1))
     rises = optimize.lsq_linear(root @ upward, root @ curve, bounds=(least, np.inf)).x
     found: Floats = upward @ rises
-    return found
-
-
-def correlations(n: int, rho: float) -> Floats:
-    """Return the correlations of n checkpoints of an autoregression, shape (n, n)."""
-    places = np.arange(n)
-    found: Floats = rho ** np.abs(np.subtract.outer(places, places))
     return found
 
 
@@ -154,7 +136,7 @@ def most(falling: Sequence[Series], nulls: Sequence[Series], random: np.random.G
     return float((evidence(true) > limit).mean())
 
 
-def found(series: Series, runs: int, seed: int) -> float:
+def share_found(series: Series, runs: int, seed: int) -> float:
     """Return how often `find_phases` finds phases, with an I(T, Y) that clearly rises."""
     n = len(series.curve)
     share, steps = np.linspace(0, 1, n), np.round(np.linspace(0, 359, n))
@@ -173,8 +155,8 @@ HEADER = ("turns", "noise", "any test, at most", "now")
 def nulls_of(n: int) -> Iterator[Series]:
     """Yield curves that fall nowhere, with noise."""
     share = np.linspace(0, 1, n)
-    curves = [never_falling(sharp(share, turn), 0.8) for turn in (0.3, 0.5, 0.7)]
-    curves += [never_falling(smooth(share, turn), 0.8) for turn in (0.4, 0.5)]
+    curves = [never_falling(sharp_turn(share, turn), 0.8) for turn in (0.3, 0.5, 0.7)]
+    curves += [never_falling(smooth_turn(share, turn), 0.8) for turn in (0.4, 0.5)]
     curves += [np.minimum(share / turn, 1) for turn in (0.1, 0.2, 0.35, 0.5, 0.65, 0.8)]
     for curve, spread, rho in itertools.product(curves, NULL_SPREADS, NULL_RHOS):
         yield Series(curve, spread, rho)
@@ -185,18 +167,18 @@ def bound_rates(runs: int, n: int = 18) -> Iterator[Sequence[object]]:
     share, nulls = np.linspace(0, 1, n), list(nulls_of(n))
     turns = np.linspace(0.25, 0.75, 9)
     curves = {
-        "sharp": [sharp(share, turn) for turn in turns],
-        "without a kink": [smooth(share, turn) for turn in np.linspace(0.25, 0.5, 9)],
+        "sharp": [sharp_turn(share, turn) for turn in turns],
+        "without a kink": [smooth_turn(share, turn) for turn in np.linspace(0.25, 0.5, 9)],
     }
     curves["both"] = curves["sharp"] + curves["without a kink"]
     cases = [(name, (spread,)) for name in curves for spread in SPREADS] + [("both", SPREADS)]
-    falls = [sharp(share, turn, fall) for fall in (0.4, 0.6, 0.8) for turn in turns]
+    falls = [sharp_turn(share, turn, fall) for fall in (0.4, 0.6, 0.8) for turn in turns]
     curves["both, sharp falls of 0.4 to 0.8"] = falls + curves["without a kink"]
     cases.append(("both, sharp falls of 0.4 to 0.8", SPREADS))
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for name, spreads in cases:
             falling = [Series(*each) for each in itertools.product(curves[name], spreads, RHOS)]
-            rates = pool.map(found, falling, itertools.repeat(runs), range(len(falling)))
+            rates = pool.map(share_found, falling, itertools.repeat(runs), range(len(falling)))
             bound = most(falling, nulls, np.random.default_rng(0))
             noise = " or ".join(f"{spread:g}" for spread in spreads)
             yield name, noise, bound, float(np.mean(list(rates)))

@@ -25,14 +25,35 @@ def autoregression(random: np.random.Generator, n: int, rho: float) -> Floats:
     return noise
 
 
+def correlations(n: int, rho: float) -> Floats:
+    """Return the correlations of that noise, shape (n, n)."""
+    places = np.arange(n)
+    found: Floats = rho ** np.abs(np.subtract.outer(places, places))
+    return found
+
+
+def sharp_turn(share: Floats, turn: float, fall: float = 0.6) -> Floats:
+    """Return a curve that rises by 1 and falls."""
+    return np.where(share < turn, share / turn, 1 - fall * (share - turn) / (1 - turn))
+
+
+def smooth_turn(share: Floats, turn: float) -> Floats:
+    """Return a curve that rises by 1 and falls without a kink, by 0.26 if it turns halfway.
+
+    The earlier the turn, the larger the fall: 0.44 at 0.4, and 0.8 at a quarter.
+    """
+    found: Floats = share / turn * np.exp(1 - share / turn)
+    return found
+
+
 def two_phases(share: Floats) -> Pair:
     """Return I(T, X) that rises by 1 and falls by 0.6, and I(T, Y) that saturates."""
-    return np.where(share < 0.5, 2 * share, 1 - 1.2 * (share - 0.5)), 1 - np.exp(-4 * share)
+    return sharp_turn(share, 0.5), 1 - np.exp(-4 * share)
 
 
 def smooth(share: Floats) -> Pair:
     """Return I(T, X) that rises by 1 and falls by 0.44 without a kink, and I(T, Y) as above."""
-    return 2.5 * share * np.exp(1 - 2.5 * share), 1 - np.exp(-4 * share)
+    return smooth_turn(share, 0.4), 1 - np.exp(-4 * share)
 
 
 def saturating(share: Floats) -> Pair:
@@ -125,9 +146,7 @@ class Design:
     def _slopes(self, series: Floats, rho: float) -> Floats:
         """Return both slopes over their standard errors with noise of variance 1, shape (2,)."""
         share = np.linspace(0, 1, len(series))
-        places = np.arange(len(series))
-        covariance = rho ** np.abs(np.subtract.outer(places, places))
-        root = np.linalg.inv(np.linalg.cholesky(covariance))
+        root = np.linalg.inv(np.linalg.cholesky(correlations(len(series), rho)))
         sides = np.minimum(share - self.turn, 0), np.maximum(share - self.turn, 0)
         design = root @ np.stack([np.ones_like(share), *sides], axis=1)
         slopes = np.linalg.lstsq(design, root @ series, rcond=None)[0]

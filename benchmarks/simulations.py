@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import simulated_boards
 import simulated_bound
+import simulated_changes
 import simulated_judges
 import simulated_rankings
 import simulated_scores
@@ -229,13 +230,6 @@ SKEWED: dict[str, tuple[Callable[[np.random.Generator, int], Floats], float]] = 
     "log-normal, sd .75": (lambda random, n: random.lognormal(0, 0.75, n), float(np.exp(0.28125))),
     "one in five changes": (lambda random, n: (random.random(n) < 0.2).astype(np.float64), 0.2),
 }
-#: Shares of yes-or-no items that are won and lost.
-CHANGES = [
-    (won, lost)
-    for won in (0.02, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3)
-    for lost in (0.0, 0.01, 0.02, 0.04, 0.07, 0.1, 0.2)
-    if lost <= won
-]
 RESAMPLES = 2000
 
 
@@ -289,25 +283,6 @@ def intervals(runs: int) -> None:
                 rates += [*np.array(held).mean(axis=0)]
             yield share, groups, *rates
 
-    def changes() -> Iterator[Sequence[object]]:
-        for items in (8, 15, 20, 30, 35, 40, 60, 100):
-            covered, widths = np.zeros((2, len(CHANGES))), np.zeros((2, len(CHANGES)))
-            for won, lost in itertools.product(range(items + 1), repeat=2):
-                counts = (won, lost, items - won - lost)
-                chances = np.array(
-                    [stats.multinomial.pmf(counts, items, (a, b, 1 - a - b)) for a, b in CHANGES]
-                )
-                if won + lost > items or chances.max() < 1e-7:
-                    continue
-                totals = GroupTotals.of(np.repeat([1.0, -1.0, 0.0], counts))
-                sides = totals.interval(steps=True), totals.difference_interval(steps=True)
-                for i, found in enumerate(sides):
-                    held = [found.low <= a - b <= found.high for a, b in CHANGES]
-                    covered[i] += chances * held
-                    widths[i] += chances * (found.high - found.low)
-            wider = widths[1] / widths[0]
-            yield items, *covered.min(axis=1), float(np.median(wider)), float(wider.max())
-
     print(f"\nCoverage of 95 % intervals of skewed differences, 4 items a group, {runs} runs\n")
     sides = [
         "before, items of sd 1",
@@ -319,8 +294,9 @@ def intervals(runs: int) -> None:
     print(f"\nCoverage of 95 % intervals of shares, 4 items a group, {runs} runs\n")
     sides = ["before, independent", "now, independent", "before, correlated", "now, correlated"]
     print_table(["share", "groups", *sides], shares())
-    print(f"\nLowest coverage of differences of yes-or-no items, {len(CHANGES)} designs, exact\n")
-    print_table(["items", "Student's and Wilson's", "now", "median width", "largest"], changes())
+    designs = len(simulated_changes.CHANGES)
+    print(f"\nLowest coverage of differences of yes-or-no items, {designs} designs, exact\n")
+    print_table(simulated_changes.HEADER, simulated_changes.exact_coverage())
 
 
 # Judges, scores ----------------------------------------------------------------------------------
