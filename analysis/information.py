@@ -5,18 +5,16 @@ After arXiv 2402.19465, section 4: X is block 0's output, T the layer's, Y the l
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from lm_eval_trust.analysis.estimators import ESTIMATORS
 from lm_eval_trust.analysis.hsic import EPSILON, SIGMA, Samples
 from lm_eval_trust.analysis.kernels import PRECISIONS, as_samples, require_equal_n, standardise
-from lm_eval_trust.analysis.nulls import PERMUTATIONS, Exchangeability, Null
+from lm_eval_trust.analysis.nulls import PERMUTATIONS, Exchangeability, Groups, Null
 from lm_eval_trust.core.errors import InputError, unknown_name
 
 
@@ -72,7 +70,7 @@ class InformationPlane:
         labels: 0 or 1, shape (n,).
         settings: How dependence is measured.
         groups: What belongs together (a question's answers, a context's candidates), shape (n,);
-            ``None`` for independent rows. Nulls only use permutations that groups allow; see
+            ``None`` for independent rows. Nulls only use rearrangements that groups allow; see
             :mod:`lm_eval_trust.analysis.nulls`.
 
     Raises:
@@ -84,7 +82,7 @@ class InformationPlane:
         inputs: Samples,
         labels: Samples,
         settings: InformationSettings | None = None,
-        groups: Sequence[Hashable] | npt.NDArray[np.generic] | None = None,
+        groups: Groups | None = None,
     ) -> None:
         self._settings = settings or InformationSettings()
         self._estimator = ESTIMATORS[self._settings.estimator]
@@ -95,9 +93,8 @@ class InformationPlane:
         if y.min() == y.max():
             raise InputError("labels holds only one label; dependence on it is not defined.")
         self._n = len(x)
-        names = None if groups is None else list(groups)
-        self._rows_exchange = Exchangeability.of_rows(self._n, names)
-        self._label_exchange = Exchangeability.of_labels(y.cpu().numpy(), names)
+        self._rows_exchange = Exchangeability.of_rows(self._n, groups)
+        self._label_exchange = Exchangeability.of_labels(y.cpu().numpy(), groups)
         self._inputs = self._factor(x)
         y = y.to(x.device)
         scaled = standardise(y) if self._settings.standardised_labels else y

@@ -2,22 +2,29 @@
 
 Rows of one group (the candidates of a context, a sentence and its perturbed twin, the answers to a
 question) depend on each other, so a null may only use permutations that leave such dependence as
-it is: rows change places within their group, or whole groups change places with others of the same
-size (Winkler, Webster, Vidaurre, Nichols and Smith 2015, *NeuroImage* 123, 253–268).
+it is: whole groups change signs, or change places with others of the same size (Winkler, Webster,
+Vidaurre, Nichols and Smith 2015, *NeuroImage* 123, 253–268).
 
-- **Labels** change places within a group that holds both labels. A group that holds one label
-  changes it with another such group of its size. A set of both kinds has both parts.
+- **Labels** of a group that holds both change sides as one: the part of the labels about their mean
+  in the group changes sign. The right answers to a question may resemble each other, and so may the
+  wrong ones; swaps of single rows would tear such clusters apart. What is assumed is that groups
+  are independent, and that the difference between the sides of a group is as likely to point the
+  other way. For pairs these are the swaps of their labels. A group that holds one label changes it
+  with another such group of its size. A set of both kinds has both parts.
 - **The rows of one side** (I(T, X)) change places in whole groups. Both sides may depend on the
   group in any way, and near-duplicates stay together.
 
 Without groups every row is a group of one, and both are plain permutations.
+
+A labeling of zeros and ones that keeps the clusters (a control of probes, the chance level of an
+AUROC) has the sides of whole groups exchanged: ones become zeros and zeros ones.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,9 +34,13 @@ import torch
 from lm_eval_trust.core.errors import InputError
 
 PERMUTATIONS = 200
+#: Draws in a row that may give no other labeling until there is taken to be none.
+_IN_VAIN = 100
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+#: Group of each row: names or numbers.
+Groups = Sequence[Hashable] | npt.NDArray[np.generic] | torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -73,23 +84,26 @@ def without_null(value: float) -> Null:
 
 @dataclass(frozen=True)
 class Exchangeability:
-    """Which permutations leave a set of rows as likely as it was, if there is no dependence.
+    """Which rearrangements leave a set of rows as likely as it was, if there is no dependence.
 
     Attributes:
         rows: How many rows there are.
-        within: Positions of rows that change places inside their group, shape (groups, size) for
-            each size of group.
+        mixed: Positions of rows in groups whose labels change sides as one, shape (groups, size)
+            for each size of group.
         whole: Positions of groups that change places as a whole, of the same form.
-        arrangements: How many different ones the permutations can give, the observed one included.
+        arrangements: How many different ones there are, the observed one included.
+        mirrored: Whether they include the mirror image of each, with the labels' signs reversed. A
+            measure of dependence is the same for both.
     """
 
     rows: int
-    within: tuple[Integers, ...]
+    mixed: tuple[Integers, ...]
     whole: tuple[Integers, ...]
     arrangements: int
+    mirrored: bool = False
 
     @classmethod
-    def of_rows(cls, rows: int, groups: Sequence[Hashable] | None = None) -> Exchangeability:
+    def of_rows(cls, rows: int, groups: Groups | None = None) -> Exchangeability:
         """Return that of one side's rows against the other side's: whole groups of equal size.
 
         Args:
@@ -104,10 +118,8 @@ class Exchangeability:
         return cls(rows, (), whole, math.prod(math.factorial(len(each)) for each in whole))
 
     @classmethod
-    def of_labels(
-        cls, labels: npt.ArrayLike, groups: Sequence[Hashable] | None = None
-    ) -> Exchangeability:
-        """Return that of binary labels: within groups of both labels, and between the others.
+    def of_labels(cls, labels: npt.ArrayLike, groups: Groups | None = None) -> Exchangeability:
+        """Return that of binary labels: the sides of groups of both, and whole groups of one.
 
         Args:
             labels: Two different values, shape (n,).
@@ -120,30 +132,85 @@ class Exchangeability:
         high = values == values.max()
         found = members(len(values), groups)
         ones = [int(high[rows].sum()) for rows in found]
-        mixed = [0 < one < len(rows) for one, rows in zip(ones, found, strict=True)]
-        within = _by_size(found, mixed)
-        whole = _by_size(found, [not both for both in mixed])
-        inside = (math.comb(b.shape[1], int(n)) for b in within for n in high[b].sum(axis=1))
-        between = (math.comb(len(b), int(high[b[:, 0]].sum())) for b in whole)
-        return cls(len(values), within, whole, math.prod(inside) * math.prod(between))
+        both = [0 < one < len(rows) for one, rows in zip(ones, found, strict=True)]
+        mixed = _by_size(found, both)
+        whole = _by_size(found, [not each for each in both])
+        of_whole = [(len(blocks), int(high[blocks[:, 0]].sum())) for blocks in whole]
+        alike = all((high[blocks].mean(axis=1) == high.mean()).all() for blocks in mixed)
+        return cls(
+            rows=len(values),
+            mixed=mixed,
+            whole=whole,
+            arrangements=2 ** sum(both) * math.prod(math.comb(n, one) for n, one in of_whole),
+            mirrored=alike and all(n == 2 * one for n, one in of_whole),
+        )
 
-    def permutations(self, number: int, random: np.random.Generator) -> Integers:
-        """Return random permutations of the positions, shape (number, rows)."""
-        found = np.tile(np.arange(self.rows), (number, 1))
-        for blocks in self.within:
-            drawn = np.broadcast_to(blocks, (number, *blocks.shape))
-            found[:, blocks] = random.permuted(drawn, axis=2)
+    def moves(self, number: int, random: np.random.Generator) -> tuple[Integers, Floats]:
+        """Return random permutations of whole groups, and random signs of mixed ones.
+
+        Both have the shape (number, rows); rows that do not move have their own position and 1.
+        """
+        places = np.tile(np.arange(self.rows), (number, 1))
         for blocks in self.whole:
             order = random.permuted(np.tile(np.arange(len(blocks)), (number, 1)), axis=1)
-            found[:, blocks] = blocks[order]
+            places[:, blocks] = blocks[order]
+        signs = np.ones((number, self.rows))
+        for blocks in self.mixed:
+            signs[:, blocks] = random.choice((-1.0, 1.0), size=(number, len(blocks), 1))
+        return places, signs
+
+    def averaged(self, values: Floats) -> Floats:
+        """Return values, shape (rows, …), with those of a mixed group replaced by their mean."""
+        found: Floats = values.copy()
+        for blocks in self.mixed:
+            found[blocks] = values[blocks].mean(axis=1, keepdims=True)
+        return found
+
+    def vectors(self, values: Floats, number: int, random: np.random.Generator) -> Floats:
+        """Return random rearrangements of labels as numbers, shape (number, rows).
+
+        Args:
+            values: Two different numbers, shape (rows,).
+            number: Number of rearrangements.
+            random: Source of the moves.
+        """
+        places, signs = self.moves(number, random)
+        middle = self.averaged(values)
+        found: Floats = middle[places] + signs * (values - middle)
+        return found
+
+    def labelings(
+        self, high: npt.NDArray[np.bool_], number: int, random: np.random.Generator
+    ) -> npt.NDArray[np.bool_]:
+        """Return random labelings, the sides of mixed groups exchanged, shape (number, rows).
+
+        Args:
+            high: Which rows have the higher label, shape (rows,).
+            number: Number of labelings.
+            random: Source of the moves.
+        """
+        places, signs = self.moves(number, random)
+        found: npt.NDArray[np.bool_] = high[places] ^ (signs < 0)
         return found
 
     def smallest_p(self, permutations: int) -> float:
-        """Return the smallest p that so many random permutations can give."""
-        return max(1 / (1 + permutations), 1 / self.arrangements)
+        """Return the smallest p that so many random rearrangements can give."""
+        return max(1 / (1 + permutations), (1 + self.mirrored) / self.arrangements)
 
 
-def members(rows: int, groups: Sequence[Hashable] | None) -> list[Integers]:
+def as_names(groups: Groups) -> Sequence[Hashable]:
+    """Return groups whose elements are equal where their values are, as those of tensors are not.
+
+    Args:
+        groups: Group of each row, shape (rows,).
+    """
+    if isinstance(groups, np.ndarray | torch.Tensor):
+        names: list[Hashable] = groups.tolist()
+        return names
+    return groups
+
+
+def members(rows: int, groups: Groups | None) -> list[Integers]:
     """Return the positions of each group's rows, in the order of the groups' first rows.
 
     Args:
@@ -158,28 +225,50 @@ def members(rows: int, groups: Sequence[Hashable] | None) -> list[Integers]:
     if len(groups) != rows:
         raise InputError(f"{len(groups)} groups were given for {rows} rows; expected one for each.")
     found: dict[Hashable, list[int]] = {}
-    for position, group in enumerate(groups):
+    for position, group in enumerate(as_names(groups)):
         found.setdefault(group, []).append(position)
     return [np.array(positions) for positions in found.values()]
 
 
-def permuted_labels(
-    labels: npt.ArrayLike, groups: Sequence[Hashable] | None, random: np.random.Generator
-) -> npt.NDArray[np.generic]:
-    """Return binary labels, permuted once as :meth:`Exchangeability.of_labels` allows.
+def relabelings(
+    labels: npt.ArrayLike, groups: Groups | None, random: np.random.Generator
+) -> Iterator[npt.NDArray[np.generic]]:
+    """Yield random labelings that groups allow, as :meth:`Exchangeability.labelings` draws them.
+
+    They never include the labels themselves or their mirror image: a hyperplane that separates one
+    separates the other. Ends if there seems to be no other labeling.
 
     Args:
         labels: Two different values, shape (n,).
         groups: Group of each row, shape (n,); ``None`` for independent rows.
-        random: Source of the permutation.
+        random: Source of the labelings.
 
     Raises:
         InputError: Another number of groups than labels.
     """
-    values: npt.NDArray[np.generic] = np.asarray(labels)
-    exchange = Exchangeability.of_labels(values, groups)
-    permuted: npt.NDArray[np.generic] = values[exchange.permutations(1, random)[0]]
-    return permuted
+    values = np.asarray(labels)
+    exchange, high = Exchangeability.of_labels(values, groups), values == values.max()
+    in_vain = 0
+    while in_vain < _IN_VAIN:
+        drawn = exchange.labelings(high, 1, random)[0]
+        if 0 < (drawn == high).sum() < len(high):
+            in_vain = 0
+            yield np.where(drawn, values.max(), values.min())
+        else:
+            in_vain += 1
+
+
+def permuted_labels(
+    labels: npt.ArrayLike, groups: Groups | None, random: np.random.Generator
+) -> npt.NDArray[np.generic]:
+    """Return one of the :func:`relabelings` of binary labels.
+
+    Raises:
+        InputError: Another number of groups than labels, or groups that allow no other labeling.
+    """
+    for drawn in relabelings(labels, groups, random):
+        return drawn
+    raise InputError("The groups allow no other labeling than this one and its mirror image.")
 
 
 def permutation_null(
@@ -196,7 +285,7 @@ def permutation_null(
     shifts along one random order of the groups of each size. They form a group themselves, so the
     test has exactly its level (Hemerik and Goeman 2018), and their traces are correlations of
     the matrices' parts, which the Fourier transform computes in O(n² log n) for all shifts at once.
-    Designs of few groups, or with permutations inside groups, take random permutations, O(n²) each.
+    Designs of few groups, or with groups of both labels, take random rearrangements, O(n²) each.
 
     Args:
         a: Symmetric, shape (n, n).
@@ -216,7 +305,7 @@ def permutation_null(
     exchange = exchange or Exchangeability.of_rows(n)
     random, value = np.random.default_rng(seed), float((a * b).sum(dtype=torch.float64))
     sizes = [len(each) for each in exchange.whole]
-    if not exchange.within and (len(sizes) == 1 or math.prod(sizes) > permutations):
+    if not exchange.mixed and (len(sizes) == 1 or math.prod(sizes) > permutations):
         ordered = [each[random.permutation(len(each))] for each in exchange.whole]
         blocks = [torch.from_numpy(each).to(a.device) for each in ordered]
         if len(sizes) == 1:
@@ -226,11 +315,8 @@ def permutation_null(
         # Parts are read by their place in memory, and factors may be stored by columns.
         a, b = a.contiguous(), b.contiguous()
         return _null(value, _shifted_traces(a, b, blocks, shifts), 1 / (1 + len(shifts)))
-    drawn = [
-        float((a * b[rows][:, rows]).sum(dtype=torch.float64))
-        for rows in torch.from_numpy(exchange.permutations(permutations, random)).to(a.device)
-    ]
-    return _null(value, np.array(drawn), exchange.smallest_p(permutations))
+    drawn = _rearranged_traces(a, b, exchange, exchange.moves(permutations, random))
+    return _null(value, drawn, exchange.smallest_p(permutations))
 
 
 def rank_one_null(
@@ -242,19 +328,18 @@ def rank_one_null(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> Null:
-    """Return weight · uᵀ A u and its null under random permutations of u.
+    """Return weight · uᵀ A u and its null under random rearrangements of u.
 
     Args:
         a: Symmetric, shape (n, n).
         unit: u, shape (n,).
         weight: At least 0.
-        exchange: Which permutations are allowed.
-        permutations: Number of permutations.
-        seed: Seed of the permutations.
+        exchange: Which rearrangements are allowed.
+        permutations: Number of rearrangements.
+        seed: Seed of these.
     """
-    random = np.random.default_rng(seed)
-    rows = torch.from_numpy(exchange.permutations(permutations, random)).to(a.device)
-    units = torch.cat([unit[None], unit[rows]])
+    drawn = exchange.vectors(unit.cpu().numpy(), permutations, np.random.default_rng(seed))
+    units = torch.cat([unit[None], torch.from_numpy(drawn).to(unit)])
     forms = weight * ((units @ a) * units).sum(dim=1, dtype=torch.float64).cpu().numpy()
     return _null(float(forms[0]), forms[1:], exchange.smallest_p(permutations))
 
@@ -274,6 +359,32 @@ def _null(value: float, drawn: Floats, smallest: float) -> Null:
         smallest_p=smallest,
         drawn=drawn,
     )
+
+
+def _rearranged_traces(
+    a: torch.Tensor, b: torch.Tensor, exchange: Exchangeability, moves: tuple[Integers, Floats]
+) -> Floats:
+    """Return tr(A P B Pᵀ) for rearrangements P of B's rows, shape (number,).
+
+    Args:
+        a: Symmetric, shape (n, n).
+        b: Likewise.
+        exchange: Which rows belong together.
+        moves: From :meth:`Exchangeability.moves`.
+    """
+    values = b.cpu().numpy()
+    rows = exchange.averaged(values)
+    both = exchange.averaged(rows.T)
+    # The parts of B between means, between means and what is about them, and between the latter.
+    means, across, about = (
+        torch.from_numpy(part).to(a)
+        for part in (both, rows.T - both, values - rows - rows.T + both)
+    )
+    traces = []
+    for at, sign in zip(*(torch.from_numpy(each).to(a.device) for each in moves), strict=True):
+        moved = means + sign[:, None] * (2 * across + sign * about)
+        traces.append(float((a * moved[at][:, at]).sum(dtype=torch.float64)))
+    return np.array(traces)
 
 
 def _shifted_traces(

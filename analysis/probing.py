@@ -9,8 +9,8 @@ the same probe on labels that are permuted as the groups allow. What words alone
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,9 +19,12 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from lm_eval_trust.analysis.logistic import FeatureSpace
-from lm_eval_trust.analysis.nulls import Exchangeability
+from lm_eval_trust.analysis.nulls import Groups, as_names, relabelings
 from lm_eval_trust.analysis.statistics import mean_interval
 from lm_eval_trust.core.errors import InputError
+
+#: Labelings that are tried for each control.
+_TRIES = 50
 
 Floats = npt.NDArray[np.floating]
 Integers = npt.NDArray[np.int64]
@@ -34,8 +37,8 @@ class ProbeSettings:
     Attributes:
         regularisations: Values of scikit-learn's C; of several, the first with the best accuracy on
             the validation part is used.
-        controls: Number of random labelings, each a permutation of the labels within or between
-            groups; see :class:`lm_eval_trust.analysis.nulls.Exchangeability`.
+        controls: Number of random labelings: the labels with the sides of groups exchanged, or
+            swapped between groups; see :func:`lm_eval_trust.analysis.nulls.relabelings`.
         seed: Seed of the controls.
         device: On which the fits are computed.
     """
@@ -96,7 +99,7 @@ def probe(
     train: Integers,
     test: Integers,
     validation: Integers | None = None,
-    groups: Sequence[str] | None = None,
+    groups: Groups | None = None,
     settings: ProbeSettings | None = None,
 ) -> ProbeResult:
     """Fit a logistic regression on the training part and test it.
@@ -128,7 +131,8 @@ def probe(
     decisions = right.decisions(test, chosen)
     real = decisions[:, 0]
     correct = (real > 0) == (labels[test] == 1)
-    low, high = mean_interval(correct, None if groups is None else [groups[i] for i in test])
+    names = None if groups is None else as_names(groups)
+    low, high = mean_interval(correct, None if names is None else [names[i] for i in test])
     accuracies = ((decisions > 0) == (labelings[test] == 1)).mean(axis=0)
     common = int(2 * labels[train].sum() > len(train))
     validated = _validated(right, chosen, labels, validation)
@@ -180,7 +184,7 @@ def fit_probe(
     *,
     train: Integers,
     validation: Integers | None = None,
-    groups: Sequence[str] | None = None,
+    groups: Groups | None = None,
     settings: ProbeSettings | None = None,
 ) -> FittedProbe:
     """Fit the probe of :func:`probe`, and its controls, without testing it; arguments as there.
@@ -283,18 +287,17 @@ def _fit_all(features: torch.Tensor, labelings: Integers, settings: ProbeSetting
 
 
 def _labelings(
-    labels: Integers, groups: Sequence[str] | None, train: Integers, settings: ProbeSettings
+    labels: Integers, groups: Groups | None, train: Integers, settings: ProbeSettings
 ) -> Integers:
-    """Return the labels and their random permutations, shape (n, 1 + controls)."""
-    if not settings.controls:
-        return labels[:, None]
-    random, columns = np.random.default_rng(settings.seed), [labels]
-    exchange = Exchangeability.of_labels(labels, groups)
-    while len(columns) < 1 + settings.controls and exchange.arrangements > 1:
-        permuted = labels[exchange.permutations(1, random)[0]]
-        if len(np.unique(permuted[train])) == 2:
-            columns.append(permuted)
-    return np.stack(columns, axis=1)
+    """Return the labels and their random relabelings, shape (n, 1 + controls) or less."""
+    columns: list[npt.NDArray[np.generic]] = [labels]
+    if settings.controls:
+        drawn = relabelings(labels, groups, np.random.default_rng(settings.seed))
+        # Those of small sets may have one label only in training, however many are drawn.
+        tried = itertools.islice(drawn, _TRIES * settings.controls)
+        fit = (each for each in tried if len(np.unique(each[train])) == 2)
+        columns += itertools.islice(fit, settings.controls)
+    return np.stack(columns, axis=1).astype(np.int64)
 
 
 def _validated(

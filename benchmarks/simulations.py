@@ -64,7 +64,13 @@ class Draw:
 
 
 def drawn(
-    random: np.random.Generator, *, sizes: Sequence[int], spread: float, mixed: float, signal: float
+    random: np.random.Generator,
+    *,
+    sizes: Sequence[int],
+    spread: float,
+    mixed: float,
+    signal: float,
+    clusters: float = 0.0,
 ) -> Draw:
     """Draw groups whose rows lie ``spread`` around their group's mean, on either side by itself.
 
@@ -74,6 +80,7 @@ def drawn(
         spread: Standard deviation inside a group; that between groups is 1.
         mixed: Share of the groups inside of which labels alternate; one is drawn for each other.
         signal: How far apart the labels lie along the layer's first axis, in units of ``spread``.
+        clusters: Standard deviation of the layer's means of a group's labels about the group's own.
     """
     groups = np.repeat(np.arange(len(sizes)), sizes)
 
@@ -92,6 +99,8 @@ def drawn(
     )
     layer = side()
     layer[:, 0] += signal * spread * (labels - 0.5)
+    if clusters:
+        layer += clusters * random.normal(size=(len(sizes), 2, 4))[groups, labels]
     return Draw(side(), layer, labels.astype(np.float64), groups)
 
 
@@ -137,6 +146,18 @@ DESIGNS: dict[str, dict[str, object]] = {
     "60 groups of 2 to 4, one label": {"sizes": [2, 3, 4] * 20, "spread": 0.1, "mixed": 0.0},
     "60 groups of 2 to 4, both labels": {"sizes": [2, 3, 4] * 20, "spread": 0.3, "mixed": 1.0},
     "100 pairs, half of one label": {"sizes": [2] * 100, "spread": 0.1, "mixed": 0.5},
+    "50 groups of 2:3, clusters of sd .5": {
+        "sizes": [5] * 50,
+        "spread": 0.5,
+        "mixed": 1.0,
+        "clusters": 1.0,
+    },
+    "50 groups of 3:3, clusters of sd .5": {
+        "sizes": [6] * 50,
+        "spread": 0.5,
+        "mixed": 1.0,
+        "clusters": 1.0,
+    },
 }
 
 

@@ -8,7 +8,7 @@
 
 Each figure is next to what chance gives. The mean of n unrelated differences has a cosine of
 about 1/√n with each of them, so no fixed number is a threshold; the 95 % quantile with the order of
-each pair drawn at random is. For the AUROC it is the one with labels permuted as
+each pair drawn at random is. For the AUROC it is the one with the labels rearranged as
 :class:`lm_eval_trust.analysis.nulls.Exchangeability` allows.
 """
 
@@ -25,7 +25,7 @@ import numpy.typing as npt
 from lm_eval_trust.analysis.nulls import Exchangeability
 from lm_eval_trust.steering.methods import Floats, Labels, paired_differences
 
-#: Random orders of the pairs, and permutations of the labels.
+#: Random orders of the pairs, and rearrangements of the labels.
 _DRAWS = 199
 _LEVEL = 0.95
 
@@ -40,7 +40,7 @@ class Evidence:
         agreement_by_chance: 95 % quantile of it with each pair in random order.
         reversed: Share of pairs whose difference points away from the mean of the other pairs.
         auroc: How often a trustworthy validation statement projects higher than another one.
-        auroc_by_chance: 95 % quantile of it with permuted labels.
+        auroc_by_chance: 95 % quantile of it with rearranged labels.
         d_prime: Difference of the two labels' mean projections over the root mean square of
             their standard deviations.
     """
@@ -121,9 +121,11 @@ def _separability(
     projections = held_out.activations.astype(np.float64) @ direction
     ones, zeros = projections[high], projections[~high]
     exchange = Exchangeability.of_labels(held_out.trustworthy, held_out.groups)
-    drawn = np.vstack([high, high[exchange.permutations(_DRAWS, random)]])
+    drawn = np.vstack([high, exchange.labelings(high, _DRAWS, random)])
+    # Groups of unequal sides change the number of ones, but every labeling has both labels.
+    number = drawn.sum(axis=1)
     ranks = drawn @ rankdata(projections)
-    areas = (ranks - len(ones) * (len(ones) + 1) / 2) / (len(ones) * len(zeros))
+    areas = (ranks - number * (number + 1) / 2) / (number * (len(high) - number))
     spread = math.sqrt((ones.var() + zeros.var()) / 2)
     return {
         "auroc": float(areas[0]),

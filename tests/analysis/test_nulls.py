@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,8 +111,8 @@ def test_groups_of_several_sizes_and_labels_equal_loops() -> None:
     n = len(GROUPS)
     a, u = symmetric(n, 0), torch.from_numpy(LABELS - LABELS.mean())
     for exchange in (Exchangeability.of_rows(n, GROUPS), Exchangeability.of_labels(LABELS, GROUPS)):
-        drawn = exchange.permutations(50, np.random.default_rng(3))
-        null = [float(u[list(rows)] @ a @ u[list(rows)]) for rows in drawn]
+        drawn = torch.from_numpy(exchange.vectors(u.numpy(), 50, np.random.default_rng(3)))
+        null = [float(v @ a @ v) for v in drawn]
         value = float(u @ a @ u)
         dense = permutation_null(a, torch.outer(u, u), exchange, permutations=50, seed=3)
         direct = rank_one_null(a, u, 2.0, exchange, permutations=50, seed=3)
@@ -122,23 +123,39 @@ def test_groups_of_several_sizes_and_labels_equal_loops() -> None:
             assert found.p == pytest.approx(max(exchange.smallest_p(50), (1 + reached) / 51))
 
 
+def test_any_matrix_of_the_labels_has_its_groups_mirrored() -> None:
+    n = len(GROUPS)
+    a, b = symmetric(n, 0), symmetric(n, 1)
+    exchange = Exchangeability.of_labels(LABELS, GROUPS)
+    found = permutation_null(a, b, exchange, permutations=30, seed=3)
+    names, null = np.array(GROUPS), []
+    for places, signs in zip(*exchange.moves(30, np.random.default_rng(3)), strict=True):
+        # The reflection of each group about its mean, as a matrix.
+        mean = sum(np.outer(names == g, names == g) / (names == g).sum() for g in "de")
+        alone = np.diag([name not in "de" for name in names])
+        about = np.eye(n) - alone - mean
+        turned = (alone + mean + np.diag(signs) @ about)[places]
+        null.append(np.trace(a.numpy() @ turned @ b.numpy() @ turned.T))
+    assert found.drawn == pytest.approx(np.array(null))
+
+
 def arrangements(labels: Sequence[int], groups: Sequence[str]) -> set[tuple[int, ...]]:
-    """Every labelling of the same number of ones that groups allow, by trying all."""
+    """Every labelling that groups allow, by trying all."""
     rows = {g: [i for i, name in enumerate(groups) if name == g] for g in groups}
 
     def allowed(other: tuple[int, ...]) -> bool:
-        moved = {}
-        for group, at in rows.items():
+        moved = []
+        for at in rows.values():
             before, after = [labels[i] for i in at], [other[i] for i in at]
-            if len(set(before)) == 2 and sum(before) != sum(after):
+            if len(set(before)) == 2 and after not in (before, [1 - label for label in before]):
                 return False
             if len(set(before)) == 1 and len(set(after)) == 2:
                 return False
-            moved[group] = (len(at), before[0], after[0]) if len(set(before)) == 1 else None
-        kept = [m for m in moved.values() if m]
+            if len(set(before)) == 1:
+                moved.append((len(at), before[0], after[0]))
         return all(
-            sum(m[1] for m in kept if m[0] == size) == sum(m[2] for m in kept if m[0] == size)
-            for size in {m[0] for m in kept}
+            sum(m[1] for m in moved if m[0] == size) == sum(m[2] for m in moved if m[0] == size)
+            for size in {m[0] for m in moved}
         )
 
     found = itertools.product((0, 1), repeat=len(labels))
@@ -148,17 +165,26 @@ def arrangements(labels: Sequence[int], groups: Sequence[str]) -> set[tuple[int,
 def test_labels_take_every_place_that_groups_allow_and_no_other() -> None:
     possible = arrangements(LABELS.tolist(), GROUPS)
     exchange = Exchangeability.of_labels(LABELS, GROUPS)
-    # Two of three pairs hold ones; d has 2 orders, e 3; f and g change places.
-    assert exchange.arrangements == len(possible) == 3 * 2 * 3 * 2
-    random = np.random.default_rng(0)
-    seen = {tuple(permuted_labels(LABELS, GROUPS, random).tolist()) for _ in range(600)}
-    assert seen == possible
+    # Two of three pairs hold ones; d and e have 2 sides; f and g change places.
+    assert exchange.arrangements == len(possible) == 3 * 2 * 2 * 2
+    drawn = exchange.labelings(LABELS == 1, 600, np.random.default_rng(0))
+    assert {tuple(each) for each in drawn.astype(int).tolist()} == possible
+
+
+def test_other_labelings_are_neither_the_true_one_nor_its_mirror_image() -> None:
+    labels, pairs = np.array([0, 1, 0, 1, 0, 1]), [*"aabbcc"]
+    random, true = np.random.default_rng(0), (0, 1, 0, 1, 0, 1)
+    drawn = {tuple(permuted_labels(labels, pairs, random).tolist()) for _ in range(200)}
+    mirrored = tuple(1 - label for label in true)
+    assert drawn == arrangements(labels.tolist(), pairs) - {true, mirrored}
+    with pytest.raises(InputError, match="no other labeling"):
+        permuted_labels(labels, [*"aaaaaa"], random)
 
 
 def test_rows_move_with_their_group_and_keep_its_order() -> None:
     exchange = Exchangeability.of_rows(len(GROUPS), GROUPS)
     names = np.array(GROUPS)
-    for rows in exchange.permutations(20, np.random.default_rng(1)):
+    for rows in exchange.moves(20, np.random.default_rng(1))[0]:
         assert sorted(rows) == list(range(len(GROUPS)))
         for group in set(GROUPS):
             taken = rows[names == group]
@@ -170,16 +196,54 @@ def test_the_smallest_p_is_that_of_the_design() -> None:
     pairs = [f"g{i // 2}" for i in range(8)]
     labels = np.arange(8) % 2
     exchange = Exchangeability.of_labels(labels, pairs)
-    assert exchange.arrangements == 2**4
+    assert exchange.arrangements == 2**4 and exchange.mirrored
     x = np.random.default_rng(0).normal(size=(8, 2)) + 50 * labels[:, None]
     settings = InformationSettings(sigma=2.0, permutations=500)
     found = InformationPlane(x, labels, settings, groups=pairs).measure(x)
-    # Both of the two mirror images tell the pairs apart.
-    assert 1 / 16 == found.label.smallest_p <= found.label.p < 0.2
+    # Both of the two mirror images tell the pairs apart, so half as small a p is out of reach.
+    assert 2 / 16 == found.label.smallest_p == found.label.p
     assert found.input.smallest_p == 1 / 4
     alone = InformationPlane(x, labels, settings, groups=["one"] * 8).measure(x)
     assert (alone.input.p, alone.input.smallest_p, alone.input.permutations) == (1.0, 1.0, 0)
+    assert alone.label.smallest_p == alone.label.p == 1.0
     assert alone.input.value > 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups", "smallest"),
+    [
+        # Four groups of one label each: two of six orders have the same sides.
+        ([0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1], [*"aaabbbcccddd"], 2 / 6),
+        # One of three is the higher one: no order is the mirror image of another.
+        ([0, 0, 0, 0, 1, 1], [*"aabbcc"], 1 / 3),
+        # As many right answers to each question, and unequal numbers of them.
+        ([0, 0, 1] * 4, [*"aaabbbcccddd"], 2 / 16),
+        ([0, 0, 1] * 3 + [0, 1, 1], [*"aaabbbcccddd"], 1 / 16),
+    ],
+)
+def test_no_smaller_p_is_reached(labels: list[int], groups: list[str], smallest: float) -> None:
+    exchange, n = Exchangeability.of_labels(labels, groups), len(labels)
+    u = np.array(labels) - np.mean(labels)
+    values = {
+        tuple(np.round(vector, 9)) for vector in exchange.vectors(u, 500, np.random.default_rng(0))
+    }
+    assert len(values) == exchange.arrangements
+    a = symmetric(n, 0).numpy()
+    forms = [np.array(vector) @ a @ np.array(vector) for vector in values]
+    assert exchange.smallest_p(10**6) == pytest.approx(smallest)
+    assert np.mean(np.array(forms) >= max(forms) - 1e-9) == pytest.approx(smallest)
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_groups_may_be_arrays_and_tensors(kind: Callable[[list[int]], Any]) -> None:
+    groups, labels = np.repeat(np.arange(10), 4).tolist(), np.arange(40) // 4 % 2
+    x, t = np.random.default_rng(0).normal(size=(2, 40, 3))
+    settings = InformationSettings(sigma=2.0)
+    measured = [
+        InformationPlane(x, labels, settings, groups=given).measure(t)
+        for given in (groups, kind(groups))
+    ]
+    assert measured[0] == measured[1] and measured[0].input.smallest_p == 1 / 10
 
 
 def p_values(runs: int, size: int, *, mixed: bool, signal: float = 0.0) -> np.ndarray:
@@ -201,6 +265,33 @@ def p_values(runs: int, size: int, *, mixed: bool, signal: float = 0.0) -> np.nd
         measured = plane.measure(sides[1])
         found.append((measured.input.p, measured.label.p))
     return np.array(found)
+
+
+def p_of_clusters(runs: int, sides: tuple[int, int], signal: float = 0.0) -> np.ndarray:
+    """p of I(T, Y) where the answers of a side paraphrase each other, and sides lie anywhere, or
+    along one direction by a signal."""
+    random, found = np.random.default_rng(5), []
+    labels, questions = np.tile(np.repeat([0, 1], sides), 30), np.repeat(np.arange(30), sum(sides))
+    place = 2 * questions + labels
+    for _ in range(runs):
+        means = random.normal(size=(60, 8)) + random.normal(size=(30, 8)).repeat(2, axis=0)
+        layer = means[place] + 0.5 * random.normal(size=(len(labels), 8))
+        layer[:, 0] += signal * labels
+        plane = InformationPlane(layer, labels, InformationSettings(sigma=2.0), groups=questions)
+        found.append(plane.measure(layer).label.p)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("sides", [(2, 3), (3, 3)])
+def test_the_level_where_the_answers_of_a_side_resemble_each_other(sides: tuple[int, int]) -> None:
+    found = p_of_clusters(200, sides)
+    # Standard error of a rate of 0.05 over 200 runs: 0.015.
+    assert abs(np.mean(found <= 0.05) - 0.05) < 0.045
+    assert abs(np.mean(found) - 0.5) < 0.07
+
+
+def test_a_direction_that_all_questions_share_is_found() -> None:
+    assert (p_of_clusters(30, (2, 3), signal=3.0) <= 0.05).mean() > 0.9
 
 
 @pytest.mark.parametrize(("size", "mixed"), [(2, True), (3, False)])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lm_eval_trust.analysis.probing import ProbeSettings, probe
+from lm_eval_trust.analysis.probing import ProbeSettings, fit_probe, probe
 from lm_eval_trust.core.errors import InputError
 
 LABELS = np.arange(200) % 2
@@ -127,6 +130,32 @@ def test_control_labelings_stay_inside_groups() -> None:
     settings = ProbeSettings(controls=10)
     found = probe(values, LABELS, train=TRAIN, test=TEST, groups=groups, settings=settings)
     assert (found.accuracy, found.control) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_groups_may_be_arrays_and_tensors(kind: Callable[[list[int]], Any]) -> None:
+    groups, settings = [i // 4 for i in range(200)], ProbeSettings(controls=2)
+    plain, other = (
+        probe(planted(1.0), LABELS, train=TRAIN, test=TEST, groups=given, settings=settings)
+        for given in (groups, kind(groups))
+    )
+    assert other == plain
+
+
+def test_no_control_labeling_is_the_true_one_or_its_mirror_image() -> None:
+    # Of the eight labelings of three pairs, both of these are right where the probe is.
+    labels, pairs = np.array([0, 1, 0, 1, 0, 1]), [*"aabbcc"]
+    train = np.arange(6)
+    fitted = fit_probe(
+        np.random.default_rng(0).normal(size=(6, 3)),
+        labels,
+        train=train,
+        groups=pairs,
+        settings=ProbeSettings(controls=30),
+    )
+    others = fitted.labelings[:, 1:].T
+    assert len(others) == 30
+    assert all(0 < (other == labels).sum() < 6 for other in others)
 
 
 def test_without_another_labeling_the_control_is_not_defined() -> None:

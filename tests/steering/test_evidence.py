@@ -95,6 +95,22 @@ def test_statements_without_a_direction_are_doubted_and_planted_ones_are_not() -
     assert np.mean([e.auroc or 0 for e in clear]) > 0.7
 
 
+def test_answers_that_resemble_each_other_are_no_direction() -> None:
+    """Whichever side of a question is called right, a random direction exceeds chance rarely."""
+    random, beyond = np.random.default_rng(3), 0
+    labels, questions = np.tile(np.repeat([0, 1], (2, 3)), 24), np.repeat(np.arange(24), 5)
+    groups = [str(question) for question in questions]
+    for _ in range(200):
+        sides = random.normal(size=(48, 12))[2 * questions + labels]
+        states = (sides + 0.3 * random.normal(size=sides.shape)).astype(np.float32)
+        held_out = HeldOut(states, labels, groups)
+        found = evidence_of(random.normal(size=12), states, labels, groups, held_out)
+        assert found.auroc is not None and found.auroc_by_chance is not None
+        beyond += found.auroc > found.auroc_by_chance
+    # 10 are expected, with a standard deviation of 3.
+    assert 2 <= beyond <= 19
+
+
 def test_pairs_that_point_both_ways_are_counted() -> None:
     states, labels, groups = planted(5, strength=6.0)
     flipped = labels.copy()
