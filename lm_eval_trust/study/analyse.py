@@ -125,14 +125,19 @@ def write_analysis(
     table["p_corrected"] = _corrected(table[of_dependence]).reindex(table.index)
     others = of_dependence & (table["settings"] != information_record(settings.information))
     drawn = table[~others & (table["checkpoint"] != UNTRAINED)]
-    phases, probes = _phases(drawn, estimator), probe_summary(table)
     write_table(table, out / "measurements")
-    for name, summary in (("phases", phases), ("probes", probes)):
-        if not summary.empty:
-            with atomic_path(out / f"{name}.csv") as temporary:
-                summary.to_csv(temporary, index=False)
+    probes = probe_summary(table)
+    _write(probes, out / "probes.csv")
+    phases = _phases(_in_order(drawn), estimator)
+    _write(phases, out / "phases.csv")
     _draw(drawn, probes, phases, out / "figures", estimator, settings.measures)
     return Analysis(table, phases, probes)
+
+
+def _write(summary: pd.DataFrame, path: Path) -> None:
+    if not summary.empty:
+        with atomic_path(path) as temporary:
+            summary.to_csv(temporary, index=False)
 
 
 def _corrected(table: pd.DataFrame) -> pd.Series:
@@ -174,10 +179,29 @@ def _cell(
     return rows
 
 
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of dimensions whose checkpoints have a step each, by which they are ordered.
+
+    Sets of several models often have none, and are all stored with step 0.
+    """
+    numbers = table.groupby("dimension")[["checkpoint", "step"]].nunique()
+    unordered = numbers[numbers["step"] < numbers["checkpoint"]]
+    for dimension, number in unordered.iterrows():
+        _LOG.warning(
+            "%s: %d checkpoints have %d different training %s, so no phases are looked for. If "
+            "they belong to one run, store them with `lm-eval-trust activations --step`.",
+            dimension,
+            number["checkpoint"],
+            number["step"],
+            "step" if number["step"] == 1 else "steps",
+        )
+    return table[~table["dimension"].isin(unordered.index)]
+
+
 def _phases(table: pd.DataFrame, estimator: str) -> pd.DataFrame:
     """Return a row for each dimension and layer, its verdict corrected for their number."""
     sides = [table[table["estimator"] == f"{estimator}_{side}"] for side in ("tx", "ty")]
-    keys = ["dimension", "layer", "step"]
+    keys = ["dimension", "layer", "checkpoint", "step"]
     joined = sides[0].merge(sides[1], on=keys, suffixes=("_x", "_y")).sort_values("step")
     series = {
         place: rows

@@ -160,6 +160,33 @@ def test_probes_stand_beside_their_controls(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "probes.csv").is_file()
 
 
+def test_models_without_steps_are_analysed_side_by_side(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.STEPS", (0,) * 3)
+    for number in range(3):
+        write(tmp_path / "sets", number, n=24)
+    analysis = analyse(tmp_path / "sets", tmp_path / "out", SETTINGS)
+    assert "privacy: 3 checkpoints have 1 different training step" in caplog.text
+    assert analysis.phases.empty and len(analysis.probes) == 3
+    assert analysis.probes["untrained"].isna().all()
+    files = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*")}
+    assert {"measurements.csv", "probes.csv", "figures/probing.svg"} <= files
+
+
+def test_tables_are_there_if_what_follows_fails(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise InputError("no phases")
+
+    monkeypatch.setattr(module, "_phases", broken)
+    with pytest.raises(InputError, match="no phases"):
+        analyse(folder, tmp_path / "out", SETTINGS)
+    assert (tmp_path / "out" / "measurements.csv").is_file()
+    assert (tmp_path / "out" / "probes.csv").is_file()
+
+
 @pytest.mark.slow
 def test_corrected_p_grows_with_layers_checkpoints_and_dimensions(
     folder: Path, tmp_path: Path
