@@ -17,6 +17,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from lm_eval_trust.analysis.phases import BOTH
+from lm_eval_trust.analysis.probe_summary import FIRST
 from lm_eval_trust.analysis.stage_bands import draw_stages, stages_by_step
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.storage import atomic_path
@@ -83,6 +84,8 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
+#: What orders checkpoints.
+_PLACES = ["step", "checkpoint"]
 #: Control of a probe → its name in a legend, and the style of its line.
 _CONTROLS = {
     "words": ("n-grams", "--"),
@@ -110,7 +113,7 @@ def curves_by_layer(
             for (layer, rows), (colour, marker) in zip(
                 of_dimension.groupby("layer"), looks(), strict=False
             ):
-                ordered = rows.sort_values("step")
+                ordered = rows.sort_values(_PLACES)
                 places = np.arange(len(ordered))
                 axes.plot(places, ordered["value"], color=colour, marker=marker, label=layer)
                 if ordered["low"].notna().all():
@@ -119,7 +122,7 @@ def curves_by_layer(
                     )
             if controls is not None:
                 _draw_controls(axes, controls[controls["dimension"] == dimension])
-            checkpoint_axis(axes, of_dimension)
+            _set_axis(axes, of_dimension)
             axes.set_title(dimension)
             axes.set_ylabel(label)
         _share_legend(figure, panels, "block")
@@ -130,6 +133,8 @@ def _draw_controls(axes: Axes, rows: pd.DataFrame) -> None:
     ordered = rows.sort_values("step")
     for name, (label, style) in _CONTROLS.items():
         if ordered[name].notna().any():
+            if name == "untrained" and ordered["untrained_model"].iloc[0].startswith(FIRST):
+                label = FIRST
             # A line needs two ends; with one checkpoint they stand on either side of it.
             places = np.arange(len(ordered)) if len(ordered) > 1 else np.array([-0.4, 0.4])
             values = np.broadcast_to(ordered[name].to_numpy(dtype=float), places.shape)
@@ -143,10 +148,10 @@ def layer_heatmap(table: pd.DataFrame, estimator: str, *, label: str) -> Figure:
     with _panels(sorted(chosen["dimension"].unique())) as (figure, panels):
         for dimension, axes in panels.items():
             of_dimension = chosen[chosen["dimension"] == dimension]
-            grid = of_dimension.pivot_table(index="layer", columns="step", values="value")
+            grid = of_dimension.pivot_table(index="layer", columns=_PLACES, values="value")
             image = _blocks_heatmap(axes, grid, low, high, dimension)
             axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-            checkpoint_axis(axes, of_dimension, shaded=False)
+            _set_axis(axes, of_dimension, shaded=False)
         figure.colorbar(image, ax=list(panels.values()), label=label, shrink=0.8)
     return figure
 
@@ -179,7 +184,7 @@ def information_curves(
                 for (layer, rows), (colour, marker) in zip(
                     chosen.groupby("layer"), looks(), strict=False
                 ):
-                    ordered = rows.sort_values("step")
+                    ordered = rows.sort_values(_PLACES)
                     places = np.arange(len(ordered))
                     axes.fill_between(
                         places, ordered["low"], ordered["high"], color="#999999", alpha=0.25, lw=0
@@ -195,7 +200,7 @@ def information_curves(
                     if side == "tx" and (dimension, layer) in turns:
                         turn = np.searchsorted(ordered["step"], turns[dimension, layer])
                         axes.axvline(float(turn), color=colour, ls=":")
-                checkpoint_axis(axes, chosen)
+                _set_axis(axes, chosen)
                 axes.set_ylabel(f"{name} ({estimator})")
                 axes.set_title(_with_smallest_p(dimension, chosen))
         handles, names = grid[0][0].get_legend_handles_labels()
@@ -220,7 +225,7 @@ def information_plane(table: pd.DataFrame, estimator: str) -> Figure:
             for (layer, rows), (colour, _) in zip(
                 of_dimension.groupby("layer"), looks(), strict=False
             ):
-                ordered = rows.sort_values("step")
+                ordered = rows.sort_values(_PLACES)
                 axes.plot(ordered["value_x"], ordered["value_y"], color=colour, label=layer)
                 axes.plot(*ordered[["value_x", "value_y"]].iloc[0], "o", color=colour)
                 axes.plot(*ordered[["value_x", "value_y"]].iloc[-1], ">", color=colour)
@@ -433,6 +438,16 @@ def checkpoint_axis(axes: Axes, rows: pd.DataFrame, *, shaded: bool = True) -> N
     axes.set_xticks(list(shown), [f"{int(steps[i]):,}" for i in shown])
     axes.set_xlabel("step, all stages" if stages else "step")
     draw_stages(axes, stages, shaded=shaded)
+
+
+def _set_axis(axes: Axes, rows: pd.DataFrame, *, shaded: bool = True) -> None:
+    """Label checkpoints by step, or by name if several models have the same step."""
+    places = rows[_PLACES].drop_duplicates().sort_values(_PLACES)
+    if places["step"].is_unique:
+        checkpoint_axis(axes, rows, shaded=shaded)
+    else:
+        axes.set_xticks(range(len(places)), places["checkpoint"], rotation=30, ha="right")
+        axes.set_xlabel("checkpoint")
 
 
 def _share_legend(figure: Figure, panels: Mapping[str, Axes], title: str) -> None:

@@ -27,11 +27,13 @@ COLUMNS = {
     "over_words_low": "lower end of its 95 % interval",
     "over_words_high": "upper end",
     "untrained": "accuracy of the probe of an untrained model, or of the first checkpoint",
-    "untrained_model": "which of them",
+    "untrained_model": "which of them: a name, after `first checkpoint` if that is not at step 0",
     "matched": "accuracy on statements with equally many capitals, where they tell labels apart",
     "majority": "accuracy of always answering the training part's more frequent label",
     "selectivity": "accuracy less that on permuted labels",
 }
+#: What stands before the name of a checkpoint that takes the place of an untrained model.
+FIRST = "first checkpoint"
 _UNTRAINED = "probe_untrained"
 
 
@@ -102,12 +104,18 @@ def _row(dimension: str, checkpoint: str, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _reference(rows: pd.DataFrame, found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the untrained model's accuracy, or that of the first of several checkpoints."""
+    """Return the untrained model's accuracy, or that of the first checkpoint.
+
+    Models without steps of their own, which are all at step 0, have no first one.
+    """
     best = best_layer(rows, _UNTRAINED, f"{_UNTRAINED}_validation")
     if best is not None:
         return {"untrained": best["value"], "untrained_model": best["checkpoint"]}
-    if len(found) > 1:
-        return {"untrained": found[0]["accuracy"], "untrained_model": found[0]["checkpoint"]}
+    if len(found) > 1 and found[0]["step"] < found[1]["step"]:
+        name = (
+            found[0]["checkpoint"] if found[0]["step"] == 0 else f"{FIRST} {found[0]['checkpoint']}"
+        )
+        return {"untrained": found[0]["accuracy"], "untrained_model": name}
     return {"untrained": math.nan, "untrained_model": ""}
 
 

@@ -58,6 +58,7 @@ def test_controls_are_black_lines_where_there_are_any(table: pd.DataFrame) -> No
             "step": STEPS,
             "words": [0.7] * 6,
             "untrained": [0.55] * 6,
+            "untrained_model": ["untrained"] * 6,
             "matched": [np.nan] * 6,
         }
     )
@@ -71,6 +72,33 @@ def test_controls_are_black_lines_where_there_are_any(table: pd.DataFrame) -> No
     last = table[table["step"] == STEPS[-1]]
     one = figures.curves_by_layer(last, "probe_accuracy", label="accuracy", controls=controls[-1:])
     assert len(one.axes[1].lines[3].get_xdata()) == 2
+
+
+def test_a_first_checkpoint_is_not_called_untrained(table: pd.DataFrame) -> None:
+    controls = pd.DataFrame(
+        {
+            "dimension": ["privacy"] * 6,
+            "step": STEPS,
+            "words": [np.nan] * 6,
+            "untrained": [0.55] * 6,
+            "untrained_model": ["first checkpoint ckpt_000"] * 6,
+            "matched": [np.nan] * 6,
+        }
+    )
+    figure = figures.curves_by_layer(table, "probe_accuracy", label="accuracy", controls=controls)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert set(legend) == {"0", "2", "3", "first checkpoint"}
+
+
+def test_models_of_one_step_stand_side_by_side_by_name(table: pd.DataFrame) -> None:
+    models = table[table["step"].isin(STEPS[:3])].assign(step=0)
+    heat = figures.layer_heatmap(models, "probe_accuracy", label="accuracy").axes[0]
+    lines = figures.curves_by_layer(models, "probe_accuracy", label="accuracy").axes[0]
+    assert heat.images[0].get_array().shape == (3, 3)
+    for axes in (heat, lines):
+        names = [text.get_text() for text in axes.get_xticklabels()]
+        assert names == ["ckpt_000", "ckpt_001", "ckpt_002"]
+        assert axes.get_xlabel() == "checkpoint"
 
 
 def test_markers_stand_where_the_corrected_p_is_small(table: pd.DataFrame) -> None:

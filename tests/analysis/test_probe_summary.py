@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -58,17 +60,24 @@ def test_controls_are_chosen_on_their_own_validation_part() -> None:
     assert found["matched"] == 0.58
 
 
-def test_the_first_of_several_checkpoints_stands_for_an_untrained_model() -> None:
-    first = {"checkpoint": "ckpt_0", "step": 0}
+@pytest.mark.parametrize(
+    ("step", "name"), [(0, "ckpt_0"), (100, "first checkpoint ckpt_0"), (200, "")]
+)
+def test_the_first_of_several_checkpoints_stands_for_an_untrained_model(
+    step: int, name: str
+) -> None:
+    first: dict[str, Any] = {"checkpoint": "ckpt_0", "step": step}
     earlier = [
         *rows("probe_accuracy", {0: 0.52, 3: 0.5}, **first),
         *rows("probe_validation", {0: 0.5, 3: 0.4}, **first),
         *rows("probe_validation_auroc", {0: 0.5, 3: 0.4}, **first),
     ]
-    found = probe_summary(as_table(earlier + PROBES))
+    later = [replace(row, step=200) for row in PROBES]
+    found = probe_summary(as_table(earlier + later))
     assert list(found["checkpoint"]) == ["ckpt_0", "ckpt_1"]
-    assert list(found["untrained"]) == [0.52, 0.52]
-    assert set(found["untrained_model"]) == {"ckpt_0"}
+    # Two models of the same step: neither is the first.
+    assert list(found["untrained"].dropna()) == ([0.52, 0.52] if name else [])
+    assert set(found["untrained_model"]) == {name}
 
 
 def test_without_a_validation_part_no_layer_is_chosen() -> None:
