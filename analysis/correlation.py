@@ -25,6 +25,9 @@ _RHOS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
 _LARGEST_DEGREE = 8
 #: With fewer checkpoints, the degree of a trend is as uncertain as ρ.
 _FEW = 16
+#: Weight of p without the checkpoint that adds most to a correlation: with p ≤ .05, the others must
+#: have p ≤ .2.
+_WITHOUT_ONE = 0.25
 #: A residual this much smaller than its series is rounding.
 _ROUNDING = 1e-9
 
@@ -34,9 +37,9 @@ class StepCorrelation:
     """What two series over checkpoints have in common.
 
     Attributes:
-        p: p of the innovations' correlation, two-sided, which a common trend does not make small;
-            1 where a series is nothing but trend, or has a trend of the largest degree that the
-            checkpoints allow, as it may need more.
+        p: p of the innovations' correlation, two-sided, which neither a common trend nor a single
+            checkpoint makes small; 1 where a series is nothing but trend, or has a trend of the
+            largest degree that the checkpoints allow, as it may need more.
         innovations: Correlation of what remains without trend and autocorrelation, −1 to 1; NaN
             where nothing remains.
         pearson: Linear correlation of the series as they are: a description, not evidence.
@@ -78,6 +81,10 @@ def correlate_over_steps(
     Statistics* 1, 292–298). As few checkpoints do not determine ρ, p is the largest over all ρ from
     the chosen one to .99, and with fewer than 16 over the next degree as well.
 
+    One checkpoint at which both series dip, or a few early ones with the most noise, decide such a
+    correlation alone, though it is by chance that they coincide. So p is at least a quarter of what
+    it is, at the chosen degree, without the checkpoint that adds most to the correlation.
+
     Args:
         steps: Training steps of the checkpoints, ascending, shape (k,).
         x: One value for each checkpoint, shape (k,).
@@ -105,7 +112,13 @@ def _correlation(
     trends, plausible = _closest(axes, np.stack([x, y]))
     for degree, rho in plausible:
         drawn = trends.null(x[None], y[None], degree, rho, orders)[:, 0, 0]
-        found.append((_share(np.abs(drawn), abs(drawn[0])), float(drawn[0]), degree, rho))
+        p = _share(np.abs(drawn), abs(drawn[0]))
+        if degree == plausible[0][0] and not np.isnan(drawn[0]):
+            added = np.sign(drawn[0]) * trends.added(x[None], y[None], degree, rho)[:, 0, 0]
+            place = int(added.argmax())
+            others = np.abs(trends.null(x[None], y[None], degree, rho, orders, without=place))
+            p = max(p, _WITHOUT_ONE * _share(others[:, 0, 0], others[0, 0, 0]))
+        found.append((p, float(drawn[0]), degree, rho))
     p, value, degree, rho = max(found, key=lambda each: each[0])
     pearson, spearman = raw_coefficients(x, y)
     return StepCorrelation(
@@ -209,6 +222,7 @@ def probe_matrix(
     A probe that follows every benchmark as closely as its own follows training, not its dimension.
     The contrasts take one axis for all series, and the largest degree and ρ that one of them needs,
     and the null of :func:`correlate_over_steps`, with the same permutations for all benchmarks.
+    Series that are constant, or nothing but trend, take no part in them.
 
     Args:
         steps: Training steps of the checkpoints, ascending, shape (k,).
@@ -233,7 +247,11 @@ def probe_matrix(
         for a, x in sides[0].items()
         for b, y in sides[1].items()
     }
-    moving = [{name: v for name, v in side.items() if np.ptp(v) > 0} for side in sides]
+    defined = [pair for pair, cell in cells.items() if cell and not np.isnan(cell.innovations)]
+    moving = [
+        {name: values for name, values in side.items() if any(pair[i] == name for pair in defined)}
+        for i, side in enumerate(sides)
+    ]
     paired = [name for name in moving[0] if name in moving[1] and max(map(len, moving)) > 1]
     undefined = Control(np.nan, np.nan)
     controls, overall = _controls(axes, moving, paired, orders) if paired else ({}, undefined)
@@ -247,22 +265,40 @@ def _controls(
     paired: Sequence[str],
     orders: Integers,
 ) -> tuple[dict[str, Control], Control]:
-    rows, columns = (list(side) for side in sides)
+    places = [tuple(list(side).index(name) for side in sides) for name in paired]
     x, y = (np.stack(list(side.values())) for side in sides)
     found: list[list[Control]] = []
     trends, plausible = _closest(axes, np.concatenate([x, y]))
     for degree, rho in plausible:
-        drawn = trends.null(x, y, degree, rho, orders)
-        contrasts = []
-        for name in paired:
-            row, column = rows.index(name), columns.index(name)
-            own = drawn[:, row, column]
-            others = drawn[:, row].sum(axis=1) + drawn[:, :, column].sum(axis=1) - 2 * own
-            contrasts.append(own - others / (len(rows) + len(columns) - 2))
-        contrasts.append(np.mean(contrasts, axis=0))
-        found.append([Control(float(c[0]), _share(c, c[0])) for c in contrasts])
+        drawn = _contrasts(trends.null(x, y, degree, rho, orders), places)
+        p_values = [_share(each, each[0]) for each in drawn]
+        if degree == plausible[0][0]:
+            for i, added in enumerate(_contrasts(trends.added(x, y, degree, rho), places)):
+                place = int(added.argmax())
+                others = trends.null(x, y, degree, rho, orders, without=place)
+                alone = _contrasts(others, places)[i]
+                p_values[i] = max(p_values[i], _WITHOUT_ONE * _share(alone, alone[0]))
+        if plausible[0][0] == trends.largest:
+            p_values = [1.0] * len(p_values)
+        found.append([Control(float(c[0]), p) for c, p in zip(drawn, p_values, strict=True)])
     *worst, overall = (max(each, key=lambda c: c.p) for each in zip(*found, strict=True))
     return dict(zip(paired, worst, strict=True)), overall
+
+
+def _contrasts(values: Floats, places: Sequence[tuple[int, ...]]) -> Floats:
+    """Return own pairs less the mean of others, and the mean of all these, shape (pairs + 1, m).
+
+    Args:
+        values: Of each pair, shape (m, x's, y's).
+        places: Row and column of each own pair.
+    """
+    _, rows, columns = values.shape
+    found = []
+    for row, column in places:
+        own = values[:, row, column]
+        others = values[:, row].sum(axis=1) + values[:, :, column].sum(axis=1) - 2 * own
+        found.append(own - others / (rows + columns - 2))
+    return np.stack([*found, np.mean(found, axis=0)])
 
 
 def _both_axes(steps: Floats) -> tuple[_Trends, _Trends]:
@@ -335,7 +371,16 @@ class _Trends:
             found[:, i] = n * np.log(squares / n) - np.log(1 - rho**2) + penalty
         return found
 
-    def null(self, x: Floats, y: Floats, degree: int, rho: float, orders: Integers) -> Floats:
+    def null(
+        self,
+        x: Floats,
+        y: Floats,
+        degree: int,
+        rho: float,
+        orders: Integers,
+        *,
+        without: int | None = None,
+    ) -> Floats:
         """Return correlations of innovations, those of y permuted, shape (orders, x's, y's).
 
         Args:
@@ -344,9 +389,15 @@ class _Trends:
             degree: Degree of the trend.
             rho: Coefficient of the autoregression.
             orders: Permutations, shape (orders, k).
+            without: Place of a checkpoint whose innovation is left out.
         """
         basis = self._orthonormal[rho][:, : degree + 1]
-        of_x, of_y = (self._innovations(values, basis, rho) for values in (x, y))
+        kept = np.arange(self._count) != (-1 if without is None else without)
+        if without is not None:
+            basis = np.linalg.qr(basis[kept])[0]
+            orders = orders[orders != without].reshape(len(orders), -1)
+            orders = orders - (orders > without)
+        of_x, of_y = (self._innovations(values, basis, rho, kept) for values in (x, y))
         permuted = of_y[:, orders]
         within = (permuted**2).sum(axis=2) - ((permuted @ basis) ** 2).sum(axis=2)
         lengths = np.sqrt(np.maximum(within, 0)).T[:, None] * np.linalg.norm(of_x, axis=1)[:, None]
@@ -358,10 +409,29 @@ class _Trends:
         )
         return found
 
+    def added(self, x: Floats, y: Floats, degree: int, rho: float) -> Floats:
+        """Return what each checkpoint adds to the correlations, shape (k, x's, y's).
+
+        Args:
+            x: None of them nothing but trend, shape (x's, k).
+            y: Likewise, shape (y's, k).
+            degree: Degree of the trend.
+            rho: Coefficient of the autoregression.
+        """
+        basis, all_of_them = self._orthonormal[rho][:, : degree + 1], np.ones(self._count, bool)
+        of_x, of_y = (
+            rest / np.linalg.norm(rest, axis=1, keepdims=True)
+            for rest in (self._innovations(values, basis, rho, all_of_them) for values in (x, y))
+        )
+        found: Floats = of_x.T[:, :, None] * of_y.T[:, None]
+        return found
+
     @staticmethod
-    def _innovations(values: Floats, basis: Floats, rho: float) -> Floats:
-        """Return whitened residuals, 0 where they are rounding."""
-        white = _whiten(values - values.mean(axis=1, keepdims=True), rho)
+    def _innovations(
+        values: Floats, basis: Floats, rho: float, kept: npt.NDArray[np.bool_]
+    ) -> Floats:
+        """Return whitened residuals of the checkpoints kept, 0 where they are rounding."""
+        white = _whiten(values - values.mean(axis=1, keepdims=True), rho)[:, kept]
         rest = white - (white @ basis) @ basis.T
         rounding = _ROUNDING * np.linalg.norm(white, axis=1, keepdims=True)
         found: Floats = np.where(np.linalg.norm(rest, axis=1, keepdims=True) > rounding, rest, 0.0)

@@ -203,19 +203,33 @@ def random_walks(n: int, random: np.random.Generator) -> Pair:
     return x, y
 
 
+#: Range of the slopes of logistic curves, over the share of the training.
+LOGISTIC = {"logistic": (8, 15), "steep logistic": (15, 40)}
+#: End of the name of curves whose noise becomes ten times smaller from the first to the last step.
+FALLS = "noise falls"
+
+
 def learning_curve(random: np.random.Generator, steps: Floats, shape: str) -> Floats:
     """Return a curve of random height.
 
-    Smooth ones have a random rate: exponential, sigmoid in the log, or a power. Others change at a
-    random step: at once, or from a rise to a fall.
+    Smooth ones have a random rate: exponential (within the larger part of the steps, or earlier),
+    sigmoid in the log, logistic, or a power. Others change at a random step: at once, from a rise
+    to a fall, or at one checkpoint only.
     """
     log, share = np.log1p(steps), steps / steps[-1]
-    if shape == "exponential":
+    if shape == "early exponential":
+        curve = 1 - np.exp(-share / 10 ** random.uniform(-3, -0.5))
+    elif shape.startswith("exponential"):
         rate = np.exp(random.uniform(np.log(steps[-1] / 20), np.log(steps[-1] / 2)))
         curve = 1 - np.exp(-steps / rate)
     elif shape == "sigmoid":
         middle = random.uniform(log[0] + 0.3 * np.ptp(log), log[-1] - 0.1 * np.ptp(log))
         curve = 1 / (1 + np.exp(-(log - middle) / random.uniform(0.3, 1)))
+    elif shape in LOGISTIC:
+        slope = random.uniform(*LOGISTIC[shape])
+        curve = special.expit((share - random.uniform(0.2, 0.8)) * slope)
+    elif shape == "dip":
+        curve = 1.0 - (np.arange(len(steps)) == random.integers(len(steps)))
     elif shape == "jump":
         curve = 1 / (1 + np.exp(-(share - random.uniform(0.1, 0.9)) / random.uniform(0.01, 0.05)))
     elif shape == "turn":
@@ -236,9 +250,10 @@ def curves_over(
         if shape == "random walk":
             return random_walks(len(steps), random)
         common = autoregression(random, len(steps), rho)
+        sizes = spread * (10 ** -(steps / steps[-1]) if shape.endswith(FALLS) else 1)
         x, y = (
             learning_curve(random, steps, shape)
-            + spread
+            + sizes
             * (
                 np.sqrt(shared) * common
                 + np.sqrt(1 - shared) * autoregression(random, len(steps), rho)
@@ -265,10 +280,24 @@ CORRELATIONS = (
     ("turn", 0.003, 0.0, 0.0),
     ("turn", 0.015, 0.0, 0.0),
     ("random walk", 1.0, 1.0, 0.0),
+    ("logistic", 0.001, 0.0, 0.0),
+    ("logistic", 0.003, 0.0, 0.0),
+    ("steep logistic", 0.001, 0.0, 0.0),
+    ("steep logistic", 0.003, 0.0, 0.0),
+    (f"exponential, {FALLS}", 0.03, 0.0, 0.0),
+    ("dip", 0.0, 0.0, 0.0),
     ("exponential", 0.03, 0.0, 0.7),
     ("exponential", 0.03, 0.0, 0.9),
     ("sigmoid", 0.03, 0.0, 0.9),
     ("exponential", 0.03, 0.8, 0.9),
+)
+
+
+#: The same over steps that double.
+DOUBLING = (
+    ("early exponential", 0.0003, 0.0, 0.0),
+    ("early exponential", 0.001, 0.0, 0.0),
+    ("early exponential", 0.003, 0.0, 0.0),
 )
 
 
@@ -279,8 +308,13 @@ def correlation_rates(runs: int) -> Iterator[Sequence[object]]:
     """Yield how often p ≤ .05, before (by permuting the series as they are) and now."""
     for n in (12, 18, 36):
         log = np.expm1(np.linspace(np.log1p(1), np.log1p(359), n))
-        for spacing, steps in (("even", np.linspace(0, 359, n)), ("log", log)):
-            for design in CORRELATIONS:
+        spacings = (
+            ("even", np.linspace(0, 359, n), CORRELATIONS),
+            ("log", log, CORRELATIONS),
+            ("doubling", 2.0 ** np.arange(n), DOUBLING),
+        )
+        for spacing, steps, designs in spacings:
+            for design in designs:
                 draw, random = curves_over(steps, *design), np.random.default_rng(0)
                 before, now = [], []
                 for seed in range(runs):
