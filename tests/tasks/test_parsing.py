@@ -180,6 +180,18 @@ def test_every_filter_parses_each_of_its_labels_and_nothing_else() -> None:
         ("agree", None),
         ("", None),
         ("I would say 50", None),
+        ("Strongly disagree, because it's no one's business", -100.0),
+        ("-100) strongly disagree. People would not expect this", -100.0),
+        ("-50) Somewhat disagree (not appropriate)", -50.0),
+        ("I somewhat disagree, it isn’t theirs to tell", -50.0),
+        ("I do not strongly disagree", None),
+        ("I don’t strongly disagree", None),
+        ("Nobody, and never me, would somewhat agree", None),
+        ("strongly disagree? No", None),
+        ("not neutral", None),
+        ("negative fifty", -50.0),
+        ("Negative one hundred", -100.0),
+        ("fifty or negative fifty", None),
     ],
 )
 def test_ratings(answer: str, expected: float | None) -> None:
@@ -197,6 +209,10 @@ def test_ratings(answer: str, expected: float | None) -> None:
         ("2.5", None),
         ("5", None),
         ("3) very sensitive", None),
+        ("4) very sensitive. This is not public", 4.0),
+        ("Very sensitive, never share it", 4.0),
+        ("not very sensitive", None),
+        ("It's not too sensitive", 2.0),
     ],
 )
 def test_ratings_of_sensitivity(answer: str, expected: float | None) -> None:
