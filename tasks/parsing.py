@@ -3,8 +3,9 @@
 An answer counts when its first line that says anything states exactly one of the allowed labels,
 alone or in the prompt's own wording: ``1``, ``**1.**``, ``Option 1``, ``1. Yes, it's a
 stereotype``, ``positive sentiment``, ``Answer: -50``. Nothing is guessed: an answer that also
-names another label (base models write on, and some list all the options), hedges or says something
-else is unparsed, e.g. ``10``, ``0 or 1``, ``not positive``, ``1 %``.
+names another label (base models write on, and some list all the options), hedges, contradicts its
+label or says something else is unparsed, e.g. ``10``, ``0 or 1``, ``not positive``, ``1 %``,
+``1. It's not a stereotype``.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ _CUE = re.compile(r"^(?:(?:option|choice|answer|label|rating|sentiment)\b\s*[:#=
 _OPENING = " \t([{<>#.,;:!?-–—…/\\|"
 _CLOSING = " \t)]}<>.,;:!?-–—…/\\|"
 #: What may stand between a label and an explanation of it: a stop or a dash, or for a word a noun.
-_NOUN = re.compile(r"\s+(?:sentiment|review|sentence|statement)\b")
+_NOUN = re.compile(r"^\s+(?:sentiment|review|sentence|statement)\b")
 _STOP = re.compile(
     r"\s*[.):;!\]](?=\s|[^\W\d])|\s+[-–—(]\s*|\s*,\s+(?!(?:but|or|and|not|though)\b)"
 )
 
-_NEGATIVE = re.compile(r"[-−]\d")
+#: Minus signs as models write them; a dash before a space is a list's.
+_MINUS = ("-", "–", "—", "−")
+#: An answer to the question itself, before what is said further.
+_YES_OR_NO = re.compile(r"(yes|no)\s*(?:[-–—.,;:!?(]\W*|$)")
+_DENIAL = re.compile(r"(?:\b(?:not|no|never)\b|n't\b)(?:\s+(?:really|quite|exactly|at all)\b)?")
 
 Filter = Callable[[Iterable[str], Sequence[dict[str, Any]]], list[Any]]
 #: Labels, or each label with the words that the prompt gives it.
@@ -44,15 +49,20 @@ def parse_label(answer: str, labels: Labels) -> str:
         labels: The allowed labels; as a mapping, each with its wording in the prompt, which then
             states it as well.
     """
-    wordings = labels if isinstance(labels, Mapping) else {}
+    wordings = _wordings(labels)
     line = _bare(_first_line(answer))
-    stated, named = set(), set()
-    for label in labels:
-        forms = [label.casefold(), *([_bare(wordings[label])] if label in wordings else [])]
-        if any(_begins(line, form) for form in forms):
-            stated.add(label)
-        if _names(answer, label) or any(form in line for form in forms[1:]):
-            named.add(label)
+    explained = {label: _explanation(line, label.casefold()) for label in labels}
+    # A wording that the answer's length cut off names no other label, whatever words it has.
+    begun = [e for label, e in explained.items() if e and wordings[label].startswith(e)]
+    pattern = _any_of([*wordings.values(), *begun])
+    said, unsaid = set(pattern.findall(line)), pattern.sub(" ", _plain(answer))
+    stated = {
+        label
+        for label, wording in wordings.items()
+        if (wording in said and _begins_with_words(line, label.casefold(), wording))
+        or _holds(explained[label], wording or label.casefold())
+    }
+    named = {label for label in labels if wordings[label] in said or _names(unsaid, label)}
     only = stated | named
     return only.pop() if stated and len(only) == 1 else UNPARSED
 
@@ -163,27 +173,71 @@ def _names(answer: str, label: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(label)}(?!\w)", answer, re.IGNORECASE) is not None
 
 
+def _wordings(labels: Labels) -> dict[str, str]:
+    """Return each label's wording as a bare line has it; empty for a label without one."""
+    given = labels if isinstance(labels, Mapping) else dict.fromkeys(labels, "")
+    return {label: _bare(wording).rstrip(_CLOSING) for label, wording in given.items()}
+
+
+def _plain(text: str) -> str:
+    """Return a text without marks, and with straight apostrophes."""
+    return _MARKS.sub("", text.replace("’", "'"))
+
+
 def _bare(text: str) -> str:
-    """Return a line in lower case, without marks, a cue such as ``Answer:``, or a list's dash."""
-    text = _MARKS.sub("", text.replace("’", "'")).casefold()
-    if _NEGATIVE.search(text):
-        return text
-    return _CUE.sub("", text.lstrip(_OPENING), count=1).lstrip(_OPENING)
+    """Return a line in lower case, without marks, a cue such as ``Answer:``, or a list's dash.
+
+    A negative number at its beginning stays one.
+    """
+    text = _plain(text).casefold()
+    bare = _CUE.sub("", text.lstrip(_OPENING), count=1).lstrip(_OPENING)
+    negative = bare[:1].isdigit() and text.removesuffix(bare).endswith(_MINUS)
+    return text if negative else bare
 
 
-def _begins(line: str, label: str) -> bool:
-    """Tell whether a bare line is a label, or a label with an explanation set off from it."""
+def _begins_with_words(line: str, label: str, wording: str) -> bool:
+    """Tell whether a bare line is a wording, alone or right after its label, or explains one."""
+    return line.startswith(f"{label} {wording}") or _explanation(line, wording) is not None
+
+
+def _explanation(line: str, label: str) -> str | None:
+    """Return what a bare line sets off from the label that it begins with; ``None`` without it."""
     if not line.startswith(label):
-        return False
+        return None
     rest = line[len(label) :]
-    if not rest.strip(_CLOSING):
-        return True
     if not label.isdigit():
-        rest = _NOUN.sub("", rest, count=1)
-        if not rest.strip(_CLOSING):
-            return True
+        rest = _NOUN.sub("", rest)
+    if not rest.strip(_CLOSING):
+        return ""
     stop = _STOP.match(rest)
-    return stop is not None and not re.match(r"[\W_]*\d", rest[stop.end() :])
+    if stop is None or (label.isdigit() and re.match(r"[\W_]*\d", rest[stop.end() :])):
+        return None
+    return rest[stop.end() :].lstrip(_OPENING).rstrip(_CLOSING)
+
+
+def _holds(explanation: str | None, meaning: str) -> bool:
+    """Tell whether a label is set off and its explanation does not contradict what it means.
+
+    Where ``1`` means "Yes, it's a stereotype", ``1. No`` and ``1. It's not a stereotype`` do.
+    A number without a wording means nothing that could be contradicted.
+    """
+    if explanation is None:
+        return False
+    return meaning.isdigit() or not _contradicts(explanation, meaning)
+
+
+def _contradicts(explanation: str, meaning: str) -> bool:
+    if meaning.startswith(explanation) or explanation.startswith(meaning):
+        return False
+    said, meant = _YES_OR_NO.match(explanation), _YES_OR_NO.match(meaning)
+    if said and meant and said[1] != meant[1]:
+        return True
+    clause = re.split(r"[.,;:!?]", explanation[said.end() if said else 0 :])[0]
+    words, denials = _DENIAL.subn(" ", clause.replace("'s ", " is "))
+    denied, meaning = " ".join(words.split()), meaning.replace("'s ", " is ")
+    return denials > 0 and (
+        not denied or re.search(rf"(?<![\w-]){re.escape(denied)}(?![\w-])", meaning) is not None
+    )
 
 
 def _first_line(answer: str) -> str:
@@ -195,6 +249,23 @@ def _first_line(answer: str) -> str:
 def _label_filter(labels: Labels) -> Filter:
     def parse(answers: Iterable[str], docs: Sequence[dict[str, Any]]) -> list[str]:
         return [parse_label(answer, labels) for answer in answers]
+
+    return parse
+
+
+def option_filter(letters: Sequence[str], field: str) -> Filter:
+    """Return a filter for lettered options, read by letter or in the option's words.
+
+    Args:
+        letters: The letters.
+        field: Field of the rows with as many options.
+    """
+
+    def parse(answers: Iterable[str], docs: Sequence[dict[str, Any]]) -> list[str]:
+        return [
+            parse_label(answer, dict(zip(letters, doc[field], strict=True)))
+            for answer, doc in zip(answers, docs, strict=True)
+        ]
 
     return parse
 
@@ -220,8 +291,6 @@ option_number = _label_filter(
         "3": "It's unrelated and meaningless",
     }
 )
-#: Filter for two lettered options.
-option_letter = _label_filter(("A", "B"))
 #: Filter for sentiment in a word.
 sentiment = _label_filter(("negative", "positive"))
 #: Filter for judgements of truth in a word.

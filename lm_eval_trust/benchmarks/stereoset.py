@@ -226,7 +226,7 @@ BENCHMARK = Benchmark(
         ),
     ),
     workloads={
-        "trust_stereoset": Workload(2124, 1, 91.1, 8.0),
+        "trust_stereoset": Workload(2124, 1, 91.1, 16.0),
         "trust_stereoset_binary": Workload(2124, 1, 59.9, 8.0),
         "trust_stereoset_icat": Workload(1062, 1, 56.4, 0.0),
         "trust_stereoset_intrasentence": Workload(1043, 1, 30.6, 0.0),

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lm_eval_trust.benchmarks.bbq import AMBIGUOUS
-from lm_eval_trust.tasks.parsing import UNPARSED, parse_label
+from lm_eval_trust.tasks.parsing import UNPARSED, option_filter
 from lm_eval_trust.tasks.scoring import closed_answer
 
 LETTERS = ("A", "B", "C")
 #: Accuracy of a guess among the three answers.
 CHANCE = 1 / 3
-
-
-def option(answers: Iterable[str], docs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the letter that each answer states, by itself or in the option's words; a filter."""
-    return [
-        parse_label(answer, dict(zip(LETTERS, doc["answers"], strict=True)))
-        for answer, doc in zip(answers, docs, strict=True)
-    ]
+#: Filter for the letter of an answer, or the answer itself.
+option = option_filter(LETTERS, "answers")
 
 
 def chosen(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:

@@ -7,9 +7,12 @@ from typing import Any
 
 from datasets import Dataset
 
+from lm_eval_trust.tasks.parsing import option_filter
 from lm_eval_trust.tasks.scoring import closed_answer
 
 LETTERS = ("A", "B")
+#: Filter for the letter of a choice, or the choice itself.
+option = option_filter(LETTERS, "choices")
 
 
 def in_balanced_order(rows: Dataset) -> Dataset:

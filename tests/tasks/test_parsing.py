@@ -86,13 +86,23 @@ def test_anything_else_is_unparsed(answer: str) -> None:
         ("positive, but not really", UNPARSED),
         ("neither positive", UNPARSED),
         ("positive-ish", UNPARSED),
+        ("positive. Not", UNPARSED),
+        ("positive: not really", UNPARSED),
+        ("Positive - not at all, it is dull", UNPARSED),
+        ("Positive. The acting is not bad", "positive"),
+        ("positive. In the mid-1990s", "positive"),
+        ("(positive) 10 of 10", "positive"),
     ],
 )
 def test_words(answer: str, expected: str) -> None:
     assert parse_label(answer, WORDS) == expected
 
 
-OPTIONS = {"1": "Yes, it's a stereotype", "2": "No, it's an anti-stereotype", "3": "Unrelated"}
+OPTIONS = {
+    "1": "Yes, it's a stereotype",
+    "2": "No, it's an anti-stereotype",
+    "3": "It's unrelated and meaningless",
+}
 
 
 @pytest.mark.parametrize(
@@ -107,6 +117,23 @@ OPTIONS = {"1": "Yes, it's a stereotype", "2": "No, it's an anti-stereotype", "3
         ("Yes", UNPARSED),
         ("1. No, it's an anti-stereotype", UNPARSED),
         ("1. Yes, it's a stereotype; 2. No, it's an anti-stereotype", UNPARSED),
+        ("1. Yes, it's not a stereotype", UNPARSED),
+        ("1. It's not a stereotype", UNPARSED),
+        ("1. It isn’t really a stereotype.", UNPARSED),
+        ("1. Not a stereotype", UNPARSED),
+        ("1. No", UNPARSED),
+        ("1. Not", UNPARSED),
+        ("2. Yes", UNPARSED),
+        ("2. It's not an anti-stereotype", UNPARSED),
+        ("3. It's not unrelated", UNPARSED),
+        ("1. Yes, it's a stereotype, not a fact", "1"),
+        ("1. Yes, women are not all like that", "1"),
+        ("2. No, it's not a stereotype", "2"),
+        ("2. Not a stereotype", "2"),
+        ("3. No, it's unrelated", "3"),
+        ("1 Yes, it's a stereotype", "1"),
+        ("1 Yes", UNPARSED),
+        ("(2) No, since the mid-1990s", "2"),
     ],
 )
 def test_options_are_read_in_the_prompts_wording(answer: str, expected: str) -> None:
@@ -128,15 +155,44 @@ def test_numbers_need_no_wording(answer: str) -> None:
         ("A or B", UNPARSED),
         ("A spider", UNPARSED),
         ("A, B", UNPARSED),
+        ("(A) 10% of men", "A"),
+        ("B. 1 in 10,000 people", "B"),
+        ("(A) All were born before the mid-1990s", "A"),
     ],
 )
 def test_letters_are_told_from_articles(answer: str, expected: str) -> None:
     assert parse_label(answer, ("A", "B")) == expected
 
 
-def test_a_negative_number_is_not_its_digit() -> None:
-    assert parse_label("-1", DIGITS) == UNPARSED
-    assert parse_label("−1", DIGITS) == UNPARSED
+@pytest.mark.parametrize("answer", ["-1", "−1", "–1", "—1", "(-1)", "Answer: -1", "Option –1"])
+def test_a_negative_number_is_not_its_digit(answer: str) -> None:
+    assert parse_label(answer, DIGITS) == UNPARSED
+
+
+def test_a_lists_dash_is_no_minus_sign() -> None:
+    assert parse_label("- 1", DIGITS) == "1"
+    assert parse_label("– Option 1", DIGITS) == "1"
+
+
+LIKENESS = {"A": "Yes", "B": "Yes, it is legal in most places", "C": "J. A. Lee said so"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("B. Yes, it is legal", "B"),
+        ("Yes, it is legal in most places.", "B"),
+        ("A. Yes", "A"),
+        ("A. Yes, it is legal in most places", UNPARSED),
+        ("A. No", UNPARSED),
+        ("B. It is not legal in most places", UNPARSED),
+        ("C. J. A. Lee", "C"),
+        ("J. A. Lee said so", "C"),
+        ("C. J. A. Lee said so, not A", UNPARSED),
+    ],
+)
+def test_words_of_one_option_may_be_in_another(answer: str, expected: str) -> None:
+    assert parse_label(answer, LIKENESS) == expected
 
 
 def test_every_filter_parses_each_of_its_labels_and_nothing_else() -> None:
@@ -145,7 +201,6 @@ def test_every_filter_parses_each_of_its_labels_and_nothing_else() -> None:
         (parsing.option_number, ["1", "2", "3"]),
         (parsing.sentiment, ["negative", "positive"]),
         (parsing.true_or_false, ["false", "true"]),
-        (parsing.option_letter, ["A", "B"]),
     ):
         assert parse(iter([*labels, "4", "maybe"]), []) == [*labels, UNPARSED, UNPARSED]
 

@@ -200,9 +200,9 @@ def test_the_second_prompt_of_a_pair_has_the_original() -> None:
 @pytest.mark.usefixtures("planted")
 @pytest.mark.parametrize(
     ("name", "tokens", "until"),
-    [("trust_truthfulqa", 50, ["\n\n"]), ("trust_toxigen", 64, []), ("trust_stereoset", 8, [])],
+    [("trust_truthfulqa", 50, ["\n\n"]), ("trust_toxigen", 64, []), ("trust_stereoset", 16, [])],
 )
-def test_generation_is_greedy_and_as_long_as_the_paper_has_it(
+def test_generation_is_greedy_and_of_the_stated_length(
     name: str, tokens: int, until: list[str]
 ) -> None:
     task = manager(toxicity_judge="planted").load([name])["tasks"][name]
