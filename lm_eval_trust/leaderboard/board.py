@@ -61,8 +61,8 @@ class Score:
         items: Number of items behind one seed's value; ``None`` if unknown.
         seeds: Number of seeds.
         spread: Standard deviation between seeds; ``None`` for one seed.
-        answered: Number of items, of one seed, whose answer is not empty and could be parsed or
-            judged; ``None`` if unknown.
+        answered: Number of items, of all seeds together, whose answer is not empty and could be
+            parsed or judged; ``None`` if unknown.
         corrected: The value without the judge's errors, with its interval; ``None`` if there is
             no calibrated judge, or the score is not the share of one of its verdicts.
         interval: The value with its 95 % interval, where the harness has no standard error but the
@@ -77,6 +77,11 @@ class Score:
     answered: int | None = None
     corrected: Interval | None = None
     interval: Interval | None = None
+
+    @property
+    def asked(self) -> int | None:
+        """Number of items of all seeds together; ``None`` if unknown."""
+        return None if self.items is None else self.items * self.seeds
 
 
 @dataclass(frozen=True)

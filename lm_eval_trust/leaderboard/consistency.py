@@ -84,8 +84,9 @@ def _repeatable(
     breakdown = kwargs.get("breakdown") if isinstance(kwargs, Mapping) else None
     for metric in dict.fromkeys(metric for metric, _ in found):
         name = declared.get(metric)
-        if metric in declared and name is None and metric in metric_agg_registry:
-            name = getattr(get_metric_aggregation(metric), "__name__", None)
+        if metric in declared:
+            if name is None and metric in metric_agg_registry:
+                name = getattr(get_metric_aggregation(metric), "__name__", None)
         elif isinstance(breakdown, Mapping) and metric.startswith(f"{breakdown.get('metric')}_"):
             name = "mean"
         if str(name) in _AGGREGATIONS:

@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.leaderboard.board import SUITE, Column, Row, Score
-from lm_eval_trust.leaderboard.layout import numbers
+from lm_eval_trust.leaderboard.layout import ITEMS, leaves, numbers, part_of
 
 #: A score is flagged where a larger share of its items than this has no answer: where an answer is
 #: empty, or could not be parsed or judged.
 UNANSWERED_LIMIT = 0.1
 
 
-def answered_items(run: SavedRun, column: Column, items: int | None) -> int | None:
-    """Return how many items of a task or group have an answer; ``None`` if the run does not say.
-
-    Args:
-        run: The run.
-        column: Column of the task or group.
-        items: Number of its items.
-    """
+def items_of(run: SavedRun, column: Column) -> int | None:
+    """Return the number of items behind a column's score; ``None`` if the run does not say."""
     found = numbers(run, column.task)
+    if part := part_of(found, column.metric):
+        return int(found[f"{ITEMS}_{part}", column.filter])
+    counts: Mapping[str, Any] = run.results.get("n-samples") or {}
+    of_tasks = [(counts.get(leaf) or {}).get("effective") for leaf in leaves(run, column.task)]
+    known = [int(count) for count in of_tasks if isinstance(count, int)]
+    return sum(known) if len(known) == len(of_tasks) else None
+
+
+def answered_items(run: SavedRun, column: Column) -> int | None:
+    """Return how many of a column's items have an answer; ``None`` if the run does not say."""
+    found, items = numbers(run, column.task), items_of(run, column)
     share = found.get(("answered", column.filter))
-    if share is None and ("unparsed", column.filter) in found:
-        share = 1 - found["unparsed", column.filter]
+    part = part_of(found, column.metric)
+    unparsed = found.get((f"unparsed_{part}" if part else "unparsed", column.filter))
+    if share is None and unparsed is not None:
+        share = 1 - unparsed
     return None if share is None or items is None else round(share * items)
 
 
 def is_flagged(score: Score) -> bool:
     """Tell whether too few of a score's items have an answer."""
-    if score.answered is None or not score.items:
+    if score.answered is None or not score.asked:
         return False
-    return score.answered < (1 - UNANSWERED_LIMIT) * score.items
+    return score.answered < (1 - UNANSWERED_LIMIT) * score.asked
 
 
 def in_words(score: Score) -> str:
     """Return on how many answers a score stands, e.g. ``3 of 24 answered``."""
-    return f"{score.answered} of {score.items} answered"
+    return f"{score.answered} of {score.asked} answered"
 
 
 def answer_notes(columns: Iterable[Column], rows: Iterable[Row]) -> list[str]:

@@ -17,6 +17,8 @@ from lm_eval_trust.tasks.metrics import interval_names
 _PLAIN = "none"
 #: The harness's metric of a run without scoring.
 _NO_METRIC = "bypass"
+#: Metric with the number of a part's items, of a task whose parts are scored apart: ``items_2a``.
+ITEMS = "items"
 _NOT_METRICS = frozenset(("alias", "name", "sample_len", "sample_count", _NO_METRIC))
 
 
@@ -118,6 +120,17 @@ def numbers(run: SavedRun, task: str) -> dict[tuple[str, str], float]:
     return found
 
 
+def part_of(found: Iterable[tuple[str, str]], metric: str) -> str:
+    """Return the part of its task that a metric is about, e.g. ``2a``; empty for all items.
+
+    Args:
+        found: The task's metrics and filters.
+        metric: One of the metrics.
+    """
+    _, _, part = metric.rpartition("_")
+    return part if any(name == f"{ITEMS}_{part}" for name, _ in found) else ""
+
+
 def stderr(run: SavedRun, column: Column) -> float | None:
     """Return the harness's standard error; ``None`` if it gives none (``N/A``)."""
     value = figures(run, column.task).get(f"{column.metric}_stderr,{column.filter}")
@@ -148,6 +161,7 @@ def leaves(run: SavedRun, name: str) -> tuple[str, ...]:
 def columns_of(runs: Iterable[SavedRun]) -> tuple[Column, ...]:
     """Return the columns that these runs fill: known ones, then each other task's first metric.
 
+    A task whose parts are scored apart has a column for each, as ConfAIde's second tier has.
     Tasks of a group that has its own score get no separate columns.
     """
     runs = tuple(runs)
@@ -195,11 +209,15 @@ def _first_metric(run: SavedRun, task: str) -> Iterator[Column]:
     # A first metric that is NaN leaves the task without a value: another one would stand for it.
     computed = {name.partition(",")[0] for name in figures(run, task)}
     measured = [metric for metric, _ in found]
-    metric = next((m for m in (*wanted, *measured) if m in computed), None)
+    metric = next((m for m in (*wanted, *measured) if m in computed), "")
+    stem = metric.removesuffix(part_of(found, metric))
     directions = (run.results.get("higher_is_better") or {}).get(task) or {}
     for name, filter_name in found:
-        if name == metric:
-            title = task if filter_name == _PLAIN else f"{task} ({filter_name})"
+        part = part_of(found, name)
+        if name == metric or (part and name == f"{stem}{part}"):
+            names = (part, "" if filter_name == _PLAIN else filter_name)
+            told = ", ".join(filter(None, names))
+            title = f"{task} ({told})" if told else task
             higher = directions.get(name) is not False
             yield Column(task, name, filter_name, title, higher)
 

@@ -12,7 +12,7 @@ from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import JUDGED_FROM, SavedRun
 from lm_eval_trust.leaderboard.board import Column, Score
-from lm_eval_trust.leaderboard.coverage import answered_items
+from lm_eval_trust.leaderboard.coverage import answered_items, items_of
 from lm_eval_trust.leaderboard.identity import (
     Identity,
     RowSettings,
@@ -128,14 +128,14 @@ def score_of(runs: Sequence[SavedRun], column: Column) -> Score | None:
     values = [numbers(run, column.task)[place] for run in having]
     errors = [error for run in having if (error := stderr(run, column)) is not None]
     whole = len(errors) == len(values)
-    items = _items(having[0], column.task)
+    answered = [count for run in having if (count := answered_items(run, column)) is not None]
     return Score(
         value=statistics.fmean(values),
         stderr=math.sqrt(statistics.fmean(e * e for e in errors)) if whole else None,
-        items=items,
+        items=items_of(having[0], column),
         seeds=len(values),
         spread=statistics.stdev(values) if len(values) > 1 else None,
-        answered=answered_items(having[0], column, items),
+        answered=sum(answered) if len(answered) == len(having) else None,
         interval=_interval(having, column),
     )
 
@@ -147,13 +147,6 @@ def _interval(runs: Sequence[SavedRun], column: Column) -> Interval | None:
     if len(known) < len(runs):
         return None
     return Interval(*(statistics.fmean(of) for of in zip(*known, strict=True)))
-
-
-def _items(run: SavedRun, task: str) -> int | None:
-    counts: Mapping[str, Any] = run.results.get("n-samples") or {}
-    of_tasks = [(counts.get(leaf) or {}).get("effective") for leaf in leaves(run, task)]
-    known = [int(count) for count in of_tasks if isinstance(count, int)]
-    return sum(known) if len(known) == len(of_tasks) else None
 
 
 def _same_row(old: DescribedRun, new: DescribedRun) -> bool:

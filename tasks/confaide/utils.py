@@ -18,8 +18,12 @@ def tier1(doc: Mapping[str, Any], results: Sequence[float | None]) -> dict[str, 
 
 
 def tier2(doc: Mapping[str, Any], results: Sequence[float | None]) -> dict[str, Any]:
-    """Score as :func:`tier1` does, for the row's own tier, scenarios (2a) or stories (2b)."""
+    """Score as :func:`tier1` does, for the row's own tier, scenarios (2a) or stories (2b).
+
+    Each tier's items are counted, since a board shows them apart.
+    """
     found = tier1(doc, results)
     pair = found.pop("pearson")
     apart = {f"pearson_{t}": pair if t == doc["category"] else None for t in _SECOND_TIER}
-    return {**apart, **found}
+    counts = {f"items_{t}": float(t == doc["category"]) for t in _SECOND_TIER}
+    return {**apart, **found, **counts}

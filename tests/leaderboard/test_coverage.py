@@ -52,6 +52,66 @@ def test_the_limit_is_a_tenth_of_the_items(tmp_path: Path, share: float, flagged
     assert ("answered" in score_table(board).lines[0][1].detail) == flagged
 
 
+@pytest.mark.parametrize("order", [(0, 24), (24, 0)], ids=["silent first", "silent last"])
+def test_answers_of_all_seeds_count(tmp_path: Path, order: tuple[int, int]) -> None:
+    """One of two seeds has no answer at all: the mean over both says little, whichever is first."""
+    runs = [
+        with_metric(
+            plant(tmp_path / str(seed), {"trust_stereoset": SCORES}, config={"torch_seed": seed}),
+            "trust_stereoset",
+            "answered",
+            answered / 24,
+        )
+        for seed, answered in enumerate(order)
+    ]
+    board = board_of(*runs)
+    (row,) = board.rows
+    (score,) = row.scores.values()
+    assert (score.answered, score.items, score.seeds) == (24, 24, 2)
+    assert f"StereoSet of {row.name}: 24 of 48 answered" in " ".join(board.notes)
+
+
+def test_answers_are_unknown_where_one_seed_does_not_say(tmp_path: Path) -> None:
+    runs = [
+        plant(tmp_path / str(seed), {"trust_stereoset": SCORES}, config={"torch_seed": seed})
+        for seed in range(2)
+    ]
+    (row,) = board_of(with_metric(runs[0], "trust_stereoset", "answered", 1.0), runs[1]).rows
+    assert [score.answered for score in row.scores.values()] == [None]
+
+
+def in_parts(folder: Path, **figures: float) -> SavedRun:
+    """A run of ConfAIde's second tier: 49 scenarios (2a) and 40 stories (2b)."""
+    names = ("pearson_2a", "pearson_2b", "unparsed", "items_2a", "items_2b")
+    run = plant(folder, {"trust_confaide_tier2": [1.0] * 89}, save_samples=False)
+    run.results["configs"]["trust_confaide_tier2"]["metric_list"] = [{"metric": n} for n in names]
+    found = {"pearson_2a": 0.5, "pearson_2b": 0.25, "items_2a": 49.0, "items_2b": 40.0, **figures}
+    run.results["results"]["trust_confaide_tier2"] = {f"{k},none": v for k, v in found.items()}
+    return run
+
+
+def test_parts_that_are_scored_apart_have_columns_and_answers_of_their_own(tmp_path: Path) -> None:
+    run = in_parts(tmp_path, unparsed=11 / 89, unparsed_2a=11 / 49, unparsed_2b=0.0)
+    board = board_of(run)
+    (row,) = board.rows
+    assert {
+        column.title: (score.value, score.answered, score.items)
+        for column in board.columns
+        for score in [row.scores[column.key]]
+    } == {
+        "trust_confaide_tier2 (2a)": (0.5, 38, 49),
+        "trust_confaide_tier2 (2b)": (0.25, 40, 40),
+    }
+    flagged = [note for note in board.notes if "answered" in note]
+    assert len(flagged) == 1 and flagged[0].startswith("trust_confaide_tier2 (2a) of")
+
+
+def test_a_part_without_a_value_leaves_the_other_its_column(tmp_path: Path) -> None:
+    silent = {"pearson_2a": float("nan"), "unparsed_2a": 1.0, "unparsed_2b": 0.0}
+    board = board_of(in_parts(tmp_path, unparsed=49 / 89, **silent))
+    assert [column.title for column in board.columns] == ["trust_confaide_tier2 (2b)"]
+
+
 def test_a_run_that_does_not_say_is_not_flagged(tmp_path: Path) -> None:
     board = board_of(plant(tmp_path, {"trust_confaide": SCORES}))
     assert not [note for note in board.notes if "answered" in note]

@@ -232,6 +232,16 @@ def test_tier_two_correlates_with_people_scenarios_and_stories_apart() -> None:
     assert silent["unparsed"] == 1.0 and silent["unparsed_answers"] == 6
 
 
+def test_tier_two_counts_items_and_answers_of_each_part() -> None:
+    def only_stories(request: Instance) -> str:
+        return right(request) if request.doc["category"] == "2b" else "no idea"
+
+    scores = metrics("trust_confaide_tier2", Scripted(only_stories))
+    assert (scores["items_2a"], scores["items_2b"]) == (3, 3)
+    assert (scores["unparsed_2a"], scores["unparsed_2b"]) == (1.0, 0.0)
+    assert scores["unparsed"] == 0.5 and scores["unparsed_answers"] == 3
+
+
 def test_tier_one_correlates_with_people() -> None:
     said, means = [1, 2, 3, 4], [1.2, 2.1, 3.3, 3.9]
     expected = np.corrcoef(said, means)[0, 1]
