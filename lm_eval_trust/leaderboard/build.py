@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -16,7 +14,8 @@ from lm_eval_trust.core.errors import InputError, unknown_name
 from lm_eval_trust.core.progress import progress_bar
 from lm_eval_trust.core.saved_runs import PREFIXES, SavedRun
 from lm_eval_trust.judges.calibration_store import in_words
-from lm_eval_trust.leaderboard.board import SUITE, Board, Category, Column, Row, Score
+from lm_eval_trust.leaderboard.board import SUITE, Board, Category, Column, Row
+from lm_eval_trust.leaderboard.categories import categories_of, recorded_categories
 from lm_eval_trust.leaderboard.comparability import (
     ComparableRows,
     exclusion_reasons,
@@ -169,11 +168,7 @@ def _board(
         reference=reference,
         win_rates=win_rates(columns, rows),
         front=pareto_front(columns, rows),
-        categories={
-            column.key: found
-            for column in columns
-            if column.dimension != SUITE and (found := categories_of(items[column.key]))
-        },
+        categories=_categories(columns, rows, items, samples),
         primary=primary,
         standings=_standings(columns, items, settings.confidence),
         beside=beside,
@@ -202,6 +197,21 @@ def _standings(
         c.key: standings_of(items[c.key], confidence, higher_is_better=c.higher_is_better)
         for c in columns
         if c.higher_is_better is not None
+    }
+    return {key: found for key, found in every.items() if found}
+
+
+def _categories(
+    columns: Iterable[Column],
+    rows: Iterable[Row],
+    items: Mapping[str, Mapping[str, Strata]],
+    samples: Samples,
+) -> dict[str, tuple[Category, ...]]:
+    rows = list(rows)
+    every = {
+        c.key: categories_of(items[c.key]) or recorded_categories(c, rows, samples)
+        for c in columns
+        if c.dimension != SUITE
     }
     return {key: found for key, found in every.items() if found}
 
@@ -264,34 +274,6 @@ def _with_tradeoffs(
 
 def _of_reference(found: Pairs, reference: str) -> dict[str, Comparison]:
     return {second: c.comparison for (first, second), c in found.items() if first == reference}
-
-
-def categories_of(rows: Mapping[str, Strata]) -> tuple[Category, ...]:
-    """Return a column's categories, sorted by name; empty if the benchmark has none.
-
-    An item of several categories counts in each. The standard error is that of the mean of
-    independent items, as the harness computes it for whole tasks.
-
-    Args:
-        rows: Name of a row → its items.
-    """
-    found: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for name, strata in rows.items():
-        for value in (value for stratum in strata for value in stratum.items.values()):
-            for category in value.categories:
-                found.setdefault((value.kind, category), {}).setdefault(name, []).append(
-                    value.value
-                )
-    return tuple(
-        Category(kind, category, {name: _score(values) for name, values in by_row.items()})
-        for (kind, category), by_row in sorted(found.items())
-    )
-
-
-def _score(values: list[float]) -> Score:
-    n = len(values)
-    stderr = statistics.stdev(values) / math.sqrt(n) if n > 1 else None
-    return Score(statistics.fmean(values), stderr, n)
 
 
 def doubtful_notes(rows: Iterable[Row], samples: Samples) -> list[str]:

@@ -148,6 +148,8 @@ def _categories(board: Board) -> Iterator[Line]:
                     "model": name,
                     "value": score.value,
                     "stderr": score.stderr,
+                    "low": score.interval.low if score.interval else None,
+                    "high": score.interval.high if score.interval else None,
                     "items": score.items,
                 }
 
@@ -185,7 +187,7 @@ _WRITERS: Mapping[str, tuple[str, Callable[[Board], Iterable[Line]]]] = {
     "effects.csv": ("first second column category items wrong right unmoved", _effects),
     "controls.csv": ("model column control arms beaten gain low high p", _beside),
     "ranks.csv": ("column model", _standings),
-    "categories.csv": ("column kind category model value stderr items", _categories),
+    "categories.csv": ("column kind category model value stderr low high items", _categories),
     "tradeoffs.csv": ("reference model dimension change low high", _tradeoffs),
     "correlations.csv": ("first second pearson low high p rows", _correlations),
 }

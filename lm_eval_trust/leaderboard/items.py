@@ -108,6 +108,11 @@ class Samples:
             for term, value in icat_by_term(language, stereotype, terms).items()
         }
 
+    def count(self, run: SavedRun, column: Column) -> int | None:
+        """Return how many items of a run have a value of a column's metric; ``None`` if unknown."""
+        items = self._items(run, column.task, column.filter)
+        return sum(item.values.get(column.metric) is not None for item in items) or None
+
     def notes(self, run: SavedRun) -> list[str]:
         """Return which tasks of a run have items that are not finite."""
         found = (self._nonfinite.get((str(run.path), task)) for task in run.results["configs"])

@@ -197,7 +197,7 @@ def category_tables(board: Board) -> Iterator[Table]:
             (
                 Cell(category.name),
                 *(_score(column, category.scores.get(name)) for name in names),
-                Cell(str(max((s.items or 0 for s in category.scores.values()), default=0))),
+                Cell(str(max((s.items or 0 for s in category.scores.values()), default=0) or NONE)),
             )
             for category in categories
         )

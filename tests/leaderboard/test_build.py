@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import math
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from lm_eval_trust.analysis.derived import SmallerProducts, icat_by_term, icat_p
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.leaderboard.build import BoardSettings, build_boards
+from lm_eval_trust.leaderboard.formats import to_csv
+from lm_eval_trust.leaderboard.table import category_tables
 from lm_eval_trust.tasks.metrics import icat
 
 CONFAIDE = "trust_confaide/acc,none"
@@ -327,6 +332,43 @@ def of_terms(folder: Path, values: list[tuple[str, float, float]], last: str = "
     samples[-1]["doc_hash"] = last
     file.write_text("".join(json.dumps(each) + "\n" for each in samples), encoding="utf-8")
     return found
+
+
+def test_icat_by_domain_is_taken_from_the_results(tmp_path: Path) -> None:
+    """Means over target terms do not follow from the items of a domain alone."""
+    task = "trust_stereoset_icat"
+    runs = []
+    for name, of_gender in (("a", 40.0), ("b", 50.0)):
+        found = of_terms(tmp_path / name, [("aunt", 100, 0), ("aunt", 50, 100), ("monk", 50, 0)])
+        figures = found.results["results"][task]
+        for metric, value in {"icat": figures["icat,none"], "icat_gender": of_gender}.items():
+            figures |= {f"{metric},none": value, f"{metric}_stderr,none": "N/A"}
+            figures |= {f"{metric}_low,none": value - 9, f"{metric}_high,none": value + 9}
+        # A single term has no interval, and a domain without any no value.
+        single = {"icat_race": 0.0, "icat_race_low": math.nan, "icat_race_high": math.nan}
+        silent = dict.fromkeys(("icat_creed", "icat_creed_low", "icat_creed_high"), math.nan)
+        figures |= {f"{metric},none": value for metric, value in (single | silent).items()}
+        file = found.samples_file(task)
+        samples = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        for sample, domain in zip(samples, ("gender", "gender", "race"), strict=True):
+            own = {f"icat_{domain}": sample["icat"]}
+            sample |= {"icat_gender": None, "icat_race": None, **own}
+            sample["metrics"] = ["icat", "icat_gender", "icat_race"]
+        file.write_text("".join(json.dumps(each) + "\n" for each in samples), encoding="utf-8")
+        runs.append(found)
+    (board,) = build_boards(runs)
+    gender, race = board.categories[f"{task}/icat,none"]
+    assert (gender.kind, gender.name, race.name) == ("category", "gender", "race")
+    assert {
+        name: (score.value, score.interval and score.interval.low, score.items)
+        for name, score in gender.scores.items()
+    } == {"a (hf)": (40.0, 31.0, 2), "b (hf)": (50.0, 41.0, 2)}
+    assert [score.items for score in race.scores.values()] == [1, 1]
+    lines = csv.DictReader(io.StringIO(to_csv([board])["categories.csv"]))
+    told = [(line["value"], line["high"]) for line in lines if line["category"] == "gender"]
+    assert told == [("40.0", "49.0"), ("50.0", "59.0")]
+    (table,) = category_tables(board)
+    assert [cell.detail for cell in table.lines[0]] == ["", "[31.00, 49.00]", "[41.00, 59.00]", ""]
 
 
 def test_icat_is_compared_term_by_term(tmp_path: Path) -> None:
