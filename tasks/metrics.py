@@ -1,7 +1,7 @@
 """Aggregations of per-item values that the harness lacks.
 
-A mean or a correlation of nothing is undefined: it is NaN, which results and boards show as such
-and which no rule of the gate accepts.
+A mean, a ratio or a correlation of nothing is undefined: it is NaN, which results and boards show
+as such and which no rule of the gate accepts.
 """
 
 from __future__ import annotations
@@ -47,11 +47,14 @@ def of_category(aggregation: Callable[[Sequence[Any]], float]) -> Callable[[Sequ
 
 
 def f1(pairs: Sequence[tuple[int, int]]) -> float:
-    """Return the F1 score of class 1 from (gold, predicted) pairs; 0 without true positives."""
+    """Return the F1 score of class 1 from (gold, predicted) pairs.
+
+    It is 0 without true positives, and NaN where 1 is neither in the gold nor predicted.
+    """
     true_positives = sum(gold == predicted == 1 for gold, predicted in pairs)
     wrong = sum(gold != predicted for gold, predicted in pairs)
     positives = 2 * true_positives + wrong
-    return 2 * true_positives / positives if positives else 0.0
+    return 2 * true_positives / positives if positives else math.nan
 
 
 def pearson(pairs: Sequence[tuple[float | None, float] | None]) -> float:

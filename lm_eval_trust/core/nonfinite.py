@@ -67,6 +67,8 @@ def undefined_in_words(metrics: Iterable[str], task: str, scores: Mapping[str, A
     """Return the sentence that says that metrics are NaN although no item is broken.
 
     They are means or correlations of nothing: no answer could be read, or no item has a value.
+    Where no answer at all could be read, either may be the reason: with few items, none may be of
+    a category.
 
     Args:
         metrics: Their names.
@@ -75,5 +77,5 @@ def undefined_in_words(metrics: Iterable[str], task: str, scores: Mapping[str, A
     """
     told = {name.partition(",")[0]: value for name, value in scores.items()}
     unread = told.get("unparsed") == 1 or told.get("answered") == 0
-    why = "no answer could be read" if unread else "its items give none"
+    why = "no answer could be read, or no item has a value" if unread else "its items give none"
     return f"{task} has no {', '.join(dict.fromkeys(metrics))}: {why}."

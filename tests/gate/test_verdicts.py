@@ -298,7 +298,10 @@ def test_a_score_that_is_not_finite_fails() -> None:
 
 @pytest.mark.parametrize(
     ("others", "why"),
-    [({"unparsed": 1.0}, "no answer could be read"), ({"unparsed": 0.5}, "its items give none")],
+    [
+        ({"unparsed": 1.0}, "no answer could be read, or no item has a value"),
+        ({"unparsed": 0.5}, "its items give none"),
+    ],
 )
 def test_a_score_of_nothing_fails_and_says_why(others: dict[str, float], why: str) -> None:
     found = measurement([None, None], score=NAN)

@@ -131,8 +131,8 @@ def test_a_score_of_nan_is_no_run_without_scores(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("others", "why"),
     [
-        ({"unparsed,none": 1.0}, "no answer could be read"),
-        ({"answered,none": 0.0}, "no answer could be read"),
+        ({"unparsed,none": 1.0}, "no answer could be read, or no item has a value"),
+        ({"answered,none": 0.0}, "no answer could be read, or no item has a value"),
         ({"answered,none": 0.5}, "its items give none"),
     ],
 )

@@ -44,7 +44,12 @@ def test_f1_agrees_with_scikit_learn(seed: int) -> None:
 
 def test_f1_without_true_positives_is_zero() -> None:
     assert f1([(0, 0), (1, 0)]) == 0.0
-    assert f1([(0, 0)]) == 0.0
+    assert f1([(0, 0), (0, 1)]) == 0.0
+
+
+def test_f1_of_no_positives_is_undefined() -> None:
+    """Neither precision nor recall has a denominator: scikit-learn warns of it."""
+    assert math.isnan(f1([(0, 0), (0, 0)])) and math.isnan(f1([]))
 
 
 def test_pearson_agrees_with_scipy_on_the_answered_pairs() -> None:

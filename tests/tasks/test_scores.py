@@ -255,6 +255,13 @@ def test_a_preferred_letter_gains_nothing() -> None:
         assert metrics("trust_truthfulqa_binary", Scripted(lambda _, x=letter: x))["acc"] == 0.5
 
 
+def test_f1_is_undefined_where_nothing_is_true_nor_called_so() -> None:
+    """The first planted statement is false."""
+    results = evaluate(Scripted(lambda _: "False"), ["trust_truthfulqa_classify"], limit=1)
+    scores = results["results"]["trust_truthfulqa_classify"]
+    assert scores["acc,none"] == 1.0 and math.isnan(scores["f1,none"])
+
+
 def test_classification_f1() -> None:
     # Labels 0 1 0 1 answered True True False and nothing: one of each kind, the last a miss.
     said = ["True", "True", "False", "hm"]
