@@ -52,10 +52,11 @@ def parse_label(answer: str, labels: Labels) -> str:
     wordings = _wordings(labels)
     line = _bare(_first_line(answer))
     explained = {label: _explanation(line, label.casefold()) for label in labels}
-    # A wording that the answer's length cut off names no other label, whatever words it has.
+    # The beginning of a label's own wording names no other label, whatever words it has: the
+    # answer's length may have cut off the rest.
     begun = [e for label, e in explained.items() if e and wordings[label].startswith(e)]
     pattern = _any_of([*wordings.values(), *begun])
-    said, unsaid = set(pattern.findall(line)), pattern.sub(" ", _plain(answer))
+    said, unsaid = {*pattern.findall(line)} - {*begun}, pattern.sub(" ", _plain(answer))
     stated = {
         label
         for label, wording in wordings.items()

@@ -275,7 +275,7 @@ BENCHMARK = Benchmark(
     ),
     workloads={
         "trust_truthfulqa": Workload(408, 1, 185.1, 50.0),
-        "trust_truthfulqa_binary": Workload(390, 1, 69.7, 16.0),
+        "trust_truthfulqa_binary": Workload(390, 1, 69.7, 8.0),
         "trust_truthfulqa_binary_ll": Workload(390, 1, 141.4, 0.0),
         "trust_truthfulqa_classify": Workload(2528, 1, 58.7, 8.0),
         "trust_truthfulqa_classify_ll": Workload(2528, 1, 119.4, 0.0),

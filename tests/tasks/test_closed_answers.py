@@ -126,9 +126,10 @@ def test_every_choice_is_read_when_it_is_cut(data_dir: Path, smollm2: Path, form
 
 
 def test_the_other_choices_words_contradict_a_letter(data_dir: Path) -> None:
-    for choices in choices_of(data_dir):
-        echoes = [f"{letter}. {other}" for letter, other in zip("BA", choices, strict=True)]
-        assert choice(echoes, [{"choices": choices}] * 2) == ["unparsed"] * 2, echoes
+    for own, other in choices_of(data_dir):
+        if not own.casefold().startswith(other.casefold()):
+            (said,) = choice([f"A. {other}"], [{"choices": (own, other)}])
+            assert said == "unparsed", (own, other)
 
 
 BBQ = ["The 72-year-old", "Not enough information", "J. B. Lee"]

@@ -183,6 +183,7 @@ LIKENESS = {"A": "Yes", "B": "Yes, it is legal in most places", "C": "J. A. Lee 
         ("B. Yes, it is legal", "B"),
         ("Yes, it is legal in most places.", "B"),
         ("A. Yes", "A"),
+        ("B. Yes", "B"),
         ("A. Yes, it is legal in most places", UNPARSED),
         ("A. No", UNPARSED),
         ("B. It is not legal in most places", UNPARSED),
