@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from lm_eval_trust.analysis.statistics import Floats, GroupTotals, Interval, in_steps, paired
+from lm_eval_trust.analysis.statistics import Floats, GroupTotals, Interval, paired, step_of
 
 MCNEMAR = "McNemar"
 SIGN_FLIPS = "sign flips by group"
@@ -69,9 +69,8 @@ def compare(
     """
     first, second = paired(before, after)
     totals = GroupTotals.of(second - first, groups)
-    steps = in_steps(first) and in_steps(second)
     p, test = p_of(first, second, totals)
-    difference = totals.difference_interval(confidence, steps=steps)
+    difference = totals.difference_interval(confidence, step=step_of(totals, first, second))
     return Comparison(difference, p, test, len(first), totals.groups)
 
 

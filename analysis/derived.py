@@ -161,12 +161,10 @@ class SmallerProducts(GroupTotals):
         a, b = np.argwhere(scaled == min(_smaller_difference(scaled, scaled), key=abs))[0]
         return cls(found[a][b].sums, sizes, found)
 
-    def interval(
-        self, level: float = 0.95, *, steps: bool = False, skewed: bool = True
-    ) -> Interval:
+    def interval(self, level: float = 0.95, *, step: float = 0.0, skewed: bool = True) -> Interval:
         """Return the difference with its interval; see :meth:`GroupTotals.interval`."""
         rows = [
-            [d.interval(level, steps=steps, skewed=skewed) for d in row] for row in self.differences
+            [d.interval(level, step=step, skewed=skewed) for d in row] for row in self.differences
         ]
         found = np.array([[(f.mean, f.low, f.high) for f in row] for row in rows])
         mean, low, high = found[..., 0], found[..., 1], found[..., 2]
@@ -208,7 +206,7 @@ def drop_rate_interval(
     totals = GroupTotals.of(before - after, groups, weights=before)
     found = [totals.interval(level)]
     if abs(totals.mean) <= 1:
-        found.append(totals.interval(level, steps=True))
+        found.append(totals.interval(level, step=1.0))
     low, high = min(f.low for f in found), max(f.high for f in found)
     return Interval(totals.mean, low, min(high, 1.0))
 
@@ -236,7 +234,7 @@ def _equal_groups(values: Floats, groups: Sequence[Hashable]) -> GroupTotals:
 
 def _share(totals: GroupTotals, level: float) -> Interval:
     """Return the interval of a share, whose groups may all agree, or be skewed."""
-    found = [totals.interval(level, steps=steps) for steps in (True, False)]
+    found = [totals.interval(level, step=step) for step in (1.0, 0.0)]
     low, high = min(f.low for f in found), max(f.high for f in found)
     return Interval(totals.mean, *(float(np.clip(end, 0.0, 1.0)) for end in (low, high)))
 

@@ -7,8 +7,7 @@ cost no power, as they would with a correction that counts them.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +15,15 @@ import numpy.typing as npt
 from scipy import special
 
 from lm_eval_trust.analysis.comparison import FLIPS, random_signs
-from lm_eval_trust.analysis.statistics import Floats
+from lm_eval_trust.analysis.statistics import Floats, GroupTotals
 
 #: Assignments of signs in memory at once.
 _AT_ONCE = 500
 _TIE = 1e-9
+
+
+#: A mean of strata: the weight of each, and its values by group.
+WeightedTotals = Sequence[tuple[float, GroupTotals]]
 
 
 @dataclass(frozen=True)
@@ -28,17 +31,62 @@ class TestBlock:
     """Tests on the same groups: differences of rows in one column.
 
     Attributes:
-        groups: Identity of each group; the same group in two blocks gets the same signs.
-        parts: What each group adds to each mean difference, shape (groups, tests).
-        residuals: The same minus what the mean difference expects of the group, same shape.
+        groups: Identity of each group, stratum by stratum; the same group in two blocks gets the
+            same signs.
+        tests: The differences of each test, of strata with the same groups.
     """
 
     #: Not a class of tests, whatever pytest thinks of the name.
     __test__ = False
 
     groups: Sequence[Hashable]
-    parts: Floats
-    residuals: Floats
+    tests: Sequence[WeightedTotals]
+
+    @property
+    def parts(self) -> Floats:
+        """What each group adds to each mean difference, shape (groups, tests)."""
+        return self._stacked(lambda totals: totals.sums)
+
+    def _stacked(self, of: Callable[[GroupTotals], Floats]) -> Floats:
+        columns = [
+            np.concatenate([w * of(totals) / totals.sizes.sum() for w, totals in test])
+            for test in self.tests
+        ]
+        return np.stack(columns, axis=1)
+
+    def tails(self, signs: Floats) -> Floats:
+        """Return two-sided p of Student's statistic if no difference is left, under random signs.
+
+        Each group's residual gets a sign, and the standard error is that of the signed ones, as it
+        is that of the groups in an interval.
+
+        Args:
+            signs: −1 or 1, shape (assignments, groups).
+
+        Returns:
+            Shape (assignments, tests); 1 where no group differs from the others.
+        """
+        residuals = self._stacked(lambda totals: totals.residuals)
+        shape = len(signs), len(self.tests)
+        means, variances, start, freedom = np.zeros(shape), np.zeros(shape), 0, 1.0
+        for _, totals in self.tests[0]:
+            of = slice(start, start + totals.groups)
+            share = (totals.sizes / totals.sizes.sum())[:, None]
+            left = np.maximum(1 - share, _TIE)
+            mean = signs[:, of] @ residuals[of]
+            # Squares of signed residuals from their mean, each over what its group leaves.
+            squares = np.square(residuals[of] / left).sum(axis=0)
+            squares = squares - 2 * mean * (signs[:, of] @ (residuals[of] * share / left**2))
+            squares += mean**2 * np.square(share / left).sum()
+            means += mean
+            variances += squares * (totals.groups - 1) / totals.groups
+            freedom, start = max(freedom, totals.whole_groups - 1), of.stop
+        scale = np.square(residuals).sum(axis=0)
+        usable = np.broadcast_to(scale > 0, shape)
+        errors = np.sqrt(np.maximum(variances, _TIE**2 * scale))
+        ratio = np.divide(np.abs(means), errors, out=np.zeros(shape), where=usable)
+        found: Floats = 2 * special.stdtr(freedom, -ratio)
+        return found
 
 
 @dataclass(frozen=True)
@@ -63,50 +111,66 @@ def step_down(blocks: Sequence[TestBlock], level: float = 0.95, *, seed: int = 0
     The statistic of a test is the sum of its groups' parts over the root of their sum of squares:
     its standard deviation if each group's sign is random. The adjusted p of the largest is the
     share of 5,000 assignments of signs whose largest statistic is as large; of the next, that of
-    the largest of the others; and so on, never falling. The intervals' common level is that of the
-    largest statistic of the residuals, in which no difference is left.
+    the largest of the others; and so on, never falling. The intervals' common level is that of
+    :func:`joint_level`.
 
     Args:
         blocks: The family, in the order of its tests.
         level: At which all intervals hold together.
         seed: Seed of the signs.
     """
-    scales = [np.sqrt(np.square(block.parts).sum(axis=0)) for block in blocks]
+    matrices = [block.parts for block in blocks]
+    scales = [np.sqrt(np.square(parts).sum(axis=0)) for parts in matrices]
     scale = np.concatenate(scales) if scales else np.zeros(0)
     usable = scale > 0
     if not usable.any():
         return Adjusted(np.ones(len(scale)), usable, level)
-    sums = np.concatenate([np.abs(block.parts.sum(axis=0)) for block in blocks])
+    sums = np.concatenate([np.abs(parts.sum(axis=0)) for parts in matrices])
     observed = np.where(usable, sums / np.where(usable, scale, 1.0), 0.0)
     order = np.argsort(-observed, kind="stable")
-    beyond, largest = np.zeros(len(scale)), []
-    for parts, residuals in _flipped(blocks, seed):
+    beyond, scaled = np.zeros(len(scale)), [_scaled(parts) for parts in matrices]
+    for signs in _signs_of(blocks, seed, FLIPS):
+        flipped = [np.abs(s @ matrix) for s, matrix in zip(signs, scaled, strict=True)]
+        parts = np.concatenate(flipped, axis=1)
         maxima = np.maximum.accumulate(parts[:, order[::-1]], axis=1)[:, ::-1]
         beyond[order] += (maxima >= observed[order] - _TIE).sum(axis=0)
-        largest.append(residuals.max(axis=1))
     adjusted = np.ones(len(scale))
     adjusted[order] = np.maximum.accumulate((1 + beyond[order]) / (1 + FLIPS))
     adjusted[~usable] = 1.0
-    critical = float(np.quantile(np.concatenate(largest), level, method="inverted_cdf"))
-    single = max(level, math.erf(critical / math.sqrt(2)))
-    return Adjusted(adjusted, usable & _first_of_its_kind(blocks), min(single, 1 - 1e-12))
+    single = joint_level(blocks, level, seed=seed)
+    return Adjusted(adjusted, usable & _first_of_its_kind(blocks, scaled), single)
 
 
-def _flipped(blocks: Sequence[TestBlock], seed: int) -> Iterator[tuple[Floats, Floats]]:
-    """Yield absolute statistics under random signs: of parts, and of residuals, (rows, tests)."""
+def joint_level(
+    blocks: Sequence[TestBlock], level: float, *, seed: int = 0, flips: int = FLIPS
+) -> float:
+    """Return the level of single intervals at which all intervals of a family hold together.
+
+    One minus the smallest p that the residuals of all tests, in which no difference is left, have
+    under random signs of groups in as many cases as are not to be held.
+
+    Args:
+        blocks: The family.
+        level: At which all intervals hold together.
+        seed: Seed of the signs.
+        flips: Assignments of signs.
+    """
+    least = [
+        np.concatenate([b.tails(s) for b, s in zip(blocks, signs, strict=True)], axis=1).min(axis=1)
+        for signs in _signs_of(blocks, seed, flips)
+    ]
+    smallest = float(np.quantile(np.concatenate(least), 1 - level, method="inverted_cdf"))
+    return min(max(level, 1 - smallest), 1 - 1e-12)
+
+
+def _signs_of(blocks: Sequence[TestBlock], seed: int, flips: int) -> Iterator[list[Floats]]:
+    """Yield random signs of each block's groups, each of shape (assignments, groups)."""
     numbers: dict[Hashable, int] = {}
     places = [[numbers.setdefault(g, len(numbers)) for g in block.groups] for block in blocks]
-    scaled = [[_scaled(each) for each in (block.parts, block.residuals)] for block in blocks]
     random = np.random.default_rng(seed)
-    for start in range(0, FLIPS, _AT_ONCE):
-        rows = min(_AT_ONCE, FLIPS - start)
-        signs = random_signs(random, rows, len(numbers))
-        found = [
-            [np.abs(signs[:, place] @ matrix) for place, matrix in zip(places, kind, strict=True)]
-            for kind in zip(*scaled, strict=True)
-        ]
-        parts, residuals = (np.concatenate(kind, axis=1) for kind in found)
-        yield parts, residuals
+    for start in range(0, flips, _AT_ONCE):
+        signs = random_signs(random, min(_AT_ONCE, flips - start), len(numbers))
+        yield [signs[:, place] for place in places]
 
 
 def _scaled(matrix: Floats) -> Floats:
@@ -114,12 +178,14 @@ def _scaled(matrix: Floats) -> Floats:
     return matrix / np.where(length > 0, length, 1.0)
 
 
-def _first_of_its_kind(blocks: Sequence[TestBlock]) -> npt.NDArray[np.bool_]:
+def _first_of_its_kind(
+    blocks: Sequence[TestBlock], scaled: Sequence[Floats]
+) -> npt.NDArray[np.bool_]:
     seen: set[Hashable] = set()
     found = []
-    for block in blocks:
+    for block, matrix in zip(blocks, scaled, strict=True):
         names = [str(group) for group in block.groups]
-        for parts in np.round(_scaled(block.parts), 9).T:
+        for parts in np.round(matrix, 9).T:
             filled = np.flatnonzero(parts)
             sign = np.sign(parts[filled[0]]) if len(filled) else 1.0
             kind = frozenset((names[i], float(sign * parts[i])) for i in filled)
@@ -145,39 +211,28 @@ class Standing:
     shrunk: float
 
 
-def standings(scores: Floats, parts: Floats, level: float = 0.95) -> tuple[Standing, ...]:
+def standings(scores: Floats, above: npt.NDArray[np.bool_], noise: Floats) -> tuple[Standing, ...]:
     """Return ranks' intervals, the set of rows that may be best, and shrunken scores.
 
-    Row i is certainly above row j if the interval of their paired difference, at a level at which
-    the intervals of all pairs hold together, lies above zero. A row's rank then lies between one
-    more than the number of rows certainly above it and the number of rows minus those certainly
-    below it, for all rows at once (Mogstad, Romano, Shaikh and Wilhelm 2024; Hsu 1996). The rows
-    that none is certainly above are the set that holds the best one.
+    A row's rank lies between one more than the number of rows certainly above it and the number of
+    rows minus those certainly below it, for all rows at once (Mogstad, Romano, Shaikh and Wilhelm
+    2024; Hsu 1996). The rows that none is certainly above are the set that holds the best one.
 
     The best of many noisy scores is mostly a lucky one. Shrunken scores are the empirical Bayes
-    estimates of normal scores around their mean (Efron and Morris 1973). They use the variance of
-    each row's deviation from the mean of the rows, in which what the items do to all rows cancels:
-    mean + τ² / (τ² + variance) · deviation, τ² what the spread of the scores leaves beyond these
+    estimates of normal scores around their mean (Efron and Morris 1973):
+    mean + τ² / (τ² + variance) · deviation, τ² what the spread of the scores leaves beyond the
     variances, at least 0.
 
     Args:
         scores: Scores of each row, higher is better, shape (rows,).
-        parts: What each group adds to each score beyond what its mean expects, shape
-            (groups, rows): the residuals of :class:`TestBlock`, of rows instead of differences.
-        level: Confidence of all ranks together.
+        above: Whether row i is certainly above row j: whether the interval of their paired
+            difference, at a level at which those of all pairs hold together, lies above zero; shape
+            (rows, rows).
+        noise: Variance of each row's deviation from the mean of the rows, in which what the items
+            do to all rows cancels, shape (rows,).
     """
-    rows, groups = len(scores), len(parts)
-    gap = scores[:, None] - scores[None, :]
-    covariance = parts.T @ parts * (groups / max(groups - 1, 1))
-    variance = np.diag(covariance)
-    error = np.sqrt(np.maximum(variance[:, None] + variance[None, :] - 2 * covariance, 0.0))
-    critical = _largest_of_pairs(parts, error, level)
-    # Rows that differ by the same in every group: certain if as many coins seldom fall alike.
-    alike = (gap > 0) & (rows * (rows - 1) * 2.0**-groups < 1 - level)
-    above = np.where(error > 0, gap > critical * error, alike)
+    rows = len(scores)
     beaten, beats = above.sum(axis=0), above.sum(axis=1)
-    centred = parts - parts.mean(axis=1, keepdims=True)
-    noise = np.square(centred).sum(axis=0) * (groups / max(groups - 1, 1))
     centre = scores.mean()
     spread = np.square(scores - centre).sum() / max(rows - 1, 1)
     between = max(0.0, spread - noise.sum() / max(rows - 1, 1))
@@ -188,24 +243,3 @@ def standings(scores: Floats, parts: Floats, level: float = 0.95) -> tuple[Stand
         Standing(1 + int(beaten[i]), rows - int(beats[i]), not beaten[i], float(shrunk[i]))
         for i in range(rows)
     )
-
-
-def _largest_of_pairs(parts: Floats, error: Floats, level: float) -> float:
-    """Return the quantile of the largest studentised difference of pairs under random signs.
-
-    Student's, for as many groups, at the level that the normal one stands for.
-    """
-    first, second = np.triu_indices(len(error), k=1)
-    usable = error[first, second] > 0
-    first, second = first[usable], second[usable]
-    if not len(first) or len(parts) < 2:
-        return float(np.finfo(np.float64).max ** 0.5)
-    random, largest = np.random.default_rng(len(parts)), []
-    for _ in range(0, FLIPS // 5, _AT_ONCE):
-        drawn = random_signs(random, _AT_ONCE, len(parts)) @ parts
-        statistics = np.abs(drawn[:, first] - drawn[:, second]) / error[first, second]
-        largest.append(statistics.max(axis=1))
-    normal = float(np.quantile(np.concatenate(largest), level, method="inverted_cdf"))
-    tail = max(1e-12, 1 - special.ndtr(normal))
-    tail = min(tail, (1 - level) / 2)
-    return float(special.stdtrit(len(parts) - 1, 1 - tail))

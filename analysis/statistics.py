@@ -8,11 +8,12 @@ make too small. The interval is the union of Student's and one that follows the 
 
 - Student's, with one degree of freedom less than the effective number of groups;
 - for values of any size the bootstrap-t over groups (Efron and Tibshirani 1993, chapter 12), which
-  follows their skewness; from :data:`_MOST_DRAWN` groups on its first-order expansion (Johnson
-  1978);
-- for yes-or-no items Wilson's (1927), with an effective number of items, which stays open where all
-  items agree; their differences get Tango's (1998) as well, which allows for changes in a direction
-  in which few or none were seen.
+  follows their skewness; its first-order expansion (Johnson 1978) takes its place where that is
+  accurate, and joins it in tails that too few draws reach;
+- for items of two values Wilson's (1927), with an effective number of items, which stays open where
+  all items agree; their differences get Tango's (1998) as well, which allows for changes in a
+  direction in which few or none were seen. Graded values count as such if few groups differ: see
+  :func:`step_of`.
 
 The draws have a fixed seed and depend on nothing but the number of groups, so the same items give
 the same interval, in whatever order they come.
@@ -23,12 +24,13 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
+from lm_eval_trust.analysis.bootstrap_t import student_quantiles
 from lm_eval_trust.core.errors import InputError
 
 Floats = npt.NDArray[np.float64]
@@ -36,10 +38,6 @@ Floats = npt.NDArray[np.float64]
 #: Fewest groups for which the coverage of intervals was measured; with fewer, say so. A resample
 #: of fewer groups too often draws nearly the same ones, whose spread nothing can be divided by.
 FEW_GROUPS = 8
-#: Resamples of the bootstrap-t.
-_RESAMPLES = 1000
-#: Groups up to which they are drawn.
-_MOST_DRAWN = 1000
 #: Few groups draw too few extremes: nominal tails are divided by 1 + 8 / groups, at most by 1.5, by
 #: the coverage that docs/statistics.md reports.
 _FURTHER, _FURTHEST = 8, 1.5
@@ -68,8 +66,9 @@ def mean_interval(
     """Return the two-sided interval of a mean over items; ``nan`` for both ends of a single group.
 
     Values that are all 0 or 1 are a share: see :func:`proportion_interval`. Values that are all
-    −1, 0 or 1 are differences of yes-or-no items. Measured coverage at 0.95 is in
-    docs/statistics.md; with fewer than :data:`FEW_GROUPS` groups it was not measured.
+    −1, 0 or 1 are differences of yes-or-no items. Others are taken from the most common value:
+    see :func:`step_of`. Measured coverage at 0.95 is in docs/statistics.md; with fewer than
+    :data:`FEW_GROUPS` groups it was not measured.
 
     Args:
         values: One for each item, finite, shape (n,).
@@ -79,10 +78,7 @@ def mean_interval(
     Raises:
         InputError: No values, values that are not finite, other lengths, or a level outside (0, 1).
     """
-    numbers = finite(values)
-    if np.isin(numbers, (0, 1)).all():
-        return proportion_interval(numbers, groups, level)
-    found = GroupTotals.of(numbers, groups).difference_interval(level, steps=in_steps(numbers))
+    found = _mean(finite(values), groups, level)
     return found.low, found.high
 
 
@@ -109,8 +105,7 @@ def proportion_interval(
             f"A share needs values from 0 to 1; these go from {numbers.min():g} to "
             f"{numbers.max():g}. Use mean_interval."
         )
-    found = GroupTotals.of(numbers, groups).interval(level, steps=in_steps(numbers))
-    return (found.low, found.high) if math.isnan(found.low) else _clipped(found)
+    return _clipped(_mean(numbers, groups, level))
 
 
 def ratio_interval(
@@ -152,8 +147,8 @@ def paired_interval(
         InputError: As :func:`mean_interval`.
     """
     first, second = paired(before, after)
-    steps = in_steps(first) and in_steps(second)
-    found = GroupTotals.of(second - first, groups).difference_interval(level, steps=steps)
+    totals = GroupTotals.of(second - first, groups)
+    found = totals.difference_interval(level, step=step_of(totals, first, second))
     return found.low, found.high
 
 
@@ -232,22 +227,24 @@ class GroupTotals:
         """Effective number of items if those of a group always change together (Kish 1965)."""
         return float(self.sizes.sum() ** 2 / np.square(self.sizes).sum())
 
-    @property
-    def effective_items(self) -> float:
-        """Effective number of independent yes-or-no items with this standard error.
+    def effective_items(self, step: float = 1.0) -> float:
+        """Return the effective number of independent two-valued items with this standard error.
 
         The number that the observed variance implies, at most that of the items and at least
         :attr:`whole_groups`. If few groups contain an item that differs from the rest, the variance
         says little, so the two are mixed: harmonically, with a weight of f / (f + 4) for the
         observed one where f groups differ. Changes of opposite signs inside a group cancel and are
         not counted, which errs towards fewer items.
+
+        Args:
+            step: By how much an item changes.
         """
         least, most = self.whole_groups, float(self.sizes.sum())
-        changed = np.abs(self.sums)
+        changed = np.abs(self.sums) / step
         observed = least
         if self.standard_error > 0:
-            variance = float(changed.sum() / self.sizes.sum()) - self.mean**2
-            observed = min(max(variance / self.standard_error**2, least), most)
+            variance = float(changed.sum() / self.sizes.sum()) - (self.mean / step) ** 2
+            observed = min(max(variance / (self.standard_error / step) ** 2, least), most)
         differing = min(int((changed > 0).sum()), int((changed < self.sizes).sum()))
         return effective_number(observed, least, differing)
 
@@ -259,14 +256,12 @@ class GroupTotals:
         """
         return float(special.stdtrit(max(self.whole_groups - 1, 1.0), probability))
 
-    def interval(
-        self, level: float = 0.95, *, steps: bool = False, skewed: bool = True
-    ) -> Interval:
+    def interval(self, level: float = 0.95, *, step: float = 0.0, skewed: bool = True) -> Interval:
         """Return the mean with its two-sided interval; the ends of a single group are ``nan``.
 
         Args:
             level: Confidence, between 0 and 1.
-            steps: Whether all values are −1, 0 or 1.
+            step: By how much an item changes, if it changes; 0 if by any amount.
             skewed: Whether the bootstrap-t takes part for other values; Student's is left if not.
 
         Raises:
@@ -278,10 +273,10 @@ class GroupTotals:
             return Interval(self.mean, math.nan, math.nan)
         half = self.quantile((1 + level) / 2) * self.standard_error
         ends = [self.mean - half, self.mean + half]
-        ends += self._wilson(level) if steps else self._studentised(level) if skewed else []
+        ends += self._wilson(level, step) if step else self._studentised(level) if skewed else []
         return Interval(self.mean, min(ends), max(ends))
 
-    def difference_interval(self, level: float = 0.95, *, steps: bool) -> Interval:
+    def difference_interval(self, level: float = 0.95, *, step: float) -> Interval:
         """Return a mean difference with its interval; see :meth:`interval`.
 
         If few items were seen to change in one direction, or none, more may: Student's interval
@@ -289,19 +284,19 @@ class GroupTotals:
 
         Args:
             level: Confidence, between 0 and 1.
-            steps: Whether all values are −1, 0 or 1: differences of yes-or-no items.
+            step: By how much an item changes, if it changes: see :func:`step_of`.
 
         Raises:
             InputError: A level outside (0, 1).
         """
-        found = self.interval(level, steps=steps)
-        if not steps or math.isnan(found.low):
+        found = self.interval(level, step=step)
+        if not step or math.isnan(found.low):
             return found
-        ends = self.score_ends(self.quantile((1 + level) / 2), self.effective_items)
+        ends = self.score_ends(self.quantile((1 + level) / 2), self.effective_items(step), step)
         return Interval(found.mean, min(found.low, *ends), max(found.high, *ends))
 
-    def score_ends(self, quantile: float, items: float) -> list[float]:
-        """Return Tango's score ends (1998) of a difference of yes-or-no items.
+    def score_ends(self, quantile: float, items: float, step: float = 1.0) -> list[float]:
+        """Return Tango's score ends (1998) of a difference of two-valued items.
 
         The variance is that under each tested mean, so items that change one way rather than the
         other skew the interval.
@@ -309,25 +304,28 @@ class GroupTotals:
         Args:
             quantile: Quantile of the normal distribution, or of Student's.
             items: Number of independent items, or an effective number.
+            step: By how much an item changes, if it changes.
         """
-        mean = self.mean
-        share = min(1.0, max(abs(mean), (items - 1) * self.standard_error**2 + mean**2))
+        mean = min(1.0, max(-1.0, self.mean / step))
+        error = self.standard_error / step
+        share = min(1.0, max(abs(mean), (items - 1) * error**2 + mean**2))
 
         def beyond(x: float) -> float:
             return (x - mean) ** 2 - quantile**2 * score_variance(x, share, mean) / items
 
         near = 1e-9
         return [
-            float(optimize.brentq(beyond, mean + sign * near, sign))
+            step * float(optimize.brentq(beyond, mean + sign * near, sign))
             if beyond(mean + sign * near) < 0
-            else mean
+            else self.mean
             for sign in (-1.0, 1.0)
         ]
 
-    def _wilson(self, level: float) -> list[float]:
+    def _wilson(self, level: float, step: float) -> list[float]:
         """Return Wilson's ends, of the mean as a share of items that changed in one direction."""
         quantile = self.quantile((1 + level) / 2)
-        low, high = wilson_ends(abs(self.mean), self.effective_items, quantile)
+        share = min(1.0, abs(self.mean) / step)
+        low, high = (step * end for end in wilson_ends(share, self.effective_items(step), quantile))
         if self.mean == 0:
             # Nothing changed, or as much in both directions: the change may be in either.
             return [-high, high]
@@ -340,41 +338,9 @@ class GroupTotals:
         # The same draws for values and their negatives, so that swapping two models mirrors ends.
         sign = 1.0 if np.power(self.residuals, 3).sum() >= 0 else -1.0
         tail = (1 - level) / 2 / min(_FURTHEST, 1 + _FURTHER / self.groups)
-        tails = tail, 1 - tail
-        if self.groups > _MOST_DRAWN:
-            low, high = self._expanded(sign, tails)
-        else:
-            low, high = np.quantile(self._drawn(sign), tails, method="inverted_cdf")
-        # Unequal groups widen these quantiles as they widen Student's.
-        equal = float(special.stdtrit(self.groups - 1, tails[1]))
-        scale = -sign * self.standard_error * self.quantile(tails[1]) / equal
-        ends = (scale * float(end) for end in (low, high))
-        return [self.mean + end for end in ends if math.isfinite(end)]
-
-    def _drawn(self, sign: float) -> Floats:
-        """Return the studentised deviations of resampled means, shape (resamples,)."""
-        order = np.lexsort((self.sizes, sign * self.residuals))
-        beyond, sizes = sign * self.residuals[order], self.sizes[order]
-        less = 1 - sizes / sizes.sum()
-        u, v = beyond / less, sizes / less
-        columns = np.stack([beyond, sizes, u * u, u * v, v * v], axis=1)
-        total, size, uu, uv, vv = (_counts(self.groups) @ columns).T
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = total / size
-            spread = uu - 2 * mean * uv + mean * mean * vv
-            # A draw of one group alone has no spread; its terms cancel up to rounding.
-            spread[spread < 1e-12 * (uu + mean * mean * vv)] = 0.0
-            error = np.sqrt((self.groups - 1) / self.groups * spread) / size
-            drawn: Floats = mean / error
-        return np.nan_to_num(drawn, nan=0.0, posinf=np.inf, neginf=-np.inf)
-
-    def _expanded(self, sign: float, tails: tuple[float, float]) -> tuple[float, float]:
-        """Return quantiles of Student's statistic that allow for the skewness of the groups."""
-        beyond = sign * self.residuals
-        skewness = float((beyond**3).mean() / (beyond**2).mean() ** 1.5)
-        quantile = self.quantile(tails[1])
-        shift = skewness * (1 + 2 * quantile**2) / (6 * math.sqrt(self.groups))
-        return -quantile - shift, quantile - shift
+        quantile = self.quantile(1 - tail)
+        found = student_quantiles(sign * self.residuals, self.sizes, tail, quantile)
+        return [self.mean - sign * self.standard_error * each for each in found]
 
 
 def summed(parts: Sequence[tuple[float, Interval]]) -> Interval:
@@ -449,15 +415,6 @@ def score_variance(tested: float, share: float, mean: float) -> float:
     return (middle + math.sqrt(max(root, 0.0))) / 2 - tested**2
 
 
-@lru_cache(maxsize=8)
-def _counts(groups: int) -> Floats:
-    """Return how often each group was drawn in each resample, shape (resamples, groups)."""
-    drawn = np.random.default_rng(groups).integers(groups, size=(_RESAMPLES, groups))
-    drawn += groups * np.arange(_RESAMPLES)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=_RESAMPLES * groups)
-    return counts.reshape(_RESAMPLES, groups).astype(np.float64)
-
-
 def finite(values: npt.ArrayLike) -> Floats:
     """Return values as a series of finite numbers.
 
@@ -491,10 +448,54 @@ def paired(before: npt.ArrayLike, after: npt.ArrayLike) -> tuple[Floats, Floats]
     return first, second
 
 
-def in_steps(values: Floats) -> bool:
-    """Return whether all values are −1, 0 or 1: those of yes-or-no items, or of differences."""
-    return bool(np.isin(values, (-1, 0, 1)).all())
+def step_of(totals: GroupTotals, *series: Floats) -> float:
+    """Return by how much items change that change, for score intervals; 0 where they don't apply.
+
+    Items that are 0 or 1 move by 1, even if only one of these occurs; items of two other values
+    that are not both between them, by their distance. Of graded values, a few small changes don't
+    show that there are no larger ones: if fewer than :data:`FEW_GROUPS` groups differ, and fewer
+    than half, or all by the same, items count as if each changed by the range of the values, which
+    is 1 if they lie between 0 and 1.
+
+    Args:
+        totals: What the interval is of, in which a group that does not differ has a sum of 0.
+        series: The values that items have.
+    """
+    values = np.unique(np.concatenate(series))
+    lowest, highest = float(values[0]), float(values[-1])
+    bounded = lowest >= 0 and highest <= 1
+    reach = 1.0 if bounded else highest - lowest
+    if np.isin(values, (0, 1)).all() or (len(values) == 2 and not bounded):
+        return reach
+    differing = int((totals.sums != 0).sum())
+    few = differing < min(FEW_GROUPS, totals.groups / 2)
+    return reach if few or not totals.standard_error > 0 else 0.0
 
 
-def _clipped(found: Interval) -> tuple[float, float]:
-    return max(0.0, found.low), min(1.0, found.high)
+def _mean(values: Floats, groups: Sequence[Hashable] | None, level: float) -> Interval:
+    """Return a mean with its interval, by what the values are."""
+    if np.isin(values, (0, 1)).all():
+        found = GroupTotals.of(values, groups).interval(level, step=1.0)
+        return Interval(found.mean, *_clipped(found))
+    if np.isin(values, (-1, 0, 1)).all():
+        return GroupTotals.of(values, groups).difference_interval(level, step=1.0)
+    distinct, counts = np.unique(values, return_counts=True)
+    common, lowest, highest = (float(v) for v in (distinct[counts.argmax()], *distinct[[0, -1]]))
+    totals = GroupTotals.of(values - common, groups)
+    step = step_of(totals, values)
+    bounded = lowest >= 0 and highest <= 1
+    # Of two values, all that differ from the common one differ in one direction.
+    two = len(distinct) == 2 and not bounded
+    found = (totals.interval if two else totals.difference_interval)(level, step=step)
+    moved = Interval(common + found.mean, common + found.low, common + found.high)
+    if bounded and step:
+        return Interval(moved.mean, *_clipped(moved))
+    if two and len(values) >= FEW_GROUPS:
+        return Interval(moved.mean, *_clipped(moved, lowest, highest))
+    return moved
+
+
+def _clipped(found: Interval, lowest: float = 0.0, highest: float = 1.0) -> tuple[float, float]:
+    """Return the ends within bounds; those of a single group are ``nan``."""
+    low, high = np.clip([found.low, found.high], lowest, highest)
+    return float(low), float(high)

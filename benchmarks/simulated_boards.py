@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from lm_eval_trust.analysis.comparison import holm, mcnemar, sign_flip_p
 from lm_eval_trust.analysis.families import TestBlock, step_down
+from lm_eval_trust.analysis.statistics import GroupTotals
 
 Floats = npt.NDArray[np.float64]
 LEVEL = 0.05
@@ -32,7 +33,8 @@ class Board:
 
 def block(groups: Sequence[str], parts: Floats) -> TestBlock:
     """Return tests from what each group adds to each mean difference, shape (groups, tests)."""
-    return TestBlock(groups, parts, parts - parts.mean(axis=0))
+    sizes = np.ones(len(groups))
+    return TestBlock(groups, [[(1.0, GroupTotals(each * len(groups), sizes))] for each in parts.T])
 
 
 def column(name: str, differences: Floats) -> TestBlock:

@@ -35,7 +35,7 @@ def exact_coverage() -> Iterator[Sequence[object]]:
             if won + lost > items or chances.max() < 1e-7:
                 continue
             totals = GroupTotals.of(np.repeat([1.0, -1.0, 0.0], counts))
-            sides = totals.interval(steps=True), totals.difference_interval(steps=True)
+            sides = totals.interval(step=1.0), totals.difference_interval(step=1.0)
             for i, found in enumerate(sides):
                 covered[i] += chances * [found.low <= a - b <= found.high for a, b in CHANGES]
                 widths[i] += chances * (found.high - found.low)

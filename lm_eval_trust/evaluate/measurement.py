@@ -19,7 +19,7 @@ from lm_eval_trust.core.nonfinite import (
     nonfinite_items,
     undefined_in_words,
 )
-from lm_eval_trust.evaluate.paired_items import Item
+from lm_eval_trust.evaluate.paired_items import Item, group_of
 from lm_eval_trust.judges.correction import is_corrected
 
 #: Fields of benchmarks' rows that hold an item's categories → what those are called.
@@ -186,12 +186,6 @@ def _distinct(hashes: Iterable[str]) -> Iterable[str]:
     for each in hashes:
         seen[each] += 1
         yield each if seen[each] == 1 else f"{each}-{seen[each]}"
-
-
-def group_of(document: object) -> str | None:
-    """Return the group that a document is of; ``None`` if it is its own group."""
-    given = document.get("group_id") if isinstance(document, Mapping) else None
-    return str(given) if given else None
 
 
 def categories_of(document: object) -> tuple[str, tuple[str, ...]]:

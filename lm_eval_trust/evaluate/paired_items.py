@@ -22,7 +22,7 @@ def items_of(samples: Iterable[Mapping[str, Any]], *, filter_name: str | None = 
     chosen = [s for s in samples if filter_name is None or s.get("filter") == filter_name]
     ordered = sorted(chosen, key=lambda sample: int(sample["doc_id"]))
     return [
-        {"id": int(sample["doc_id"]), "group": _group(sample)}
+        {"id": int(sample["doc_id"]), "group": group_of(sample.get("doc")) or str(sample["doc_id"])}
         | {name: sample[name] for name in sample["metrics"] if _is_number(sample.get(name))}
         for sample in ordered
     ]
@@ -60,10 +60,10 @@ def compare_items(
     )
 
 
-def _group(sample: Mapping[str, Any]) -> str:
-    document = sample.get("doc")
+def group_of(document: object) -> str | None:
+    """Return the group that a document is of; ``None`` if it is its own group."""
     given = document.get("group_id") if isinstance(document, Mapping) else None
-    return str(given) if given else str(sample["doc_id"])
+    return None if given in (None, "") else str(given)
 
 
 def _is_number(value: object) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.evaluate.measurement import group_of
+from lm_eval_trust.evaluate.paired_items import group_of
 
 if TYPE_CHECKING:
     from lm_eval_trust.evaluate.tasks import TaskSet

@@ -10,7 +10,7 @@ from typing import Any
 from lm_eval_trust.core.errors import InputError, did_you_mean
 from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.evaluate.harness import brought_by_package, needs_defaults, task_manager
-from lm_eval_trust.evaluate.measurement import group_of
+from lm_eval_trust.evaluate.paired_items import group_of
 
 #: Where a function of a task's settings lies in this process's memory.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from lm_eval_trust.analysis.statistics import GroupTotals, Interval
+from lm_eval_trust.analysis.statistics import GroupTotals, Interval, mean_interval, step_of
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.measurement import Measurement
 from lm_eval_trust.gate.check_file import BEATS, RATIOS, Rule
@@ -37,7 +37,8 @@ class Contrast:
         step: Smallest amount by which one item can differ; 0 if it can differ by any.
         reach: Largest amount by which one item is expected to differ.
         agreement: The mean if no item differs.
-        both_ways: Whether the values are −1, 0 or 1: differences of yes-or-no items.
+        both_ways: Whether items change by the step or not at all, in both directions: differences
+            of items of two values.
     """
 
     sums: GroupTotals
@@ -57,6 +58,11 @@ class Contrast:
         return self.sums.groups
 
     @property
+    def in_steps(self) -> bool:
+        """Whether an item that differs does so by the step."""
+        return self.step == self.reach > 0
+
+    @property
     def standard_error(self) -> float:
         """Of the mean; infinite for a single group, which says nothing about others."""
         error = self.sums.standard_error
@@ -74,7 +80,7 @@ class Contrast:
     def width(self, confidence: float) -> float:
         """Return how many standard errors the interval's farther end is from the mean."""
         quantile = self.quantile((1 + confidence) / 2)
-        if self.step == 1.0 or not 0 < self.standard_error < math.inf:
+        if self.in_steps or not 0 < self.standard_error < math.inf:
             return quantile
         found = self.sums.interval(confidence)
         return max(found.mean - found.low, found.high - found.mean) / self.standard_error
@@ -84,7 +90,7 @@ class Contrast:
         quantile = self.quantile((1 + confidence) / 2)
         if math.isinf(self.standard_error):
             return Interval(self.mean, -math.inf, math.inf)
-        plain = self.sums.interval(confidence, skewed=self.step != 1.0)
+        plain = self.sums.interval(confidence, skewed=not self.in_steps)
         change = self.mean - self.agreement
         ends = [plain.low, plain.high]
         for sign in (-1, 1):
@@ -92,7 +98,7 @@ class Contrast:
         if self.both_ways:
             # Items that change both ways, more in one direction, are skewed: Student's interval
             # alone has its farther end too near.
-            ends += self.sums.score_ends(quantile, self.effective_items)
+            ends += self.sums.score_ends(quantile, self.effective_items, self.step)
         return Interval(self.mean, min(ends), max(ends))
 
     def _changes(self, change: float, quantile: float) -> tuple[float, float]:
@@ -114,7 +120,8 @@ def steps_of(*series: npt.ArrayLike) -> tuple[float, float]:
     """Return the smallest and the largest amount by which an item of a metric can differ.
 
     Yes-or-no metrics move by 1, even if all items happen to be right. For others the smallest
-    amount is the smallest gap between values that occur, the largest their range.
+    amount is the smallest gap between values that occur, the largest their range. For few items
+    that differ, see :func:`~lm_eval_trust.analysis.statistics.step_of`.
     """
     values = np.unique(np.concatenate([np.asarray(each, dtype=np.float64) for each in series]))
     if np.isin(values, (0.0, 1.0)).all():
@@ -131,8 +138,13 @@ def own_interval(items: MetricItems, confidence: float) -> Interval:
     as wide as Wilson's.
     """
     sums = _grouped(items.values, items)
-    if (items.weights != 1).any() or items.values.min() < 0 or items.values.max() > 1:
+    if (items.weights != 1).any():
         return Contrast(sums).interval(confidence)
+    if items.values.min() < 0 or items.values.max() > 1:
+        ends = mean_interval(items.values, items.groups, confidence)
+        return (
+            Interval(sums.mean, *ends) if sums.groups > 1 else Contrast(sums).interval(confidence)
+        )
     step, reach = steps_of(items.values)
     none, all_of_them = (
         Contrast(sums, step, reach, end).interval(confidence) for end in (0.0, 1.0)
@@ -153,7 +165,11 @@ def paired_contrast(before: MetricItems, after: MetricItems, *, ratio: float = 1
     plain = bool((before.weights == 1).all())
     step, reach = steps_of(before.values, after.values) if plain else (0.0, 0.0)
     sums = _grouped(after.values - ratio * before.values, before)
-    both_ways = plain and ratio == 1 and step == 1.0
+    both_ways = False
+    if plain and ratio == 1:
+        counted = step_of(sums, before.values, after.values)
+        both_ways = counted > 0
+        step, reach = (counted, counted) if both_ways else (step, reach)
     return Contrast(sums, step, reach, (1 - ratio) * before.mean, both_ways)
 
 

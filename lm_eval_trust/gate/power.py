@@ -65,7 +65,7 @@ class Design:
         # A skewed metric's interval is wider than Student's, and varies more.
         quantiles = contrast.width(confidence) / test * (test + contrast.quantile(power))
         freedom = max(contrast.groups - 1, 1)
-        bound = _BOUND if contrast.step == 1.0 else _BOUND_OF_ANY
+        bound = _BOUND if contrast.in_steps else _BOUND_OF_ANY
         larger = freedom / float(stats.chi2.ppf(1 - bound, freedom))
         missed = _MISSED * (contrast.reach / contrast.effective_items) ** 2
         return cls(
@@ -100,13 +100,13 @@ class Design:
     def margin_held(self) -> float:
         """Return the smallest margin within which a loss of zero is shown to be with this power."""
         least = self.quantiles * math.sqrt(self.variance)
-        if not self.score or least >= 1:
+        if not self.score or least >= self.reach:
             return least
 
         def lacking(margin: float) -> float:
             return self._reach(margin) / math.sqrt(self.items) - margin
 
-        return float(optimize.brentq(lacking, least, 1.0)) if lacking(least) > 0 else least
+        return float(optimize.brentq(lacking, least, self.reach)) if lacking(least) > 0 else least
 
     def groups_to_hold(self, margin: float) -> int | None:
         """Return how many groups like these would show a loss of zero to be within a margin.
@@ -120,9 +120,13 @@ class Design:
     def _reach(self, margin: float) -> float:
         """Return how far below zero the test of a margin reaches, for one item."""
         share = self.variance * self.items
-        under = score_variance(margin, min(share, 1.0), 0.0) if self.score else 0.0
-        tested = math.sqrt(max(share, under))
-        return self.score * tested + (self.quantiles - self.score) * math.sqrt(share)
+        tested = share
+        if self.score:
+            # In steps of 1, the variance under a mean of −margin.
+            square = self.reach**2
+            under = score_variance(margin / self.reach, min(share / square, 1.0), 0.0)
+            tested = max(share, square * under)
+        return self.score * math.sqrt(tested) + (self.quantiles - self.score) * math.sqrt(share)
 
     def groups_needed(self, change: float, beyond: float = 0.0) -> int | None:
         """Return how many groups like these would show a change beyond an amount.

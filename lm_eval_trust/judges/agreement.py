@@ -160,7 +160,7 @@ def _share(
     kept = [group for group, has in zip(groups, chosen, strict=True) if has]
     totals = GroupTotals.of(values, kept)
     found = Estimate(totals.mean, *proportion_interval(values, kept))
-    return found, totals.effective_items, totals.whole_groups
+    return found, totals.effective_items(), totals.whole_groups
 
 
 def _shared_errors(labels: Labels, right: npt.NDArray[np.bool_], groups: Sequence[str]) -> float:

@@ -8,21 +8,48 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 
 from lm_eval_trust.analysis.comparison import SIGN_FLIPS, Comparison, p_of, sign_flip_p
 from lm_eval_trust.analysis.derived import SmallerProducts
-from lm_eval_trust.analysis.families import Standing, standings
+from lm_eval_trust.analysis.families import Standing, TestBlock, joint_level, standings
 from lm_eval_trust.analysis.statistics import (
     Floats,
     GroupTotals,
     Interval,
-    in_steps,
     mean_interval,
+    step_of,
     summed,
 )
 from lm_eval_trust.leaderboard.items import Strata, Stratum
+
+#: Assignments of signs behind the intervals of all pairs of rows.
+_RANK_FLIPS = 1000
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """Differences of two rows in one stratum.
+
+    Attributes:
+        weight: Weight of the stratum.
+        totals: The differences by group.
+        step: By how much items change; see :func:`~lm_eval_trust.analysis.statistics.step_of`.
+    """
+
+    weight: float
+    totals: GroupTotals
+    step: float
+
+
+def _interval(differences: Sequence[_Difference], level: float) -> Interval:
+    """Return the interval of a mean of differences over strata."""
+    return summed(
+        [(d.weight, d.totals.difference_interval(level, step=d.step)) for d in differences]
+    )
 
 
 @dataclass(frozen=True)
@@ -77,19 +104,21 @@ class _Items:
         means: Floats = self.values.mean(axis=0)
         return means
 
-    @property
-    def residuals(self) -> Floats:
-        """What each group adds to each row's score beyond its mean, shape (groups, rows)."""
-        beyond: Floats = self.sums - self.means * self.sizes[:, None]
-        share: Floats = self.weight * beyond / self.sizes.sum()
-        return share
-
-    def difference(self, a: int, b: int) -> GroupTotals:
-        """Return row b minus row a by group."""
+    def difference(self, a: int, b: int) -> _Difference:
+        """Return row b minus row a."""
+        totals = GroupTotals(self.sums[:, b] - self.sums[:, a], self.sizes)
         if len(self.products):
             first, second = self.products[..., a], self.products[..., b]
-            return SmallerProducts.between(first, second, self.sizes)
-        return GroupTotals(self.sums[:, b] - self.sums[:, a], self.sizes)
+            totals = SmallerProducts.between(first, second, self.sizes)
+        step = step_of(totals, self.values[:, a], self.values[:, b])
+        return _Difference(self.weight, totals, step)
+
+    def noise(self) -> Floats:
+        """Return the variance of each row's deviation from the mean of the rows, shape (rows,)."""
+        beyond = self.sums - self.sums.mean(axis=1, keepdims=True)
+        errors = [GroupTotals(of_row, self.sizes).standard_error for of_row in beyond.T]
+        found: Floats = np.square(self.weight * np.array(errors))
+        return found
 
 
 @dataclass(frozen=True)
@@ -99,22 +128,21 @@ class PairedRows:
     Attributes:
         comparison: Second minus first.
         groups: Identity of each group of items.
-        parts: What each group adds to the mean difference, shape (groups,).
-        residuals: The same minus what the mean difference expects of the group, shape (groups,).
-        strata: Weight of each stratum, its differences by group, and whether they are in steps.
+        differences: Those of each stratum.
     """
 
     comparison: Comparison
     groups: tuple[str, ...]
-    parts: Floats
-    residuals: Floats
-    strata: tuple[tuple[float, GroupTotals, bool], ...]
+    differences: tuple[_Difference, ...]
+
+    @property
+    def totals(self) -> tuple[tuple[float, GroupTotals], ...]:
+        """Weight of each stratum, and its differences by group."""
+        return tuple((d.weight, d.totals) for d in self.differences)
 
     def interval(self, level: float) -> Interval:
         """Return the interval of the difference at another level."""
-        return summed(
-            [(w, t.difference_interval(level, steps=steps)) for w, t, steps in self.strata]
-        )
+        return _interval(self.differences, level)
 
 
 Pairs = Mapping[tuple[str, str], PairedRows]
@@ -183,16 +211,34 @@ def standings_of(
     if not all(shared):
         return {}
     strata = _aligned(rows, shared)
-    residuals = np.concatenate([s.residuals for s in strata])
-    if len(residuals) < 2:
+    groups = [name for s in strata for name in s.names]
+    if len(groups) < 2:
         return {}
     sign = 1.0 if higher_is_better else -1.0
     scores = sign * np.sum([s.weight * s.means for s in strata], axis=0)
-    found = standings(scores, sign * residuals, confidence)
+    noise = np.sum([s.noise() for s in strata], axis=0)
+    found = standings(scores, _certainly_above(strata, groups, scores, confidence), noise)
     return {
         name: Standing(s.rank_low, s.rank_high, s.may_be_best, sign * s.shrunk)
         for name, s in zip(rows, found, strict=True)
     }
+
+
+def _certainly_above(
+    strata: Sequence[_Items], groups: Sequence[str], scores: Floats, confidence: float
+) -> npt.NDArray[np.bool_]:
+    """Return whether row i is above row j by the intervals of all pairs, shape (rows, rows)."""
+    above = np.zeros((len(scores), len(scores)), dtype=bool)
+    pairs = {
+        (int(i), int(j)): tuple(s.difference(j, i) for s in strata)
+        for i, j in combinations(np.argsort(-scores, kind="stable"), 2)
+    }
+    tests = [[(d.weight, d.totals) for d in pair] for pair in pairs.values()]
+    level = joint_level([TestBlock(groups, tests)], confidence, flips=_RANK_FLIPS)
+    for place, pair in pairs.items():
+        ends = _interval(pair, level)
+        above[place] = ends.low > 0 or ends.high < 0
+    return above
 
 
 def _identities(strata: Strata) -> tuple[frozenset[str], ...]:
@@ -212,31 +258,16 @@ def _restricted(strata: Strata, shared: Sequence[frozenset[str]]) -> Strata:
 
 
 def _compare(strata: Sequence[_Items], a: int, b: int, confidence: float) -> PairedRows:
-    differences = tuple(
-        (
-            s.weight,
-            s.difference(a, b),
-            in_steps(s.values[:, a]) and in_steps(s.values[:, b]),
-        )
-        for s in strata
-    )
-    sizes = [t.sizes.sum() for _, t, _ in differences]
-    parts = [w * t.sums / n for (w, t, _), n in zip(differences, sizes, strict=True)]
-    residuals = [w * t.residuals / n for (w, t, _), n in zip(differences, sizes, strict=True)]
-    whole = np.concatenate(parts)
+    differences = tuple(s.difference(a, b) for s in strata)
     if len(strata) == 1:
-        p, test = p_of(strata[0].values[:, a], strata[0].values[:, b], differences[0][1])
+        p, test = p_of(strata[0].values[:, a], strata[0].values[:, b], differences[0].totals)
     else:
-        p, test = sign_flip_p(whole), SIGN_FLIPS
-    interval = summed(
-        [(w, t.difference_interval(confidence, steps=steps)) for w, t, steps in differences]
-    )
+        whole = [d.weight * d.totals.sums / d.totals.sizes.sum() for d in differences]
+        p, test = sign_flip_p(np.concatenate(whole)), SIGN_FLIPS
     items = sum(len(s.values) for s in strata)
     names = tuple(name for s in strata for name in s.names)
     return PairedRows(
-        Comparison(interval, p, test, items, len(names)),
+        Comparison(_interval(differences, confidence), p, test, items, len(names)),
         names,
-        whole,
-        np.concatenate(residuals),
         differences,
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import numpy as np
-
 from lm_eval_trust.analysis.families import Adjusted, TestBlock, step_down
 from lm_eval_trust.core.errors import unknown_name
 from lm_eval_trust.leaderboard.board import FURTHER, PRIMARY, Column, Pair
@@ -71,11 +69,7 @@ def _blocks(tests: Mapping[_Place, PairedRows]) -> tuple[list[_Place], list[Test
     for place, test in tests.items():
         alike.setdefault((place[0], test.groups), []).append(place)
     blocks = [
-        TestBlock(
-            groups,
-            np.stack([tests[place].parts for place in places], axis=1),
-            np.stack([tests[place].residuals for place in places], axis=1),
-        )
+        TestBlock(groups, [tests[place].totals for place in places])
         for (_, groups), places in alike.items()
     ]
     return [place for places in alike.values() for place in places], blocks

@@ -274,13 +274,7 @@ def _family(
             totals.append(GroupTotals.of(second - first, groups))
             single.append(p_of(first, second, totals[-1])[0])
         names = list(dict.fromkeys(item["group"] for item in pairs[numbers[0]][0]))
-        blocks.append(
-            TestBlock(
-                names,
-                np.stack([t.sums / t.sizes.sum() for t in totals], axis=1),
-                np.stack([t.residuals / t.sizes.sum() for t in totals], axis=1),
-            )
-        )
+        blocks.append(TestBlock(names, [[(1.0, each)] for each in totals]))
     adjusted = step_down(blocks).p if blocks else ()
     # A step-down p is never below its own test's, which may be exact where signs are drawn.
     return {

@@ -6,16 +6,17 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from lm_eval_trust.analysis.comparison import holm, sign_flip_p
-from lm_eval_trust.analysis.families import TestBlock, standings, step_down
+from lm_eval_trust.analysis.families import TestBlock, joint_level, standings, step_down
+from lm_eval_trust.analysis.statistics import GroupTotals
 
 
 def block(differences: np.ndarray, column: int = 0) -> TestBlock:
     """Tests on independent groups: differences of shape (groups, tests)."""
-    parts = differences / len(differences)
     groups = [f"{column}/{g}" for g in range(len(differences))]
-    return TestBlock(groups, parts, parts - parts.mean(axis=0))
+    return TestBlock(groups, [[(1.0, GroupTotals.of(each))] for each in differences.T])
 
 
 def test_few_groups_against_all_assignments_of_signs() -> None:
@@ -66,26 +67,57 @@ def test_level_and_power_beside_holm() -> None:
     assert found >= by_holm + 5
 
 
+def test_signed_residuals_get_the_standard_error_of_an_interval() -> None:
+    """Two strata, of groups of several sizes: each assignment against the jackknife itself."""
+    random = np.random.default_rng(5)
+    sizes = [random.integers(1, 9, size=n).astype(float) for n in (6, 9)]
+    strata = [
+        (w, GroupTotals(random.normal(size=len(n)) * n, n))
+        for w, n in zip((0.3, 0.7), sizes, strict=True)
+    ]
+    signs = random.choice((-1.0, 1.0), size=(20, 15))
+    found = TestBlock([str(g) for g in range(15)], [strata]).tails(signs)[:, 0]
+    for row, p in zip(signs, found, strict=True):
+        flipped = [
+            (w, GroupTotals(s * t.residuals, t.sizes))
+            for (w, t), s in zip(strata, (row[:6], row[6:]), strict=True)
+        ]
+        mean = sum(w * t.mean for w, t in flipped)
+        error = np.hypot(*(w * t.standard_error for w, t in flipped))
+        freedom = max(t.whole_groups for _, t in strata) - 1
+        assert p == pytest.approx(2 * stats.t.sf(abs(mean) / error, freedom))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("groups", "tests"), [(8, 40), (20, 10)])
+def test_intervals_hold_together_over_few_groups(groups: int, tests: int) -> None:
+    held, random = 0, np.random.default_rng(groups)
+    for _ in range(100):
+        family = block(random.normal(size=(groups, tests)))
+        level = joint_level([family], 0.95, flips=1000)
+        ends = [totals.difference_interval(level, step=0.0) for ((_, totals),) in family.tests]
+        held += all(each.low < 0 < each.high for each in ends)
+    assert held >= 89
+
+
 def test_ranks_of_what_is_far_apart_and_of_what_is_alike() -> None:
-    random = np.random.default_rng(3)
-    noise = random.normal(size=(100, 4)) / 100
     scores = np.array([0.0, 0.02, 3.0, 3.02])
-    found = standings(scores, noise - noise.mean(axis=0))
+    above = scores[:, None] - scores > 1
+    found = standings(scores, above, np.full(4, 0.01**2))
     assert [(s.rank_low, s.rank_high) for s in found] == [(3, 4), (3, 4), (1, 2), (1, 2)]
     assert [s.may_be_best for s in found] == [False, False, True, True]
     assert found[3].shrunk == pytest.approx(3.02, abs=0.05)
 
 
 def test_the_winner_of_rows_that_are_alike_is_shrunk_to_the_truth() -> None:
-    lucky, shrunk, held = [], [], 0
+    lucky, shrunk = [], []
     for run in range(80):
         items = np.random.default_rng(run).normal(size=(50, 6))
         scores = items.mean(axis=0)
-        found = standings(scores, (items - scores) / 50)
+        noise = (items - items.mean(axis=1, keepdims=True)).var(axis=0, ddof=1) / 50
+        found = standings(scores, np.zeros((6, 6), dtype=bool), noise)
         winner = int(scores.argmax())
         lucky.append(scores[winner])
         shrunk.append(found[winner].shrunk)
-        held += all(s.may_be_best for s in found)
     assert np.mean(lucky) > 0.15
     assert abs(np.mean(shrunk)) < 0.35 * np.mean(lucky)
-    assert held >= 70

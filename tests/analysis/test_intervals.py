@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lm_eval_trust.analysis.bootstrap_t import _counts, _drawn
 from lm_eval_trust.analysis.statistics import (
     GroupTotals,
-    _counts,
     mean_interval,
     paired_interval,
     proportion_interval,
@@ -99,7 +99,7 @@ def test_a_resample_divides_by_its_own_denominators() -> None:
     found = GroupTotals(beyond - beyond.sum() / sizes.sum() * sizes, sizes)
     order = np.argsort(found.residuals)
     sums, sizes = found.sums[order], sizes[order]
-    for counts, drawn in zip(_counts(12)[:20], found._drawn(1.0), strict=False):
+    for counts, drawn in zip(_counts(12)[:20], _drawn(found.residuals, found.sizes), strict=False):
         groups = np.repeat(np.arange(12), counts.astype(int))
         ratio = sums[groups].sum() / sizes[groups].sum()
         left_out = (sums - ratio * sizes)[groups] / (1 - sizes / sizes.sum())[groups]
@@ -129,8 +129,8 @@ def test_items_that_change_both_ways_one_in_each_group_are_independent() -> None
     totals = GroupTotals(np.repeat([1.0, -1.0], 20), np.full(40, 2.0))
     # Half of the 80 items changed. The jackknife divides by one group less.
     observed = 0.5 / (40 / 80**2 * 40 / 39)
-    assert totals.effective_items == pytest.approx(1 / (40 / 44 / observed + 4 / 44 / 40))
-    assert 70 < totals.effective_items < 80
+    assert totals.effective_items() == pytest.approx(1 / (40 / 44 / observed + 4 / 44 / 40))
+    assert 70 < totals.effective_items() < 80
 
 
 def test_shares_stay_between_0_and_1() -> None:
@@ -201,3 +201,75 @@ def test_shares_are_covered(groups: int, share: float) -> None:
         return (random.random(len(index)) < of_group[index]).astype(float), index.tolist()
 
     assert _covered(draw, share) >= 0.915
+
+
+def by_chance(right: np.ndarray) -> np.ndarray:
+    """One of three options, with chance taken off: 1 or −0.5."""
+    return np.where(right > 0, 1.0, -0.5)
+
+
+def test_two_values_are_a_share_on_another_scale() -> None:
+    random = np.random.default_rng(11)
+    groups = np.arange(60) // 2
+    right, other = (random.random((2, 60)) < 0.95).astype(float)
+    for given in (None, groups.tolist()):
+        low, high = proportion_interval(right, given)
+        assert mean_interval(by_chance(right), given)[0] == pytest.approx(1.5 * low - 0.5)
+        assert mean_interval(by_chance(right), given)[1] == pytest.approx(1.5 * high - 0.5)
+        ends = paired_interval(by_chance(right), by_chance(other), given)
+        assert ends == pytest.approx([1.5 * end for end in paired_interval(right, other, given)])
+
+
+def test_two_opposite_values_change_by_two() -> None:
+    """The answers of BBQ that go with a stereotype count 1, the opposite ones −1."""
+    before, after = np.array([-1.0, 1.0] * 20), np.ones(40)
+    low, high = paired_interval(before, after)
+    as_shares = paired_interval((before + 1) / 2, (after + 1) / 2)
+    assert (low, high) == pytest.approx([2 * end for end in as_shares])
+    assert paired_interval(-after, after)[1] == pytest.approx(2.0)
+    three = np.array([-1.0, 0.0, 1.0, 1.0] * 10)
+    low, high = paired_interval(three, -three)
+    assert low < -0.5 < high
+
+
+@pytest.mark.parametrize("share", [0.05, 0.02])
+def test_graded_answers_of_which_few_change_are_covered(share: float) -> None:
+    """Means over four seeds: an item that changes does so by a quarter, or by several."""
+    held, random = 0, np.random.default_rng(12)
+    for _ in range(300):
+        before = random.integers(0, 5, size=50) / 4
+        change = -np.minimum(before, random.choice([0.25, 1.0], size=50))
+        after = before + change * (random.random(50) < share)
+        # The mean over both sizes, and over the five values that an item may have.
+        truth = -share * (0.8 * 0.25 + 0.5) / 2
+        low, high = paired_interval(before, after)
+        held += low <= truth <= high
+    assert held >= 282
+    # Items that all agree are as far from certain as yes-or-no items.
+    assert paired_interval(before, before) == paired_interval(before > 0.5, before > 0.5)
+
+
+def test_a_graded_item_does_not_make_all_others_certain() -> None:
+    alone = mean_interval(np.ones(20))
+    beside = mean_interval([1.0] * 19 + [0.5])
+    assert beside[0] < alone[0] and beside[1] <= 1.0
+
+
+@pytest.mark.parametrize("groups", [8, 11])
+def test_a_higher_level_never_has_a_narrower_interval(groups: int) -> None:
+    random = np.random.default_rng(groups)
+    for _ in range(60):
+        values = np.where(random.random(groups) < 0.3, random.exponential(8, groups), 0.1)
+        values += random.normal(0, 0.05, groups)
+        ends = [mean_interval(values, level=level) for level in (0.8, 0.9, 0.95, 0.99, 0.999)]
+        lows, highs = np.array(ends).T
+        assert (np.diff(lows) <= 1e-12).all() and (np.diff(highs) >= -1e-12).all()
+
+
+def test_a_further_group_changes_a_skewed_interval_little() -> None:
+    random = np.random.default_rng(13)
+    values = np.where(random.random(1000) < 0.01, random.exponential(100, 1000), 0.0)
+    values += random.normal(size=1000)
+    low, high = mean_interval(values)
+    again = mean_interval([*values, values.mean()])
+    assert again == pytest.approx((low, high), abs=0.1 * (high - low))

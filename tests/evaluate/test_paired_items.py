@@ -32,6 +32,11 @@ def test_an_item_without_a_group_is_one_of_its_own() -> None:
     assert [item["group"] for item in items_of(given)] == ["0", "1"]
 
 
+def test_the_first_of_numbered_groups_is_a_group() -> None:
+    given = [sample(n, 1.0) | {"doc": {"group_id": n // 2}} for n in range(4)]
+    assert [item["group"] for item in items_of(given)] == ["0", "0", "1", "1"]
+
+
 def test_of_several_filters_one_is_taken() -> None:
     given = [sample(0, 0.0, filter="strict"), sample(0, 1.0, filter="flexible")]
     assert [item["acc"] for item in items_of(given, filter_name="flexible")] == [1.0]

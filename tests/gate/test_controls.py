@@ -52,7 +52,7 @@ def test_a_planted_vector_beats_its_controls_and_is_measured_once(
     reports = ["--json", str(tmp_path / "r.json"), "--junit", str(tmp_path / "r.xml")]
     assert main(["check", "--dry-run", str(check)]) == 0
     assert "prompt and few-shot and random 1" in capsys.readouterr().out
-    assert main(["check", str(check), *reports, "--markdown", str(tmp_path / "r.md")]) == 0
+    code = main(["check", str(check), *reports, "--markdown", str(tmp_path / "r.md")])
     printed = capsys.readouterr().out
     assert "info beats prompt: info is" in printed and "under the control prompt" in printed
     assert "beats 4 of 4 random directions of the same length (p = " in printed
@@ -64,12 +64,16 @@ def test_a_planted_vector_beats_its_controls_and_is_measured_once(
         "random:4",
         "sign",
     ]
+    outcomes = [v["outcome"] for v in record["verdicts"]]
+    assert outcomes[:2] + outcomes[3:] == [PASSED] * 3
+    # The random directions' gains vary with the processor that the model was trained on.
+    assert outcomes[2] in (PASSED, INCONCLUSIVE) and code == (outcomes[2] != PASSED)
     assert record["moved"][0]["effects"][0]["right"]["mean"] > 0.1
     names = [case.get("name") for case in Xml.parse(tmp_path / "r.xml").iter("testcase")]
     assert f"{TRUTH} info beats random:4" in names
     assert f"| {TRUTH} | info | all | 40 |" in (tmp_path / "r.md").read_text()
     monkeypatch.setattr(run, "evaluate", None)
-    assert main(["check", str(check)]) == 0
+    assert main(["check", str(check)]) == code
 
 
 @pytest.mark.slow
