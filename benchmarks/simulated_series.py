@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,14 @@ def correlations(n: int, rho: float) -> Floats:
     places = np.arange(n)
     found: Floats = rho ** np.abs(np.subtract.outer(places, places))
     return found
+
+
+#: Training steps of n checkpoints. Phases are drawn over the share of the checkpoints, so over log
+#: steps their curves are those of log(1 + step).
+SPACINGS: dict[str, Callable[[int], Floats]] = {
+    "even": lambda n: np.linspace(0, 359, n),
+    "log": lambda n: np.expm1(np.linspace(np.log1p(1), np.log1p(359), n)),
+}
 
 
 def sharp_turn(share: Floats, turn: float, fall: float = 0.6) -> Floats:
@@ -64,6 +73,11 @@ def saturating(share: Floats) -> Pair:
 def flat(share: Floats) -> Pair:
     """Return no signal."""
     return 0 * share, 0 * share
+
+
+def label_only(share: Floats) -> Pair:
+    """Return I(T, X) without a signal, and I(T, Y) that rises by 1."""
+    return 0 * share, share
 
 
 def verdict_before(steps: Floats, x: Floats, y: Floats, random: np.random.Generator) -> str:
@@ -158,6 +172,10 @@ PHASES = {
     "no signal, AR 0": Design(flat, (0.0, 0.0), (1.0, 1.0)),
     "no signal, AR .5": Design(flat, (0.5, 0.5), (1.0, 1.0)),
     "no signal, AR .8": Design(flat, (0.8, 0.8), (1.0, 1.0)),
+    "noise, I(T,Y) rises, AR 0": Design(label_only, (0.0, 0.0), (1.0, 0.05)),
+    "noise, I(T,Y) rises, AR .5": Design(label_only, (0.5, 0.5), (1.0, 0.05)),
+    "noise, I(T,Y) rises, AR .8": Design(label_only, (0.8, 0.8), (1.0, 0.05)),
+    "saturating, I(T,Y) sd .05, AR .8, sd .3": Design(saturating, (0.8, 0.8), (0.3, 0.05)),
     "saturating, AR .8, sd .3": Design(saturating, (0.8, 0.8), (0.3, 0.3)),
     "up by 1, then level, AR .8, sd .3": Design(level, (0.8, 0.8), (0.3, 0.3)),
     "up over a fifth, then level, AR .8, sd .3": Design(early, (0.8, 0.8), (0.3, 0.3), turn=0.2),
@@ -177,13 +195,23 @@ PHASES |= {
 PHASES["up by 1, then level, AR .9, sd .3"] = Design(level, (0.9, 0.9), (0.3, 0.3))
 
 
-PHASES_HEADER = ("design", "n", f"{BOTH} before", BOTH, FITTING, NONE, UNDECIDED, "all known")
+PHASES_HEADER = (
+    "design",
+    "steps",
+    "n",
+    f"{BOTH} before",
+    BOTH,
+    FITTING,
+    NONE,
+    UNDECIDED,
+    "all known",
+)
 
 
 def phase_rates(runs: int) -> Iterator[Sequence[object]]:
     """Yield how often each verdict is given, before, now, and if turn and noise were known."""
-    for n in (18, 80):
-        steps = np.round(np.linspace(0, 359, n))
+    for (spacing, spaced), n in product(SPACINGS.items(), (18, 80)):
+        steps = spaced(n)
         for name in (*PHASES, "two random walks"):
             before, known, now = 0, 0, Counter[str]()
             design = PHASES.get(name)
@@ -194,7 +222,14 @@ def phase_rates(runs: int) -> Iterator[Sequence[object]]:
                 now[find_phases(steps, x, y, resamples=400).verdict] += 1
                 known += design is not None and design.found_if_known(x, y)
             verdicts = (now[verdict] / runs for verdict in (BOTH, FITTING, NONE, UNDECIDED))
-            yield name, n, before / runs, *verdicts, known / runs if design else float("nan")
+            yield (
+                name,
+                spacing,
+                n,
+                before / runs,
+                *verdicts,
+                known / runs if design else float("nan"),
+            )
 
 
 def random_walks(n: int, random: np.random.Generator) -> Pair:
@@ -307,13 +342,8 @@ CORRELATIONS_HEADER = ("n", "steps", "curves", "sd", "AR", "shared", "before", "
 def correlation_rates(runs: int) -> Iterator[Sequence[object]]:
     """Yield how often p ≤ .05, before (by permuting the series as they are) and now."""
     for n in (12, 18, 36):
-        log = np.expm1(np.linspace(np.log1p(1), np.log1p(359), n))
-        spacings = (
-            ("even", np.linspace(0, 359, n), CORRELATIONS),
-            ("log", log, CORRELATIONS),
-            ("doubling", 2.0 ** np.arange(n), DOUBLING),
-        )
-        for spacing, steps, designs in spacings:
+        evenly = [(name, spaced(n), CORRELATIONS) for name, spaced in SPACINGS.items()]
+        for spacing, steps, designs in (*evenly, ("doubling", 2.0 ** np.arange(n), DOUBLING)):
             for design in designs:
                 draw, random = curves_over(steps, *design), np.random.default_rng(0)
                 before, now = [], []

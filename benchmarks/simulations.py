@@ -23,6 +23,7 @@ import simulated_judges
 import simulated_rankings
 import simulated_scores
 import simulated_series
+import simulated_standings
 import torch
 from scipy import special, stats
 
@@ -225,7 +226,7 @@ def layers(runs: int, number: int = 32) -> None:
 
 def phases(runs: int) -> None:
     """Print which phases are found in noise, and in curves that have both."""
-    print(f"\nVerdicts over evenly spaced checkpoints, {runs} runs\n")
+    print(f"\nVerdicts over checkpoints, {runs} runs\n")
     print_table(simulated_series.PHASES_HEADER, simulated_series.phase_rates(runs))
 
 
@@ -391,10 +392,17 @@ def scores(runs: int) -> None:
 
 
 def families(runs: int) -> None:
-    """Print how often one real effect among 63 tests is found, and how often any other."""
+    """Print how often one real effect among 63 tests is found, and how often any other.
+
+    Likewise how often rows that are alike are ranked, and intervals hold together.
+    """
     for title, board in simulated_boards.BOARDS.items():
         print(f"\nOne real effect among 63 tests, {title}, {runs} runs\n")
         print_table(simulated_boards.HEADER, simulated_boards.rates(board, runs))
+    print(f"\nAny row certainly above another though all are alike, {runs} runs\n")
+    print_table(simulated_standings.RANKS_HEADER, simulated_standings.rank_rates(runs))
+    print(f"\nIntervals of a family that all hold the truth, {runs} runs\n")
+    print_table(simulated_standings.JOINT_HEADER, simulated_standings.joint_rates(runs))
 
 
 # Non-inferiority ---------------------------------------------------------------------------------
