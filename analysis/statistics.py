@@ -192,7 +192,12 @@ class GroupTotals:
         if groups is None:
             return cls(values, size)
         numbers: dict[Hashable, int] = {}
-        index = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
+        # The elements of a tensor hash by their identity.
+        named = getattr(groups, "tolist", lambda: groups)()
+        try:
+            index = np.array([numbers.setdefault(group, len(numbers)) for group in named])
+        except TypeError as error:
+            raise InputError(f"Groups are names or numbers, one for each item: {error}.") from None
         sums = np.bincount(index, weights=values).astype(np.float64)
         return cls(sums, np.bincount(index, weights=size).astype(np.float64))
 
@@ -421,7 +426,10 @@ def finite(values: npt.ArrayLike) -> Floats:
     Raises:
         InputError: They are not finite numbers.
     """
-    numbers = np.asarray(values, dtype=np.float64)
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"Expected a series of numbers: {error}.") from None
     if numbers.ndim != 1 or not len(numbers):
         raise InputError(f"Expected a series of values; got an array of shape {numbers.shape}.")
     undefined = int((~np.isfinite(numbers)).sum())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from lm_eval_trust.analysis.bootstrap_t import _counts, _drawn
@@ -165,6 +166,8 @@ def test_a_single_group_says_nothing_about_others() -> None:
         (lambda: paired_interval([1.0], [1.0, 0.0]), "1 and 2"),
         (lambda: ratio_interval([1.0, 2.0], [1.0, -1.0]), "at least 0"),
         (lambda: ratio_interval([1.0, 2.0], [1.0]), "1 weights were given for 2 items"),
+        (lambda: mean_interval(["high", "low"]), "series of numbers"),
+        (lambda: mean_interval([0.2, 0.3], [["a"], ["b"]]), "names or numbers, one for each"),
     ],
 )
 def test_what_has_no_interval_is_refused(call: Callable[[], object], message: str) -> None:
@@ -273,3 +276,10 @@ def test_a_further_group_changes_a_skewed_interval_little() -> None:
     low, high = mean_interval(values)
     again = mean_interval([*values, values.mean()])
     assert again == pytest.approx((low, high), abs=0.1 * (high - low))
+
+
+def test_groups_of_a_tensor_are_its_numbers() -> None:
+    values, groups = np.random.default_rng(14).normal(size=24), np.arange(24) // 2
+    as_list = mean_interval(values, groups.tolist())
+    assert mean_interval(values, groups) == as_list
+    assert mean_interval(values, torch.from_numpy(groups)) == as_list
