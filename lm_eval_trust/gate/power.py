@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-from lm_eval_trust.analysis.statistics import GroupTotals, score_variance
+from lm_eval_trust.analysis.score_tests import score_variance
+from lm_eval_trust.analysis.statistics import GroupTotals
 from lm_eval_trust.gate.paired_test import Contrast
 
 #: How often a change that is called detectable has to be shown.

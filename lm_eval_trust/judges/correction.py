@@ -29,13 +29,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
+from lm_eval_trust.analysis.score_tests import wilson_ends
 from lm_eval_trust.analysis.statistics import (
     Interval,
     paired,
     paired_interval,
     proportion_interval,
     summed,
-    wilson_ends,
 )
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.judges.calibration_store import STEERED
