@@ -33,8 +33,7 @@ def correlations(n: int, rho: float) -> Floats:
     return found
 
 
-#: Training steps of n checkpoints. Phases are drawn over the share of the checkpoints, so over log
-#: steps their curves are those of log(1 + step).
+#: Training steps of n checkpoints.
 SPACINGS: dict[str, Callable[[int], Floats]] = {
     "even": lambda n: np.linspace(0, 359, n),
     "log": lambda n: np.expm1(np.linspace(np.log1p(1), np.log1p(359), n)),
@@ -210,7 +209,10 @@ PHASES_HEADER = (
 
 def phase_rates(runs: int) -> Iterator[Sequence[object]]:
     """Yield how often each verdict is given, before, now, and if turn and noise were known."""
-    for (spacing, spaced), n in product(SPACINGS.items(), (18, 80)):
+    # Curves are drawn over the share of the checkpoints, so over log steps they are those of
+    # log(1 + step).
+    whole = {"even": lambda n: np.round(SPACINGS["even"](n)), "log": SPACINGS["log"]}
+    for (spacing, spaced), n in product(whole.items(), (18, 80)):
         steps = spaced(n)
         for name in (*PHASES, "two random walks"):
             before, known, now = 0, 0, Counter[str]()
