@@ -197,7 +197,8 @@ def transfer_figures(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
             )
     own = between[between["source"] == between["target"]]
     if own["noise_chance"].notna().any() and own["source"].nunique() >= _LEAST:
-        curves = own.rename(columns={"source_step": "step", "source_stage": "stage"})
+        columns = {"source": "checkpoint", "source_step": "step", "source_stage": "stage"}
+        curves = own.rename(columns=columns)
         curves = curves.assign(
             estimator="noise_chance", value=curves["noise_chance"], low=np.nan, high=np.nan
         )
