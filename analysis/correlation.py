@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from lm_eval_trust.analysis.trends import Trends, both_axes, closest
 from lm_eval_trust.core.errors import InputError
 
 Floats = npt.NDArray[np.float64]
@@ -20,16 +21,9 @@ Integers = npt.NDArray[np.int64]
 #: Fewest checkpoints that can tell a relation from two trends: with ten or eleven, curves of little
 #: noise over unevenly spaced steps had p ≤ .05 in up to .12 of simulated runs.
 LEAST_CHECKPOINTS = 12
-#: Autocorrelations that are tried; with the last, innovations are nearly differences.
-_RHOS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
-_LARGEST_DEGREE = 8
-#: With fewer checkpoints, the degree of a trend is as uncertain as ρ.
-_FEW = 16
 #: Weight of p without the checkpoint that adds most to a correlation: with p ≤ .05, the others must
 #: have p ≤ .2.
 _WITHOUT_ONE = 0.25
-#: A residual this much smaller than its series is rounding.
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -102,14 +96,12 @@ def correlate_over_steps(
         _check_series(name, values, len(places))
     _require_variation(first, second)
     orders = _orders(len(places), resamples, seed)
-    return _correlation(_both_axes(places), first, second, orders)
+    return _correlation(both_axes(places), first, second, orders)
 
 
-def _correlation(
-    axes: Sequence[_Trends], x: Floats, y: Floats, orders: Integers
-) -> StepCorrelation:
+def _correlation(axes: Sequence[Trends], x: Floats, y: Floats, orders: Integers) -> StepCorrelation:
     found = []
-    trends, plausible = _closest(axes, np.stack([x, y]))
+    trends, plausible = closest(axes, np.stack([x, y]))
     for degree, rho in plausible:
         drawn = trends.null(x[None], y[None], degree, rho, orders)[:, 0, 0]
         p = _share(np.abs(drawn), abs(drawn[0]))
@@ -241,7 +233,7 @@ def probe_matrix(
         sides.append({name: np.asarray(values, dtype=np.float64) for name, values in given.items()})
         for name, values in sides[-1].items():
             _check_series(f"The {kind} of {name}", values, len(places))
-    axes, orders = _both_axes(places), _orders(len(places), resamples, seed)
+    axes, orders = both_axes(places), _orders(len(places), resamples, seed)
     cells = {
         (a, b): _correlation(axes, x, y, orders) if np.ptp(x) > 0 and np.ptp(y) > 0 else None
         for a, x in sides[0].items()
@@ -260,7 +252,7 @@ def probe_matrix(
 
 
 def _controls(
-    axes: Sequence[_Trends],
+    axes: Sequence[Trends],
     sides: Sequence[Mapping[str, Floats]],
     paired: Sequence[str],
     orders: Integers,
@@ -268,7 +260,7 @@ def _controls(
     places = [tuple(list(side).index(name) for side in sides) for name in paired]
     x, y = (np.stack(list(side.values())) for side in sides)
     found: list[list[Control]] = []
-    trends, plausible = _closest(axes, np.concatenate([x, y]))
+    trends, plausible = closest(axes, np.concatenate([x, y]))
     for degree, rho in plausible:
         drawn = _contrasts(trends.null(x, y, degree, rho, orders), places)
         p_values = [_share(each, each[0]) for each in drawn]
@@ -299,151 +291,6 @@ def _contrasts(values: Floats, places: Sequence[tuple[int, ...]]) -> Floats:
         others = values[:, row].sum(axis=1) + values[:, :, column].sum(axis=1) - 2 * own
         found.append(own - others / (rows + columns - 2))
     return np.stack([*found, np.mean(found, axis=0)])
-
-
-def _both_axes(steps: Floats) -> tuple[_Trends, _Trends]:
-    """Return trends over log(1 + step) and over the step."""
-    return _Trends("log(1 + step)", np.log1p(steps)), _Trends("step", steps)
-
-
-def _closest(axes: Sequence[_Trends], series: Floats) -> tuple[_Trends, list[tuple[int, float]]]:
-    """Return the trends that fit best to all series, and what is plausible of them.
-
-    Args:
-        axes: Trends over each axis.
-        series: None of them constant, shape (series, k).
-    """
-    criteria = [trends.criteria(series) for trends in axes]
-    best = int(np.argmin([each.min(axis=(1, 2)).sum() for each in criteria]))
-    return axes[best], axes[best].plausible(criteria[best])
-
-
-class _Trends:
-    """Fits of polynomials with autoregressive noise.
-
-    Args:
-        axis: Name of what they are polynomials in.
-        places: Its values, ascending, shape (k,).
-    """
-
-    def __init__(self, axis: str, places: Floats) -> None:
-        self.axis, self._count = axis, len(places)
-        places = 2 * (places - places[0]) / (places[-1] - places[0]) - 1
-        #: A series that takes this degree may need a larger one still.
-        self.largest = min(_LARGEST_DEGREE, len(places) // 2)
-        self._degrees = np.arange(1, self.largest + 1)
-        basis = np.polynomial.legendre.legvander(places, self._degrees[-1])
-        #: Of the whitened basis, so that its first columns span every smaller degree.
-        self._orthonormal = {rho: np.linalg.qr(_whiten(basis.T, rho).T)[0] for rho in _RHOS}
-
-    def plausible(self, criteria: Floats) -> list[tuple[int, float]]:
-        """Return degrees and ρ: the largest of the series' best models, and what they may miss.
-
-        That is any larger ρ, and if there are few checkpoints the next degree as well.
-
-        Args:
-            criteria: Of each series, from :meth:`criteria`.
-        """
-        best = criteria.reshape(len(criteria), -1).argmin(axis=1)
-        rhos, degrees = np.unravel_index(best, criteria.shape[1:])
-        degree = int(self._degrees[degrees.max()])
-        further = 1 if self._count < _FEW and degree < self.largest else 0
-        return [
-            (d, rho) for d in range(degree, degree + further + 1) for rho in _RHOS[rhos.max() :]
-        ]
-
-    def criteria(self, series: Floats) -> Floats:
-        """Return corrected Akaike criteria, shape (series, ρ's, degrees).
-
-        Args:
-            series: None of them constant, shape (series, k).
-        """
-        n = series.shape[1]
-        scaled = (series - series.mean(axis=1, keepdims=True)) / np.ptp(series, axis=1)[:, None]
-        found = np.empty((len(series), len(_RHOS), len(self._degrees)))
-        for i, rho in enumerate(_RHOS):
-            white = _whiten(scaled, rho)
-            explained = np.cumsum((white @ self._orthonormal[rho]) ** 2, axis=1)[:, 1:]
-            squares = np.maximum((white**2).sum(axis=1, keepdims=True) - explained, _ROUNDING**2)
-            # Coefficients, variance, and ρ where there is one.
-            free = self._degrees + 2 + (rho > 0)
-            penalty = 2 * free * n / np.maximum(n - free - 1, 0.5)
-            found[:, i] = n * np.log(squares / n) - np.log(1 - rho**2) + penalty
-        return found
-
-    def null(
-        self,
-        x: Floats,
-        y: Floats,
-        degree: int,
-        rho: float,
-        orders: Integers,
-        *,
-        without: int | None = None,
-    ) -> Floats:
-        """Return correlations of innovations, those of y permuted, shape (orders, x's, y's).
-
-        Args:
-            x: Shape (x's, k).
-            y: Shape (y's, k).
-            degree: Degree of the trend.
-            rho: Coefficient of the autoregression.
-            orders: Permutations, shape (orders, k).
-            without: Place of a checkpoint whose innovation is left out.
-        """
-        basis = self._orthonormal[rho][:, : degree + 1]
-        kept = np.arange(self._count) != (-1 if without is None else without)
-        if without is not None:
-            basis = np.linalg.qr(basis[kept])[0]
-            orders = orders[orders != without].reshape(len(orders), -1)
-            orders = orders - (orders > without)
-        of_x, of_y = (self._innovations(values, basis, rho, kept) for values in (x, y))
-        permuted = of_y[:, orders]
-        within = (permuted**2).sum(axis=2) - ((permuted @ basis) ** 2).sum(axis=2)
-        lengths = np.sqrt(np.maximum(within, 0)).T[:, None] * np.linalg.norm(of_x, axis=1)[:, None]
-        found: Floats = np.divide(
-            np.einsum("xk,yok->oxy", of_x, permuted),
-            lengths,
-            out=np.full(lengths.shape, np.nan),
-            where=lengths > 0,
-        )
-        return found
-
-    def added(self, x: Floats, y: Floats, degree: int, rho: float) -> Floats:
-        """Return what each checkpoint adds to the correlations, shape (k, x's, y's).
-
-        Args:
-            x: None of them nothing but trend, shape (x's, k).
-            y: Likewise, shape (y's, k).
-            degree: Degree of the trend.
-            rho: Coefficient of the autoregression.
-        """
-        basis, all_of_them = self._orthonormal[rho][:, : degree + 1], np.ones(self._count, bool)
-        of_x, of_y = (
-            rest / np.linalg.norm(rest, axis=1, keepdims=True)
-            for rest in (self._innovations(values, basis, rho, all_of_them) for values in (x, y))
-        )
-        found: Floats = of_x.T[:, :, None] * of_y.T[:, None]
-        return found
-
-    @staticmethod
-    def _innovations(
-        values: Floats, basis: Floats, rho: float, kept: npt.NDArray[np.bool_]
-    ) -> Floats:
-        """Return whitened residuals of the checkpoints kept, 0 where they are rounding."""
-        white = _whiten(values - values.mean(axis=1, keepdims=True), rho)[:, kept]
-        rest = white - (white @ basis) @ basis.T
-        rounding = _ROUNDING * np.linalg.norm(white, axis=1, keepdims=True)
-        found: Floats = np.where(np.linalg.norm(rest, axis=1, keepdims=True) > rounding, rest, 0.0)
-        return found
-
-
-def _whiten(series: Floats, rho: float) -> Floats:
-    """Return series, shape (series, k), whose autoregression ρ is taken out."""
-    white: Floats = series.copy()
-    white[:, 0] *= np.sqrt(1 - rho**2)
-    white[:, 1:] -= rho * series[:, :-1]
-    return white
 
 
 def _orders(n: int, resamples: int, seed: int) -> Integers:

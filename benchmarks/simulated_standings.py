@@ -54,8 +54,9 @@ JOINT = (
     (20, "of 4 items", 10, "exponential"),
     (60, "of 4 items", 40, "exponential"),
 )
-RANKS_HEADER = ("groups", "sizes", "rows", "values", "before", "now")
-JOINT_HEADER = ("groups", "sizes", "tests", "values", "before", "now")
+RANKS_HEADER, JOINT_HEADER = (
+    ("groups", "sizes", what, "values", "before", "now") for what in ("rows", "tests")
+)
 
 
 def rank_rates(runs: int) -> Iterator[Sequence[object]]:
