@@ -22,8 +22,8 @@ Integers = npt.NDArray[np.int64]
 #: noise over unevenly spaced steps had p ≤ .05 in up to .12 of simulated runs.
 LEAST_CHECKPOINTS = 12
 #: Weight of p without the checkpoint that adds most to a correlation: with p ≤ .05, the others must
-#: have p ≤ .2.
-_WITHOUT_ONE = 0.25
+#: have p ≤ .1.
+_WITHOUT_ONE = 0.5
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ def correlate_over_steps(
     is the correlation of the innovations, the whitened residuals; its null permutes those of y and
     takes the trend out once more (Freedman and Lane 1983, *Journal of Business and Economic
     Statistics* 1, 292–298). As few checkpoints do not determine ρ, p is the largest over all ρ from
-    the chosen one to .99, and with fewer than 16 over the next degree as well.
+    the chosen one to .99, and with fewer than 16 over the next two degrees as well.
 
     One checkpoint at which both series dip, or a few early ones with the most noise, decide such a
-    correlation alone, though it is by chance that they coincide. So p is at least a quarter of what
+    correlation alone, though it is by chance that they coincide. So p is at least half of what
     it is, at the chosen degree, without the checkpoint that adds most to the correlation.
 
     Args:

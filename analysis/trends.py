@@ -14,8 +14,8 @@ Integers = npt.NDArray[np.int64]
 #: Autocorrelations that are tried; with the last, innovations are nearly differences.
 _RHOS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
 _LARGEST_DEGREE = 8
-#: With fewer checkpoints, the degree of a trend is as uncertain as ρ.
-_FEW = 16
+#: With fewer checkpoints, the degree is as uncertain as ρ: so many larger ones count too.
+_FEW, _FURTHER = 16, 2
 #: A residual this much smaller than its series is rounding.
 _ROUNDING = 1e-9
 
@@ -58,7 +58,7 @@ class Trends:
     def plausible(self, criteria: Floats) -> list[tuple[int, float]]:
         """Return degrees and ρ: the largest of the series' best models, and what they may miss.
 
-        That is any larger ρ, and if there are few checkpoints the next degree as well.
+        That is any larger ρ, and if there are few checkpoints the next two degrees as well.
 
         Args:
             criteria: Akaike criteria of each series, from :meth:`criteria`.
@@ -66,7 +66,7 @@ class Trends:
         best = criteria.reshape(len(criteria), -1).argmin(axis=1)
         rhos, degrees = np.unravel_index(best, criteria.shape[1:])
         degree = int(self._degrees[degrees.max()])
-        further = 1 if self._count < _FEW and degree < self.largest else 0
+        further = min(_FURTHER, self.largest - degree) if self._count < _FEW else 0
         return [
             (d, rho) for d in range(degree, degree + further + 1) for rho in _RHOS[rhos.max() :]
         ]

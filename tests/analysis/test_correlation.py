@@ -86,13 +86,28 @@ def test_jumps_between_the_last_of_logarithmic_steps_are_no_relation(n: int) -> 
     assert rate(sudden, n, 100, logarithmic) <= 0.08
 
 
+def logistic(random: Generator, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Curves that rise within a third of the training, with little noise."""
+    share = steps / steps[-1]
+    x, y = (
+        1 / (1 + np.exp(-(share - random.uniform(0.2, 0.8)) * random.uniform(8, 15)))
+        + 0.003 * random.normal(size=len(steps))
+        for _ in "xy"
+    )
+    return x, y
+
+
+def test_few_checkpoints_of_curves_that_no_small_degree_fits_are_no_relation() -> None:
+    assert rate(logistic, 12, 200, np.linspace(0, 359, 12)) <= 0.07
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("n", [12, 18])
 def test_one_checkpoint_at_which_both_dip_is_no_relation(n: int, sign: int) -> None:
     x, y = np.ones(n), np.full(n, 0.8)
     x[7], y[7] = 0.97, 0.8 - sign * 0.1
     found = correlate_over_steps(CHECKPOINTS[n], x, y)
-    assert found.p == 0.25 and found.innovations == pytest.approx(sign)
+    assert found.p == 0.5 and found.innovations == pytest.approx(sign)
 
 
 def falling(random: Generator, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,16 +134,16 @@ def test_p_without_the_checkpoint_that_adds_most_is_that_of_the_others() -> None
     places = np.delete(np.arange(36), 20)
     alone = stats.pearsonr(x[places], y[places])
     assert found.innovations > 0.9 and alone.pvalue > 0.2
-    assert found.p == pytest.approx(alone.pvalue / 4, rel=0.2)
+    assert found.p == pytest.approx(alone.pvalue / 2, rel=0.2)
 
 
-@pytest.mark.parametrize(("n", "power"), [(12, 0.7), (18, 0.9), (36, 0.98)])
+@pytest.mark.parametrize(("n", "power"), [(12, 0.6), (18, 0.9), (36, 0.98)])
 def test_a_relation_beyond_the_trends_is_found(n: int, power: float) -> None:
     assert rate(related, n, 60) >= power
 
 
 def test_the_statistic_is_a_partial_correlation() -> None:
-    steps, random = CHECKPOINTS[36], np.random.default_rng(8)
+    steps, random = CHECKPOINTS[36], np.random.default_rng(43)
     shared = random.normal(size=36)
     x, y = (np.log1p(steps) + shared + noise for noise in random.normal(size=(2, 36)))
     found = correlate_over_steps(steps, x, y, resamples=20_000)
@@ -142,7 +157,7 @@ def test_the_statistic_is_a_partial_correlation() -> None:
     assert found.innovations == pytest.approx(expected)
     freedom = 36 - found.degree - 2
     t = expected * np.sqrt(freedom / (1 - expected**2))
-    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), freedom), rel=0.3, abs=1e-3)
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), freedom), rel=0.3)
     assert (found.smallest_p, found.n) == (1 / 20_001, 36)
     assert found.pearson == pytest.approx(stats.pearsonr(x, y).statistic)
     assert found.spearman == pytest.approx(stats.spearmanr(x, y).statistic)
