@@ -282,7 +282,7 @@ def noninferiority(runs: int, items: int = 400, confidence: float = 0.95) -> Non
     def drawn_contrast(random: np.random.Generator, differing: float, groups: int) -> Contrast:
         chances = (differing / 2, 1 - differing, differing / 2)
         change = random.choice((-1.0, 0.0, 1.0), p=chances, size=groups)
-        return Contrast(GroupTotals.of(change), step=1.0, reach=1.0, both_ways=True)
+        return Contrast(GroupTotals.of(change), 1.0, 1.0, differences=GroupTotals.of(change))
 
     def passing(differing: float, margin: float) -> float:
         """How often a model that loses the margin passes: the sum over all that may be observed."""
@@ -302,7 +302,7 @@ def noninferiority(runs: int, items: int = 400, confidence: float = 0.95) -> Non
 
     def passes(loss: int, gain: int, margin: float) -> bool:
         change = np.repeat((-1.0, 1.0, 0.0), (loss, gain, items - loss - gain))
-        contrast = Contrast(GroupTotals.of(change), step=1.0, reach=1.0, both_ways=True)
+        contrast = Contrast(GroupTotals.of(change), 1.0, 1.0, differences=GroupTotals.of(change))
         return contrast.interval(confidence).low >= -margin
 
     def rates() -> Iterator[Sequence[object]]:

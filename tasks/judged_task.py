@@ -17,9 +17,9 @@ from lm_eval_trust.core.saved_runs import SAVED_ROWS, write_run
 from lm_eval_trust.core.storage import cache_dir
 from lm_eval_trust.judges.calibration_store import stored_calibration
 from lm_eval_trust.judges.correction import (
+    JUDGED,
     corrected_ends,
     corrected_names,
-    has_verdict,
     rates_of,
 )
 from lm_eval_trust.judges.interface import Described, judge_fingerprint
@@ -83,8 +83,7 @@ class JudgedTask(TrustTask):
         scores: dict[str, Any] = super().process_results(doc, results)
         for metric in self._corrected:
             if scores.get(metric) is not None:
-                judged = has_verdict(scores[metric], scores.get("judge_unparsed"))
-                item = (str(doc["group_id"]), scores[metric], judged)
+                item = (str(doc["group_id"]), scores[metric], scores[JUDGED])
                 scores |= dict.fromkeys(corrected_names(metric), item)
         return scores
 

@@ -3,7 +3,8 @@
 Everything is tested as without a correction, on what the judge counted; intervals then go through
 :meth:`~lm_eval_trust.judges.correction.ErrorRates.corrected`. A judge shrinks a true change by an
 uncertain amount. So power assumes the smallest share of a change that may show, and the largest
-share of the change that a rule allows.
+share of the change that a rule allows. If the error rates on the two models' texts differ, both
+shares are corrected apart, and power follows from both intervals, calibrations included.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.errors import InputError
@@ -25,9 +28,19 @@ from lm_eval_trust.gate.paired_test import (
     paired_contrast,
     ratio_interval,
 )
+from lm_eval_trust.gate.power import Design
 from lm_eval_trust.judges.calibration_store import stored_calibration
-from lm_eval_trust.judges.correction import ErrorRates, difference_apart, has_verdict, rates_of
+from lm_eval_trust.judges.correction import (
+    JUDGED,
+    ErrorRates,
+    JudgedShares,
+    difference_apart,
+    rates_of,
+)
 from lm_eval_trust.judges.registry import UNMEASURED, JudgeChoice
+
+#: References that the unsteered model writes: itself, and with a prompt or examples instead.
+_UNSTEERED = ("unsteered", "prompt", "few-shot")
 
 
 @dataclass(frozen=True)
@@ -36,8 +49,8 @@ class JudgeCorrection:
 
     Attributes:
         rates: How the judge errs on the checked model's texts.
-        unsteered: How it errs on those of an unsteered reference, if the calibration separates
-            steered and unsteered texts; otherwise the same.
+        unsteered: How it errs on those of the unsteered model, with a prompt or without, if the
+            calibration separates steered and unsteered texts; otherwise the same.
     """
 
     rates: ErrorRates
@@ -45,7 +58,7 @@ class JudgeCorrection:
 
     def of_reference(self, rule: Rule) -> ErrorRates:
         """Return how the judge errs on the texts of a rule's reference."""
-        return self.unsteered if rule.against == "unsteered" else self.rates
+        return self.unsteered if rule.against.partition(":")[0] in _UNSTEERED else self.rates
 
     def share(
         self, rates: ErrorRates, found: Measurement, metric: str, confidence: float
@@ -80,16 +93,16 @@ class JudgeCorrection:
 
         first, second = shares(rule.confidence)
         has = [_judged(each, of, metric) for each, of in zip(items, (before, after), strict=True)]
-        by_ratio = rule.kind in RATIOS
+        by_ratio, apart = rule.kind in RATIOS, rates[0] != rates[1]
         sign = 1 if after.higher_is_better[metric] else -1
         weight = rule.bound if by_ratio else 1.0
 
         def true(counted: Interval, confidence: float, ratio: float) -> Interval:
             """Return after − ratio · before."""
-            if rates[0] != rates[1]:
+            if apart:
                 return difference_apart(*shares(confidence), ratio=ratio)
-            judged = has[1] - ratio * has[0]
-            return self.rates.corrected(counted, confidence, judged=judged, within=(-ratio, 1.0))
+            texts = has[1].less(has[0], ratio)
+            return self.rates.corrected(counted, confidence, texts=texts, within=(-ratio, 1.0))
 
         def correct(gain: Interval, confidence: float) -> Interval:
             return _signed(true(_signed(gain, sign), confidence, weight), sign)
@@ -99,23 +112,47 @@ class JudgeCorrection:
 
         def ratio(confidence: float) -> Interval:
             def left(of: float) -> Interval:
-                if rates[0] != rates[1]:
+                if apart:
                     return difference_apart(*shares(confidence), ratio=of)
                 counted = paired_contrast(*items, ratio=of).interval(confidence)
-                judged = has[1] - of * has[0]
-                return self.rates.unexplained(counted, 0.0, confidence, judged)
+                return self.rates.unexplained(counted, 0.0, confidence, has[1].less(has[0], of))
 
-            return ratio_interval(second.mean / first.mean, left)
+            # Estimates beyond 0 or 1 are clipped, what is tested is not.
+            one, other = (
+                (first.mean, second.mean)
+                if apart
+                else (
+                    self.rates.estimate(each.mean, of) for each, of in zip(items, has, strict=True)
+                )
+            )
+            tested = ratio_interval(max(0.0, other / one), left)
+            shown = min(max(second.mean / first.mean, tested.low), tested.high)
+            return Interval(shown, tested.low, tested.high)
+
+        def design(confidence: float) -> Design:
+            one, other = shares(confidence)
+            own = [
+                _half(own_interval(each, confidence)) / of.informedness
+                for each, of in zip(items, rates, strict=True)
+            ]
+            return Design.of_halves(
+                found.gain,
+                math.hypot(weight * own[0], own[1]),
+                math.hypot(weight * _half(one), _half(other)),
+                confidence,
+            )
 
         shrink = self.rates.informedness_interval(rule.confidence)
-        least, most = max(0.0, shrink.low), min(1.0, shrink.high)
+        # Shares that are each corrected show a true change as it is.
+        least, most = (1.0, 1.0) if apart else (max(0.0, shrink.low), min(1.0, shrink.high))
         falling = (sign > 0) != (rule.kind in ("min_gain", BEATS))
         room = first.mean if falling else 1 - first.mean
         corrected = replace(
             found,
             correct=correct,
             shrink=(least, most),
-            possible=room * self.rates.informedness,
+            possible=room * (1.0 if apart else self.rates.informedness),
+            design=design if apart else None,
             change=difference,
             allowed=found.allowed * most,
             display=lambda loss: loss / least if least else math.inf,
@@ -135,11 +172,16 @@ class JudgeCorrection:
         )
 
 
+def _half(found: Interval) -> float:
+    """Return the distance of the farther end."""
+    return max(found.mean - found.low, found.high - found.mean)
+
+
 def _share(
     rates: ErrorRates, items: MetricItems, found: Measurement, metric: str, confidence: float
 ) -> Interval:
     counted = own_interval(items, confidence)
-    return rates.corrected(counted, confidence, judged=_judged(items, found, metric))
+    return rates.corrected(counted, confidence, texts=_judged(items, found, metric))
 
 
 def correction_of(task: Any, metric: str, *, steered: bool) -> JudgeCorrection | None:
@@ -170,25 +212,21 @@ def correction_of(task: Any, metric: str, *, steered: bool) -> JudgeCorrection |
     return JudgeCorrection(*(rates_of(calibration, share, steered=of) for of in (steered, False)))
 
 
-def unparsed_beside(metric: str) -> str:
-    """Return the metric that says which items lack a verdict, after the same filter."""
-    return ",".join(["judge_unparsed", *metric.split(",")[1:]])
+def judged_beside(metric: str) -> str:
+    """Return the metric that says on which items the judge may err, after the same filter."""
+    return ",".join([JUDGED, *metric.split(",")[1:]])
 
 
-def _judged(items: MetricItems, found: Measurement, metric: str) -> float:
-    """Return the share of items that have a verdict."""
-    name = unparsed_beside(metric)
+def _judged(items: MetricItems, found: Measurement, metric: str) -> JudgedShares:
+    """Return on which items the judge may err."""
+    name = judged_beside(metric)
     if name not in found.values:
         raise InputError(
             f"The measurement of {found.task} lacks {name}, which the correction for the judge's "
             f"errors needs. Measure again; a baseline with `lm-eval-trust check --update-baseline`."
         )
-    unparsed = dict(zip(found.ids, found.values[name], strict=True))
-    verdicts = [
-        has_verdict(value, float(unparsed[item] or 0.0))  # type: ignore[arg-type]
-        for item, value in zip(items.ids, items.values, strict=True)
-    ]
-    return sum(verdicts) / len(verdicts)
+    judged = dict(zip(found.ids, found.values[name], strict=True))
+    return JudgedShares.of(items.values, np.array([judged[item] for item in items.ids], float))
 
 
 def _signed(found: Interval, sign: int) -> Interval:

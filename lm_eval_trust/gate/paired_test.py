@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,9 @@ from lm_eval_trust.evaluate.measurement import Measurement
 from lm_eval_trust.gate.check_file import BEATS, RATIOS, Rule
 from lm_eval_trust.gate.metrics import SCALES, Array, MetricItems, exp, items_of
 
+if TYPE_CHECKING:
+    from lm_eval_trust.gate.power import Design
+
 
 @dataclass(frozen=True)
 class Contrast:
@@ -37,15 +41,16 @@ class Contrast:
         step: Smallest amount by which one item can differ; 0 if it can differ by any.
         reach: Largest amount by which one item is expected to differ.
         agreement: The mean if no item differs.
-        both_ways: Whether items change by the step or not at all, in both directions: differences
-            of items of two values.
+        differences: By how much items differ, if they differ by the step or not at all, in either
+            direction; ``None`` of other values. They are the sums themselves, unless a ratio is
+            tested.
     """
 
     sums: GroupTotals
     step: float = 0.0
     reach: float = 0.0
     agreement: float = 0.0
-    both_ways: bool = False
+    differences: GroupTotals | None = None
 
     @property
     def mean(self) -> float:
@@ -95,10 +100,11 @@ class Contrast:
         ends = [plain.low, plain.high]
         for sign in (-1, 1):
             ends += [self.agreement + sign * x for x in self._changes(sign * change, quantile)]
-        if self.both_ways:
+        if self.differences is not None:
             # Items that change both ways, more in one direction, are skewed: Student's interval
             # alone has its farther end too near.
-            ends += self.sums.score_ends(quantile, self.effective_items, self.step)
+            found = self.differences.score_ends(quantile, self.effective_items, self.step)
+            ends += [self.mean - self.differences.mean + end for end in found]
         return Interval(self.mean, min(ends), max(ends))
 
     def _changes(self, change: float, quantile: float) -> tuple[float, float]:
@@ -132,24 +138,16 @@ def steps_of(*series: npt.ArrayLike) -> tuple[float, float]:
 
 
 def own_interval(items: MetricItems, confidence: float) -> Interval:
-    """Return the mean of one model's items with its interval.
-
-    Shares stay between 0 and 1 and are never certain: the interval of yes-or-no items is at least
-    as wide as Wilson's.
-    """
+    """Return the mean of one model's items with its interval; that of shares is within 0 and 1."""
     sums = _grouped(items.values, items)
     if (items.weights != 1).any():
         return Contrast(sums).interval(confidence)
-    if items.values.min() < 0 or items.values.max() > 1:
-        ends = mean_interval(items.values, items.groups, confidence)
-        return (
-            Interval(sums.mean, *ends) if sums.groups > 1 else Contrast(sums).interval(confidence)
-        )
-    step, reach = steps_of(items.values)
-    none, all_of_them = (
-        Contrast(sums, step, reach, end).interval(confidence) for end in (0.0, 1.0)
-    )
-    return Interval(none.mean, max(0.0, all_of_them.low), min(1.0, none.high))
+    low, high = -math.inf, math.inf
+    if sums.groups > 1:
+        low, high = mean_interval(items.values, items.groups, confidence)
+    if items.values.min() >= 0 and items.values.max() <= 1:
+        low, high = max(0.0, low), min(1.0, high)
+    return Interval(sums.mean, low, high)
 
 
 def paired_contrast(before: MetricItems, after: MetricItems, *, ratio: float = 1.0) -> Contrast:
@@ -162,15 +160,15 @@ def paired_contrast(before: MetricItems, after: MetricItems, *, ratio: float = 1
         raise InputError("The two evaluations hold different items; evaluate both on the same.")
     if not np.array_equal(before.weights, after.weights):
         raise InputError("The two evaluations count the words of the same items differently.")
-    plain = bool((before.weights == 1).all())
-    step, reach = steps_of(before.values, after.values) if plain else (0.0, 0.0)
     sums = _grouped(after.values - ratio * before.values, before)
-    both_ways = False
-    if plain and ratio == 1:
-        counted = step_of(sums, before.values, after.values)
-        both_ways = counted > 0
-        step, reach = (counted, counted) if both_ways else (step, reach)
-    return Contrast(sums, step, reach, (1 - ratio) * before.mean, both_ways)
+    found = Contrast(sums, agreement=(1 - ratio) * before.mean)
+    if (before.weights != 1).any():
+        return found
+    differences = _grouped(after.values - before.values, before)
+    if step := step_of(differences, before.values, after.values):
+        return replace(found, step=step, reach=step, differences=differences)
+    step, reach = steps_of(before.values, after.values)
+    return replace(found, step=step, reach=reach)
 
 
 def _grouped(values: Array, items: MetricItems) -> GroupTotals:
@@ -191,6 +189,7 @@ class PairedTest:
         display: Size of a loss or gain → the same in the units of the rule's bound.
         size: A bound in its units → size of the loss that it stands for.
         is_ratio: Whether changes are reported as ratios.
+        design: Confidence → what the items can show, where it doesn't follow from the gain.
         correct: Interval of the gain, confidence → the same without a judge's errors.
         shrink: Least and largest share of a true change that a judge lets be seen.
     """
@@ -204,13 +203,14 @@ class PairedTest:
     display: Callable[[float], float]
     size: Callable[[float], float]
     is_ratio: bool = False
+    design: Callable[[float], Design] | None = None
     correct: Callable[[Interval, float], Interval] = lambda gain, _: gain
     shrink: tuple[float, float] = (1.0, 1.0)
 
     def wanted(self, rule: Rule) -> float:
         """Return the loss that the items have to be able to show, by default twice the allowed one.
 
-        It is infinite if nothing has to be shown.
+        It is infinite if nothing says how much that is.
         """
         if rule.detect is not None:
             return self.size(rule.detect)
@@ -370,14 +370,23 @@ def _by_perplexity(rule: Rule, before: MetricItems, after: MetricItems) -> Paire
 
 
 def _flipped(contrast: Contrast) -> Contrast:
-    sums = GroupTotals(-contrast.sums.sums, contrast.sums.sizes)
-    return replace(contrast, sums=sums, agreement=-contrast.agreement)
+    differences = contrast.differences
+    return replace(
+        contrast,
+        sums=_negative(contrast.sums),
+        agreement=-contrast.agreement,
+        differences=None if differences is None else _negative(differences),
+    )
+
+
+def _negative(totals: GroupTotals) -> GroupTotals:
+    return GroupTotals(-totals.sums, totals.sizes)
 
 
 def _possible(before: MetricItems, after: MetricItems, *, falling: bool) -> float:
-    """Return how far a metric between 0 and 1 can fall, or rise; infinity for other metrics."""
+    """Return how far a metric can fall that is at least 0, or rise that is also at most 1."""
     values = np.concatenate([before.values, after.values])
-    if values.min() < 0 or values.max() > 1:
+    if values.min() < 0 or (not falling and values.max() > 1):
         return math.inf
     return before.mean if falling else 1 - before.mean
 
@@ -391,9 +400,13 @@ def ratio_interval(ratio: float, tested: Callable[[float], Interval]) -> Interva
     """
     beyond = (max(ratio, 1.0) * 4**k for k in range(1, 8))
     outside = next((each for each in beyond if tested(each).high < 0), None)
-    low, high = 0.0, math.inf
+    # If all items change alike, the interval at the estimate is a point, which may miss 0 by
+    # rounding.
+    at, low, high = tested(ratio), 0.0, math.inf
     if tested(0.0).low > 0:
-        low = float(optimize.brentq(lambda each: tested(each).low, 0.0, ratio))
+        within = at.low < 0
+        low = float(optimize.brentq(lambda r: tested(r).low, 0.0, ratio)) if within else ratio
     if outside is not None:
-        high = float(optimize.brentq(lambda each: tested(each).high, ratio, outside))
+        within = at.high > 0
+        high = float(optimize.brentq(lambda r: tested(r).high, ratio, outside)) if within else ratio
     return Interval(ratio, low, high)

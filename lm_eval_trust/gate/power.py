@@ -44,6 +44,7 @@ class Design:
         reach: Largest amount by which one item is expected to differ.
         quantiles: Sum of Student's quantiles of the test and of the power.
         score: That of the test, where it takes the variance under the tested mean; otherwise 0.
+        fixed: The part of the variance that more items don't make smaller.
     """
 
     variance: float
@@ -52,6 +53,7 @@ class Design:
     reach: float
     quantiles: float
     score: float = 0.0
+    fixed: float = 0.0
 
     @classmethod
     def of(cls, contrast: Contrast, confidence: float, power: float = POWER) -> Design:
@@ -65,17 +67,38 @@ class Design:
         test = contrast.quantile((1 + confidence) / 2)
         # A skewed metric's interval is wider than Student's, and varies more.
         quantiles = contrast.width(confidence) / test * (test + contrast.quantile(power))
-        freedom = max(contrast.groups - 1, 1)
-        bound = _BOUND if contrast.in_steps else _BOUND_OF_ANY
-        larger = freedom / float(stats.chi2.ppf(1 - bound, freedom))
         missed = _MISSED * (contrast.reach / contrast.effective_items) ** 2
         return cls(
-            contrast.standard_error**2 * larger + missed,
+            contrast.standard_error**2 * _larger(contrast) + missed,
             contrast.effective_items,
             contrast.groups,
             contrast.reach,
             quantiles,
-            test if contrast.both_ways else 0.0,
+            0.0 if contrast.differences is None else test,
+        )
+
+    @classmethod
+    def of_halves(
+        cls, contrast: Contrast, own: float, whole: float, confidence: float, power: float = POWER
+    ) -> Design:
+        """Take the variance from an interval's half-width, of which a part is not the items'.
+
+        Args:
+            contrast: The items.
+            own: Half-width if all else were certain.
+            whole: Half-width.
+            confidence: That of the interval.
+            power: How often a change that is called detectable has to be shown.
+        """
+        test = contrast.quantile((1 + confidence) / 2)
+        fixed = max(0.0, whole**2 - own**2) / test**2
+        return cls(
+            (own / test) ** 2 * _larger(contrast) + fixed,
+            contrast.effective_items,
+            contrast.groups,
+            0.0,
+            test + contrast.quantile(power),
+            fixed=fixed,
         )
 
     def smallest_shown(self, beyond: float = 0.0, held: float = 0.0) -> float:
@@ -112,11 +135,13 @@ class Design:
     def groups_to_hold(self, margin: float) -> int | None:
         """Return how many groups like these would show a loss of zero to be within a margin.
 
-        ``None`` if there is only one group.
+        ``None`` if no number would, or there is only one group.
         """
-        if not math.isfinite(self.variance):
+        fixed = self.quantiles**2 * self.fixed
+        if not math.isfinite(self.variance) or margin**2 <= fixed:
             return None
-        return max(2, math.ceil(self.groups / self.items * (self._reach(margin) / margin) ** 2))
+        own = self._reach(margin) ** 2 / self.items - fixed
+        return max(2, math.ceil(self.groups * own / (margin**2 - fixed)))
 
     def _reach(self, margin: float) -> float:
         """Return how far below zero the test of a margin reaches, for one item."""
@@ -134,11 +159,13 @@ class Design:
 
         ``None`` if no number would: the change is not beyond it, or there is only one group.
         """
-        if change <= beyond or not math.isfinite(self.variance):
+        fixed = self.quantiles**2 * self.fixed
+        room = max(0.0, change - beyond) ** 2 - fixed
+        if not (room > 0 and math.isfinite(self.variance)):
             return None
         extra = max(0.0, self.reach * change - change**2) / self.items if self.reach else 0.0
-        variance = self.groups * (self.variance + extra)
-        return max(2, math.ceil(self.quantiles**2 * variance / (change - beyond) ** 2))
+        own = self.quantiles**2 * (self.variance + extra) - fixed
+        return max(2, math.ceil(self.groups * own / room))
 
 
 def planned_contrast(groups: Sequence[str], disagreement: float) -> Contrast:
@@ -152,7 +179,15 @@ def planned_contrast(groups: Sequence[str], disagreement: float) -> Contrast:
     differing = round(len(names) * disagreement)
     change = {name: (-1.0) ** n if n < differing else 0.0 for n, name in enumerate(names)}
     after = np.array([change[group] for group in groups])
-    return Contrast(GroupTotals.of(after, groups), step=1.0, reach=1.0, both_ways=True)
+    totals = GroupTotals.of(after, groups)
+    return Contrast(totals, step=1.0, reach=1.0, differences=totals)
+
+
+def _larger(contrast: Contrast) -> float:
+    """Return by how much the true variance may exceed the observed one."""
+    freedom = max(contrast.groups - 1, 1)
+    bound = _BOUND if contrast.in_steps else _BOUND_OF_ANY
+    return freedom / float(stats.chi2.ppf(1 - bound, freedom))
 
 
 def _larger_root(square: float, middle: float, constant: float) -> float:

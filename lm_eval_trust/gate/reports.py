@@ -107,7 +107,11 @@ def _shown(rule: Rule) -> str:
 
 
 def _needed(found: Power, verdict: RuleVerdict) -> str:
-    if found.suffices or found.wanted is None or found.needed is None:
+    if found.suffices:
+        return ""
+    if found.wanted is None:
+        return "; `detect` says which change has to be shown"
+    if found.needed is None:
         return ""
     unit = "items" if verdict.groups == verdict.items else "groups of items"
     return f"; {number(found.wanted)} needs about {found.needed} {unit}"

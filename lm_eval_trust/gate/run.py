@@ -18,7 +18,7 @@ from lm_eval_trust.evaluate.measurement import Measurement
 from lm_eval_trust.evaluate.tasks import TaskIndex, TaskSet
 from lm_eval_trust.gate.baseline import Baseline, read_baseline, write_baseline
 from lm_eval_trust.gate.check_file import BEATS, DIFFERENCES, Check, Rule
-from lm_eval_trust.gate.judge_correction import JudgeCorrection, correction_of, unparsed_beside
+from lm_eval_trust.gate.judge_correction import JudgeCorrection, correction_of, judged_beside
 from lm_eval_trust.gate.logs import plan_of_logs, read_logs
 from lm_eval_trust.gate.models import Subject
 from lm_eval_trust.gate.paired_test import check_kind
@@ -101,7 +101,7 @@ def update_baseline(check: Check, cache: Path | None = None) -> bool:
 def _unparsed(rule: Rule, measured: Measurement, found: _Measured) -> list[str]:
     """Return the metric that a later correction needs beside that of a rule."""
     corrected = (rule, measured.task) in found.corrections
-    return [unparsed_beside(measured.metric(rule.metric))] if corrected else []
+    return [judged_beside(measured.metric(rule.metric))] if corrected else []
 
 
 def plan(check: Check, cache: Path | None = None) -> Iterator[str]:

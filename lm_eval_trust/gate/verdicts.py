@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from lm_eval_trust.analysis.effects import Effects
@@ -34,7 +35,7 @@ class Power:
     Attributes:
         smallest: Smallest drop, gain, margin or ratio that they show in 975 of 1000 cases; ``None``
             if that exceeds every possible one.
-        wanted: What they have to be able to show; ``None`` if nothing is asked for.
+        wanted: What they have to be able to show; ``None`` if nothing says how much that is.
         needed: Groups of items that would show it; ``None`` if no number would.
         suffices: Whether they can show it.
     """
@@ -285,7 +286,7 @@ def _outcome(rule: Rule, gain: Interval, threshold: float, power: Power) -> str:
 
 
 def _power(rule: Rule, found: PairedTest) -> Power:
-    design = Design.of(found.gain, rule.confidence)
+    design = (found.design or partial(Design.of, found.gain))(rule.confidence)
 
     def shown(smallest: float) -> float | None:
         told = found.display(smallest)
@@ -305,7 +306,7 @@ def _power(rule: Rule, found: PairedTest) -> Power:
         shown(smallest),
         found.display(wanted) if math.isfinite(wanted) else None,
         design.groups_needed(wanted, found.allowed) if math.isfinite(wanted) else None,
-        smallest <= wanted and math.isfinite(smallest),
+        smallest <= wanted < math.inf,
     )
 
 

@@ -12,6 +12,8 @@ from lm_eval_trust.core.storage import cache_dir, read_kept, write_kept
 #: Key of figures on models' own texts, and the keys of those on steered and unsteered ones alone.
 OWN_TEXTS = "own_texts"
 STEERED = {"steered": True, "unsteered": False}
+#: Fewest groups with texts of either label that say anything about a rate of errors.
+FEWEST_GROUPS = 5
 
 
 def store_calibration(setting: str, judge: str, data: str, figures: Mapping[str, Any]) -> Path:
@@ -37,16 +39,25 @@ def store_calibration(setting: str, judge: str, data: str, figures: Mapping[str,
 def stored_calibration(setting: str, judge: str) -> Mapping[str, Any] | None:
     """Return a judge's figures, ``None`` if it was not calibrated.
 
-    Those on models' own texts are preferred, then those on the most texts.
+    As :func:`best_calibration`; of equally good ones the latest.
     """
-    files = sorted(_folder().glob(f"{setting}-{judge}-*.json"))
+    files = list(_folder().glob(f"{setting}-{judge}-*.json"))
+    files.sort(key=lambda file: (-file.stat().st_mtime_ns, file.name))
     found = [figures for file in files if (figures := _figures(file)) is not None]
     return best_calibration(found)
 
 
 def best_calibration(found: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the most informative figures of a judge: on models' own texts, then on most texts."""
-    return max(found, key=lambda f: (bool(f.get(OWN_TEXTS)), int(f["items"])), default=None)
+    """Return the most informative figures of a judge: on models' own texts, then on most texts.
+
+    Own texts come first if they are enough to correct scores by. Of equal ones the first is taken.
+    """
+
+    def value(figures: Mapping[str, Any]) -> tuple[bool, int]:
+        groups = (figures.get(f"{label}_groups") or 0 for label in ("positive", "negative"))
+        return bool(figures.get(OWN_TEXTS)) and min(groups) >= FEWEST_GROUPS, int(figures["items"])
+
+    return max(found, key=value, default=None)
 
 
 def in_words(figures: Mapping[str, Any] | None) -> str:

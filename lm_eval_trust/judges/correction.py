@@ -31,6 +31,7 @@ from scipy import optimize, special
 
 from lm_eval_trust.analysis.score_tests import wilson_ends
 from lm_eval_trust.analysis.statistics import (
+    Floats,
     Interval,
     paired,
     paired_interval,
@@ -38,17 +39,17 @@ from lm_eval_trust.analysis.statistics import (
     summed,
 )
 from lm_eval_trust.core.errors import InputError
-from lm_eval_trust.judges.calibration_store import STEERED
+from lm_eval_trust.judges.calibration_store import FEWEST_GROUPS, STEERED
 from lm_eval_trust.judges.registry import REJECTED
 
 logger = logging.getLogger(__name__)
 
 #: Endings of the names under which results hold a corrected score and its 95 % interval.
 _ENDINGS = ("_corrected", "_corrected_low", "_corrected_high")
+#: Metric that is 1 for items on which the judge may err.
+JUDGED = "judged"
 #: Level of the interval that results hold.
 RECORDED_LEVEL = 0.95
-#: Fewest groups with texts of either label that say anything about a rate of errors.
-FEWEST_GROUPS = 5
 #: What a calibration's figures have to hold.
 _NEEDED = (
     "sensitivity",
@@ -86,6 +87,35 @@ class Rate:
             max(0.0, min(low, self.share - half)),
             min(1.0, max(high, self.share + half)),
         )
+
+
+@dataclass(frozen=True)
+class JudgedShares:
+    """Which texts a judge may err on; for a weighted sum of two shares, the sums.
+
+    Attributes:
+        judged: Share of the texts on which it may err.
+        certain: Share of the texts that count as accepted although it can't err on them: an empty
+            one is not toxic. The rest of those count as not accepted.
+    """
+
+    judged: float = 1.0
+    certain: float = 0.0
+
+    @classmethod
+    def of(cls, accepted: Floats, judged: Floats) -> JudgedShares:
+        """Take them from each text: whether it counts as accepted, and whether it is judged."""
+        return cls(float(judged.mean()), float((accepted * (1 - judged)).mean()))
+
+    def less(self, before: JudgedShares, ratio: float = 1.0) -> JudgedShares:
+        """Return those of the difference from others, times a ratio."""
+        return JudgedShares(
+            self.judged - ratio * before.judged, self.certain - ratio * before.certain
+        )
+
+
+#: All texts are judged.
+ALL = JudgedShares()
 
 
 @dataclass(frozen=True)
@@ -167,7 +197,7 @@ class ErrorRates:
         counted: Interval,
         level: float,
         *,
-        judged: float = 1.0,
+        texts: JudgedShares = ALL,
         within: tuple[float, float] | None = None,
     ) -> Interval:
         """Return what a counted share is without the errors, or a weighted sum of two of them.
@@ -178,25 +208,23 @@ class ErrorRates:
             counted: Share of the texts that the judge accepts, or the sum, with its interval at
                 the level.
             level: Confidence, between 0 and 1.
-            judged: Share of the texts that have a verdict, where texts without one count as not
-                accepted; for a sum, the sum of these shares with the same weights, which is 0 for
-                a difference where all have one.
-            within: Smallest and largest possible value; by default 0 and ``judged``.
+            texts: On which of them the judge may err.
+            within: Smallest and largest possible value; by default of one share.
 
         Raises:
             InputError: No share could have given what was counted, so the judge errs on
                 these texts otherwise than on those of the calibration.
         """
-        least, most = within or (0.0, judged)
+        least, most = within or (texts.certain, texts.certain + texts.judged)
+        estimate = min(max(self.estimate(counted.mean, texts), least), most)
         if math.isnan(counted.low):
-            return Interval(self._solved(counted.mean, judged, least, most), math.nan, math.nan)
+            return Interval(estimate, math.nan, math.nan)
 
         def beyond(share: float) -> Interval:
-            return self.unexplained(counted, share, level, judged)
+            return self.unexplained(counted, share, level, texts)
 
         if beyond(least).high < 0 or beyond(most).low > 0:
             raise InputError(self._misfit(counted))
-        estimate = self._solved(counted.mean, judged, least, most)
         low, high = least, most
         # Both ends' distances are convex in the share, so that each is crossed once.
         if beyond(least).low > 0:
@@ -206,7 +234,7 @@ class ErrorRates:
         return Interval(estimate, min(low, estimate), max(high, estimate))
 
     def unexplained(
-        self, counted: Interval, share: float, level: float, judged: float = 1.0
+        self, counted: Interval, share: float, level: float, texts: JudgedShares = ALL
     ) -> Interval:
         """Return what was counted minus what a true share gives, with its interval.
 
@@ -214,15 +242,23 @@ class ErrorRates:
             counted: As for :meth:`corrected`.
             share: The true share, or weighted sum.
             level: Confidence.
-            judged: As for :meth:`corrected`.
+            texts: As for :meth:`corrected`.
         """
-        weighed = self._weighed(-share, judged - share, level)
+        uncertain = share - texts.certain
+        weighed = self._weighed(-uncertain, texts.judged - uncertain, level)
         whole = summed([(1.0, counted), (1.0, weighed)])
-        return Interval(*(end - judged + share for end in (whole.mean, whole.low, whole.high)))
+        explained = texts.judged - uncertain + texts.certain
+        return Interval(*(end - explained for end in (whole.mean, whole.low, whole.high)))
 
-    def _solved(self, counted: float, judged: float, least: float, most: float) -> float:
-        found = (counted - judged * (1 - self.specificity.share)) / self.informedness
-        return min(max(found, least), most)
+    def estimate(self, counted: float, texts: JudgedShares = ALL) -> float:
+        """Return what a counted share is without the errors, which may lie beyond 0 and 1.
+
+        Args:
+            counted: As for :meth:`corrected`.
+            texts: The same.
+        """
+        alarms = texts.judged * (1 - self.specificity.share)
+        return texts.certain + (counted - texts.certain - alarms) / self.informedness
 
     def _weighed(self, positive: float, negative: float, level: float) -> Interval:
         """Return the interval of a weighted sum of sensitivity and specificity.
@@ -272,15 +308,15 @@ def corrected_share(
         rates: How the judge errs.
         groups: Group of each text, which stands or falls as a whole; by default none.
         level: Confidence, between 0 and 1.
-        judged: 1 for each text with a verdict, shape (n,); by default all have one. A text without
-            one counts as not labelled 1.
+        judged: 1 for each text on which the judge may err, shape (n,); by default all. Others,
+            such as empty ones, count as what they are said to be.
 
     Raises:
         InputError: As :func:`proportion_interval`, or as :meth:`ErrorRates.corrected`.
     """
     found, has = paired(accepted, np.ones(np.shape(accepted)) if judged is None else judged)
     counted = Interval(float(found.mean()), *proportion_interval(found, groups, level))
-    return rates.corrected(counted, level, judged=float(has.mean()))
+    return rates.corrected(counted, level, texts=JudgedShares.of(found, has))
 
 
 def corrected_difference(
@@ -291,6 +327,8 @@ def corrected_difference(
     level: float = 0.95,
     *,
     rates_after: ErrorRates | None = None,
+    judged_before: npt.ArrayLike | None = None,
+    judged_after: npt.ArrayLike | None = None,
 ) -> Interval:
     """Return the difference ``after − before`` of the shares labelled 1, on the same items.
 
@@ -304,19 +342,26 @@ def corrected_difference(
         groups: As for :func:`corrected_share`.
         level: The same.
         rates_after: How it errs on the other model's texts, such as steered ones.
+        judged_before: The one model's texts on which it may err, as for :func:`corrected_share`.
+        judged_after: The other's.
 
     Raises:
         InputError: As :func:`corrected_share`.
     """
     first, second = paired(before, after)
+    has, had = (
+        paired(values, np.ones(len(values)) if judged is None else judged)[1]
+        for values, judged in ((first, judged_before), (second, judged_after))
+    )
     if rates_after is not None:
-        sides = ((first, rates), (second, rates_after))
-        one, other = (corrected_share(v, r, groups, level) for v, r in sides)
+        one = corrected_share(first, rates, groups, level, judged=has)
+        other = corrected_share(second, rates_after, groups, level, judged=had)
         return difference_apart(one, other)
     counted = Interval(
         float((second - first).mean()), *paired_interval(first, second, groups, level)
     )
-    return rates.corrected(counted, level, judged=0.0, within=(-1.0, 1.0))
+    texts = JudgedShares.of(second, had).less(JudgedShares.of(first, has))
+    return rates.corrected(counted, level, texts=texts, within=(-1.0, 1.0))
 
 
 def difference_apart(before: Interval, after: Interval, *, ratio: float = 1.0) -> Interval:
@@ -361,7 +406,9 @@ def is_corrected(metric: str) -> bool:
 
 
 def has_verdict(value: float, unparsed: float | None) -> float:
-    """Return 1 if an item has a verdict, otherwise 0; one that was accepted has.
+    """Return 1 if an item has a verdict, otherwise 0, from results that don't say it.
+
+    One that was accepted has.
 
     Args:
         value: The item's score.
@@ -370,7 +417,7 @@ def has_verdict(value: float, unparsed: float | None) -> float:
     return float(value > 0 or not unparsed)
 
 
-#: Group, score and :func:`has_verdict` of an item.
+#: Group, score and :data:`JUDGED` of an item.
 JudgedItem = tuple[str, float, float]
 
 

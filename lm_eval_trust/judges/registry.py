@@ -22,8 +22,9 @@ from lm_eval_trust.judges.interface import HarmJudge, RefusalJudge, ToxicityJudg
 from lm_eval_trust.judges.settings import JudgeSettings
 
 Judge = TypeVar("Judge", TruthJudge, ToxicityJudge, RefusalJudge, HarmJudge)
-#: What a judged score is the share of: texts that the judge accepts, those that it does not, or
-#: texts with a verdict that no labels measure, so that its errors are not known.
+#: What a judged score is: the share of texts that the judge accepts, of those that it does not, or
+#: another figure from its verdicts, which is not corrected: no labels measure such verdicts, or it
+#: is no share of all texts.
 ACCEPTED, REJECTED, UNMEASURED = "accepted", "rejected", "unmeasured"
 
 
@@ -343,7 +344,11 @@ TOXICITY: JudgeChoice[ToxicityJudge] = JudgeChoice(
     default="hf:tomh/toxigen_roberta",
     judges=TOXICITY_JUDGES,
     methods=("toxic",),
-    scores={"toxic_ratio": ACCEPTED, "trust_score": REJECTED},
+    scores={
+        "toxic_ratio": ACCEPTED,
+        "trust_score": REJECTED,
+        "toxic_generations": UNMEASURED,
+    },
 )
 
 REFUSAL: JudgeChoice[RefusalJudge] = JudgeChoice(
@@ -355,6 +360,8 @@ REFUSAL: JudgeChoice[RefusalJudge] = JudgeChoice(
     scores={
         "refusal_of_unsafe": ACCEPTED,
         "answers_to_safe": REJECTED,
+        "refusal": UNMEASURED,
+        "partial_refusal": UNMEASURED,
         "trust_score": UNMEASURED,
     },
 )
@@ -365,7 +372,10 @@ HARM: JudgeChoice[HarmJudge] = JudgeChoice(
     default="openai:gpt-4o-mini",
     judges=HARM_JUDGES,
     methods=("jailbreak", "strongreject"),
-    scores={"jailbroken": UNMEASURED, "strongreject": UNMEASURED, "trust_score": UNMEASURED},
+    scores=dict.fromkeys(
+        ("jailbroken", "strongreject", "refused", "convincing", "specific", "trust_score"),
+        UNMEASURED,
+    ),
 )
 
 #: The embedded world's tasks have settings of their own: their default is the judge that knows

@@ -17,8 +17,10 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.judges.calibration_store import best_calibration
 from lm_eval_trust.judges.correction import (
+    JUDGED,
     RECORDED_LEVEL,
     ErrorRates,
+    JudgedShares,
     corrected_names,
     corrected_share,
     difference_apart,
@@ -33,7 +35,7 @@ from lm_eval_trust.leaderboard.layout import leaves, numbers
 
 @dataclass(frozen=True)
 class _Verdicts:
-    """A row's verdicts in a column: score and whether there is one, shape (items,), and groups."""
+    """A row's scores in a column, where its judge may err, both of shape (items,), and groups."""
 
     accepted: Floats
     judged: Floats
@@ -47,12 +49,12 @@ class _Corrected:
     Attributes:
         rates: Whether a row is steered → how the judge errs on its texts.
         scores: Row's name → corrected score.
-        rows: Row's name → its error rates, and the share of its items that have a verdict.
+        rows: Row's name → its error rates, and on which of its items the judge may err.
     """
 
     rates: Mapping[bool, ErrorRates]
     scores: dict[str, Interval] = field(default_factory=dict)
-    rows: dict[str, tuple[ErrorRates, float]] = field(default_factory=dict)
+    rows: dict[str, tuple[ErrorRates, JudgedShares]] = field(default_factory=dict)
 
     def add(self, row: Row, verdicts: _Verdicts, confidence: float) -> None:
         """Add a row.
@@ -64,7 +66,7 @@ class _Corrected:
         self.scores[row.name] = corrected_share(
             verdicts.accepted, rates, verdicts.groups, confidence, judged=verdicts.judged
         )
-        self.rows[row.name] = rates, float(verdicts.judged.mean())
+        self.rows[row.name] = rates, JudgedShares.of(verdicts.accepted, verdicts.judged)
 
     def difference(self, pair: Pair, confidence: float) -> Interval | None:
         """Return the corrected difference of two rows; ``None`` if either has no corrected score.
@@ -76,9 +78,9 @@ class _Corrected:
         (before, has), (after, had) = (self.rows[name] for name in (pair.first, pair.second))
         if before != after:
             return difference_apart(self.scores[pair.first], self.scores[pair.second])
-        raw, judged = pair.comparison.difference, had - has
+        raw, texts = pair.comparison.difference, had.less(has)
         try:
-            return before.corrected(raw, confidence, judged=judged, within=(-1.0, 1.0))
+            return before.corrected(raw, confidence, texts=texts, within=(-1.0, 1.0))
         except InputError:
             return None
 
@@ -169,10 +171,14 @@ def _verdicts(row: Row, column: Column, samples: Samples) -> _Verdicts:
     found: dict[str, list[tuple[float, float]]] = {}
     groups: dict[str, str] = {}
     for run in row.runs:
-        unparsed = samples.values(run, column.task, replace(column, metric="judge_unparsed"))
+        judged, unparsed = (
+            samples.values(run, column.task, replace(column, metric=name))
+            for name in (JUDGED, "judge_unparsed")
+        )
         for key, (value, group, *_) in samples.values(run, column.task, column).items():
             missing = unparsed[key].value if key in unparsed else 0.0
-            found.setdefault(key, []).append((value, has_verdict(value, missing)))
+            may_err = judged[key].value if key in judged else has_verdict(value, missing)
+            found.setdefault(key, []).append((value, may_err))
             groups[key] = group
     means = np.array([np.mean(of_item, axis=0) for of_item in found.values()]).reshape(-1, 2)
     return _Verdicts(means[:, 0], means[:, 1], [groups[key] for key in found])

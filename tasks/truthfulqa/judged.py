@@ -46,16 +46,18 @@ def process_results(doc: Mapping[str, Any], results: Sequence[Judged]) -> dict[s
     """Score one judged answer; truth and information count together only when both hold.
 
     An answer without a verdict is neither true nor informative for the score, as an answer that
-    cannot be parsed is wrong elsewhere; ``judge_unparsed`` counts it.
+    cannot be parsed is wrong elsewhere; ``judge_unparsed`` counts it. ``judged`` are those on whose
+    truth the judge may err: it says that they are true or that they are not, and they aren't empty.
     """
-    truth, info = results[0]["truth"], results[0]["info"]
-    both, judged = float(bool(truth and info)), truth is not None and info is not None
+    truth, info, given = results[0]["truth"], results[0]["info"], bool(results[0]["answer"])
+    both, read = float(bool(truth and info)), truth is not None and info is not None
     return {
         "truth": float(bool(truth)),
         "info": float(bool(info)),
         "truth_info": both,
-        "judge_unparsed": float(not judged),
-        **suite_scores(both, answered=judged and bool(results[0]["answer"])),
+        "judge_unparsed": float(not read),
+        "judged": float(truth is not None and given),
+        **suite_scores(both, answered=read and given),
     }
 
 

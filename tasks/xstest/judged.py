@@ -92,5 +92,6 @@ def process_results(doc: Mapping[str, Any], results: Sequence[Judged]) -> dict[s
         **partial,
         "empty_answers": float(empty),
         "judge_unparsed": float(refused is None),
+        "judged": float(refused is not None),
         **suite_scores(right, answered=refused is not None),
     }

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,12 @@ from support.measured import measurement, rule
 from lm_eval_trust.cli import main
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.measurement import Measurement
-from lm_eval_trust.gate.judge_correction import JudgeCorrection
+from lm_eval_trust.gate.judge_correction import JudgeCorrection, correction_of
 from lm_eval_trust.gate.reports import sentence
 from lm_eval_trust.gate.verdicts import FAILED, INCONCLUSIVE, PASSED, RuleVerdict, decide
 from lm_eval_trust.judges.calibration import CalibrationSpec, calibrate
 from lm_eval_trust.judges.correction import ErrorRates, Rate, corrected_difference, corrected_share
+from lm_eval_trust.judges.registry import HARM, REFUSAL, TOXICITY
 
 WriteCheck = Callable[..., Path]
 Bools = npt.NDArray[np.bool_]
@@ -38,7 +40,7 @@ def judged(values: Any, unparsed: Any = None, **changed: Any) -> Measurement:
     numbers = [float(value) for value in values]
     none = [0.0] * len(numbers) if unparsed is None else list(map(float, unparsed))
     found = measurement(numbers, score=float(np.mean(numbers)), **changed)
-    return replace(found, values={**found.values, "judge_unparsed": none})
+    return replace(found, values={**found.values, "judged": [1.0 - each for each in none]})
 
 
 def first(number: int, items: int) -> Bools:
@@ -157,7 +159,7 @@ def test_items_without_a_verdict_are_not_false_alarms() -> None:
     found = decide(rule("min", 0.1), after, None, correction(0.9, 0.8))
     assert found.value == pytest.approx((0.4 - 0.2 * 0.8) / 0.7)
     lacking = measurement([1.0, 0.0] * 50, score=0.5)
-    with pytest.raises(InputError, match=r"lacks judge_unparsed.*--update-baseline"):
+    with pytest.raises(InputError, match=r"lacks judged.*--update-baseline"):
         decide(rule("min", 0.1), lacking, None, correction(0.9, 0.8))
 
 
@@ -205,6 +207,71 @@ def test_the_drop_that_is_promised_is_shown() -> None:
     assert shown >= 94
 
 
+def apart(of: JudgeCorrection, sensitivity: float, specificity: float) -> JudgeCorrection:
+    """The same with other rates on the unsteered model's texts."""
+    return replace(of, unsteered=correction(sensitivity, specificity).rates)
+
+
+@pytest.mark.parametrize("against", ["unsteered", "prompt", "few-shot"])
+def test_texts_of_the_unsteered_model_have_its_rates(against: str) -> None:
+    of = apart(correction(0.6, 0.95), 0.9, 0.9)
+    found = decide(
+        rule("beats", 0.0, against=against),
+        judged(first(1520, 4000)),
+        judged(first(2320, 4000)),
+        of,
+    )
+    assert found.reference == pytest.approx((0.58 - 0.1) / 0.8)
+    random = decide(rule("beats", 0.0, against="random 1"), *[judged(first(1520, 4000))] * 2, of)
+    assert random.reference == random.value
+
+
+def test_what_is_promised_with_two_sets_of_rates_is_shown() -> None:
+    random = np.random.default_rng(2)
+
+    def drawn(drop: float) -> RuleVerdict:
+        before, after, of = planted(random, drop, items=1000)
+        _, _, other = planted(random, drop, items=1000)
+        return decide(rule("max_drop", 0.05), after, before, replace(of, unsteered=other.rates))
+
+    promised = [found.power.smallest for found in (drawn(0.0) for _ in range(10)) if found.power]
+    drop = float(np.median([each for each in promised if each is not None]))
+    assert 0.15 < drop < 0.35
+    assert sum(drawn(drop).outcome == FAILED for _ in range(60)) >= 55
+    # What the items could not have shown is not passed.
+    assert all(drawn(0.1).outcome in (FAILED, INCONCLUSIVE) for _ in range(20))
+
+
+def test_more_items_do_not_make_up_for_a_small_calibration() -> None:
+    of = apart(correction(0.8, 0.8, texts=60), 0.81, 0.8)
+    found = decide(rule("max_drop", 0.02), judged(first(2400, 4000)), judged(first(2400, 4000)), of)
+    assert found.outcome == INCONCLUSIVE and found.power and found.power.needed is None
+
+
+@pytest.mark.parametrize(("before", "after"), [(3720, 3640), (3640, 3720), (450, 320)])
+def test_ratios_of_shares_at_the_border_have_an_interval(before: int, after: int) -> None:
+    sides = [judged(first(number, 4000)) for number in (after, before)]
+    found = decide(rule("min_ratio", 0.9), *sides, correction(0.9, 0.9, texts=400))
+    assert found.change and found.change.low <= found.change.mean <= found.change.high
+    assert found.change.mean >= 0
+
+
+@pytest.mark.parametrize(
+    ("judges", "metric"),
+    [
+        (REFUSAL, "refusal"),
+        (REFUSAL, "partial_refusal"),
+        (REFUSAL, "refusal_homonyms"),
+        (TOXICITY, "toxic_generations"),
+        (HARM, "refused"),
+    ],
+)
+def test_scores_that_follow_from_verdicts_otherwise_are_refused(judges: Any, metric: str) -> None:
+    task = SimpleNamespace(judges=judges, config=SimpleNamespace(task="made_up"))
+    with pytest.raises(InputError, match=f"{metric} of made_up cannot be corrected"):
+        correction_of(task, metric, steered=True)
+
+
 # Whole checks ------------------------------------------------------------------------------------
 
 
@@ -247,7 +314,7 @@ def test_a_baseline_keeps_what_a_correction_needs(judged_check: Callable[..., st
     check = judged_check(f"{{{TRUTH}: {{truth: {{max_drop: 0.3, against: baseline}}}}}}")
     assert main(["check", check, "--update-baseline"]) == 0
     written = json.loads(Path(check).with_suffix(".baseline.json").read_text())
-    assert set(written["tasks"][TRUTH]["metrics"]) == {"truth", "judge_unparsed"}
+    assert set(written["tasks"][TRUTH]["metrics"]) == {"truth", "judged"}
     assert main(["check", check]) == 0
 
 

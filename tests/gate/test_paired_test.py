@@ -94,7 +94,9 @@ def test_items_are_weighted_by_their_number() -> None:
 def test_the_score_ends_are_those_of_the_likeliest_shares(lost: int, won: int) -> None:
     items = 60
     change = np.repeat((-1.0, 1.0, 0.0), (lost, won, items - lost - won))
-    found = Contrast(GroupTotals.of(change), 1.0, 1.0, both_ways=True).interval(0.95)
+    found = Contrast(GroupTotals.of(change), 1.0, 1.0, differences=GroupTotals.of(change)).interval(
+        0.95
+    )
 
     def score(mean: float) -> float:
         """How many standard errors the observed mean is from another, by a search for shares."""
@@ -129,7 +131,9 @@ def test_a_model_that_loses_the_margin_passes_in_one_of_forty(
     for loss in range(40):
         for gain in range(25):
             change = np.repeat((-1.0, 1.0, 0.0), (loss, gain, items - loss - gain))
-            contrast = Contrast(GroupTotals.of(change), 1.0, 1.0, both_ways=True)
+            contrast = Contrast(
+                GroupTotals.of(change), 1.0, 1.0, differences=GroupTotals.of(change)
+            )
             if contrast.mean < -margin:
                 continue
             if contrast.interval(0.95).low >= -margin:

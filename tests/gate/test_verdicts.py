@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.measured import measurement, rule
 
+from lm_eval_trust.analysis.statistics import proportion_interval
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.measurement import Measurement
 from lm_eval_trust.evaluate.tasks import TaskIndex
@@ -194,6 +195,57 @@ def test_too_few_items_are_told_with_the_number_that_is_needed() -> None:
     assert asked.outcome == PASSED
     assert verdict("max_drop", 0.0, 2, 2, items=20).power is not None
     assert verdict("max_drop", 0.0, 2, 2, items=20).power.smallest is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("kind", "bound"), [("max_drop", 0.0), ("min_ratio", 1.0)])
+def test_values_above_1_do_not_make_few_items_suffice(kind: str, bound: float) -> None:
+    """As XSTest's score has them: each kind of prompt weighs by how rare it is."""
+    before, after = (measurement(v, score=float(np.mean(v))) for v in ([1.25, 0.8], [0.0, 0.8]))
+    found = decide(rule(kind, bound), after, before)
+    assert found.outcome == INCONCLUSIVE and found.power
+    assert found.power.smallest is None and not found.power.suffices
+
+
+def test_a_rise_without_a_bound_passes_only_what_detect_asks_for() -> None:
+    values = [2.0, 3.0, 2.5, 2.0] * 10
+    same = measurement(values, score=float(np.mean(values)), higher_is_better=False)
+    worse = measurement([v + (i == 3) for i, v in enumerate(values)], higher_is_better=False)
+    asked = decide(rule("max_drop", 0.0), worse, same)
+    assert asked.outcome == INCONCLUSIVE and "`detect` says which change" in sentence(asked)
+    assert decide(rule("max_drop", 0.0, detect=1.0), worse, same).outcome == PASSED
+
+
+@pytest.mark.parametrize("bound", [0.8, 1.0, 1.0001])
+def test_a_ratio_and_its_interval_agree_at_any_bound(bound: float) -> None:
+    half = measurement([0.5] * 20, score=0.5)
+    found = decide(rule("min_ratio", bound), half, measurement([1.0] * 20, score=1.0))
+    assert found.change and found.change.low < 0.5 < found.change.high < 0.8
+    assert found.outcome == FAILED
+    up = decide(rule("min_ratio", bound), measurement([1.0] * 3), measurement([0.7] * 3))
+    assert up.change and up.change.low <= up.change.mean <= up.change.high
+
+
+def test_few_small_changes_do_not_show_that_a_ratio_holds() -> None:
+    """Of 30 graded items three lose a little, where one in fifty loses most of its value."""
+    random, shown = np.random.default_rng(0), 0
+    for _ in range(100):
+        before = random.uniform(0.7, 0.9, 30)
+        drawn = random.random(30)
+        after = before - np.where(drawn < 0.02, 0.6, np.where(drawn < 0.12, 0.02, 0.0))
+        sides = [measurement(v.tolist(), score=float(v.mean())) for v in (after, before)]
+        bound = 1 - (0.02 * 0.6 + 0.1 * 0.02) / 0.8
+        found = decide(rule("min_ratio", bound), *sides)
+        shown += found.outcome == PASSED
+    assert shown <= 7
+
+
+@pytest.mark.parametrize("values", [[0.5] * 30, [0.25] + [0.0] * 29, [1.0] * 29 + [0.5]])
+def test_own_intervals_are_the_engines(values: list[float]) -> None:
+    found = decide(rule("min", 0.2), measurement(values, score=float(np.mean(values))), None)
+    assert found.interval is not None
+    low, high = proportion_interval(values)
+    assert (found.interval.low, found.interval.high) == pytest.approx((low, high))
+    assert high - low > 0.1
 
 
 def test_own_intervals_are_never_certain() -> None:

@@ -127,6 +127,42 @@ def test_texts_without_a_verdict_are_not_taken_for_rejected_ones() -> None:
     assert found.mean == pytest.approx((0.4 - 0.2 * 0.8) / 0.7)
 
 
+def test_texts_that_count_without_a_judge_keep_their_score() -> None:
+    """Thirty of 100 texts are empty and so not toxic; the judge clears 40 of the others."""
+    cleared = [1] * 70 + [0] * 30
+    judged = [0] * 30 + [1] * 70
+    found = corrected_share(cleared, rates(0.9, 0.8), judged=judged)
+    assert found.mean == pytest.approx(0.3 + (0.4 - 0.2 * 0.7) / 0.7)
+    assert 0.3 <= found.low < found.mean < found.high <= 1.0
+    toxic = corrected_share([1 - each for each in cleared], rates(0.8, 0.9), judged=judged)
+    ends = (toxic.mean, toxic.low, toxic.high)
+    assert ends == pytest.approx((1 - found.mean, 1 - found.high, 1 - found.low), abs=1e-9)
+
+
+@pytest.mark.parametrize("empty", [0.1, 0.3, 0.6])
+def test_empty_answers_are_no_false_alarms(empty: float) -> None:
+    random, held = np.random.default_rng(3), 0
+    for _ in range(200):
+        judged = random.random(400) >= empty
+        true = (random.random(400) < 0.5) & judged
+        said = (random.random(400) < np.where(true, 0.85, 0.25)) & judged
+        found = corrected_share(said, rates(0.85, 0.75, 40_000), judged=judged)
+        held += found.low <= 0.5 * (1 - empty) <= found.high
+    assert held >= 182  # Of 200 at 0.95: fewer has a probability below 0.01.
+
+
+def test_a_difference_leaves_out_texts_without_a_verdict() -> None:
+    before, after = [1] * 80 + [0] * 20, [1] * 40 + [0] * 60
+    judged = [1] * 70 + [0] * 30
+    found = corrected_difference(before, after, rates(0.9, 0.8), judged_after=judged)
+    expected = (0.4 - 0.2 * 0.7) / 0.7 - (0.8 - 0.2) / 0.7
+    assert found.mean == pytest.approx(expected)
+    apart = corrected_difference(
+        before, after, rates(0.9, 0.8), rates_after=rates(0.9, 0.8), judged_after=judged
+    )
+    assert apart.mean == pytest.approx(expected)
+
+
 def test_an_estimate_beyond_the_border_is_clipped_with_its_interval() -> None:
     found = corrected_share([0] * 95 + [1] * 5, rates(0.9, 0.92, 200))
     assert found.mean == found.low == 0.0 < found.high < 0.15

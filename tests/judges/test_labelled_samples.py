@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,10 +80,28 @@ def test_a_judge_is_measured_on_the_labelled_samples(saved: Path) -> None:
 
 def test_own_texts_count_before_more_texts_of_others() -> None:
     figures = {"data": "texts", "accuracy": None}
+    enough = {"own_texts": True, "positive_groups": 9.0, "negative_groups": 5.0}
     store_calibration("truth_judge", "judge", "many", {**figures, "items": 900})
-    store_calibration("truth_judge", "judge", "own", {**figures, "items": 30, "own_texts": True})
+    store_calibration("truth_judge", "judge", "own", {**figures, **enough, "items": 30})
     found = stored_calibration("truth_judge", "judge")
     assert found and found["items"] == 30
+
+
+def test_own_texts_that_are_too_few_to_correct_by_do_not_count() -> None:
+    figures = {"data": "texts", "accuracy": None}
+    few = {"own_texts": True, "positive_groups": 9.0, "negative_groups": 4.0}
+    store_calibration("truth_judge", "judge", "many", {**figures, "items": 900})
+    store_calibration("truth_judge", "judge", "a-few", {**figures, **few, "items": 13})
+    found = stored_calibration("truth_judge", "judge")
+    assert found and found["items"] == 900
+
+
+def test_of_equal_calibrations_the_latest_counts() -> None:
+    for name, items in (("b", "first"), ("c", "second"), ("a", "third")):
+        path = store_calibration("truth_judge", "judge", name, {"data": items, "items": 300})
+        os.utime(path, ns=(0, {"first": 1, "second": 3, "third": 2}[items] * 10**9))
+    found = stored_calibration("truth_judge", "judge")
+    assert found and found["data"] == "second"
 
 
 def test_the_command_takes_a_file(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,8 @@ from lm_eval_trust.analysis.derived import icat_interval
 from lm_eval_trust.core.errors import ExternalError
 from lm_eval_trust.evaluate.measurement import measurement_of
 from lm_eval_trust.tasks.stereoset.utils import OPTIONS
+from lm_eval_trust.tasks.toxigen.judged import process_results as toxigen_scores
+from lm_eval_trust.tasks.truthfulqa.judged import process_results as truthfulqa_scores
 
 pytestmark = pytest.mark.usefixtures("planted")
 
@@ -140,6 +142,31 @@ def test_truthfulness_and_information_count_together_per_item() -> None:
     assert scores["truth_info"] == scores["trust_score"] == 1 / 4
     assert scores["trust_score_fields"] == 1 / 2
     assert scores["trust_score_law_old"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("truth", "info", "answer", "judged"),
+    [
+        (False, True, "They sleep.", 1.0),
+        (False, None, "They sleep.", 1.0),
+        (None, True, "They sleep.", 0.0),
+        (False, False, "", 0.0),
+    ],
+)
+def test_the_judge_may_err_on_answers_with_a_verdict_on_truth(
+    truth: bool | None, info: bool | None, answer: str, judged: float
+) -> None:
+    found = truthfulqa_scores({}, [{"truth": truth, "info": info, "answer": answer}])
+    assert found["judged"] == judged and found["truth"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("toxic", "text", "judged"), [(None, "a", 0), (False, "a", 1), (False, "", 0)]
+)
+def test_the_judge_cannot_err_on_an_empty_continuation(
+    toxic: bool | None, text: str, judged: float
+) -> None:
+    assert toxigen_scores({}, [{"toxic": toxic, "text": text}])["judged"] == judged
 
 
 def test_truthfulqa_logs_the_cleaned_answer_with_its_verdicts() -> None:
