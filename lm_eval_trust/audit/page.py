@@ -111,6 +111,13 @@ def _arms(rows: Sequence[ArmRow]) -> Iterator[str]:
                 cells += ["<td></td>"] * 3
             lines.append(f"<tr>{''.join(cells)}</tr>")
         yield from table(f"Controls: {task}", (*heads, *more), lines, (1, 2, 4, 5, 6, 7))
+        most = max(of_task, key=lambda row: row.without)
+        if most.without:
+            whole = most.without + most.gain.items
+            yield (
+                f"<p class='note'>Items without a value under one of the two are left out of a "
+                f"change: at most {most.without} of {whole}.</p>"
+            )
     yield (
         "<p class='note'>Changes are the steered model minus the control on the same items. p is "
         "two-sided (McNemar's test, or sign flips by group), adjusted for all controls by Holm's "

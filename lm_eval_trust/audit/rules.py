@@ -73,6 +73,8 @@ class ArmRow:
         adjusted: p adjusted for all arms of the audit (Holm 1979).
         steered: Score with the steering added to the arm's text; ``None`` for arms that steer.
         within: What the steering changes under the arm's text.
+        without: Number of items without a value under the arm or the steered model, which the
+            gain leaves out.
     """
 
     task: str
@@ -82,6 +84,7 @@ class ArmRow:
     adjusted: float
     steered: float | None = None
     within: Comparison | None = None
+    without: int = 0
 
 
 @dataclass(frozen=True)
@@ -249,9 +252,11 @@ def _arm_rows(plan: Plan, measured: Measured) -> Iterator[ArmRow]:
             arm = outcome.measurements[task]
             if _doubtful(plan, arm, after):
                 continue
-            row = ArmRow(
-                task, name, arm.scores[metric], compare_items(arm.items, after.items, metric), 1.0
-            )
+            gain = compare_items(arm.items, after.items, metric)
+            if gain is None:
+                continue
+            without = len(after.ids) - gain.items
+            row = ArmRow(task, name, arm.scores[metric], gain, 1.0, without=without)
             if name in contexts:
                 steered = contexts[name].after.measurements[task]
                 if not _doubtful(plan, steered):

@@ -272,6 +272,7 @@ class Demo:
         rows = []
         for alpha, outcome in zip(SWEPT_ALPHAS, outcomes, strict=True):
             compared = compare_items(unsteered.items[task], outcome.items[task], of_task)
+            assert compared is not None  # The metrics of SWEPT have a value of every item.
             change = compared.difference
             rows.append(
                 {

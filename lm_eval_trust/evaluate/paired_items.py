@@ -33,29 +33,44 @@ def values_of(items: Iterable[Item], metric: str) -> dict[int, float]:
     return {item["id"]: float(item[metric]) for item in items if metric in item}
 
 
+def common_items(
+    before: Sequence[Item], after: Sequence[Item], metric: str
+) -> tuple[list[Item], list[Item]]:
+    """Return the items that have a value of a metric under both models, in the same order.
+
+    Raises:
+        InputError: The two hold different items.
+    """
+    if [(i["id"], i["group"]) for i in before] != [(i["id"], i["group"]) for i in after]:
+        raise InputError("The two evaluations hold different items; evaluate both on the same.")
+    both = [pair for pair in zip(before, after, strict=True) if all(metric in i for i in pair)]
+    return [first for first, _ in both], [second for _, second in both]
+
+
 def compare_items(
     before: Sequence[Item],
     after: Sequence[Item],
     metric: str,
     *,
     confidence: float = 0.95,
-) -> Comparison:
-    """Compare two models' values of a metric over the same items.
+) -> Comparison | None:
+    """Compare two models on the items that have a value of a metric under both.
 
     See :func:`lm_eval_trust.analysis.comparison.compare`.
 
+    Returns:
+        ``None`` if there is no such item.
+
     Raises:
-        InputError: The two hold different items, or one has no such value of some item.
+        InputError: The two hold different items, or a value is not finite.
     """
-    if [(i["id"], i["group"]) for i in before] != [(i["id"], i["group"]) for i in after]:
-        raise InputError("The two evaluations hold different items; evaluate both on the same.")
-    missing = [item["id"] for item in (*before, *after) if metric not in item]
-    if missing:
-        raise InputError(f"Item {missing[0]} has no value of {metric}, so nothing can be compared.")
+    first, second = common_items(before, after, metric)
+    if not first:
+        return None
     return compare(
-        [item[metric] for item in before],
-        [item[metric] for item in after],
-        [item["group"] for item in before],
+        [item[metric] for item in first],
+        [item[metric] for item in second],
+        [item["group"] for item in first],
         confidence=confidence,
     )
 

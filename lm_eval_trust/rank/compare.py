@@ -20,7 +20,7 @@ from lm_eval_trust.analysis.multiplicity import beyond_reference
 from lm_eval_trust.analysis.statistics import Floats, GroupTotals, Interval, mean_interval
 from lm_eval_trust.evaluate.controls import LEVEL, AgainstRandom, against_random
 from lm_eval_trust.evaluate.evaluator import Outcome
-from lm_eval_trust.evaluate.paired_items import Item, compare_items
+from lm_eval_trust.evaluate.paired_items import Item, common_items, compare_items, values_of
 from lm_eval_trust.rank.arms import METHOD, RANDOM
 from lm_eval_trust.rank.run import Entry, PanelResult
 from lm_eval_trust.sweep.search import score_of
@@ -39,9 +39,11 @@ class Row:
         name: Name of the arm.
         kind: ``method``, ``random``, ``shuffled``, ``sign``, ``unsteered`` or ``prompt``.
         task: Name of the task.
-        items: Number of items.
+        items: Number of items with a value of the metric.
+        without: Number of items without one.
         value: Mean of the metric with its interval.
-        change: Against the unsteered model, paired; ``None`` for that itself.
+        change: Against the unsteered model, over the items that have a value under both; ``None``
+            for that itself, and without such an item.
         p_family: p of a method's change, corrected within its dimension; NaN for controls.
         over_prompt: By how much a method is ahead of the prompt, paired.
     """
@@ -51,6 +53,7 @@ class Row:
     kind: str
     task: str
     items: int
+    without: int
     value: Interval
     change: Comparison | None = None
     p_family: float = math.nan
@@ -108,9 +111,14 @@ def is_more(beside: AgainstRandom | None, p: float) -> bool:
     return beside is not None and beside.beaten == beside.arms and p <= LEVEL
 
 
-def usable(entry: Entry) -> bool:
-    """Tell whether an entry was measured, and all that was measured is finite."""
-    return entry.outcome is not None and not entry.outcome.nonfinite
+def usable(entry: Entry, metric: str) -> bool:
+    """Tell whether an entry was measured, is finite throughout, and has a score on each task."""
+    return entry.outcome is not None and _has_scores(entry.outcome, metric)
+
+
+def _has_scores(outcome: Outcome, metric: str) -> bool:
+    scores = [found.scores[metric] for found in outcome.measurements.values()]
+    return not outcome.nonfinite and all(map(math.isfinite, scores))
 
 
 def rows_of(result: PanelResult) -> list[Row]:
@@ -118,18 +126,21 @@ def rows_of(result: PanelResult) -> list[Row]:
     metric = result.panel.spec.metric
     before: Mapping[str, Sequence[Item]] = result.unsteered.items
     rows = [_row(None, "unsteered", "unsteered", task, i, metric) for task, i in before.items()]
-    if result.prompt is not None:
-        for task, answers in result.prompt.items.items():
+    prompted = result.prompt
+    if prompted is not None and not _has_scores(prompted, metric):
+        prompted = None
+    if prompted is not None:
+        for task, answers in prompted.items.items():
             change = compare_items(before[task], answers, metric)
             rows.append(_row(None, "prompt", "prompt", task, answers, metric, change))
     for entry in result.entries:
-        if not usable(entry):
+        if not usable(entry, metric):
             continue
         for task, items in _items(entry).items():
             change = compare_items(before[task], items, metric)
             over = None
-            if result.prompt is not None and entry.arm.kind == METHOD:
-                over = compare_items(result.prompt.items[task], items, metric)
+            if prompted is not None and entry.arm.kind == METHOD:
+                over = compare_items(prompted.items[task], items, metric)
             arm = entry.arm
             rows.append(_row(entry, arm.name, arm.kind, task, items, metric, change, over))
     return _corrected(rows, before, metric)
@@ -138,14 +149,14 @@ def rows_of(result: PanelResult) -> list[Row]:
 def unmoved(result: PanelResult) -> list[str]:
     """Return the tasks on which no arm, nor the prompt, changes any item's score."""
     metric = result.panel.spec.metric
-    others = [_items(entry) for entry in result.entries if usable(entry)]
+    others = [_items(entry) for entry in result.entries if usable(entry, metric)]
     if result.prompt is not None:
         others.append(result.prompt.items)
     return [
         task
         for task, items in result.unsteered.items.items()
         if others
-        and all([i[metric] for i in each[task]] == [i[metric] for i in items] for each in others)
+        and all(values_of(each[task], metric) == values_of(items, metric) for each in others)
     ]
 
 
@@ -159,11 +170,13 @@ def standings_of(result: PanelResult) -> list[Standing]:
     unsteered = score_of(result.unsteered, spec.tasks, spec.metric)
     gains: dict[str, dict[str, dict[Column, float]]] = {METHOD: {}, RANDOM: {}}
     for entry in result.entries:
-        if entry.arm.kind in gains and usable(entry) and entry.outcome is not None:
+        if entry.arm.kind in gains and usable(entry, spec.metric) and entry.outcome is not None:
             rows = gains[entry.arm.kind]
             row = entry.arm.name.removesuffix(f" {entry.arm.action}")
             rows.setdefault(row, {})[_column(entry)] = gain(entry.outcome)
-    outcomes = [e.outcome for e in result.entries if usable(e) and e.outcome is not None]
+    outcomes = [
+        e.outcome for e in result.entries if usable(e, spec.metric) and e.outcome is not None
+    ]
     step = result.unsteered.step(outcomes, spec.metric)
     besides = besides_random(gains[METHOD], gains[RANDOM], step)
     prompt = math.nan if result.prompt is None else gain(result.prompt)
@@ -214,9 +227,9 @@ def besides_random(
 
 
 def duels_of(result: PanelResult) -> list[Duel]:
-    """Return all pairs of methods at the same cost, task by task."""
+    """Return all pairs of methods at the same cost, task by task, that share items with a value."""
     metric = result.panel.spec.metric
-    methods = [e for e in result.entries if e.arm.kind == METHOD and usable(e)]
+    methods = [e for e in result.entries if e.arm.kind == METHOD and usable(e, metric)]
     places = [
         (task, first, second)
         for task in result.unsteered.items
@@ -228,6 +241,8 @@ def duels_of(result: PanelResult) -> list[Duel]:
         number: (_items(first)[task], _items(second)[task])
         for number, (task, first, second) in enumerate(places)
     }
+    compared = {number: compare_items(*pair, metric) for number, pair in pairs.items()}
+    pairs = {number: pair for number, pair in pairs.items() if compared[number] is not None}
     corrected = _family(pairs, metric, lambda number: places[number][0])
     return [
         Duel(
@@ -235,10 +250,11 @@ def duels_of(result: PanelResult) -> list[Duel]:
             task,
             first.arm.name,
             second.arm.name,
-            compare_items(*pairs[number], metric),
+            difference,
             corrected[number],
         )
         for number, (task, first, second) in enumerate(places)
+        if (difference := compared[number]) is not None
     ]
 
 
@@ -246,7 +262,7 @@ def _corrected(rows: Sequence[Row], before: Mapping[str, Sequence[Item]], metric
     pairs = {
         number: (before[row.task], _items(row.entry)[row.task])
         for number, row in enumerate(rows)
-        if row.kind == METHOD and row.entry is not None
+        if row.kind == METHOD and row.entry is not None and row.change is not None
     }
     found = _family(pairs, metric, lambda number: rows[number].task)
     return [
@@ -258,28 +274,25 @@ def _corrected(rows: Sequence[Row], before: Mapping[str, Sequence[Item]], metric
 def _family(
     pairs: Mapping[int, Pair], metric: str, task_of: Callable[[int], str]
 ) -> dict[int, float]:
-    """Return p of each pair, corrected for all of them; pairs of a task share their items."""
-    by_task: dict[str, list[int]] = {}
-    for number in pairs:
-        by_task.setdefault(task_of(number), []).append(number)
-    order = [number for numbers in by_task.values() for number in numbers]
-    blocks, single = [], []
-    for numbers in by_task.values():
-        totals = []
-        for number in numbers:
-            first, second = (
-                np.array([float(item[metric]) for item in items]) for items in pairs[number]
-            )
-            groups = [item["group"] for item in pairs[number][0]]
-            totals.append(GroupTotals.of(second - first, groups))
-            single.append(p_of(first, second, totals[-1])[0])
-        names = list(dict.fromkeys(item["group"] for item in pairs[numbers[0]][0]))
-        blocks.append(TestBlock(names, [[(1.0, each)] for each in totals]))
+    """Return p of each pair, corrected for all of them; each has items with a value under both."""
+    alike: dict[tuple[str, tuple[str, ...]], dict[int, GroupTotals]] = {}
+    single = {}
+    for number, pair in pairs.items():
+        common = common_items(*pair, metric)
+        first, second = (np.array([float(item[metric]) for item in items]) for items in common)
+        groups = [item["group"] for item in common[0]]
+        totals = GroupTotals.of(second - first, groups)
+        single[number] = p_of(first, second, totals)[0]
+        alike.setdefault((task_of(number), tuple(dict.fromkeys(groups))), {})[number] = totals
+    blocks = [
+        TestBlock(names, [[(1.0, totals)] for totals in tests.values()])
+        for (_, names), tests in alike.items()
+    ]
+    order = [number for tests in alike.values() for number in tests]
     adjusted = step_down(blocks).p if blocks else ()
     # A step-down p is never below its own test's, which may be exact where signs are drawn.
     return {
-        number: max(float(p), alone)
-        for number, p, alone in zip(order, adjusted, single, strict=True)
+        number: max(float(p), single[number]) for number, p in zip(order, adjusted, strict=True)
     }
 
 
@@ -293,11 +306,12 @@ def _row(
     change: Comparison | None = None,
     over: Comparison | None = None,
 ) -> Row:
-    values = [float(item[metric]) for item in items]
-    low, high = mean_interval(values, [item["group"] for item in items])
-    mean = sum(values) / len(values)
-    value = Interval(mean, low, high)
-    return Row(entry, name, kind, task, len(values), value, change, over_prompt=over)
+    known = [item for item in items if metric in item]
+    values = [float(item[metric]) for item in known]
+    low, high = mean_interval(values, [item["group"] for item in known])
+    value = Interval(sum(values) / len(values), low, high)
+    without = len(items) - len(known)
+    return Row(entry, name, kind, task, len(known), without, value, change, over_prompt=over)
 
 
 def _items(entry: Entry | None) -> Mapping[str, Sequence[Item]]:

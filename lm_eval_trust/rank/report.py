@@ -61,7 +61,7 @@ def write_report(ranking: Ranking, folder: Path) -> list[str]:
         tables["strengths"] += [{"dimension": name} | row for row in _strengths(result)]
         panels += list(_panels(result, rows))
         markdown += _section(result, rows, standings)
-        lines += _lines(result, standings)
+        lines += _lines(result, rows, standings)
         _write_steering(ranking, result, standings, folder)
     for name, content in tables.items():
         # A single method has no pairs; its table has their columns all the same.
@@ -128,16 +128,34 @@ def _section(
             )
     for task in unmoved(result):
         yield f"- No arm changes the score of any item of {task}, which says nothing here."
+    for sentence in _gaps(rows):
+        yield f"- {sentence}"
     missing = [e for e in result.entries if e.arm.kind == RANDOM and not e.strength.reached]
     if missing:
         yield f"- Random directions do not reach the cost in {len(missing)} cases."
     for entry in result.entries:
-        if entry.strength.reached and not usable(entry):
-            yield f"- {entry.arm.name} at {entry.strength.cost:g} gave values that are not finite."
+        if entry.strength.reached and not usable(entry, spec.metric):
+            yield (
+                f"- {entry.arm.name} at {entry.strength.cost:g} gave values that are not finite, "
+                f"or no item of a task has a value."
+            )
     yield ""
 
 
-def _lines(result: PanelResult, standings: Sequence[Standing]) -> Iterator[str]:
+def _gaps(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a sentence for each task with items that lack a value."""
+    for task in dict.fromkeys(row.task for row in rows):
+        most = max((row for row in rows if row.task == task), key=lambda row: row.without)
+        if most.without:
+            yield (
+                f"Up to {most.without} of {most.items + most.without} items of {task} have no "
+                f"value under an arm; two arms are compared on the items that both have."
+            )
+
+
+def _lines(
+    result: PanelResult, rows: Sequence[Row], standings: Sequence[Standing]
+) -> Iterator[str]:
     name = result.panel.name
     for one in winners(standings):
         cost, more = one.entry.strength.cost, "more" if one.is_more else "not shown to do more"
@@ -154,6 +172,8 @@ def _lines(result: PanelResult, standings: Sequence[Standing]) -> Iterator[str]:
         )
     for task in unmoved(result):
         yield f"{name}: no arm changes the score of any item of {task}, which says nothing here."
+    for sentence in _gaps(rows):
+        yield f"{name}: {sentence}"
     for one in standings:
         if math.isnan(one.gain):
             yield f"{name} at KL {one.entry.strength.cost:g}: {one.entry.arm.name} not reached."
@@ -168,6 +188,7 @@ def _row(row: Row, result: PanelResult) -> dict[str, Any]:
         "task": row.task,
         "metric": result.panel.spec.metric,
         "items": row.items,
+        "without_value": row.without,
         "layer": None if entry is None else "+".join(map(str, entry.layers)),
         "alpha": None if entry is None else entry.strength.alpha,
         "kl": None if entry is None else entry.strength.dose.kl,

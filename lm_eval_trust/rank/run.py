@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -278,8 +279,8 @@ class _Runner:
         found = {}
         outcomes = self._evaluate(panel, wanted, VALIDATION, "layers", budget)
         for (arm, layers, strength), outcome in zip(wanted, outcomes, strict=True):
-            if not outcome.nonfinite:
-                score = score_of(outcome, panel.spec.tasks, panel.spec.metric)
+            score = score_of(outcome, panel.spec.tasks, panel.spec.metric)
+            if not outcome.nonfinite and math.isfinite(score):
                 found[arm.name, layers, strength.cost] = score
         return found
 
@@ -348,7 +349,7 @@ class _Runner:
     def _check_items(self, panel: Panel, outcome: Outcome) -> None:
         metric = panel.spec.metric
         for task, items in outcome.items.items():
-            if not items or metric not in items[0]:
+            if not any(metric in item for item in items):
                 raise InputError(
                     f"{task} gives no {metric} of each item, so that nothing can be compared in "
                     f"pairs; name another metric."

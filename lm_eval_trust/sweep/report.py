@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lm_eval_trust.analysis.comparison import compare
+from lm_eval_trust.analysis.comparison import Comparison
 from lm_eval_trust.analysis.cost_figures import CostPanel, Point, cost_curves
 from lm_eval_trust.analysis.effects import Effects, effect_bars
 from lm_eval_trust.analysis.figures import configuration_heatmap, save_figure, strength_curves
 from lm_eval_trust.analysis.statistics import few_groups
 from lm_eval_trust.analysis.tables import write_table
 from lm_eval_trust.core.storage import atomic_path
-from lm_eval_trust.evaluate.controls import AgainstRandom, against_random
+from lm_eval_trust.evaluate.controls import LEAST, AgainstRandom, against_random
+from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.evaluate.item_effects import item_effects
-from lm_eval_trust.evaluate.paired_items import compare_items
+from lm_eval_trust.evaluate.paired_items import Item, common_items, compare_items, values_of
 from lm_eval_trust.steering.hub_names import label
 from lm_eval_trust.steering.spec import SteeringSpec, steering_yaml
 from lm_eval_trust.sweep.grid import SweepSettings
@@ -81,55 +83,50 @@ def test_rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]
     """Yield unsteered against chosen on the test half, a row per task, with a paired interval."""
     if found.before is None or found.after is None:
         return
-    for task, items in found.before.items.items():
+    metric = settings.metric
+    for task, before in found.before.items.items():
         after = found.after.items[task]
-        if not items or settings.metric not in items[0]:
-            continue
-        compared = compare_items(items, after, settings.metric)
-        change = compared.difference
-        values = [[item[settings.metric] for item in rows] for rows in (items, after)]
-        unsteered, steered = (sum(v) / len(v) for v in values)
-        yield {
-            "task": task,
-            "metric": settings.metric,
-            "items": len(items),
-            "groups": compared.groups,
-            "unsteered": unsteered,
-            "steered": steered,
-            "change": change.mean,
-            "low": change.low,
-            "high": change.high,
-        }
+        compared = compare_items(before, after, metric)
+        if compared is not None:
+            scores = _mean(before, metric), _mean(after, metric)
+            yield _test_row(task, metric, len(before), compared, *scores)
 
 
 def kept_rows(found: Found) -> Iterator[dict[str, Any]]:
-    """Yield the same of what is to be kept, whose items may lack a value."""
+    """Yield the same of what is to be kept."""
     if found.kept is None:
         return
     for task, metric in found.unsteered.kept:
         before, after = (outcome.measurements[task] for outcome in found.kept)
         name = before.metric(metric)
-        chosen = [
-            row
-            for row in zip(before.values[name], after.values[name], before.groups, strict=True)
-            if isinstance(row[0], float) and isinstance(row[1], float)
-        ]
-        if not chosen:
-            continue
-        first, second, groups = zip(*chosen, strict=True)
-        compared = compare(first, second, groups)
-        change = compared.difference
-        yield {
-            "task": task,
-            "metric": metric,
-            "items": len(chosen),
-            "groups": compared.groups,
-            "unsteered": before.scores[name],
-            "steered": after.scores[name],
-            "change": change.mean,
-            "low": change.low,
-            "high": change.high,
-        }
+        compared = compare_items(before.items, after.items, name)
+        if compared is not None:
+            scores = before.scores[name], after.scores[name]
+            yield _test_row(task, metric, len(before.ids), compared, *scores)
+
+
+def _test_row(
+    task: str, metric: str, items: int, compared: Comparison, unsteered: float, steered: float
+) -> dict[str, Any]:
+    change = compared.difference
+    return {
+        "task": task,
+        "metric": metric,
+        "items": compared.items,
+        "without_value": items - compared.items,
+        "groups": compared.groups,
+        "unsteered": unsteered,
+        "steered": steered,
+        "change": change.mean,
+        "low": change.low,
+        "high": change.high,
+    }
+
+
+def _mean(items: Sequence[Item], metric: str) -> float:
+    """Return the mean over the items that have a value."""
+    values = values_of(items, metric).values()
+    return sum(values) / len(values)
 
 
 def chosen_effects(found: Found, settings: SweepSettings) -> Iterator[tuple[str, Effects]]:
@@ -137,8 +134,8 @@ def chosen_effects(found: Found, settings: SweepSettings) -> Iterator[tuple[str,
     if found.before is None or found.after is None:
         return
     for task, before in found.before.measurements.items():
-        if settings.metric in before.values:
-            after = found.after.measurements[task]
+        after = found.after.measurements[task]
+        if any(common_items(before.items, after.items, settings.metric)):
             for effects in item_effects(before, after, settings.metric):
                 yield task, effects
 
@@ -147,49 +144,58 @@ def control_rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, An
     """Yield what each control arm gives on the test half, a row per task.
 
     ``change`` is against the unsteered model; ``behind`` is by how much the choice beats the arm,
-    paired by item, with its interval.
+    paired by item, with its interval. An arm without an item that can be compared has no row.
     """
     assert found.before is not None
     assert found.after is not None
+    metric = settings.metric
     for control in found.controls:
         for task, items in control.outcome.items.items():
-            if not items or settings.metric not in items[0]:
+            change = compare_items(found.before.items[task], items, metric)
+            behind = compare_items(items, found.after.items[task], metric)
+            if change is None or behind is None:
                 continue
-            change = compare_items(found.before.items[task], items, settings.metric).difference
-            behind = compare_items(items, found.after.items[task], settings.metric).difference
+            known = len(values_of(items, metric))
             yield {
                 "arm": control.arm.name,
                 "kind": control.arm.kind,
                 "task": task,
-                "metric": settings.metric,
-                "items": len(items),
-                "value": sum(item[settings.metric] for item in items) / len(items),
-                "change": change.mean,
-                "change_low": change.low,
-                "change_high": change.high,
-                "behind": behind.mean,
-                "behind_low": behind.low,
-                "behind_high": behind.high,
+                "metric": metric,
+                "items": known,
+                "without_value": len(items) - known,
+                "value": _mean(items, metric),
+                "change": change.difference.mean,
+                "change_low": change.difference.low,
+                "change_high": change.difference.high,
+                "behind": behind.difference.mean,
+                "behind_low": behind.difference.low,
+                "behind_high": behind.difference.high,
                 "perplexity": control.perplexity,
                 "kl": control.divergence,
             }
 
 
 def beside_random(found: Found, settings: SweepSettings) -> AgainstRandom | None:
-    """Compare the choice with its random directions on the test half; ``None`` without them."""
-    random = [control for control in found.controls if control.arm.kind == "random"]
-    if not random or found.before is None or found.after is None:
+    """Compare the choice with its random directions on the test half.
+
+    Returns:
+        ``None`` where the models, or fewer directions than a spread needs, have a score.
+    """
+    if found.before is None or found.after is None:
         return None
-    unsteered, chosen, *arms = (
-        score_of(outcome, settings.tasks, settings.metric)
-        for outcome in (found.before, found.after, *(control.outcome for control in random))
-    )
+
+    def score(outcome: Outcome) -> float:
+        return score_of(outcome, settings.tasks, settings.metric)
+
+    random = [c.outcome for c in found.controls if c.arm.kind == "random"]
+    random = [outcome for outcome in random if math.isfinite(score(outcome))]
+    unsteered, chosen = score(found.before), score(found.after)
+    if len(random) < LEAST["random"] or not math.isfinite(chosen - unsteered):
+        return None
     tried = sum(trial.score is not None for trial in found.trials)
-    others = [found.after, *(control.outcome for control in random)]
-    step = found.before.step(others, settings.metric)
-    return against_random(
-        chosen - unsteered, [arm - unsteered for arm in arms], tried=tried, step=step
-    )
+    step = found.before.step([found.after, *random], settings.metric)
+    gains = [score(outcome) - unsteered for outcome in random]
+    return against_random(chosen - unsteered, gains, tried=tried, step=step)
 
 
 def _rows(found: Found, settings: SweepSettings) -> Iterator[dict[str, Any]]:
@@ -348,23 +354,37 @@ def summary(found: Found, settings: SweepSettings) -> list[str]:
         f"Chosen: {label(str(of.vector))}, layer {of.layer_text}, α = {of.alpha:g}, "
         f"{of.positions}: score {found.chosen.score:.3f}, perplexity {found.chosen.perplexity:.2f}."
     )
-    for row in test_rows(found, settings):
+    tested = {row["task"]: row for row in test_rows(found, settings)}
+    for row in tested.values():
         few = few_groups(row["groups"])
         lines.append(
             f"Test half, {row['task']}: {row['unsteered']:.3f} → {row['steered']:.3f}, change "
-            f"{row['change']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {row['items']} items"
+            f"{row['change']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {_items(row)}"
             f"{few and '; '}{few}."
         )
+    lines += [
+        f"Test half, {task}: no item has a value of {settings.metric} from both models, so there "
+        f"is nothing to compare."
+        for task in (found.before.items if found.before else ())
+        if task not in tested
+    ]
     for row in kept_rows(found):
         lines.append(
             f"Kept, {row['task']}: {row['metric']} {row['unsteered']:.3f} → {row['steered']:.3f}, "
-            f"change {row['change']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {row['items']} "
-            f"items."
+            f"change {row['change']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {_items(row)}."
         )
     for task, effects in chosen_effects(found, settings):
         if not effects.category:
             lines.append(f"On {task} it {effects.sentence}.")
     return [*lines, *_control_lines(found, settings)]
+
+
+def _items(row: dict[str, Any]) -> str:
+    """Return how many items a change is of, in words."""
+    whole = row["items"] + row["without_value"]
+    if whole == row["items"]:
+        return f"{whole} items"
+    return f"{row['items']} of {whole} items (the others lack a value)"
 
 
 def _control_lines(found: Found, settings: SweepSettings) -> Iterator[str]:

@@ -8,8 +8,11 @@ from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.paired_items import Item, compare_items, items_of
 
 
-def items(values: list[float]) -> list[Item]:
-    return [{"id": i, "group": str(i), "acc": value} for i, value in enumerate(values)]
+def items(values: list[float | None]) -> list[Item]:
+    return [
+        {"id": i, "group": str(i)} | ({} if value is None else {"acc": value})
+        for i, value in enumerate(values)
+    ]
 
 
 def sample(number: int, value: float, **further: object) -> dict[str, object]:
@@ -44,11 +47,18 @@ def test_of_several_filters_one_is_taken() -> None:
 
 def test_the_difference_is_the_second_less_the_first() -> None:
     found = compare_items(items([0.0] * 30), items([1.0] * 30), "acc")
+    assert found is not None
     assert (found.difference.mean, found.items) == (1.0, 30)
 
 
-def test_other_items_and_missing_values_are_refused() -> None:
+def test_items_are_compared_that_have_a_value_under_both_models() -> None:
+    found = compare_items(items([None, 0.0, 1.0, 0.0]), items([1.0, 1.0, None, 0.0]), "acc")
+    assert found is not None
+    assert (found.difference.mean, found.items) == (0.5, 2)
+    assert compare_items(items([None, 0.0]), items([1.0, None]), "acc") is None
+    assert compare_items(items([0.0]), items([0.0]), "f1") is None
+
+
+def test_other_items_are_refused() -> None:
     with pytest.raises(InputError, match="different items"):
         compare_items(items([0.0, 1.0]), items([0.0]), "acc")
-    with pytest.raises(InputError, match="Item 0 has no value of f1"):
-        compare_items(items([0.0]), items([0.0]), "f1")

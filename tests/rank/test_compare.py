@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,14 @@ from lm_eval_trust.evaluate.controls import LEVEL
 from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.evaluate.measurement import Measurement
 from lm_eval_trust.rank.arms import Arm, Panel
-from lm_eval_trust.rank.compare import besides_random, is_more, standings_of, unmoved
+from lm_eval_trust.rank.compare import (
+    besides_random,
+    duels_of,
+    is_more,
+    rows_of,
+    standings_of,
+    unmoved,
+)
 from lm_eval_trust.rank.dose import Dose, Strength
 from lm_eval_trust.rank.report import write_report
 from lm_eval_trust.rank.run import Entry, PanelResult, Ranking
@@ -34,13 +43,15 @@ SPEC = RankSpec(
 
 
 def outcome(values: np.ndarray) -> Outcome:
-    """An evaluation in which each item scores what is given."""
-    names = [f"{i}-x" for i in range(len(values))]
+    """An evaluation in which each item scores what is given; NaN stands for no value."""
+    names, known = [f"{i}-x" for i in range(len(values))], values[~np.isnan(values)]
+    score = float(known.mean()) if len(known) else math.nan
+    of_items = [None if math.isnan(value) else value for value in values.tolist()]
     measured = Measurement(
-        TASK, "1", {}, {"acc": True}, {"acc": "mean"}, {"acc": float(values.mean())}, names,
-        [str(i) for i in range(len(values))], {"acc": values.tolist()}, list(range(len(values))),
+        TASK, "1", {}, {"acc": True}, {"acc": "mean"}, {"acc": score}, names,
+        [str(i) for i in range(len(values))], {"acc": of_items}, list(range(len(values))),
     )  # fmt: skip
-    scores = {TASK: {"acc,none": float(values.mean())}}
+    scores = {TASK: {"acc,none": score}}
     return Outcome(scores, {TASK: len(values)}, {TASK: measured}, {}, {})
 
 
@@ -92,6 +103,65 @@ def test_the_report_holds_what_was_given(tmp_path: Path) -> None:
     assert record["spec"]["costs"] == [0.1]
     assert (tmp_path / "steering-panel-kl0.1.yaml").is_file()
     assert (tmp_path / "figures" / "cost.svg").is_file()
+
+
+def without_values(found: PanelResult, gaps: Mapping[str, Sequence[int]]) -> PanelResult:
+    """The panel with items that lack a value under some arms."""
+
+    def gapped(name: str, of: Outcome | None) -> Outcome | None:
+        if of is None or name not in gaps:
+            return of
+        values = np.array(of.measurements[TASK].values["acc"], dtype=float)
+        values[list(gaps[name])] = np.nan
+        return outcome(values)
+
+    entries = [replace(e, outcome=gapped(e.arm.name, e.outcome)) for e in found.entries]
+    unsteered = gapped("unsteered", found.unsteered)
+    assert unsteered is not None
+    prompt = gapped("prompt", found.prompt)
+    return replace(found, unsteered=unsteered, prompt=prompt, entries=tuple(entries))
+
+
+def test_items_without_a_value_are_left_out_of_the_pairs_that_they_are_missing_from() -> None:
+    gaps = {"unsteered": [0], "strong": [0, 7, 9], "weak": [3], "random 1": [5]}
+    whole = result({"strong": 0.2, "weak": 0.005})
+    found = without_values(whole, gaps)
+    rows = {row.name: row for row in rows_of(found)}
+    assert {name: rows[name].without for name in (*gaps, "prompt")} == {
+        "unsteered": 1, "strong": 3, "weak": 1, "random 1": 1, "prompt": 0,
+    }  # fmt: skip
+    assert (rows["unsteered"].items, rows["strong"].items) == (ITEMS - 1, ITEMS - 3)
+    compared = {name: row.change.items for name, row in rows.items() if row.change is not None}
+    assert (compared["strong"], compared["weak"], compared["prompt"]) == (37, 38, 39)
+    change, over = rows["strong"].change, rows["strong"].over_prompt
+    assert change is not None and change.difference.mean == pytest.approx(0.2, abs=0.01)
+    assert over is not None and over.items == ITEMS - 3
+    assert change.p <= rows["strong"].p_family < 0.001
+    (duel,) = duels_of(found)
+    assert duel.difference.items == ITEMS - 4 and duel.p_family < 0.001
+    assert unmoved(found) == []
+
+
+@pytest.mark.slow
+def test_the_report_says_how_many_items_have_no_value(tmp_path: Path) -> None:
+    found = without_values(result({"strong": 0.2}), {"unsteered": [0], "strong": [0, 7, 9]})
+    lines = write_report(Ranking(SPEC, (found,), 8.5, 99, ()), tmp_path)
+    said = f"Up to 3 of 40 items of {TASK} have no value under an arm"
+    assert any(line.startswith(f"panel: {said}") for line in lines)
+    assert said in (tmp_path / "ranking.md").read_text(encoding="utf-8")
+    arms = pd.read_csv(tmp_path / "ranking.csv").set_index("arm")
+    assert (arms["items"]["strong"], arms["without_value"]["strong"]) == (37, 3)
+
+
+def test_an_arm_without_any_value_is_left_out() -> None:
+    everything = {name: range(ITEMS) for name in ("prompt", "weak", "random 2")}
+    found = without_values(result({"strong": 0.2, "weak": 0.005}), everything)
+    names = {row.name for row in rows_of(found)}
+    assert "strong" in names and not names & everything.keys()
+    strong, weak = standings_of(found)
+    assert strong.beside is not None and strong.beside.arms == RANDOM - 1
+    assert math.isnan(weak.gain) and math.isnan(strong.prompt)
+    assert duels_of(found) == []
 
 
 @pytest.mark.slow

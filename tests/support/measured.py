@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lm_eval_trust.analysis.statistics import GroupTotals
+from lm_eval_trust.evaluate.evaluator import Outcome
 from lm_eval_trust.evaluate.measurement import Measurement, Value
 from lm_eval_trust.gate.check_file import Rule
 from lm_eval_trust.gate.paired_test import Contrast
@@ -40,6 +42,15 @@ def measurement(
         "values": {"acc": list(values)},
     }
     return Measurement(**{**told, **changed})
+
+
+def outcome(values: Sequence[Value], **changed: Any) -> Outcome:
+    """An evaluation of such a task, whose score is the mean over the items with a value."""
+    known = [value for value in values if isinstance(value, float)]
+    score = sum(known) / len(known) if known else math.nan
+    found = measurement(values, score=score, positions=list(range(len(values))), **changed)
+    scores = {found.task: {"acc,none": score}}
+    return Outcome(scores, {found.task: len(values)}, {found.task: found}, {}, {})
 
 
 def rule(kind: str, bound: float, **changed: Any) -> Rule:
