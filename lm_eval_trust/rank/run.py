@@ -155,12 +155,6 @@ def check_before_loading(spec: RankSpec) -> TaskIndex:
         check_metric(index, panel.tasks, panel.metric, spec.limit_of(panel))
         tested = index.load(panel.tasks, limit=spec.limit_of(panel), part=TEST)
         prefixes_of(name, panel, tested)
-        for member, task in tested.tasks.items():
-            if task.higher_is_better().get(panel.metric) is not True:
-                raise InputError(
-                    f"dimensions.{name}: of {panel.metric} of {member} more is not better, so "
-                    f"that it cannot be ranked by; name another metric, such as trust_score."
-                )
     index.load((spec.text_task,), part=VALIDATION)
     return index
 

@@ -115,7 +115,7 @@ def claim(folder: Path, name: str, content: Mapping[str, int], *, what: str) -> 
 
 
 def check_metric(index: TaskIndex, tasks: Sequence[str], metric: str, limit: int | None) -> None:
-    """Raise before anything is scored if the metric of the choice is not measured.
+    """Raise before anything is scored if configurations cannot be chosen by a metric.
 
     Args:
         index: Loads the tasks.
@@ -124,7 +124,8 @@ def check_metric(index: TaskIndex, tasks: Sequence[str], metric: str, limit: int
         limit: Items of each task at most.
 
     Raises:
-        InputError: A task has no such metric, or a group does not aggregate it.
+        InputError: A task has no such metric, more of it is not better, or a group does not
+            aggregate it.
     """
     for part in (VALIDATION, TEST):
         for name in tasks:
@@ -137,6 +138,13 @@ def check_metric(index: TaskIndex, tasks: Sequence[str], metric: str, limit: int
                         f"{name} has no metric {metric!r}; {whose} has "
                         f"{', '.join(sorted(known))}. Name one that all of its tasks have by "
                         f"--metric.{did_you_mean(metric, known)}"
+                    )
+                better = sorted(m for m, more in task.higher_is_better().items() if more)
+                if metric not in better:
+                    instead = f"the metric {' or '.join(better)}" if better else "another task"
+                    raise InputError(
+                        f"{metric} of {member} is not a metric of which more is better, so that "
+                        f"nothing can be chosen by it. Name {instead}."
                     )
             if name not in loaded.tasks and metric not in _aggregated(loaded, name):
                 raise InputError(

@@ -120,7 +120,7 @@ def test_what_is_wrong_is_refused_with_its_place(
         (
             "[trust_truthfulqa_mc2_mini]\n    metric: acc",
             "[trust_toxigen_mini]\n    metric: toxic_ratio",
-            "more is not better",
+            "toxic_ratio of trust_toxigen_mini is not a metric of which more is better",
         ),
         (
             "[trust_truthfulqa_mc2_mini]\n    metric: acc\n    prompt: Be honest.",

@@ -124,6 +124,11 @@ def test_a_second_run_computes_nothing(
         (["--tasks", "trust_truthful_mini"], "trust_truthful"),
         (["--layers", "0-9"], "layer"),
         (["--metric", "accuracy"], "no metric 'accuracy'"),
+        (
+            ["--tasks", "trust_toxigen_mini", "--metric", "toxic_generations"],
+            "Name the metric answered or classified_generations or trust_score",
+        ),
+        (["--tasks", "trust_xstest_mini", "--metric", "refusal"], "of which more is better"),
         (["--alphas", "x"], "--alphas is 'x'"),
         (["--perplexity-task", "trust_truthfulqa_mini"], "measures no perplexity"),
         (["--positions", "every"], "Unknown kind of positions 'every'"),
