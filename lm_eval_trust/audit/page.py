@@ -20,7 +20,8 @@ from lm_eval_trust.leaderboard.page.static import scrolling, static_page, table,
 MEANINGS = {
     SHOWN: "Every rule below holds: the items show the gain, that it is more than the controls' "
     "gain, and that nothing else is lost beyond the margin.",
-    HARMFUL: "The items show a loss beyond what is acceptable; the rules below say where.",
+    HARMFUL: "The items show a loss beyond what is acceptable, or the steered model alone gives no "
+    "usable values; the rules below say where.",
     "not shown": "The items do not show everything that the rules below demand. That is no proof "
     "of the opposite: rules that are inconclusive say what these items could have shown.",
 }

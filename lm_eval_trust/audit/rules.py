@@ -1,8 +1,8 @@
 """The rules of an audit, each with its figures, and the verdict that follows from them.
 
 Each rule is decided by the gate's tests. That all of them hold is claimed only if each is shown, so
-the claim needs no correction for their number (Berger 1982). Harm is claimed if any one task shows
-it, so its intervals are corrected for the number of tasks (Bonferroni).
+the claim needs no correction for their number (Berger 1982). Harm is claimed if any one comparison
+with the unsteered model shows it, so its intervals are corrected for their number (Bonferroni).
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Finding:
         outcome: ``passed``, ``failed`` or ``inconclusive``.
         said: The figures in a sentence.
         verdict: The gate's verdict, where it decided.
-        harm: Whether a loss is shown at a confidence that is corrected for the number of tasks.
+        harm: Whether a loss is shown at a confidence that is corrected for the number of
+            comparisons with the unsteered model, or only the steered model gives no usable values.
     """
 
     group: str
@@ -115,10 +116,12 @@ def judge(audit: Audit, plan: Plan, measured: Measured) -> Judged:
         for task, before in measured.before.measurements.items()
         if not _doubtful(plan, before, measured.after.measurements[task])
     }
+    held = tuple(_held(plan, measured))
+    tests = len(measured.before.measurements) + len(held)
     findings = (
-        *_gains(audit, plan, measured),
+        *_gains(audit, plan, measured, tests),
         *_items(audit, effects),
-        *_side_effects(audit, plan, measured),
+        *_side_effects(audit, held, tests),
     )
     return Judged(verdict_of(findings), findings, tuple(_arm_rows(plan, measured)), effects)
 
@@ -137,13 +140,12 @@ def _doubtful(plan: Plan, *measurements: Measurement) -> bool:
     return any(found.doubt(plan.metrics[found.task]) for found in measurements)
 
 
-def _gains(audit: Audit, plan: Plan, measured: Measured) -> Iterator[Finding]:
+def _gains(audit: Audit, plan: Plan, measured: Measured, tests: int) -> Iterator[Finding]:
     again = {c.context.name for c in measured.contexts if c.context.again}
-    tasks = len(measured.after.measurements)
     for task, after in measured.after.measurements.items():
         before = measured.before.measurements[task]
         found = _beats(audit, plan, "unsteered", before, after)
-        yield replace(found, group="gain", harm=_is_harm(found, before, after, tasks))
+        yield replace(found, group="gain", harm=_is_harm(found, before, after, tests))
         random = [o.measurements[task] for arm, o in measured.arms if arm.kind == "random"]
         if random:
             rule = _rule(audit, plan, task, f"random:{len(random)}")
@@ -177,10 +179,15 @@ def _finding(group: str, verdict: RuleVerdict, title: str) -> Finding:
 
 
 def _is_harm(found: Finding, before: Measurement, after: Measurement, tests: int) -> bool:
-    """Tell whether a loss is still shown at a confidence corrected for the number of tasks."""
-    if found.outcome != FAILED or found.verdict is None or found.verdict.doubt:
-        return found.outcome == FAILED
+    """Tell whether a loss is still shown at a confidence corrected for the number of tests.
+
+    Values that mean nothing are a loss if the unsteered model's mean something.
+    """
+    if found.outcome != FAILED or found.verdict is None:
+        return False
     rule = found.verdict.rule
+    if found.verdict.doubt:
+        return not before.doubt(before.metric(rule.metric))
     corrected = replace(rule, confidence=1 - (1 - rule.confidence) / tests)
     return decide(corrected, after, before).outcome == FAILED
 
@@ -198,21 +205,23 @@ def _items(audit: Audit, effects: Mapping[str, Sequence[Effects]]) -> Iterator[F
         yield Finding("items", f"{task}: at most {most:.0%} moved the wrong way", outcome, said)
 
 
-def _side_effects(audit: Audit, plan: Plan, measured: Measured) -> Iterator[Finding]:
-    before_text, after_text = measured.text
-    found = [
-        (task, _perplexity(before), before, after_text.measurements[task])
-        for task, before in before_text.measurements.items()
-    ]
+def _held(plan: Plan, measured: Measured) -> Iterator[tuple[str, Measurement, Measurement]]:
+    """Yield each metric that must not become worse, with both models' measurements of its task."""
     if measured.suite is not None:
         before_suite, after_suite = measured.suite
-        of_suite = [
-            (task, metric, before_suite.measurements[task], after_suite.measurements[task])
-            for task, metrics in plan.held.items()
-            for metric in metrics
-        ]
-        found = [*of_suite, *found]
-    for task, metric, before, after in found:
+        for task, metrics in plan.held.items():
+            for metric in metrics:
+                yield metric, before_suite.measurements[task], after_suite.measurements[task]
+    before_text, after_text = measured.text
+    for task, before in before_text.measurements.items():
+        yield _perplexity(before), before, after_text.measurements[task]
+
+
+def _side_effects(
+    audit: Audit, held: Sequence[tuple[str, Measurement, Measurement]], tests: int
+) -> Iterator[Finding]:
+    for metric, before, after in held:
+        task = after.task
         of_text = "perplexity" in metric
         kind, bound = (
             ("max_ratio", audit.demands.perplexity_ratio)
@@ -232,7 +241,7 @@ def _side_effects(audit: Audit, plan: Plan, measured: Measured) -> Iterator[Find
         )
         what = f"a ratio of at most {bound:g}" if of_text else f"no loss of more than {bound:g}"
         finding = _finding("side effects", decide(rule, after, before), f"{task} {metric}: {what}")
-        yield replace(finding, harm=_is_harm(finding, before, after, len(found)))
+        yield replace(finding, harm=_is_harm(finding, before, after, tests))
 
 
 def _perplexity(measured: Measurement) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import pytest
 from support.measured import measurement, outcome
 
-from lm_eval_trust.audit.rules import Judged, judge
+from lm_eval_trust.audit.rules import HARMFUL, NOT_SHOWN, Judged, judge
 from lm_eval_trust.audit.settings import Demands
 from lm_eval_trust.evaluate.evaluator import Outcome
-from lm_eval_trust.evaluate.measurement import Value
+from lm_eval_trust.evaluate.measurement import Measurement, Value
+from lm_eval_trust.gate.verdicts import FAILED
 
 TEXT = replace(
     measurement([], task="text"),
@@ -27,15 +29,25 @@ BEFORE: list[Value] = [0.0, 1.0] * 20
 AFTER: list[Value] = [1.0] * 40
 
 
-def judged(before: Outcome, after: Outcome, **demands: float) -> Judged:
-    """The verdict on a steering that is to improve the task ``made_up``."""
+def judged(
+    before: Outcome,
+    after: Outcome,
+    suite: tuple[Outcome, Outcome] | None = None,
+    text: Measurement = TEXT,
+    **demands: float,
+) -> Judged:
+    """The verdict on a steering that is to improve the task ``made_up``, and keep ``other``."""
     audit: Any = SimpleNamespace(demands=Demands(**demands), tried=1)
-    plan: Any = SimpleNamespace(metrics={"made_up": "acc"}, held={})
-    text = Outcome({}, {}, {"text": TEXT}, {}, {})
+    plan: Any = SimpleNamespace(metrics={"made_up": "acc"}, held={"other": ("acc",)})
+    texts = tuple(Outcome({}, {}, {"text": of}, {}, {}) for of in (TEXT, text))
     measured: Any = SimpleNamespace(
-        before=before, after=after, arms=(), contexts=(), suite=None, text=(text, text)
+        before=before, after=after, arms=(), contexts=(), suite=suite, text=texts
     )
     return judge(audit, plan, measured)
+
+
+def of_others(values: list[Value], **changed: Any) -> Outcome:
+    return outcome(values, task="other", **changed)
 
 
 @pytest.mark.parametrize("place", [0, 7])
@@ -47,3 +59,33 @@ def test_items_without_a_value_are_left_out_of_a_gain_and_counted(place: int) ->
     gain = next(finding.verdict for finding in found.findings if finding.group == "gain")
     assert gain is not None and gain.change is not None
     assert row.gain.difference.mean == pytest.approx(gain.change.mean)
+
+
+@pytest.mark.parametrize("broken", [{"nonfinite": 1}, {"scores": {"acc": math.nan}}])
+def test_values_that_mean_nothing_are_harm_only_where_the_steered_model_alone_gives_them(
+    broken: dict[str, Any],
+) -> None:
+    sane = of_others(AFTER)
+    broken_task = replace(sane.measurements["other"], **broken)
+    doubtful = replace(sane, measurements={"other": broken_task})
+    for suite, harm in (
+        ((sane, sane), False),
+        ((doubtful, sane), False),
+        ((doubtful, doubtful), False),
+        ((sane, doubtful), True),
+    ):
+        found = judged(outcome(BEFORE), outcome(AFTER), suite)
+        (finding,) = (f for f in found.findings if f.title.startswith("other"))
+        assert (finding.outcome == FAILED) == (doubtful in suite)
+        assert (finding.harm, found.verdict) == (harm, HARMFUL if harm else NOT_SHOWN)
+
+
+def test_harm_is_corrected_for_all_comparisons_with_the_unsteered_model() -> None:
+    """A loss that is shown at the confidence of two comparisons, but not at that of three."""
+    lost = [0.0 if place < 6 else value for place, value in enumerate(AFTER)]
+    alone = judged(outcome(AFTER), outcome(lost))
+    assert [f.harm for f in alone.findings if f.group == "gain"] == [True]
+    suite = of_others(AFTER), of_others(AFTER)
+    beside = judged(outcome(AFTER), outcome(lost), suite)
+    (gain,) = (f for f in beside.findings if f.group == "gain")
+    assert (gain.outcome, gain.harm, beside.verdict) == ("failed", False, NOT_SHOWN)
