@@ -111,10 +111,11 @@ def judge(audit: Audit, plan: Plan, measured: Measured) -> Judged:
     Raises:
         InputError: A metric cannot be compared item by item.
     """
+    confidence = audit.demands.confidence
     effects = {
-        task: item_effects(before, measured.after.measurements[task], plan.metrics[task])
-        for task, before in measured.before.measurements.items()
-        if not _doubtful(plan, before, measured.after.measurements[task])
+        task: item_effects(before, after, plan.metrics[task], confidence=confidence)
+        for task, after in measured.after.measurements.items()
+        if not _doubtful(plan, before := measured.before.measurements[task], after)
     }
     held = tuple(_held(plan, measured))
     tests = len(measured.before.measurements) + len(held)
@@ -123,7 +124,8 @@ def judge(audit: Audit, plan: Plan, measured: Measured) -> Judged:
         *_items(audit, effects),
         *_side_effects(audit, held, tests),
     )
-    return Judged(verdict_of(findings), findings, tuple(_arm_rows(plan, measured)), effects)
+    arms = tuple(_arm_rows(plan, measured, confidence))
+    return Judged(verdict_of(findings), findings, arms, effects)
 
 
 def verdict_of(findings: Sequence[Finding]) -> str:
@@ -248,7 +250,7 @@ def _perplexity(measured: Measurement) -> str:
     return next(name for name in ("perplexity", "word_perplexity") if name in measured.scores)
 
 
-def _arm_rows(plan: Plan, measured: Measured) -> Iterator[ArmRow]:
+def _arm_rows(plan: Plan, measured: Measured, confidence: float) -> Iterator[ArmRow]:
     """Yield each control on each task; p is adjusted for all of them."""
     contexts = {each.context.name: each for each in measured.contexts}
     outcomes = {"unsteered": measured.before}
@@ -261,7 +263,7 @@ def _arm_rows(plan: Plan, measured: Measured) -> Iterator[ArmRow]:
             arm = outcome.measurements[task]
             if _doubtful(plan, arm, after):
                 continue
-            gain = compare_items(arm.items, after.items, metric)
+            gain = compare_items(arm.items, after.items, metric, confidence=confidence)
             if gain is None:
                 continue
             without = len(after.ids) - gain.items
@@ -269,7 +271,7 @@ def _arm_rows(plan: Plan, measured: Measured) -> Iterator[ArmRow]:
             if name in contexts:
                 steered = contexts[name].after.measurements[task]
                 if not _doubtful(plan, steered):
-                    within = compare_items(arm.items, steered.items, metric)
+                    within = compare_items(arm.items, steered.items, metric, confidence=confidence)
                     row = replace(row, steered=steered.scores[metric], within=within)
             rows.append(row)
     adjusted = holm([row.gain.p for row in rows])

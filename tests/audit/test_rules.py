@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,3 +90,17 @@ def test_harm_is_corrected_for_all_comparisons_with_the_unsteered_model() -> Non
     beside = judged(outcome(AFTER), outcome(lost), suite)
     (gain,) = (f for f in beside.findings if f.group == "gain")
     assert (gain.outcome, gain.harm, beside.verdict) == ("failed", False, NOT_SHOWN)
+
+
+def test_all_intervals_have_the_confidence_that_is_demanded() -> None:
+    before: list[Value] = [1.0] * 100
+    after: list[Value] = [0.0] * 8 + before[8:]
+    outcomes, reach, wrong = [], [], []
+    for confidence in (0.6, 0.95, 0.9999):
+        found = judged(outcome(before), outcome(after), confidence=confidence, most_wrong=0.12)
+        outcomes.append(next(f.outcome for f in found.findings if f.group == "items"))
+        reach.append(found.arms[0].gain.difference)
+        wrong.append(found.effects["made_up"][0].wrong)
+    assert outcomes == ["passed", "inconclusive", "inconclusive"]
+    for one, other in (*pairwise(reach), *pairwise(wrong)):
+        assert other.low < one.low and one.high < other.high
