@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lm_eval_trust.analysis.comparison import compare
 from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.audit.measure import Measured, Plan
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.evaluate.measurement import Measurement
+from lm_eval_trust.evaluate.paired_items import compare_items
+from lm_eval_trust.gate.check_file import beats_rule
+from lm_eval_trust.gate.judge_correction import JudgeCorrection
+from lm_eval_trust.gate.paired_test import paired_test
 from lm_eval_trust.judges.calibration_store import in_words
-from lm_eval_trust.judges.correction import corrected_difference, rates_of
+from lm_eval_trust.judges.correction import rates_of
 from lm_eval_trust.judges.registry import UNMEASURED
 
 
@@ -51,36 +54,55 @@ class JudgeQuality:
     changes: tuple[Corrected, ...]
 
 
-def judge_quality(plan: Plan, measured: Measured) -> Iterator[JudgeQuality]:
-    """Yield the judge of each target that has one."""
+def judge_quality(plan: Plan, measured: Measured, confidence: float) -> Iterator[JudgeQuality]:
+    """Yield the judge of each target that has one.
+
+    Args:
+        plan: The tasks.
+        measured: What both models gave.
+        confidence: Confidence of the intervals.
+    """
     for name, task in plan.targets.tasks.items():
         choice = getattr(task, "judges", None)
         if choice is None:
             continue
         calibration = (task.config.metadata or {}).get(f"{choice.setting}_calibration")
         before, after = (each.measurements[name] for each in (measured.before, measured.after))
-        changes = (
-            _corrected(metric, share, calibration, before, after)
+        changes = tuple(
+            change
             for metric, share in choice.scores.items()
             if metric in after.values
+            for change in _changes(metric, share, calibration, before, after, confidence)
         )
-        yield JudgeQuality(name, task.judge.name, in_words(calibration), tuple(changes))
+        yield JudgeQuality(name, task.judge.name, in_words(calibration), changes)
 
 
-def _corrected(
-    metric: str, share: str, calibration: Any, before: Measurement, after: Measurement
-) -> Corrected:
-    rows = [
-        row
-        for row in zip(before.values[metric], after.values[metric], after.groups, strict=True)
-        if all(isinstance(value, float) for value in row[:2])
-    ]
-    first, second, groups = zip(*rows, strict=True)
-    counted = compare(first, second, groups).difference
+def _changes(
+    metric: str,
+    share: str,
+    calibration: Any,
+    before: Measurement,
+    after: Measurement,
+    confidence: float,
+) -> Iterator[Corrected]:
+    """Yield the change of a share, corrected as a check corrects it.
+
+    Nothing is yielded if no text has a verdict from both models.
+    """
+    compared = compare_items(before.items, after.items, metric, confidence=confidence)
+    if compared is None:
+        return
+    counted = compared.difference
     if share == UNMEASURED:
-        return Corrected(metric, counted, None, "No labelled texts measure it.")
+        yield Corrected(metric, counted, None, "No labelled texts measure it.")
+        return
+    rule = beats_rule(after.task, metric, "unsteered", confidence)
     try:
-        found = corrected_difference(first, second, rates_of(calibration, share), groups)
+        steered, unsteered = (rates_of(calibration, share, steered=of) for of in (True, False))
+        test = paired_test(rule, metric, before, after)
+        correction = JudgeCorrection(steered, unsteered)
+        found = correction.of_test(test, rule, before, after).change(confidence)
     except InputError as error:
-        return Corrected(metric, counted, None, str(error))
-    return Corrected(metric, counted, found, "")
+        yield Corrected(metric, counted, None, str(error))
+    else:
+        yield Corrected(metric, counted, found, "")

@@ -82,7 +82,7 @@ def run_audit(audit: Audit, folder: Path, *, loaded: SweptModel | None = None) -
             provenance = _provenance(audit, plan, model)
             notes = (model.note,) if model.note else ()
     judged = judge(audit, plan, measured)
-    quality = tuple(judge_quality(plan, measured))
+    quality = tuple(judge_quality(plan, measured, audit.demands.confidence))
     return Audited(audit, plan, measured, judged, quality, provenance, notes)
 
 
