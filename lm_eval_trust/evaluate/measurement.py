@@ -136,16 +136,22 @@ def measurement_of(
         task: Its name.
         found: Results, configurations, versions and samples.
         aggregations: Metric → name of the task's aggregation function.
+
+    Returns:
+        It; the score of a metric that no item has a value of is NaN.
     """
     samples = sorted(found["samples"][task], key=lambda sample: int(sample["doc_id"]))
     filters = list(dict.fromkeys(str(sample["filter"]) for sample in samples))
     by_filter = {name: [s for s in samples if s["filter"] == name] for name in filters}
     rows = by_filter[filters[0]]
+    results = found["results"][task]
+    given = {name: {m: None for row in by_filter[name] for m in row["metrics"]} for name in filters}
     metrics = {
         _key(metric, name): (metric, name)
-        for name in filters
-        for metric in dict.fromkeys(m for row in by_filter[name] for m in row["metrics"])
-        if f"{metric},{name}" in found["results"][task] and not is_corrected(metric)
+        for name, of_rows in given.items()
+        # The harness leaves out of its results what no item has a value of.
+        for metric in of_rows | dict.fromkeys(aggregations)
+        if (f"{metric},{name}" in results or metric not in of_rows) and not is_corrected(metric)
     }
     directions = found["higher_is_better"][task]
     return Measurement(
@@ -156,7 +162,7 @@ def measurement_of(
             k: bool(directions[m]) for k, (m, _) in metrics.items() if directions.get(m) is not None
         },
         aggregations={k: aggregations.get(m, "") for k, (m, _) in metrics.items()},
-        scores={k: float(found["results"][task][f"{m},{n}"]) for k, (m, n) in metrics.items()},
+        scores={k: float(results.get(f"{m},{n}", math.nan)) for k, (m, n) in metrics.items()},
         ids=list(_distinct(str(row["doc_hash"])[:16] for row in rows)),
         groups=[_group(row) for row in rows],
         positions=[int(row["doc_id"]) for row in rows],

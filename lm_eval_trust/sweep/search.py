@@ -411,7 +411,7 @@ def kept_score(outcome: Outcome, task: str, metric: str) -> float:
 
 
 def score_of(outcome: Outcome, tasks: Sequence[str], metric: str) -> float:
-    """Return the mean of a metric over tasks or groups.
+    """Return the mean of a metric over tasks or groups; NaN if no item of a task has a value.
 
     Raises:
         InputError: One has no such metric.
@@ -419,6 +419,8 @@ def score_of(outcome: Outcome, tasks: Sequence[str], metric: str) -> float:
     values: list[float] = []
     for task in tasks:
         value = outcome.scores.get(task, {}).get(f"{metric},none")
+        if value is None and task in outcome.measurements:
+            value = outcome.measurements[task].scores.get(metric)
         if not isinstance(value, (int, float)):
             known = sorted(
                 name.split(",")[0]

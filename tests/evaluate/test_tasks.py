@@ -77,7 +77,25 @@ def test_values_of_numpy_are_values() -> None:
         {"doc_id": n, "doc_hash": f"{n}", "filter": "none", "metrics": ["acc"], "acc": value}
         for n, value in enumerate(values)
     ]
-    found = {
+    measured = measurement_of("t", evaluated(samples), {"acc": "mean"})
+    assert measured.values["acc"] == [1.0, 0.5, 2.0, [-3.0, 4.0], None]
+
+
+def test_a_metric_that_no_item_has_a_value_of_is_nan() -> None:
+    samples = [
+        {"doc_id": n, "doc_hash": f"{n}", "filter": "none", "metrics": ["acc"], "acc": 0.5}
+        for n in range(3)
+    ]
+    declared = {"acc": "mean", "trust_score": "mean"}
+    measured = measurement_of("t", evaluated(samples), declared)
+    assert measured.values["trust_score"] == [None] * 3
+    assert measured.aggregations == declared
+    assert "trust_score" in measured.doubt("trust_score") and not measured.doubt("acc")
+
+
+def evaluated(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the harness returns for a task with an accuracy of one half."""
+    return {
         "samples": {"t": samples},
         "results": {"t": {"acc,none": 0.5}},
         "higher_is_better": {"t": {"acc": True}},
@@ -85,5 +103,3 @@ def test_values_of_numpy_are_values() -> None:
         "configs": {"t": {}},
         "n-shot": {"t": 0},
     }
-    measured = measurement_of("t", found, {"acc": "mean"})
-    assert measured.values["acc"] == [1.0, 0.5, 2.0, [-3.0, 4.0], None]

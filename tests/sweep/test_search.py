@@ -62,6 +62,16 @@ def test_scores_are_means_of_the_metric() -> None:
         score_of(outcome({"acc,none": 0.25, "acc_stderr,none": 0.1}), ["task"], "trust")
 
 
+def test_a_configuration_without_an_answer_that_can_be_read_has_no_score() -> None:
+    """The harness leaves a metric out of its results that no item has a value of."""
+    nothing = replace(outcome({"answered,none": 0.0}), measurements={"task": measurement([None])})
+    nothing.measurements["task"].scores["acc"] = math.nan
+    score = score_of(nothing, ["task"], "acc")
+    assert math.isnan(score)
+    tried = trial(1, None, 6.0).scored(nothing, score)
+    assert (tried.score, tried.allowed) == (None, False)
+
+
 def test_a_task_without_perplexity_is_refused() -> None:
     assert perplexity_of(outcome({"word_perplexity,none": 7.0}), "task") == 7.0
     with pytest.raises(InputError, match="measures no perplexity"):
