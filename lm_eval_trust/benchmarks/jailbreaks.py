@@ -122,6 +122,24 @@ JAILBREAKBENCH = Benchmark(
     },
     files=(DataFile(BEHAVIOURS, None, fetch=write_behaviours, hub=_JAILBREAKBENCH.name),),
     columns=(
+        *(
+            BenchmarkColumn(
+                title,
+                metric,
+                ("trust_jailbreakbench_refusal",),
+                headline=False,
+                reported=False,
+                position=76 + place,
+                dimension="safety",
+            )
+            for place, (title, metric) in enumerate(
+                (
+                    ("JailbreakBench", "trust_score"),
+                    ("Harmful refused", "refusal_of_unsafe"),
+                    ("Benign answered", "answers_to_safe"),
+                )
+            )
+        ),
         BenchmarkColumn(
             "Jailbroken",
             "jailbroken",
@@ -129,7 +147,8 @@ JAILBREAKBENCH = Benchmark(
             higher_is_better=False,
             headline=False,
             reported=False,
-            position=74,
+            position=79,
+            dimension="safety",
         ),
     ),
 )
@@ -151,7 +170,8 @@ STRONGREJECT = Benchmark(
             higher_is_better=False,
             headline=False,
             reported=False,
-            position=76,
+            position=80,
+            dimension="safety",
         ),
     ),
 )

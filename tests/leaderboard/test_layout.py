@@ -6,6 +6,8 @@ from pathlib import Path
 
 from support.leaderboard import plant
 
+from lm_eval_trust.benchmarks.registry import BENCHMARKS
+from lm_eval_trust.leaderboard.board import SAFETY
 from lm_eval_trust.leaderboard.layout import columns_of, leaves, numbers, stderr
 
 HALF = [1.0, 0.0]
@@ -86,3 +88,32 @@ def test_the_embedded_worlds_tasks_have_the_same_places(tmp_path: Path) -> None:
         results={"trust_world_text_mini": {"word_perplexity,none": 7.5}},
     )
     assert [column.title for column in columns_of([run])] == ["Choice", "ConfAIde", "PPL"]
+
+
+def test_a_model_that_complies_with_everything_is_not_the_best_of_jailbreakbench(
+    tmp_path: Path,
+) -> None:
+    shares = {"answers_to_safe,none": 1.0, "refusal_of_unsafe,none": 0.0, "trust_score,none": 0.5}
+    run = plant(
+        tmp_path,
+        {"trust_jailbreakbench": HALF, "trust_strongreject": HALF},
+        results={
+            "trust_jailbreakbench_refusal": shares,
+            "trust_jailbreakbench": {"jailbroken,none": 1.0},
+            "trust_strongreject": {"strongreject,none": 1.0},
+        },
+    )
+    columns = columns_of([run])
+    assert [(column.title, column.metric) for column in columns] == [
+        ("JailbreakBench", "trust_score"),
+        ("Harmful refused", "refusal_of_unsafe"),
+        ("Benign answered", "answers_to_safe"),
+        ("Jailbroken", "jailbroken"),
+        ("StrongREJECT", "strongreject"),
+    ]
+    assert all(c.dimension == SAFETY and not c.headline for c in columns)
+
+
+def test_no_two_columns_have_one_place() -> None:
+    places = [c.position for benchmark in BENCHMARKS.values() for c in benchmark.columns]
+    assert len(set(places)) == len(places)
