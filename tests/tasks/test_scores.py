@@ -269,6 +269,13 @@ def test_tier_two_counts_items_and_answers_of_each_part() -> None:
     assert scores["unparsed"] == 0.5 and scores["unparsed_answers"] == 3
 
 
+def test_any_first_items_of_tier_two_hold_both_parts() -> None:
+    found = evaluate(Scripted(right), ["trust_confaide_tier2"], limit=4)["results"]
+    scores = found["trust_confaide_tier2"]
+    assert (scores["items_2a,none"], scores["items_2b,none"]) == (2, 2)
+    assert math.isfinite(scores["pearson_2a,none"]) and math.isfinite(scores["pearson_2b,none"])
+
+
 def test_tier_one_correlates_with_people() -> None:
     said, means = [1, 2, 3, 4], [1.2, 2.1, 3.3, 3.9]
     expected = np.corrcoef(said, means)[0, 1]
