@@ -58,11 +58,13 @@ class Score:
         value: Mean over seeds.
         stderr: Standard error of one seed's value (root mean square over seeds); ``None`` if the
             harness gives none.
-        items: Number of items behind one seed's value; ``None`` if unknown.
+        items: Number of items behind one seed's value, the mean over seeds; ``None`` if unknown.
         seeds: Number of seeds.
         spread: Standard deviation between seeds; ``None`` for one seed.
-        answered: Number of items, of all seeds together, whose answer is not empty and could be
-            parsed or judged; ``None`` if unknown.
+        asked: Number of items of all seeds together; ``None`` if unknown.
+        answered: How many of these have an answer that is not empty and could be parsed or judged;
+            ``None`` if unknown.
+        unanswered: Tasks of a group that have too few answers themselves, each with how many.
         corrected: The value without the judge's errors, with its interval; ``None`` if there is
             no calibrated judge, or the score is not the share of one of its verdicts.
         interval: The value with its 95 % interval, where the harness has no standard error but the
@@ -74,14 +76,11 @@ class Score:
     items: int | None
     seeds: int = 1
     spread: float | None = None
+    asked: int | None = None
     answered: int | None = None
+    unanswered: tuple[str, ...] = ()
     corrected: Interval | None = None
     interval: Interval | None = None
-
-    @property
-    def asked(self) -> int | None:
-        """Number of items of all seeds together; ``None`` if unknown."""
-        return None if self.items is None else self.items * self.seeds
 
 
 @dataclass(frozen=True)

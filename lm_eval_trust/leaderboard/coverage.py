@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lm_eval_trust.core.saved_runs import SavedRun
@@ -14,6 +15,21 @@ from lm_eval_trust.leaderboard.layout import ITEMS, leaves, numbers, part_of
 UNANSWERED_LIMIT = 0.1
 
 
+@dataclass(frozen=True)
+class Coverage:
+    """On how many answers a score stands.
+
+    Attributes:
+        asked: As :class:`Score` has it.
+        answered: The same.
+        unanswered: The same.
+    """
+
+    asked: int | None
+    answered: int | None
+    unanswered: tuple[str, ...] = ()
+
+
 def items_of(run: SavedRun, column: Column) -> int | None:
     """Return the number of items behind a column's score; ``None`` if the run does not say."""
     found = numbers(run, column.task)
@@ -21,12 +37,19 @@ def items_of(run: SavedRun, column: Column) -> int | None:
         return int(found[f"{ITEMS}_{part}", column.filter])
     counts: Mapping[str, Any] = run.results.get("n-samples") or {}
     of_tasks = [(counts.get(leaf) or {}).get("effective") for leaf in leaves(run, column.task)]
-    known = [int(count) for count in of_tasks if isinstance(count, int)]
-    return sum(known) if len(known) == len(of_tasks) else None
+    return _sum(count if isinstance(count, int) else None for count in of_tasks)
 
 
 def answered_items(run: SavedRun, column: Column) -> int | None:
-    """Return how many of a column's items have an answer; ``None`` if the run does not say."""
+    """Return how many of a column's items have an answer; ``None`` if the run does not say.
+
+    A group's are those of its tasks. Its share may weigh each task alike, whatever its size.
+    """
+    tasks = leaves(run, column.task)
+    if tasks != (column.task,):
+        known = _sum(answered_items(run, replace(column, task=task)) for task in tasks)
+        if known is not None:
+            return known
     found, items = numbers(run, column.task), items_of(run, column)
     share = found.get(("answered", column.filter))
     part = part_of(found, column.metric)
@@ -36,16 +59,41 @@ def answered_items(run: SavedRun, column: Column) -> int | None:
     return None if share is None or items is None else round(share * items)
 
 
+def coverage_of(runs: Sequence[SavedRun], column: Column) -> Coverage:
+    """Return on how many answers the mean of some runs' scores stands."""
+    asked = _sum(items_of(run, column) for run in runs)
+    answered = _sum(answered_items(run, column) for run in runs)
+    members = [task for task in leaves(runs[0], column.task) if task != column.task]
+    of_members = {task: coverage_of(runs, replace(column, task=task)) for task in members}
+    few = {task: of for task, of in of_members.items() if _too_few(of.answered, of.asked)}
+    return Coverage(
+        asked, answered, tuple(f"{task} {of.answered} of {of.asked}" for task, of in few.items())
+    )
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """Return the sum; ``None`` if a count is unknown."""
+    total = 0
+    for count in counts:
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+def _too_few(answered: int | None, asked: int | None) -> bool:
+    return answered is not None and bool(asked) and answered < (1 - UNANSWERED_LIMIT) * (asked or 0)
+
+
 def is_flagged(score: Score) -> bool:
-    """Tell whether too few of a score's items have an answer."""
-    if score.answered is None or not score.asked:
-        return False
-    return score.answered < (1 - UNANSWERED_LIMIT) * score.asked
+    """Tell whether too few items of a score, or of a task that it averages, have an answer."""
+    return bool(score.unanswered) or _too_few(score.answered, score.asked)
 
 
 def in_words(score: Score) -> str:
     """Return on how many answers a score stands, e.g. ``3 of 24 answered``."""
-    return f"{score.answered} of {score.asked} answered"
+    whole = [] if score.answered is None else [f"{score.answered} of {score.asked} answered"]
+    return ", ".join([*whole, *(f"of {task}" for task in score.unanswered)])
 
 
 def answer_notes(columns: Iterable[Column], rows: Iterable[Row]) -> list[str]:
@@ -55,14 +103,14 @@ def answer_notes(columns: Iterable[Column], rows: Iterable[Row]) -> list[str]:
     for column in columns:
         for row in rows:
             score = row.scores.get(column.key)
-            if score is None or score.answered is None:
+            if score is None:
                 continue
             if is_flagged(score):
                 found.append(
                     f"{column.title} of {row.name}: {in_words(score)}; the others are empty, or "
                     f"could not be parsed or judged, so that the score says little."
                 )
-            elif column.dimension == SUITE:
+            elif column.dimension == SUITE and score.answered is not None:
                 found.append(f"{column.title} of {row.name}: {in_words(score)}.")
     return found
 

@@ -12,7 +12,7 @@ from lm_eval_trust.analysis.statistics import Interval
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.saved_runs import JUDGED_FROM, SavedRun
 from lm_eval_trust.leaderboard.board import Column, Score
-from lm_eval_trust.leaderboard.coverage import answered_items, items_of
+from lm_eval_trust.leaderboard.coverage import coverage_of
 from lm_eval_trust.leaderboard.identity import (
     Identity,
     RowSettings,
@@ -128,14 +128,16 @@ def score_of(runs: Sequence[SavedRun], column: Column) -> Score | None:
     values = [numbers(run, column.task)[place] for run in having]
     errors = [error for run in having if (error := stderr(run, column)) is not None]
     whole = len(errors) == len(values)
-    answered = [count for run in having if (count := answered_items(run, column)) is not None]
+    coverage = coverage_of(having, column)
     return Score(
         value=statistics.fmean(values),
         stderr=math.sqrt(statistics.fmean(e * e for e in errors)) if whole else None,
-        items=items_of(having[0], column),
+        items=None if coverage.asked is None else round(coverage.asked / len(values)),
         seeds=len(values),
         spread=statistics.stdev(values) if len(values) > 1 else None,
-        answered=sum(answered) if len(answered) == len(having) else None,
+        asked=coverage.asked,
+        answered=coverage.answered,
+        unanswered=coverage.unanswered,
         interval=_interval(having, column),
     )
 

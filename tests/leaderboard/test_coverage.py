@@ -128,6 +128,29 @@ def test_the_suites_score_always_says_on_how_many_answers_it_stands(tmp_path: Pa
     assert "(46 of 48 answered)" in cells["Suite"].detail
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_suite_is_flagged_where_one_of_its_tasks_is_whatever_their_sizes(
+    tmp_path: Path, seeds: int
+) -> None:
+    """SST-2 has one item in a hundred, a half of the score, and no answer."""
+    runs = []
+    for seed in range(seeds):
+        config = {"torch_seed": seed}
+        sizes = {"trust_confaide": [1.0, 0.0] * 198, "trust_sst2": [0.0] * 4}
+        run = plant(tmp_path / str(seed), sizes, config=config, save_samples=False)
+        with_metric(run, "trust_confaide", "answered", 1.0)
+        with_metric(run, "trust_sst2", "answered", 0.0)
+        run.results["results"]["trust_suite"] = {"trust_score,none": 0.25, "answered,none": 0.5}
+        run.results["groups"] = {"trust_suite": run.results["results"]["trust_suite"]}
+        run.results["group_subtasks"]["trust_suite"] = ["trust_confaide", "trust_sst2"]
+        runs.append(run)
+    board = board_of(*runs)
+    told = f"{396 * seeds} of {400 * seeds} answered, of trust_sst2 0 of {4 * seeds}"
+    assert any(f": {told}; the others are empty" in note for note in board.notes)
+    cells = dict(zip(score_table(board).header, score_table(board).lines[0], strict=True))
+    assert f"({told})" in cells["Suite"].detail
+
+
 def test_a_board_says_which_of_truthfulqas_questions_were_asked(tmp_path: Path) -> None:
     """With --limit, the number is that of the evaluated ones."""
     run = plant(

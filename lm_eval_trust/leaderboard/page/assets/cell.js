@@ -10,7 +10,7 @@ function facts(board, row, column, reference) {
   return [
     ["Score", `${number(score.value)}${score.stderr == null ? "" : ` \u00B1 ${number(score.stderr)} (standard error)`}`],
     ["95 % interval of the score", score.interval && (score.interval.low == null ? "none: one group of items" : between(score.interval.low, score.interval.high, number))],
-    ["Items", score.items != null && `${whole(score.items)}${score.answered == null ? "" : `, ${whole(score.answered)}${score.seeds > 1 ? ` of ${whole(score.items * score.seeds)}` : ""} answered`}`],
+    ["Items", score.items != null && `${whole(score.items)}${score.answered == null ? "" : `, ${whole(score.answered)}${score.seeds > 1 ? ` of ${whole(score.asked)}` : ""} answered`}`],
     ["Seeds", score.spread != null && `${score.seeds}, standard deviation between them ${number(score.spread)}`],
     ["Without the judge's errors", score.corrected && correctedLine(score.corrected, number)],
     ["Rank", standing && standingLine(standing)],
