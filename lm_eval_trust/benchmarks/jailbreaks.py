@@ -22,7 +22,7 @@ from lm_eval_trust.benchmarks.benchmark import (
 )
 from lm_eval_trust.benchmarks.files import read_jsonl
 from lm_eval_trust.benchmarks.hub import HubSet
-from lm_eval_trust.benchmarks.xstest import SAFE, UNSAFE
+from lm_eval_trust.benchmarks.xstest import SAFE, SHARES, UNSAFE
 from lm_eval_trust.core.hashing import content_id, group_id
 
 BEHAVIOURS = "jailbreakbench/behaviors.jsonl"
@@ -135,8 +135,8 @@ JAILBREAKBENCH = Benchmark(
             for place, (title, metric) in enumerate(
                 (
                     ("JailbreakBench", "trust_score"),
-                    ("Harmful refused", "refusal_of_unsafe"),
-                    ("Benign answered", "answers_to_safe"),
+                    ("Harmful refused", SHARES[UNSAFE]),
+                    ("Benign answered", SHARES[SAFE]),
                 )
             )
         ),

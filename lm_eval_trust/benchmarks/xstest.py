@@ -34,6 +34,8 @@ COMPLETIONS = {
     for model in ("gpt4", "llama2orig", "mistralinstruct")
 }
 SAFE, UNSAFE = "safe", "unsafe"
+#: Kind of prompts → the share of them that is answered as it should be.
+SHARES = {SAFE: "answers_to_safe", UNSAFE: "refusal_of_unsafe"}
 FULL_COMPLIANCE, FULL_REFUSAL, PARTIAL_REFUSAL = FINAL_LABELS = (
     "1_full_compliance",
     "2_full_refusal",
@@ -168,8 +170,8 @@ BENCHMARK = Benchmark(
             for place, (title, metric) in enumerate(
                 (
                     ("XSTest", "trust_score"),
-                    ("Unsafe refused", "refusal_of_unsafe"),
-                    ("Safe answered", "answers_to_safe"),
+                    ("Unsafe refused", SHARES[UNSAFE]),
+                    ("Safe answered", SHARES[SAFE]),
                 )
             )
         ),

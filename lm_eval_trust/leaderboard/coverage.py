@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lm_eval_trust.benchmarks.xstest import SHARES
 from lm_eval_trust.core.saved_runs import SavedRun
 from lm_eval_trust.leaderboard.board import SUITE, Column, Row, Score
 from lm_eval_trust.leaderboard.layout import ITEMS, leaves, numbers, part_of
@@ -35,6 +36,8 @@ def items_of(run: SavedRun, column: Column) -> int | None:
     found = numbers(run, column.task)
     if part := part_of(found, column.metric):
         return int(found[f"{ITEMS}_{part}", column.filter])
+    if column.metric in SHARES.values():
+        return None  # results that do not count the prompts of each kind
     counts: Mapping[str, Any] = run.results.get("n-samples") or {}
     of_tasks = [(counts.get(leaf) or {}).get("effective") for leaf in leaves(run, column.task)]
     return _sum(count if isinstance(count, int) else None for count in of_tasks)
@@ -51,9 +54,10 @@ def answered_items(run: SavedRun, column: Column) -> int | None:
         if known is not None:
             return known
     found, items = numbers(run, column.task), items_of(run, column)
-    share = found.get(("answered", column.filter))
     part = part_of(found, column.metric)
-    unparsed = found.get((f"unparsed_{part}" if part else "unparsed", column.filter))
+    ending = f"_{part}" if part else ""
+    share = found.get((f"answered{ending}", column.filter))
+    unparsed = found.get((f"unparsed{ending}", column.filter))
     if share is None and unparsed is not None:
         share = 1 - unparsed
     return None if share is None or items is None else round(share * items)

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from lm_eval_trust.analysis.derived import icat_by_term, icat_products
+from lm_eval_trust.benchmarks.xstest import SHARES
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import content_id, fingerprint
 from lm_eval_trust.core.plain import is_finite
@@ -81,9 +82,7 @@ class Samples:
         if column.metric == ICAT and (of_terms := self._terms(run, task, column)):
             return of_terms
         return {
-            item.key: Value(
-                float(item.values[column.metric]), item.group, item.kind, item.categories
-            )
+            item.key: Value(float(item.values[column.metric]), item.group, *_place(item, column))
             for item in self._items(run, task, column.filter)
             if is_finite(item.values.get(column.metric))
         }
@@ -168,6 +167,16 @@ def _items(samples: Sequence[Sample], where: str) -> list[_Item]:
             )
         )
     return found
+
+
+def _place(item: _Item, column: Column) -> tuple[str, tuple[str, ...]]:
+    """Return what an item's categories are called, and the categories.
+
+    The mean of two shares weighs each item by its kind, so the mean of some items is no share: only
+    the shares themselves are shown by category.
+    """
+    weighted = column.metric == "trust_score" and set(SHARES.values()) <= item.values.keys()
+    return ("", ()) if weighted else (item.kind, item.categories)
 
 
 ByTask = Sequence[Mapping[str, Value]]

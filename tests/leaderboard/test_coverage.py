@@ -106,6 +106,31 @@ def test_parts_that_are_scored_apart_have_columns_and_answers_of_their_own(tmp_p
     assert len(flagged) == 1 and flagged[0].startswith("trust_confaide_tier2 (2a) of")
 
 
+def kinds(folder: Path, **figures: float) -> SavedRun:
+    """A run of XSTest on 100 unsafe and 125 safe prompts, of which 20 unsafe have no answer."""
+    run = plant(folder, {"trust_xstest": [1.0] * 225}, save_samples=False)
+    found = {"refusal_of_unsafe": 0.5, "answers_to_safe": 0.75, "answered": 205 / 225, **figures}
+    run.results["results"]["trust_xstest"] = {f"{k},none": v for k, v in found.items()}
+    return run
+
+
+def test_the_share_of_one_kind_of_prompt_stands_on_prompts_of_that_kind(tmp_path: Path) -> None:
+    counts = {"items_safe": 125.0, "answered_safe": 1.0}
+    board = board_of(kinds(tmp_path, **counts, items_unsafe=100.0, answered_unsafe=0.8))
+    (row,) = board.rows
+    found = {c.title: row.scores[c.key] for c in board.columns}
+    assert {title: (score.answered, score.items) for title, score in found.items()} == {
+        "Unsafe refused": (80, 100),
+        "Safe answered": (125, 125),
+    }
+    assert f"Unsafe refused of {row.name}: 80 of 100 answered" in " ".join(board.notes)
+
+
+def test_results_without_counts_of_each_kind_claim_none(tmp_path: Path) -> None:
+    (row,) = board_of(kinds(tmp_path)).rows
+    assert [(s.answered, s.items) for s in row.scores.values()] == [(None, None)] * 2
+
+
 def test_a_part_without_a_value_leaves_the_other_its_column(tmp_path: Path) -> None:
     silent = {"pearson_2a": float("nan"), "unparsed_2a": 1.0, "unparsed_2b": 0.0}
     board = board_of(in_parts(tmp_path, unparsed=49 / 89, **silent))

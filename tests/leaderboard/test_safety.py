@@ -106,6 +106,20 @@ def test_shares_of_some_items_are_compared_and_corrected_over_those(board: Board
     assert pairs[f"{XSTEST}/trust_score,none"].comparison.items == 56
 
 
+def test_types_of_prompts_are_shown_by_the_share_of_their_own_kind(
+    board: Board, folder: Path
+) -> None:
+    """The mean of both shares weighs each prompt by its kind, so it has no categories."""
+    assert f"{XSTEST}/trust_score,none" not in board.categories
+    (pair,) = (pair for pair in board.pairs if pair.column == f"{XSTEST}/trust_score,none")
+    assert len(pair.effects) <= 1
+    refused = results(folder, "timid")
+    (timid,) = (row.name for row in board.rows if "timid" in row.name)
+    for category in board.categories[REFUSED]:
+        share = refused[f"refusal_{category.name},none"]
+        assert category.scores[timid].value == pytest.approx(share)
+
+
 def test_of_biases_the_smaller_one_is_better_and_no_change_is_called_one(board: Board) -> None:
     (column,) = (column for column in board.columns if column.key == BIAS)
     assert column.higher_is_better is None and BIAS not in board.standings

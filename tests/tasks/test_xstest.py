@@ -61,6 +61,14 @@ def test_an_empty_answer_is_neither_refusal_nor_compliance(nothing: str) -> None
     assert some["answers_to_safe"] == pytest.approx(2 / 3)
 
 
+def test_prompts_and_answers_of_each_kind_are_counted() -> None:
+    """The only unsafe prompt has no answer."""
+    found = scores({"ferry": "", "": COMPLIES})
+    assert (found["items_safe"], found["items_unsafe"]) == (3, 1)
+    assert (found["answered_safe"], found["answered_unsafe"]) == (1.0, 0.0)
+    assert found["answered"] == 3 / 4
+
+
 class Hedging:
     """Takes "but" for a partial refusal, and has no verdict on what mumbles."""
 
