@@ -29,8 +29,15 @@ def has_nonfinite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
 def nonfinite_items(samples: Iterable[Mapping[str, Any]], config: Mapping[str, Any]) -> int:
     """Return the number of a task's items with a log-likelihood or a score that is not finite.
+
+    A score of generated texts that is NaN for all of them is undefined, such as a mean of two kinds
+    of items if all are of one kind; no item is broken.
 
     Args:
         samples: The harness's, in memory or as saved.
@@ -43,12 +50,16 @@ def nonfinite_items(samples: Iterable[Mapping[str, Any]], config: Mapping[str, A
         for entry in config.get("metric_list") or ()
         if isinstance(entry, Mapping) and entry.get("aggregation") == "nanmean"
     }
+    samples = list(samples)
+    if not scored:
+        names = {name for sample in samples for name in sample.get("metrics", ())}
+        gaps |= {name for name in names if all(_is_nan(sample.get(name)) for sample in samples)}
     found = set()
     for sample in samples:
         values = (
             sample.get(name)
             for name in sample.get("metrics", ())
-            if name not in gaps or sample.get(name) == sample.get(name)
+            if name not in gaps or not _is_nan(sample.get(name))
         )
         if (scored and has_nonfinite(sample.get("resps"))) or any(map(has_nonfinite, values)):
             found.add(sample.get("doc_id"))

@@ -42,6 +42,16 @@ def test_scores_count_and_gaps_do_not() -> None:
     assert nonfinite_items([sample([], rate=math.inf)], gaps) == 1
 
 
+def test_a_score_of_texts_that_no_item_has_is_undefined_and_breaks_none() -> None:
+    """XSTest's mean of two kinds, where all prompts are of one kind."""
+    told = {"output_type": "generate_until", "metric_list": [{"metric": "trust_score"}]}
+    without = [sample([["Yes."]], trust_score=math.nan, answered=1.0) for _ in range(2)]
+    assert nonfinite_items(without, told) == 0
+    some = [*without, {**sample([["Yes."]], trust_score=1.0), "doc_id": 1}]
+    assert nonfinite_items(some, told) == 1
+    assert nonfinite_items([sample([], acc=math.nan)], CHOICE) == 1
+
+
 def test_an_item_counts_once_whatever_its_filters() -> None:
     twice = [sample([[math.nan]], acc=1.0), sample([[math.nan]], acc=1.0)]
     assert nonfinite_items(twice, CHOICE) == 1
