@@ -145,10 +145,10 @@ def _board(
     comparable: ComparableRows, names: Sequence[str], samples: Samples, settings: BoardSettings
 ) -> Board:
     columns = columns_of(_runs(comparable))
-    rows = tuple(_row(g, n, columns) for g, n in zip(comparable.groups, names, strict=True))
-    by_name = {row.name: row.runs for row in rows}
+    named = list(zip(comparable.groups, names, strict=True))
+    rows = tuple(_row(group, name, columns, samples) for group, name in named)
     items = {
-        column.key: strata_of(by_name, column, samples)
+        column.key: strata_of(_having(rows, column), column, samples)
         for column in progress_bar(columns, "Reading samples", unit="column")
     }
     reference = _reference(rows, settings)
@@ -209,22 +209,37 @@ def _categories(
 ) -> dict[str, tuple[Category, ...]]:
     rows = list(rows)
     every = {
-        c.key: categories_of(items[c.key]) or recorded_categories(c, rows, samples)
+        c.key: categories_of(items[c.key])
+        or recorded_categories(c, [row for row in rows if c.key in row.scores], samples)
         for c in columns
         if c.dimension != SUITE
     }
     return {key: found for key, found in every.items() if found}
 
 
-def _row(group: RunGroup, name: str, columns: Iterable[Column]) -> Row:
-    scores = {c.key: score for c in columns if (score := score_of(group.runs, c)) is not None}
+def _row(group: RunGroup, name: str, columns: Iterable[Column], samples: Samples) -> Row:
+    """Return a row with its scores, without those that mean nothing."""
+    scores = {
+        column.key: score
+        for column in columns
+        if not any(samples.means_nothing(run, column) for run in group.runs)
+        and (score := score_of(group.runs, column)) is not None
+    }
     return Row(name, scores, group.runs, provenance_of(group.runs))
+
+
+def _having(rows: Iterable[Row], column: Column) -> dict[str, tuple[SavedRun, ...]]:
+    return {row.name: row.runs for row in rows if column.key in row.scores}
 
 
 def _reference(rows: Sequence[Row], settings: BoardSettings) -> str | None:
     if settings.reference in [row.name for row in rows]:
         return settings.reference
-    plain = (row.name for row in rows if _is_plain(row) and not row.provenance.get(PREFIXES))
+    plain = (
+        row.name
+        for row in rows
+        if row.scores and _is_plain(row) and not row.provenance.get(PREFIXES)
+    )
     return next(plain, None) if len(rows) > 1 else None
 
 

@@ -101,6 +101,16 @@ def _computed(aggregate: Callable[[Sequence[Any]], float], values: Sequence[Any]
         return None
 
 
+def broken_items(run: SavedRun, task: str, samples: Iterable[Sample]) -> int:
+    """Return how many items make a task's scores meaningless, since they are not finite.
+
+    See :func:`nonfinite_note` for the arguments.
+    """
+    config = run.results["configs"].get(task) or {}
+    recorded: int = (config.get("metadata") or {}).get(NONFINITE) or 0
+    return max(nonfinite_items(samples, config), recorded)
+
+
 def nonfinite_note(run: SavedRun, task: str, samples: Iterable[Sample]) -> str | None:
     """Return what is to be said of a task whose answers or scores are not finite.
 
@@ -109,13 +119,10 @@ def nonfinite_note(run: SavedRun, task: str, samples: Iterable[Sample]) -> str |
         task: One of its tasks.
         samples: Samples of the task; empty where they were not saved.
     """
-    config = run.results["configs"][task] or {}
     samples = list(samples)
-    count = nonfinite_items(samples, config)
-    recorded = (config.get("metadata") or {}).get(NONFINITE) or 0
     items = ((run.results.get("n-samples") or {}).get(task) or {}).get("effective") or len(samples)
-    if count or recorded:
-        return in_words(max(count, recorded), items, task)
+    if count := broken_items(run, task, samples):
+        return in_words(count, items, task)
     broken = [
         name.partition(",")[0]
         for name, value in figures(run, task).items()

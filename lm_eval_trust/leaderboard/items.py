@@ -17,7 +17,12 @@ from lm_eval_trust.core.saved_runs import Sample, SavedRun
 from lm_eval_trust.evaluate.measurement import categories_of
 from lm_eval_trust.evaluate.paired_items import items_of
 from lm_eval_trust.leaderboard.board import Column
-from lm_eval_trust.leaderboard.consistency import SAME, check_scores, nonfinite_note
+from lm_eval_trust.leaderboard.consistency import (
+    SAME,
+    broken_items,
+    check_scores,
+    nonfinite_note,
+)
 from lm_eval_trust.leaderboard.identity import DATA_SEEDS, settings_of
 from lm_eval_trust.leaderboard.layout import leaves, numbers
 from lm_eval_trust.tasks.metrics import icat
@@ -57,7 +62,8 @@ class Samples:
     """Reads runs' samples, each file once."""
 
     _read: dict[tuple[str, str, str], list[_Item]] = field(default_factory=dict)
-    _nonfinite: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    _nonfinite: dict[tuple[str, str], str] = field(default_factory=dict)
+    _broken: set[tuple[str, str]] = field(default_factory=set)
 
     def read(self, run: SavedRun) -> None:
         """Read all samples of a run.
@@ -65,8 +71,6 @@ class Samples:
         Raises:
             InputError: Samples are damaged, or not those that were evaluated.
         """
-        for task in run.results["configs"]:
-            self._nonfinite.setdefault((str(run.path), task), nonfinite_note(run, task, ()))
         for task in run.tasks:
             if not any(path == str(run.path) and of == task for path, of, _ in self._read):
                 self._read.update(self._load(run, task))
@@ -114,8 +118,23 @@ class Samples:
 
     def notes(self, run: SavedRun) -> list[str]:
         """Return which tasks of a run have items that are not finite."""
-        found = (self._nonfinite.get((str(run.path), task)) for task in run.results["configs"])
+        found = (
+            self._nonfinite.get((str(run.path), task)) or nonfinite_note(run, task, ())
+            for task in run.results["configs"]
+        )
         return [note for note in found if note is not None]
+
+    def means_nothing(self, run: SavedRun, column: Column) -> bool:
+        """Tell whether a score rests on log-likelihoods or scores of items that are not finite.
+
+        Raises:
+            InputError: As :meth:`read`.
+        """
+        return any(self._is_broken(run, t, column.filter) for t in leaves(run, column.task))
+
+    def _is_broken(self, run: SavedRun, task: str, filter_name: str) -> bool:
+        self._items(run, task, filter_name)  # reads the samples, where they were saved
+        return (str(run.path), task) in self._broken or broken_items(run, task, ()) > 0
 
     def _items(self, run: SavedRun, task: str, filter_name: str) -> list[_Item]:
         place = (str(run.path), task, filter_name)
@@ -142,6 +161,8 @@ class Samples:
         check_scores(run, task, by_filter)
         if note := nonfinite_note(run, task, samples):
             self._nonfinite[str(run.path), task] = note
+        if broken_items(run, task, samples):
+            self._broken.add((str(run.path), task))
         try:
             return {
                 (str(run.path), task, name): _items(of_filter, f"{task}/{seeds}")

@@ -16,7 +16,9 @@ from lm_eval_trust.core.saved_runs import SavedRun, read_run
 from lm_eval_trust.leaderboard.build import build_boards
 from lm_eval_trust.leaderboard.items import Samples
 from lm_eval_trust.leaderboard.page import write_page
+from lm_eval_trust.leaderboard.ranking import ranks
 from lm_eval_trust.leaderboard.reading import read_runs
+from lm_eval_trust.leaderboard.table import score_table
 
 VALUES = {"race": [1.0, 0.0, 1.0, 1.0]}
 
@@ -117,6 +119,60 @@ def test_a_count_in_the_results_is_told_without_samples(tmp_path: Path) -> None:
     plant(tmp_path / "counted", VALUES, metadata={"nonfinite": 2}, save_samples=False)
     (board,) = build_boards(read_runs([tmp_path], samples := Samples())[0], samples=samples)
     assert any("2 of 4 items of race" in note for note in board.notes)
+
+
+BROKEN = ("arc_challenge", "race", "trust_confaide")
+
+
+def broken(folder: Path, *, save_samples: bool) -> SavedRun:
+    """A plain model whose log-likelihoods are NaN: the first choice, the right one, is taken."""
+    run = plant(
+        folder,
+        dict.fromkeys(BROKEN, [1.0] * 4),
+        arguments="pretrained=owner/broken",
+        save_samples=save_samples,
+        metadata={} if save_samples else {"nonfinite": 4},
+    )
+    for task in BROKEN if save_samples else ():
+        file = run.samples_file(task)
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        for row in rows:
+            row["resps"] = [[["nan", "False"]], [["nan", "False"]]]
+        file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        run.results["configs"][task]["output_type"] = "multiple_choice"
+    return run
+
+
+@pytest.mark.parametrize("save_samples", [True, False])
+def test_a_broken_model_wins_nothing(tmp_path: Path, save_samples: bool) -> None:
+    """Its accuracies would be the board's best, and it would be the reference."""
+    first = broken(tmp_path / "a", save_samples=save_samples)
+    others = [
+        plant(tmp_path / name, dict.fromkeys(BROKEN, v), arguments=f"pretrained=owner/{name}")
+        for name, v in (("b", [1.0, 0.0, 1.0, 0.0]), ("c", [0.0, 0.0, 1.0, 0.0]))
+    ]
+    (board,) = build_boards([first, *others])
+    nothing, plain, _ = board.rows
+    assert not nothing.scores and len(plain.scores) == len(board.columns) == 3
+    assert board.reference == plain.name and nothing.name not in board.front
+    assert nothing.name not in board.win_rates and board.win_rates[plain.name] == 1.0
+    assert not any(nothing.name in (pair.first, pair.second) for pair in board.pairs)
+    assert not any(nothing.name in found for found in board.standings.values())
+    assert all(nothing.name not in ranks(column, board.rows)[0] for column in board.columns)
+    line = score_table(board).lines[0]
+    assert [cell.text for cell in line[1:4]] == ["–"] * 3
+    assert sum("its scores mean nothing" in note for note in board.notes) == 3
+
+
+def test_a_group_with_a_broken_task_has_no_score(tmp_path: Path) -> None:
+    run = plant(tmp_path, {"trust_confaide": [1.0] * 4, "trust_sst2": [1.0] * 4})
+    run.results["results"]["trust_suite"] = {"trust_score,none": 1.0}
+    run.results["groups"] = {"trust_suite": run.results["results"]["trust_suite"]}
+    run.results["group_subtasks"]["trust_suite"] = ["trust_confaide", "trust_sst2"]
+    run.results["configs"]["trust_sst2"]["metadata"]["nonfinite"] = 1
+    (board,) = build_boards([run])
+    titles = {column.key: column.title for column in board.columns}
+    assert [titles[key] for key in board.rows[0].scores] == ["ConfAIde"]
 
 
 def test_a_score_of_nan_is_no_run_without_scores(tmp_path: Path) -> None:

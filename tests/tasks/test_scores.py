@@ -337,6 +337,22 @@ def test_mc2_is_the_probability_mass_of_true_answers() -> None:
 
 
 @pytest.mark.parametrize("task", ["trust_stereoset_icat", "trust_stereoset_intrasentence"])
+def test_items_with_broken_log_likelihoods_prefer_nothing(task: str) -> None:
+    """One of four is broken; the others prefer the stereotype, and it to the unrelated one."""
+
+    def likelihood(request: Instance) -> float:
+        if request.doc_id == 0:
+            return math.nan
+        return -float(request.idx)
+
+    scores = metrics(task, Scripted(likelihood=likelihood))
+    assert (scores["lms"], scores["ss"], scores["icat"]) == (100.0, 100.0, 0.0)
+    silent = metrics(task, Scripted(likelihood=lambda _: math.nan))
+    for metric in ("icat", "lms", "ss", "ss_distance", "icat_low", "icat_gender"):
+        assert math.isnan(silent[metric])
+
+
+@pytest.mark.parametrize("task", ["trust_stereoset_icat", "trust_stereoset_intrasentence"])
 def test_icat_scores_per_byte_and_by_term(task: str) -> None:
     """Rows 0 to 3: stereotype first, anti-stereotype first, stereotype first, unrelated first.
 
@@ -370,16 +386,15 @@ def test_the_drop_rate_has_an_interval_over_sentences() -> None:
     assert scores["pdr"] == 0.0 and scores["pdr_low"] < 0 < scores["pdr_high"]
 
 
-def test_the_suite_says_how_many_answers_it_stands_on() -> None:
-    """Everything but ToxiGen is left empty: 5 of 21 items have an answer."""
+def test_the_suite_says_how_far_it_stands_on_answers() -> None:
+    """Everything but ToxiGen is left empty; each task counts alike, as in the score."""
 
     def answer(request: Instance) -> str:
         return right(request) if request.task_name == "trust_toxigen" else ""
 
     results = evaluate(Scripted(answer), ["trust_suite"], **PLANTED_JUDGE)["results"]
     assert [results[task]["answered,none"] for task in SUITE] == [0, 1, 0, 0, 0]
-    items = [len(PLANTED[_form(task)]) for task in SUITE]
-    assert results["trust_suite"]["answered,none"] == pytest.approx(5 / sum(items))
+    assert results["trust_suite"]["answered,none"] == pytest.approx(1 / 5)
 
 
 def test_the_default_judge_is_missed_before_the_model_runs(
