@@ -67,6 +67,7 @@ _ANSWERING = (
 DATA_SEEDS = ("split_seed", "data_seed")
 _DATA = ("data_source", "split", "part", "perturbation_rate")
 DATA_FINGERPRINT = "data_fingerprint"
+_SAMPLES, _ITEMS = "number_of_samples", "items_in_the_data"
 
 Settings = dict[str, Any]
 #: Task → the settings of all runs of one row.
@@ -180,8 +181,17 @@ def settings_of(run: SavedRun) -> dict[str, Settings]:
 
 
 def without_seeds(settings: Settings) -> Settings:
-    """Return the settings that all seeds of one row share."""
-    return {k: v for k, v in settings.items() if k not in (*DATA_SEEDS, DATA_FINGERPRINT)}
+    """Return the settings that all seeds of one row share.
+
+    How many items the data hold follows from the seed of the split where groups differ in size, and
+    so does how many are evaluated, unless a limit cuts them.
+    """
+    dropped = {*DATA_SEEDS, DATA_FINGERPRINT}
+    if DATA_FINGERPRINT in settings:
+        dropped.add(_ITEMS)
+        if settings[_SAMPLES] == settings[_ITEMS]:
+            dropped.add(_SAMPLES)
+    return {k: v for k, v in settings.items() if k not in dropped}
 
 
 def _of_task(run: SavedRun, task: str) -> Settings:
@@ -190,8 +200,8 @@ def _of_task(run: SavedRun, task: str) -> Settings:
     counts = (results.get("n-samples") or {}).get(task) or {}
     settings: Settings = {
         "version": (results.get("versions") or {}).get(task),
-        "number_of_samples": counts.get("effective"),
-        "items_in_the_data": counts.get("original"),
+        _SAMPLES: counts.get("effective"),
+        _ITEMS: counts.get("original"),
         "few-shot_number": (results.get("n-shot") or {}).get(task),
     }
     # The harness gives every task all metadata; only judged tasks record their judge's version.

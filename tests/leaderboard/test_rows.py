@@ -91,6 +91,32 @@ def test_adapters_of_other_seeds_are_one_row_and_of_other_training_are_not(tmp_p
     assert sizes(run("a", 0, 8), run("b", 1, 8), run("c", 2, 16)) == [2, 1]
 
 
+def of_split(folder: Path, seed: int, items: int, effective: int | None = None) -> SavedRun:
+    """A run on one split, whose test half has a number of items of its own."""
+    asked = items if effective is None else effective
+    run = plant(
+        folder / f"{seed} {asked}",
+        {"trust_stereoset": [1.0, 0.0] * (asked // 2)},
+        metadata={"split": "grouped", "split_seed": seed, "data_fingerprint": f"d{seed}"},
+        n_samples={"trust_stereoset": {"original": items, "effective": asked}},
+    )
+    run.results["results"]["trust_stereoset"]["answered,none"] = 0.5
+    return run
+
+
+def test_splits_whose_halves_differ_in_size_are_one_row(tmp_path: Path) -> None:
+    runs = [of_split(tmp_path, 0, 20), of_split(tmp_path, 1, 24)]
+    assert sizes(*runs) == [2]
+    (column,) = columns_of(runs)
+    score = score_of(runs, column)
+    assert score is not None and (score.items, score.asked, score.answered) == (22, 44, 22)
+
+
+def test_splits_of_one_limit_are_one_row_and_of_another_are_not(tmp_path: Path) -> None:
+    cut = [of_split(tmp_path, 0, 20, 8), of_split(tmp_path, 1, 24, 8)]
+    assert sizes(*cut, of_split(tmp_path, 2, 22), of_split(tmp_path, 3, 24, 10)) == [2, 1, 1]
+
+
 def test_tasks_that_were_run_one_by_one_are_one_row(tmp_path: Path) -> None:
     runs = [plant(tmp_path / "1", GOOD), plant(tmp_path / "2", {"race": [1.0, 0.0]})]
     assert sizes(*runs) == [2]
