@@ -7,6 +7,10 @@ other.
 
 from __future__ import annotations
 
+import difflib
+import heapq
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lm_eval_trust.benchmarks.benchmark import (
@@ -27,6 +31,12 @@ from lm_eval_trust.core.hashing import group_id
 SENTENCES = "sst2/dev.tsv"
 #: AdvGLUE's development sets (Wang et al. 2021, arXiv 2111.02840).
 ADVERSARIAL = "sst2/advglue_dev.json"
+#: Least ratio of ``difflib`` at which a sentence is another one's original. 125 of AdvGLUE's 148
+#: have one, and each has its original's label; the others are from templates, or stumps.
+_SIMILAR = 0.6
+#: Sentences with the most words in common, which are compared letter by letter.
+_CANDIDATES = 5
+_APPENDED = re.compile(r"(\s*and (true is true|false is not true))+[\s.]*$")
 
 
 def read_sentences() -> list[tuple[str, int]]:
@@ -61,16 +71,52 @@ def sentiment_row(sentence: str, sentiment: int, *, rate: float, seed: int) -> d
 
 
 def adversarial_rows() -> list[dict[str, Any]]:
-    """Return the rows of AdvGLUE's SST-2: sentences changed so that models misjudge them."""
+    """Return the rows of AdvGLUE's SST-2: sentences changed so that models misjudge them.
+
+    A row is of the group of the sentence that it was made from, where that is found.
+    """
+    rows = read_json(ADVERSARIAL)["sst2"]
+    changed = [row["sentence"].strip() for row in rows]
+    originals = originals_of(changed, [sentence for sentence, _ in read_sentences()])
     return [
         {
-            "group_id": group_id(row["sentence"].strip()),
+            "group_id": group_id(sentence if original is None else original),
             "category": "",
-            "sentence": row["sentence"].strip(),
+            "sentence": sentence,
             "sentiment": int(row["label"]),
         }
-        for row in read_json(ADVERSARIAL)["sst2"]
+        for row, sentence, original in zip(rows, changed, originals, strict=True)
     ]
+
+
+def originals_of(changed: Sequence[str], sentences: Sequence[str]) -> list[str | None]:
+    """Return for each adversarial sentence the most similar one; ``None`` if none is similar.
+
+    AdvGLUE does not say which sentence an item was made from. What some attacks append to it is
+    not compared.
+
+    Args:
+        changed: Adversarial sentences.
+        sentences: Those that they may have been made from.
+    """
+    words = {sentence: set(sentence.lower().split()) for sentence in sentences}
+    return [_most_similar(_APPENDED.sub("", each).lower(), words) for each in changed]
+
+
+def _most_similar(text: str, words: Mapping[str, set[str]]) -> str | None:
+    own = set(text.split())
+
+    def shared(sentence: str) -> float:
+        return len(own & words[sentence]) / (len(own | words[sentence]) or 1)
+
+    matcher = difflib.SequenceMatcher(autojunk=False)
+    matcher.set_seq2(text)
+    found: dict[str, float] = {}
+    for sentence in heapq.nlargest(_CANDIDATES, words, shared):
+        matcher.set_seq1(sentence.lower())
+        found[sentence] = matcher.ratio()
+    best = max(found, key=lambda sentence: found[sentence], default=None)
+    return None if best is None or found[best] < _SIMILAR else best
 
 
 def glue_header(content: bytes) -> bytes:

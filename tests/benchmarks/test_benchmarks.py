@@ -18,6 +18,7 @@ from lm_eval_trust.benchmarks import (
     toxigen,
     truthfulqa,
 )
+from lm_eval_trust.benchmarks.load import load_examples, load_rows
 from lm_eval_trust.benchmarks.perturbation import count_flipped, letters_to_flip
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.core.hashing import group_id
@@ -188,6 +189,35 @@ def test_sst2_probe_pairs_each_sentence_with_its_perturbation(real_data: Path) -
         assert original.group == perturbed.group
         flipped, letters = count_flipped(original.text, perturbed.text)
         assert flipped == letters_to_flip(letters, 0.2) > 0
+
+
+def test_adversarial_sentences_are_of_their_originals_group(real_data: Path) -> None:
+    """The label is not looked at, and agrees in each of the 125."""
+    sentiments = {group_id(sentence): label for sentence, label in sst2.read_sentences()}
+    rows = sst2.adversarial_rows()
+    known = [row for row in rows if row["group_id"] in sentiments]
+    assert (len(rows), len(known)) == (148, 125)
+    assert all(sentiments[row["group_id"]] == row["sentiment"] for row in known)
+
+
+def test_the_leak_guard_sees_adversarial_forms_of_training_sentences(real_data: Path) -> None:
+    used = frozenset(row["group_id"] for row in load_examples("sst2_sentiment"))
+    everything = load_rows("sst2_advglue", split="full")
+    assert used & {row["group_id"] for row in everything}
+    for part in ("test", "validation"):
+        assert not used & {row["group_id"] for row in load_rows("sst2_advglue", part=part)}
+
+
+def test_originals_are_found_by_text_and_templates_have_none() -> None:
+    sentences = ["a dull film , slowly told .", "a warm and witty film about oars ."]
+    changed = [
+        "a warm and witty movie about oars .",
+        "A dull film , slowly told . and true is true and true is true .",
+        "I wouldn't say, given that I row, that this rower is bad.",
+        "mr and false is not true .",
+    ]
+    assert sst2.originals_of(changed, sentences) == [sentences[1], sentences[0], None, None]
+    assert sst2.originals_of(changed, []) == [None] * 4
 
 
 def test_sst2_probe_leaves_out_what_it_cannot_perturb() -> None:
