@@ -173,15 +173,19 @@ def _require_variation(x: Floats, y: Floats) -> None:
 
 @dataclass(frozen=True)
 class Control:
-    """Whether a dimension's probe goes with its own benchmark rather than with others.
+    """Whether a dimension's pair of probe and benchmark differs from those of other dimensions.
 
     Attributes:
         contrast: Correlation of innovations of the dimension's own pair, minus the mean of all
-            other pairs that its probe or its benchmark takes part in; NaN without such a pair.
-        p: One-sided, of the contrast being positive.
+            other pairs that its probe or its benchmark takes part in; NaN without such a pair. A
+            description: probes and benchmarks of little noise have large contrasts.
+        tetrad: r_Aa r_Bb − r_Ab r_Ba, for its pair A, a the mean over all other pairs B, b: 0 if
+            both pairs follow one thing in common. NaN without another pair.
+        p: One-sided, of the tetrad being positive.
     """
 
     contrast: float
+    tetrad: float
     p: float
 
 
@@ -193,7 +197,7 @@ class ProbeMatrix:
         cells: (Dimension of the probe, dimension of the benchmark) → their correlation; ``None``
             where one of them is constant.
         controls: Dimension of a pair → its control.
-        overall: The mean of the contrasts, with its own p.
+        overall: The means of contrasts and tetrads, and the p of this mean.
     """
 
     cells: Mapping[tuple[str, str], StepCorrelation | None]
@@ -212,9 +216,14 @@ def probe_matrix(
     """Return the correlation of each probe with each benchmark, and the controls of the pairs.
 
     A probe that follows every benchmark as closely as its own follows training, not its dimension.
-    The contrasts take one axis for all series, and the largest degree and ρ that one of them needs,
-    and the null of :func:`correlate_over_steps`, with the same permutations for all benchmarks.
-    Series that are constant, or nothing but trend, take no part in them.
+    If one thing moves all series, each to any degree and with separate noise, correlations
+    of probes with benchmarks have rank one, and every tetrad is 0 (Spearman 1927, *The Abilities of
+    Man*). A positive tetrad distinguishes two dimensions. It takes both pairs: a single one that
+    moves together is no evidence, and a tetrad doesn't say which of the two has a separate link.
+
+    Trends have one axis for all series, and the largest degree and ρ that one of them needs. p is
+    Student's, by a jackknife over checkpoints, and the largest over the same degrees and ρ as in
+    :func:`correlate_over_steps`. Series that are constant, or nothing but trend, take no part.
 
     Args:
         steps: Training steps of the checkpoints, ascending, shape (k,).
@@ -245,52 +254,71 @@ def probe_matrix(
         for i, side in enumerate(sides)
     ]
     paired = [name for name in moving[0] if name in moving[1] and max(map(len, moving)) > 1]
-    undefined = Control(np.nan, np.nan)
-    controls, overall = _controls(axes, moving, paired, orders) if paired else ({}, undefined)
+    undefined = Control(np.nan, np.nan, np.nan)
+    controls, overall = _controls(axes, moving, paired) if paired else ({}, undefined)
     named = [name for name in sides[0] if name in sides[1]]
     return ProbeMatrix(cells, {name: controls.get(name, undefined) for name in named}, overall)
 
 
 def _controls(
-    axes: Sequence[Trends],
-    sides: Sequence[Mapping[str, Floats]],
-    paired: Sequence[str],
-    orders: Integers,
+    axes: Sequence[Trends], sides: Sequence[Mapping[str, Floats]], paired: Sequence[str]
 ) -> tuple[dict[str, Control], Control]:
-    places = [tuple(list(side).index(name) for side in sides) for name in paired]
+    rows, columns = ([list(side).index(name) for name in paired] for side in sides)
     x, y = (np.stack(list(side.values())) for side in sides)
-    found: list[list[Control]] = []
     trends, plausible = closest(axes, np.concatenate([x, y]))
+    found = []
     for degree, rho in plausible:
-        drawn = _contrasts(trends.null(x, y, degree, rho, orders), places)
-        p_values = [_share(each, each[0]) for each in drawn]
-        if degree == plausible[0][0]:
-            for i, added in enumerate(_contrasts(trends.added(x, y, degree, rho), places)):
-                place = int(added.argmax())
-                others = trends.null(x, y, degree, rho, orders, without=place)
-                alone = _contrasts(others, places)[i]
-                p_values[i] = max(p_values[i], _WITHOUT_ONE * _share(alone, alone[0]))
+        values = trends.jackknifed(x, y, degree, rho)
+        contrasts, tetrads = _contrasts(values[0], rows, columns), _tetrads(values, rows, columns)
+        p_values = _jackknife_p(tetrads, x.shape[1] - degree - 2)
         if plausible[0][0] == trends.largest:
-            p_values = [1.0] * len(p_values)
-        found.append([Control(float(c[0]), p) for c, p in zip(drawn, p_values, strict=True)])
+            p_values = np.maximum(p_values, 1.0)
+        found.append(list(map(Control, contrasts, tetrads[0].tolist(), p_values.tolist())))
     *worst, overall = (max(each, key=lambda c: c.p) for each in zip(*found, strict=True))
     return dict(zip(paired, worst, strict=True)), overall
 
 
-def _contrasts(values: Floats, places: Sequence[tuple[int, ...]]) -> Floats:
-    """Return own pairs less the mean of others, and the mean of all these, shape (pairs + 1, m).
+def _contrasts(values: Floats, rows: Sequence[int], columns: Sequence[int]) -> list[float]:
+    """Return own pairs less the mean of others, and the mean of all these.
+
+    Args:
+        values: Of each pair, shape (x's, y's).
+        rows: Row of each own pair.
+        columns: Its column.
+    """
+    own = values[rows, columns]
+    others = values[rows].sum(axis=1) + values[:, columns].sum(axis=0) - 2 * own
+    found = own - others / (sum(values.shape) - 2)
+    return [*found.tolist(), float(found.mean())]
+
+
+def _tetrads(values: Floats, rows: Sequence[int], columns: Sequence[int]) -> Floats:
+    """Return each own pair's mean tetrad, and the mean of all these, shape (m, pairs + 1).
 
     Args:
         values: Of each pair, shape (m, x's, y's).
-        places: Row and column of each own pair.
+        rows: Row of each own pair.
+        columns: Its column.
     """
-    _, rows, columns = values.shape
-    found = []
-    for row, column in places:
-        own = values[:, row, column]
-        others = values[:, row].sum(axis=1) + values[:, :, column].sum(axis=1) - 2 * own
-        found.append(own - others / (rows + columns - 2))
-    return np.stack([*found, np.mean(found, axis=0)])
+    crossed = values[:, rows][:, :, columns]
+    own = np.diagonal(crossed, axis1=1, axis2=2)
+    tetrads = own[:, :, None] * own[:, None] - crossed * crossed.transpose(0, 2, 1)
+    means = tetrads.sum(axis=2) / (len(rows) - 1 or np.nan)
+    return np.column_stack([means, means.mean(axis=1)])
+
+
+def _jackknife_p(values: Floats, freedom: int) -> Floats:
+    """Return one-sided p by Student's t with a jackknife's standard errors.
+
+    Args:
+        values: Of all checkpoints, then without each, shape (1 + k, statistics).
+        freedom: Degrees of freedom.
+    """
+    without = values[1:]
+    errors = np.sqrt((len(without) - 1) * without.var(axis=0))
+    # An error of 0 is one of rounding.
+    found: Floats = stats.t.sf(values[0] / np.maximum(errors, 1e-12), freedom)
+    return found
 
 
 def _orders(n: int, resamples: int, seed: int) -> Integers:

@@ -145,6 +145,34 @@ class Trends:
         found: Floats = of_x.T[:, :, None] * of_y.T[:, None]
         return found
 
+    def jackknifed(self, x: Floats, y: Floats, degree: int, rho: float) -> Floats:
+        """Return correlations of innovations, of all checkpoints and then without each.
+
+        Args:
+            x: Shape (x's, k).
+            y: Shape (y's, k).
+            degree: Degree of the trend, which is fitted again without a checkpoint.
+            rho: Coefficient of the autoregression.
+
+        Returns:
+            Shape (1 + k, x's, y's); 0 where nothing remains.
+        """
+        basis, all_of_them = self._orthonormal[rho][:, : degree + 1], np.ones(self._count, bool)
+        of_x, of_y = (self._innovations(values, basis, rho, all_of_them) for values in (x, y))
+        # Without a checkpoint, a sum of products of residuals loses its term over 1 − leverage.
+        kept = np.maximum(1 - (basis**2).sum(axis=1), _ROUNDING)
+
+        def sums(terms: Floats) -> Floats:
+            whole = terms.sum(axis=-1, keepdims=True)
+            left = whole - terms / kept
+            return np.concatenate([whole, np.where(np.abs(left) > _ROUNDING * whole, left, 0)], -1)
+
+        lengths = np.sqrt(np.maximum(sums(of_x**2)[:, None] * sums(of_y**2), 0))
+        found = np.divide(
+            sums(of_x[:, None] * of_y), lengths, out=np.zeros(lengths.shape), where=lengths > 0
+        )
+        return np.moveaxis(found, -1, 0)
+
     @staticmethod
     def _innovations(
         values: Floats, basis: Floats, rho: float, kept: npt.NDArray[np.bool_]

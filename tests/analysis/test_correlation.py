@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from lm_eval_trust.analysis.comparison import holm
 from lm_eval_trust.analysis.correlation import (
     correlate,
     correlate_over_steps,
     probe_matrix,
 )
+from lm_eval_trust.analysis.trends import Trends
 from lm_eval_trust.core.errors import InputError
 
 Generator = np.random.Generator
@@ -201,21 +204,90 @@ def test_a_probe_that_follows_its_own_benchmark_stands_out() -> None:
     )
 
 
-def test_a_probe_that_follows_all_benchmarks_alike_does_not_stand_out() -> None:
-    steps, reached = CHECKPOINTS[18], 0
-    for seed in range(40):
-        random = np.random.default_rng(seed)
-        shared = random.normal(size=18)
-        probes, benchmarks = (
+def distinguished(loadings: Sequence[float], own: float, n: int, runs: int) -> np.ndarray:
+    """Rates of a dimension's p ≤ .05 after Holm's correction, and of the overall p.
+
+    Args:
+        loadings: Of each dimension's probe and benchmark, on a factor that all share.
+        own: Share of the variance of its noise that a dimension's probe and benchmark share.
+    """
+    random, steps, found = np.random.default_rng(5), CHECKPOINTS[n], []
+    weights = np.array(loadings)[:, None]
+    for _ in range(runs):
+        common, factors = random.normal(size=n), random.normal(size=(len(weights), n))
+        sides = [
             {
-                n: learning_curve(random, steps) + 0.03 * (shared + random.normal(size=18) / 3)
-                for n in "abc"
+                str(i): learning_curve(random, steps) + 0.03 * noise
+                for i, noise in enumerate(
+                    weights * common
+                    + np.sqrt(own) * factors
+                    + np.sqrt(1 - weights**2 - own) * random.normal(size=factors.shape)
+                )
             }
             for _ in "pb"
-        )
-        found = probe_matrix(steps, probes, benchmarks, resamples=100)
-        reached += found.overall.p <= 0.05
-    assert reached <= 5
+        ]
+        matrix = probe_matrix(steps, *sides, resamples=100)
+        own_p = holm([control.p for control in matrix.controls.values()])
+        found.append((min(own_p) <= 0.05, matrix.overall.p <= 0.05))
+    return np.mean(found, axis=0)
+
+
+@pytest.mark.parametrize("n", [12, 18])
+@pytest.mark.parametrize("loadings", [(0.95, 0.2), (0.95, 0.95, 0.2)])
+def test_one_factor_distinguishes_no_dimensions(loadings: Sequence[float], n: int) -> None:
+    # However much each of them follows it, and so however large a contrast is.
+    assert distinguished(loadings, 0.0, n, 40).max() <= 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [12, 18, 36])
+@pytest.mark.parametrize("loadings", [(0.95, 0.95, 0.2, 0.2), (0.95, 0.3, 0.3, 0.3), (0.0, 0.0)])
+def test_one_factor_distinguishes_no_dimensions_in_many_runs(
+    loadings: Sequence[float], n: int
+) -> None:
+    assert distinguished(loadings, 0.0, n, 300).max() <= 0.07
+
+
+@pytest.mark.parametrize(("n", "power"), [(12, 0.45), (18, 0.85)])
+def test_dimensions_with_factors_of_their_own_are_distinguished(n: int, power: float) -> None:
+    assert distinguished((0, 0, 0), 0.9, n, 30).min() >= power
+
+
+def test_a_jackknife_fits_the_trend_again_without_each_checkpoint() -> None:
+    random, rho = np.random.default_rng(1), 0.6
+    x, y = random.normal(size=(2, 2, 12)).cumsum(axis=2)
+    found = Trends("step", np.arange(12.0)).jackknifed(x, y, 3, rho)
+    white = np.eye(12) - rho * np.eye(12, k=-1)
+    white[0, 0] = np.sqrt(1 - rho**2)
+    design = white @ np.vander(np.arange(12) / 11, 4)
+    for place in range(-1, 12):
+        kept = np.arange(12) != place
+        rest = [
+            (values := white @ line)[kept]
+            - design[kept] @ np.linalg.lstsq(design[kept], values[kept])[0]
+            for line in (*x, *y)
+        ]
+        lengths = np.linalg.norm(rest, axis=1)
+        expected = np.array(rest) @ np.transpose(rest) / np.outer(lengths, lengths)
+        assert found[place + 1] == pytest.approx(expected[:2, 2:])
+
+
+def test_p_is_a_jackknife_s_over_tetrads_at_the_least_favourable_rho() -> None:
+    random, steps = np.random.default_rng(2), CHECKPOINTS[18]
+    probes, benchmarks = random.normal(size=(2, 2, 18))
+    found = probe_matrix(
+        steps, *(dict(zip("ab", side, strict=True)) for side in (probes, benchmarks)), resamples=100
+    )
+    possible = []
+    for axis, rho in product((steps, np.log1p(steps)), (0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)):
+        r = Trends("", axis).jackknifed(probes, benchmarks, 1, rho)
+        tetrad = r[:, 0, 0] * r[:, 1, 1] - r[:, 0, 1] * r[:, 1, 0]
+        error = np.sqrt(17 / 18 * ((tetrad[1:] - tetrad[1:].mean()) ** 2).sum())
+        possible.append((tetrad[0], stats.t.sf(tetrad[0] / error, 18 - 1 - 2)))
+    control = found.controls["a"]
+    assert min(abs(np.array(possible) - (control.tetrad, control.p)).max(axis=1)) < 1e-12
+    assert control.p == found.controls["b"].p == found.overall.p
+    assert control.contrast != found.controls["b"].contrast
 
 
 def test_constant_series_have_no_cell_and_no_control() -> None:
@@ -224,7 +296,8 @@ def test_constant_series_have_no_cell_and_no_control() -> None:
     found = probe_matrix(steps, {"a": x, "b": y}, {"a": y, "b": np.ones(12)}, resamples=100)
     assert found.cells["a", "b"] is None and found.cells["b", "a"] is not None
     assert np.isnan(found.controls["b"].p) and np.isnan(found.controls["b"].contrast)
-    assert 0 < found.controls["a"].p <= 1
+    # A contrast with b's probe, and no tetrad without a second pair.
+    assert -2 < found.controls["a"].contrast < 2 and np.isnan(found.controls["a"].p)
     alone = probe_matrix(steps, {"a": x}, {"a": y}, resamples=100)
     assert np.isnan(alone.overall.p) and np.isnan(alone.controls["a"].contrast)
 
@@ -232,10 +305,11 @@ def test_constant_series_have_no_cell_and_no_control() -> None:
 def test_a_series_of_nothing_but_trend_has_no_part_in_controls() -> None:
     steps, random = CHECKPOINTS[18], np.random.default_rng(0)
     shared = random.normal(size=18)
-    probes = {"a": shared + 0.05 * random.normal(size=18), "b": random.normal(size=18)}
-    own = shared + 0.05 * random.normal(size=18)
+    probes = {"a": shared + 0.05 * random.normal(size=18)}
+    probes |= {name: random.normal(size=18) for name in "bc"}
+    own, third = shared + 0.05 * random.normal(size=18), random.normal(size=18)
     line, constant = (
-        probe_matrix(steps, probes, {"a": own, "b": other}, resamples=200)
+        probe_matrix(steps, probes, {"a": own, "b": other, "c": third}, resamples=200)
         for other in (steps / 359, np.ones(18))
     )
     assert line.controls["a"] == constant.controls["a"] and line.overall == constant.overall
@@ -261,6 +335,14 @@ def test_a_contrast_that_one_checkpoint_makes_is_none() -> None:
         side["a"][9] += 1
     found = probe_matrix(steps, *sides, resamples=400)
     assert found.controls["a"].contrast > 0.5 and found.controls["a"].p > 0.05
+
+
+def test_dips_at_one_checkpoint_distinguish_nothing() -> None:
+    sides = [{name: np.ones(18) for name in "ab"} for _ in "pb"]
+    for side in sides:
+        side["a"][5], side["b"][11] = 0.9, 0.8
+    found = probe_matrix(CHECKPOINTS[18], *sides, resamples=100)
+    assert found.overall.tetrad > 0.9 and found.overall.p > 0.05
 
 
 STEPS = np.arange(12.0)
