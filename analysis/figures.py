@@ -302,11 +302,12 @@ def correlation_scatter(rows: Sequence[Mapping[str, Any]], *, x: str, y: str) ->
 
 
 def probe_matrix_heatmap(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Return correlations of innovations, probes × benchmarks, with p in each cell.
+    """Return correlations of innovations, probes × benchmarks, with corrected p in each cell.
 
     Args:
-        rows: With ``probe``, ``benchmark``, ``innovations`` and ``p``, NaN where undefined, and
-            ``contrast`` and ``contrast_p``, of which the last row's are those of all own pairs.
+        rows: With ``probe``, ``benchmark``, ``innovations`` and ``p_corrected``, NaN where they are
+            undefined, and ``tetrad`` and ``tetrad_p``, of which the last row's are those of all
+            own pairs.
     """
     *cells, overall = rows
     table = pd.DataFrame(cells)
@@ -314,9 +315,9 @@ def probe_matrix_heatmap(rows: Sequence[Mapping[str, Any]]) -> Figure:
         name: table.pivot_table(
             index="probe", columns="benchmark", values=name, dropna=False, sort=False
         )
-        for name in ("innovations", "p")
+        for name in ("innovations", "p_corrected")
     }
-    values, p_values = (grids[name].to_numpy() for name in ("innovations", "p"))
+    values, p_values = (grids[name].to_numpy() for name in ("innovations", "p_corrected"))
     lines, columns = values.shape
     with new_figure(1.6 + 0.75 * columns, 1.1 + 0.4 * lines, framed=True) as figure:
         axes = figure.subplots()
@@ -325,13 +326,14 @@ def probe_matrix_heatmap(rows: Sequence[Mapping[str, Any]]) -> Figure:
             text = "–" if np.isnan(value) else f"{value:.2f}\np {p_values[i, j]:.2g}"
             dark = abs(value) > 0.7
             axes.text(j, i, text, ha="center", va="center", size=6, color="w" if dark else "k")
-        axes.set_xticks(range(columns), grids["p"].columns, rotation=30, ha="right")
-        axes.set_yticks(range(lines), grids["p"].index)
+        axes.set_xticks(range(columns), grids["p_corrected"].columns, rotation=30, ha="right")
+        axes.set_yticks(range(lines), grids["p_corrected"].index)
         axes.set_xlabel("benchmark")
         axes.set_ylabel("probe")
-        if not np.isnan(overall["contrast"]):
-            title = "own less other pairs {contrast:+.2f}, p {contrast_p:.2g}".format(**overall)
-            axes.set_title(title, size=7)
+        title = "p corrected for all cells (Holm)"
+        if not np.isnan(overall["tetrad_p"]):
+            title += "\nmean tetrad {tetrad:+.2f}, p {tetrad_p:.2g}".format(**overall)
+        axes.set_title(title, size=7)
         figure.colorbar(image, label="correlation of innovations")
     return figure
 

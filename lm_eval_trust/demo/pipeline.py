@@ -182,7 +182,7 @@ class Demo:
         own = {row["probe"]: row for row in matrix if row["probe"] == row["benchmark"]}
         for row in rows:
             control = own.get(row["dimension"], {})
-            row |= {name: control.get(name, math.nan) for name in ("contrast", "contrast_p")}
+            row |= {name: control.get(name, math.nan) for name in ("contrast", "tetrad_p")}
         write_csv(self._folder / "correlation.csv", rows)
         figure = correlation_scatter(points, x="probe", y="score")
         save_figure(figure, self._folder / "figures", "correlation")

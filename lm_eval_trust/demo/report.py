@@ -119,7 +119,7 @@ def correlation_summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
         "p": "p",
         "p_corrected": "corrected",
         "contrast": "less controls",
-        "contrast_p": "p ",
+        "tetrad_p": "p of tetrads",
         "pearson": "raw Pearson",
         "spearman": "raw Spearman",
         "note": "note",

@@ -270,7 +270,7 @@ def _correlations(
     for values, rows in series_matrices(points, probes):
         matrices.append(pd.DataFrame(rows).assign(**values))
         kind = "steered" if values["steered"] else "plain"
-        name = _safe(f"correlation-matrix-{kind}-{_SERIES_NAME.format(**values)}")
+        name = _safe(f"correlation-matrix-{kind}-{{evaluation}}-{_SERIES_NAME}".format(**values))
         save_figure(probe_matrix_heatmap(rows), out / "figures", name)
     for values, chosen in points[points["steered"]].groupby(keys):
         if chosen["step"].nunique() > 1:

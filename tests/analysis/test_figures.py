@@ -134,7 +134,8 @@ def test_a_turn_that_is_shown_is_marked(table: pd.DataFrame) -> None:
 
 def test_probes_and_benchmarks_are_a_matrix_with_what_is_undefined_left_out() -> None:
     rows = [
-        {"probe": a, "benchmark": b, "innovations": value, "p": p, "contrast": 0.1, "contrast_p": 1}
+        {"probe": a, "benchmark": b, "innovations": value, "p": 0.0, "p_corrected": p}
+        | {"tetrad": 0.1, "tetrad_p": 1}
         for a, b, value, p in (
             ("one", "one", 0.8, 0.01),
             ("one", "two", -0.2, 0.4),
@@ -146,7 +147,7 @@ def test_probes_and_benchmarks_are_a_matrix_with_what_is_undefined_left_out() ->
     axes = figures.probe_matrix_heatmap(rows).axes[0]
     assert [text.get_text() for text in axes.texts] == ["0.80\np 0.01", "-0.20\np 0.4", "–", "–"]
     assert axes.images[0].get_array()[0, 1] == -0.2
-    assert axes.get_title() == "own less other pairs +0.10, p 1"
+    assert axes.get_title() == "p corrected for all cells (Holm)\nmean tetrad +0.10, p 1"
 
 
 @pytest.mark.slow
