@@ -86,6 +86,23 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 #: What orders checkpoints.
 _PLACES = ["step", "checkpoint"]
+
+
+def _checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return ``step`` and ``checkpoint`` of a panel's checkpoints, in the order of its axis.
+
+    Those without a step come first, as :func:`lm_eval_trust.study.activation_sets.find_sets` has
+    them.
+    """
+    return rows[_PLACES].drop_duplicates().sort_values(_PLACES, na_position="first")
+
+
+def _with_places(rows: pd.DataFrame, checkpoints: pd.DataFrame) -> pd.DataFrame:
+    """Return rows by their ``place`` among a panel's checkpoints; some may lack a row."""
+    places = {name: place for place, name in enumerate(checkpoints["checkpoint"])}
+    return rows.assign(place=rows["checkpoint"].map(places)).sort_values("place")
+
+
 #: Control of a probe → its name in a legend, and the style of its line.
 _CONTROLS = {
     "words": ("n-grams", "--"),
@@ -110,18 +127,20 @@ def curves_by_layer(
     with _panels(sorted(chosen["dimension"].unique())) as (figure, panels):
         for dimension, axes in panels.items():
             of_dimension = chosen[chosen["dimension"] == dimension]
+            checkpoints = _checkpoints(of_dimension)
             for (layer, rows), (colour, marker) in zip(
                 of_dimension.groupby("layer"), looks(), strict=False
             ):
-                ordered = rows.sort_values(_PLACES)
-                places = np.arange(len(ordered))
+                ordered = _with_places(rows, checkpoints)
+                places = ordered["place"]
                 axes.plot(places, ordered["value"], color=colour, marker=marker, label=layer)
                 if ordered["low"].notna().all():
                     axes.fill_between(
                         places, ordered["low"], ordered["high"], color=colour, alpha=0.12, lw=0
                     )
             if controls is not None:
-                _draw_controls(axes, controls[controls["dimension"] == dimension])
+                of_control = controls[controls["dimension"] == dimension]
+                _draw_controls(axes, _with_places(of_control, checkpoints))
             _set_axis(axes, of_dimension)
             axes.set_title(dimension)
             axes.set_ylabel(label)
@@ -129,14 +148,13 @@ def curves_by_layer(
     return figure
 
 
-def _draw_controls(axes: Axes, rows: pd.DataFrame) -> None:
-    ordered = rows.sort_values("step")
+def _draw_controls(axes: Axes, ordered: pd.DataFrame) -> None:
     for name, (label, style) in _CONTROLS.items():
         if ordered[name].notna().any():
             if name == "untrained" and ordered["untrained_model"].iloc[0].startswith(FIRST):
                 label = FIRST
             # A line needs two ends; with one checkpoint they stand on either side of it.
-            places = np.arange(len(ordered)) if len(ordered) > 1 else np.array([-0.4, 0.4])
+            places = ordered["place"].to_numpy() if len(ordered) > 1 else np.array([-0.4, 0.4])
             values = np.broadcast_to(ordered[name].to_numpy(dtype=float), places.shape)
             axes.plot(places, values, color="black", ls=style, lw=0.9, label=label)
 
@@ -148,7 +166,8 @@ def layer_heatmap(table: pd.DataFrame, estimator: str, *, label: str) -> Figure:
     with _panels(sorted(chosen["dimension"].unique())) as (figure, panels):
         for dimension, axes in panels.items():
             of_dimension = chosen[chosen["dimension"] == dimension]
-            grid = of_dimension.pivot_table(index="layer", columns=_PLACES, values="value")
+            grid = of_dimension.pivot_table(index="layer", columns="checkpoint", values="value")
+            grid = grid[_checkpoints(of_dimension)["checkpoint"]]
             image = _blocks_heatmap(axes, grid, low, high, dimension)
             axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
             _set_axis(axes, of_dimension, shaded=False)
@@ -174,18 +193,23 @@ def information_curves(
     if phases is not None and not phases.empty:
         shown = phases[phases["verdict"] == BOTH]
         turns = shown.set_index(["dimension", "layer"])["turn"].to_dict()
-    dimensions = sorted(_rows(table, f"{estimator}_tx")["dimension"].unique())
+    sides = {f"{estimator}_tx": "I(T,X)", f"{estimator}_ty": "I(T,Y)"}
+    dimensions = sorted(_rows(table, f"{estimator}_ty")["dimension"].unique())
     with new_figure(2 * COLUMN, 1.5 * len(dimensions) + 0.5) as figure:
         grid = figure.subplots(len(dimensions), 2, squeeze=False)
         for row, dimension in zip(grid, dimensions, strict=True):
-            for axes, side, name in zip(row, ("tx", "ty"), ("I(T,X)", "I(T,Y)"), strict=True):
-                chosen = _rows(table, f"{estimator}_{side}")
-                chosen = chosen[chosen["dimension"] == dimension]
+            of_dimension = table[(table["dimension"] == dimension) & table["estimator"].isin(sides)]
+            checkpoints = _checkpoints(of_dimension)
+            for axes, (side, name) in zip(row, sides.items(), strict=True):
+                chosen = of_dimension[of_dimension["estimator"] == side]
+                if chosen.empty:
+                    axes.set_axis_off()
+                    continue
                 for (layer, rows), (colour, marker) in zip(
                     chosen.groupby("layer"), looks(), strict=False
                 ):
-                    ordered = rows.sort_values(_PLACES)
-                    places = np.arange(len(ordered))
+                    ordered = _with_places(rows, checkpoints)
+                    places = ordered["place"]
                     axes.fill_between(
                         places, ordered["low"], ordered["high"], color="#999999", alpha=0.25, lw=0
                     )
@@ -197,13 +221,13 @@ def information_curves(
                         markevery=list(np.flatnonzero(ordered["p_corrected"] <= _LEVEL)),
                         label=layer,
                     )
-                    if side == "tx" and (dimension, layer) in turns:
-                        turn = np.searchsorted(ordered["step"], turns[dimension, layer])
-                        axes.axvline(float(turn), color=colour, ls=":")
-                _set_axis(axes, chosen)
+                    if name == "I(T,X)" and (dimension, layer) in turns:
+                        at_turn = ordered[ordered["step"] == turns[dimension, layer]]
+                        axes.axvline(float(at_turn["place"].iloc[0]), color=colour, ls=":")
+                _set_axis(axes, of_dimension)
                 axes.set_ylabel(f"{name} ({estimator})")
                 axes.set_title(_with_smallest_p(dimension, chosen))
-        handles, names = grid[0][0].get_legend_handles_labels()
+        handles, names = grid[0][1].get_legend_handles_labels()
         figure.legend(handles, names, title="block", loc="outside right center")
         figure.supxlabel(f"marked: p ≤ {_LEVEL:g}, corrected", size=7)
     return figure
@@ -225,7 +249,7 @@ def information_plane(table: pd.DataFrame, estimator: str) -> Figure:
             for (layer, rows), (colour, _) in zip(
                 of_dimension.groupby("layer"), looks(), strict=False
             ):
-                ordered = rows.sort_values(_PLACES)
+                ordered = rows.sort_values(_PLACES, na_position="first")
                 axes.plot(ordered["value_x"], ordered["value_y"], color=colour, label=layer)
                 axes.plot(*ordered[["value_x", "value_y"]].iloc[0], "o", color=colour)
                 axes.plot(*ordered[["value_x", "value_y"]].iloc[-1], ">", color=colour)
@@ -444,8 +468,8 @@ def checkpoint_axis(axes: Axes, rows: pd.DataFrame, *, shaded: bool = True) -> N
 
 def _set_axis(axes: Axes, rows: pd.DataFrame, *, shaded: bool = True) -> None:
     """Label checkpoints by step, or by name if several models have the same step."""
-    places = rows[_PLACES].drop_duplicates().sort_values(_PLACES)
-    if places["step"].is_unique:
+    places = _checkpoints(rows)
+    if places["step"].is_unique and places["step"].notna().all():
         checkpoint_axis(axes, rows, shaded=shaded)
     else:
         axes.set_xticks(range(len(places)), places["checkpoint"], rotation=30, ha="right")

@@ -55,6 +55,7 @@ def test_controls_are_black_lines_where_there_are_any(table: pd.DataFrame) -> No
     controls = pd.DataFrame(
         {
             "dimension": ["privacy"] * 6,
+            "checkpoint": [f"ckpt_{number:03d}" for number in range(6)],
             "step": STEPS,
             "words": [0.7] * 6,
             "untrained": [0.55] * 6,
@@ -74,10 +75,21 @@ def test_controls_are_black_lines_where_there_are_any(table: pd.DataFrame) -> No
     assert len(one.axes[1].lines[3].get_xdata()) == 2
 
 
+def test_blocks_of_some_checkpoints_stand_at_these(table: pd.DataFrame) -> None:
+    later = table[(table["layer"] < 3) | (table["step"] >= 16)]
+    for figure in (
+        figures.curves_by_layer(later, "probe_accuracy", label="accuracy"),
+        figures.information_curves(later, "nhsic"),
+    ):
+        places = [list(line.get_xdata()) for line in figure.axes[0].lines]
+        assert places == [[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [3, 4, 5]]
+
+
 def test_a_first_checkpoint_is_not_called_untrained(table: pd.DataFrame) -> None:
     controls = pd.DataFrame(
         {
             "dimension": ["privacy"] * 6,
+            "checkpoint": [f"ckpt_{number:03d}" for number in range(6)],
             "step": STEPS,
             "words": [np.nan] * 6,
             "untrained": [0.55] * 6,
@@ -188,7 +200,7 @@ def test_every_figure_is_written_in_three_formats_and_alike(
 
 
 def test_what_cannot_be_drawn_is_named(table: pd.DataFrame) -> None:
-    with pytest.raises(InputError, match="no hsic_tx; it holds nhsic_tx"):
+    with pytest.raises(InputError, match="no hsic_ty; it holds nhsic_tx"):
         figures.information_curves(table, "hsic")
     with pytest.raises(InputError, match="three or more"):
         figures.abilities_radar({"chat": {"a": 1.0, "b": 0.5}})
