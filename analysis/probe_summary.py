@@ -16,7 +16,7 @@ import pandas as pd
 COLUMNS = {
     "dimension": "dimension of the statements",
     "checkpoint": "checkpoint",
-    "step": "its training step",
+    "step": "its training step, if it has one",
     "n": "statements of the test part",
     "layer": "0-based block with the best accuracy on the validation part",
     "accuracy": "of the probe at this layer on the test part",
@@ -27,7 +27,8 @@ COLUMNS = {
     "over_words_low": "lower end of its 95 % interval",
     "over_words_high": "upper end",
     "untrained": "accuracy of the probe of an untrained model, or of the first checkpoint",
-    "untrained_model": "which of them: a name, after `first checkpoint` if that is not at step 0",
+    "untrained_model": "which of them: `untrained`, a checkpoint at step 0 that has seen no token, "
+    "or a name after `first checkpoint`",
     "matched": "accuracy on statements with equally many capitals, where they tell labels apart",
     "majority": "accuracy of always answering the training part's more frequent label",
     "selectivity": "accuracy less that on permuted labels",
@@ -54,7 +55,7 @@ def probe_summary(table: pd.DataFrame) -> pd.DataFrame:
         rows = [row for row in rows if row]
         reference = _reference(of_dimension, rows)
         found += [row | reference for row in rows]
-    return pd.DataFrame(found, columns=list(COLUMNS))
+    return pd.DataFrame(found, columns=list(COLUMNS)).astype({"step": "Int64"})
 
 
 def best_layer(rows: pd.DataFrame, estimator: str, validated: str) -> pd.Series | None:
@@ -106,16 +107,19 @@ def _row(dimension: str, checkpoint: str, rows: pd.DataFrame) -> dict[str, Any]:
 def _reference(rows: pd.DataFrame, found: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the untrained model's accuracy, or that of the first checkpoint.
 
-    Models without steps of their own, which are all at step 0, have no first one.
+    A step of 0 may be the running number of a checkpoint that was trained: it is untrained only if
+    it is known to have seen no token. Models without steps of their own have no first one.
     """
     best = best_layer(rows, _UNTRAINED, f"{_UNTRAINED}_validation")
     if best is not None:
         return {"untrained": best["value"], "untrained_model": best["checkpoint"]}
-    if len(found) > 1 and found[0]["step"] < found[1]["step"]:
-        name = (
-            found[0]["checkpoint"] if found[0]["step"] == 0 else f"{FIRST} {found[0]['checkpoint']}"
-        )
-        return {"untrained": found[0]["accuracy"], "untrained_model": name}
+    ordered = [row for row in found if pd.notna(row["step"])]
+    if len(ordered) > 1 and ordered[0]["step"] < ordered[1]["step"]:
+        name = ordered[0]["checkpoint"]
+        seen = rows.loc[rows["checkpoint"] == name, "tokens"].iloc[0]
+        untrained = ordered[0]["step"] == 0 and pd.notna(seen) and seen == 0
+        model = name if untrained else f"{FIRST} {name}"
+        return {"untrained": ordered[0]["accuracy"], "untrained_model": model}
     return {"untrained": math.nan, "untrained_model": ""}
 
 

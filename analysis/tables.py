@@ -19,8 +19,8 @@ class Measurement:
 
     Attributes:
         checkpoint: Name of the checkpoint.
-        step: Its training step.
-        tokens: Tokens it was trained on.
+        step: Its training step; ``None`` if it has none.
+        tokens: Tokens it was trained on; ``None`` if unknown.
         dimension: Dimension of the statements.
         layer: 0-based decoder block; −1 where none is read, as for a baseline of words.
         estimator: What was measured, e.g. ``probe_accuracy`` or ``nhsic_tx``.
@@ -37,8 +37,8 @@ class Measurement:
     """
 
     checkpoint: str
-    step: int
-    tokens: int
+    step: int | None
+    tokens: int | None
     dimension: str
     layer: int
     estimator: str
@@ -54,11 +54,9 @@ class Measurement:
     stage: str = ""
 
 
+_DTYPES = {"str": "string", "int": "int64", "int | None": "Int64", "float": "float64"}
 #: Name of each column → its dtype.
-COLUMNS = {
-    field.name: {"str": "string", "int": "int64", "float": "float64"}[str(field.type)]
-    for field in fields(Measurement)
-}
+COLUMNS = {field.name: _DTYPES[str(field.type)] for field in fields(Measurement)}
 #: Columns that identify a measurement.
 KEY = ["checkpoint", "dimension", "layer", "estimator", "settings"]
 

@@ -44,16 +44,17 @@ class ProbingResult(FolderResult):
         folder: Activations, measurements and figures; ``save`` copies it.
     """
 
-    def __init__(self, analysis: Analysis, folder: WorkFolder) -> None:
+    def __init__(self, analysis: Analysis, folder: WorkFolder, models: Sequence[str]) -> None:
         super().__init__(folder)
         self._analysis = analysis
+        self._models = models
 
     def __repr__(self) -> str:
         found = [
             f"{row.checkpoint}: {row.accuracy:.3f} at layer {row.layer}"
             for row in self.best.itertuples()
         ]
-        return f"<ProbingResult: {'; '.join(found)}>"
+        return f"<ProbingResult: {'; '.join(found) or 'no layer could be chosen'}>"
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -66,18 +67,19 @@ class ProbingResult(FolderResult):
         (accuracy minus that of n-grams on the same items), ``n``.
         """
         measured = self._analysis.table
-        keys = ["dimension", "checkpoint", "step", "layer"]
+        keys = ["dimension", "checkpoint", "layer"]
         probes = measured[(measured["layer"] >= 0) & (measured["checkpoint"] != UNTRAINED)]
         named = probes.assign(name=probes["estimator"].str.removeprefix("probe_"))
         values = named[named["name"].isin(_MEASURED)].pivot_table(
             index=keys, columns="name", values="value", sort=False
         )
-        ends = probes[probes["estimator"] == "probe_accuracy"].set_index(keys)[["low", "high", "n"]]
+        accuracies = probes[probes["estimator"] == "probe_accuracy"].set_index(keys)
+        ends = accuracies[["step", "low", "high", "n"]]
         joined = values.join(ends).reset_index().rename(columns={"checkpoint": "model"})
         first = ["dimension", "model", "step", "layer", "accuracy", "low", "high"]
         others = [name for name in (*_MEASURED, "n") if name in joined and name not in first]
         joined.columns.name = None
-        return joined[[*first, *others]]
+        return self._in_order(joined[[*first, *others]], "model")
 
     @property
     def best(self) -> pd.DataFrame:
@@ -86,7 +88,14 @@ class ProbingResult(FolderResult):
         Next to the test accuracy there, what it has to exceed; see
         :data:`lm_eval_trust.analysis.probe_summary.COLUMNS`.
         """
-        return self._analysis.probes
+        return self._in_order(self._analysis.probes, "checkpoint")
+
+    def _in_order(self, rows: pd.DataFrame, column: str) -> pd.DataFrame:
+        """Return rows by dimension, and by model as they were given where they have no steps."""
+        given = rows[column].map({name: at for at, name in enumerate(self._models)})
+        keys = ["dimension", "step", "_given"]
+        ordered = rows.assign(_given=given).sort_values(keys, kind="stable")
+        return ordered.drop(columns="_given").reset_index(drop=True)
 
     def plot(self, *, dimension: str | None = None, ax: Axes | None = None) -> Axes:
         """Draw accuracy against the layer, a line for each model; return the axes.
@@ -176,7 +185,7 @@ def probe(
             given by name are loaded one after the other.
         dimension: One or several dimensions or their benchmarks.
         layers: 0-based decoder blocks: ``15``, ``[14, 15]`` or ``"10-20"``; by default all.
-        steps: Training step of each model; by default they are numbered.
+        steps: Training step of each model; without steps, no model is taken for the first.
         untrained: Also probe a model of the last one's configuration with random weights.
         samples: Statements of each dimension at most.
         controls: Random labelings that the same probe is fitted to.
@@ -208,8 +217,7 @@ def probe(
     asked = _Asked(sets, wanted, split, split_seed, progress)
     last = len(named) - 1
     for number, (name, model) in enumerate(named.items()):
-        step = number if steps is None else steps[number]
-        info = CheckpointInfo(name, step, 0)
+        info = CheckpointInfo(name, None if steps is None else steps[number])
         _collect(folder.path / "activations", info, model, asked, untrained and number == last)
     settings = AnalysisSettings(
         probes=ProbeSettings(tuple(regularisations), controls, seed),
@@ -217,7 +225,7 @@ def probe(
         layers=None if wanted is None else tuple(wanted),
     )
     analysis = analyse(folder.path / "activations", folder.path / "analysis", settings)
-    return ProbingResult(analysis, folder)
+    return ProbingResult(analysis, folder, list(named))
 
 
 def _collect(

@@ -26,14 +26,16 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--dimensions", default="all", metavar="NAME[,NAME]", help="default: all five of the paper"
     )
-    parser.add_argument("--layers", help="0-based blocks such as 0,6,12; default all")
+    parser.add_argument(
+        "--layers", help="0-based blocks such as 0,6,12; default all; I(T, X) needs block 0"
+    )
     parser.add_argument(
         "--source", default="official", help=f"data source: {', '.join(DATA_SOURCES)} (official)"
     )
     parser.add_argument("--samples", type=count, help="statements per dimension; default all")
     parser.add_argument("--checkpoint", help="name in the tables; default the revision")
-    parser.add_argument("--step", type=natural, default=0, help="training step, for the tables (0)")
-    parser.add_argument("--tokens", type=natural, default=0, help="tokens seen, for the tables (0)")
+    parser.add_argument("--step", type=natural, help="training step, which orders checkpoints")
+    parser.add_argument("--tokens", type=natural, help="tokens seen, for the tables")
     parser.add_argument(
         "--untrained",
         action="store_true",

@@ -101,8 +101,7 @@ def run(args: argparse.Namespace) -> int:
         layers=tuple(parse_layers(args.layers)) if args.layers else None,
     )
     analysis = analyse(args.folder, args.out, settings)
-    last = analysis.probes[analysis.probes["step"] == analysis.probes["step"].max()]
-    for row in last.to_dict("records"):
+    for row in _last(analysis.probes).to_dict("records"):
         print(_probe_line(row))
     for line in _information_lines(analysis.table, args.estimator):
         print(line)
@@ -112,6 +111,12 @@ def run(args: argparse.Namespace) -> int:
     board = ("leaderboard", "RUNS", "--analysis", args.out, "--out", "board")
     next_step("lm-eval-trust", *board)
     return 0
+
+
+def _last(probes: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of each dimension's last checkpoint; all, where none has a step."""
+    last = probes.groupby("dimension")["step"].transform("max")
+    return probes[(last.isna() | (probes["step"] == last)).fillna(False)]
 
 
 def _phase_lines(phases: pd.DataFrame) -> Iterator[str]:

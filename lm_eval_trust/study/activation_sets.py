@@ -13,8 +13,8 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ from lm_eval_trust.models.sources import ModelIdentity
 logger = logging.getLogger(__name__)
 
 _META, _CHECKSUM = "lm_eval_trust", "checksum"
+#: Sets of the format before have no number, and 0 tokens where they are unknown.
+_FORMAT = 2
 _TRAIN, _VALIDATION, _TEST = range(3)
 
 
@@ -45,16 +47,16 @@ class SetInfo:
 
     Attributes:
         checkpoint: Name, e.g. ``ckpt_179``.
-        step: Training step.
-        tokens: Tokens that the checkpoint has seen.
+        step: Training step; ``None`` if it has none.
+        tokens: Tokens that the checkpoint has seen; ``None`` if unknown.
         dimension: Dimension's name.
         data_source: Where the statements come from.
         model: Identity of the model.
     """
 
     checkpoint: str
-    step: int
-    tokens: int
+    step: int | None
+    tokens: int | None
     dimension: str
     data_source: str
     model: str
@@ -138,13 +140,10 @@ def save_set(
     Raises:
         ExternalError: The disk refused to write.
     """
-    _, group = np.unique(np.array(groups), return_inverse=True)
-    side = np.empty(len(labels), dtype=np.int64)
-    side[parts.train], side[parts.validation], side[parts.test] = _TRAIN, _VALIDATION, _TEST
     tensors: dict[str, npt.NDArray[Any]] = {
         "labels": labels.astype(np.int64),
-        "groups": group.astype(np.int64),
-        "parts": side,
+        "groups": _numbered(groups),
+        "parts": _sides(parts, len(labels)),
     }
     for control, values in {"": activations, **(controls or {})}.items():
         for at, layer in enumerate(layers):
@@ -154,6 +153,7 @@ def save_set(
     path = set_path(folder, info.checkpoint, info.dimension)
     checksums = {name: _checksum(values) for name, values in tensors.items()}
     held = {"layers": list(layers), "controls": list(controls or {}), "checksums": checksums}
+    held |= {"format": _FORMAT}
     record = json.dumps({**asdict(info), **held})
     metadata = {_META: record, _CHECKSUM: content_id(record)}
     with atomic_path(path) as temporary:
@@ -181,6 +181,8 @@ def read_set(path: Path) -> ActivationSet:
             if "texts" in set(file.keys()):
                 texts = tuple(json.loads(_tensor(file, "texts", path, checksums).tobytes()))
         layers, controls = tuple(meta.pop("layers")), tuple(meta.pop("controls", ()))
+        if meta.pop("format", 1) < _FORMAT:
+            meta["tokens"] = meta["tokens"] or None
         info = SetInfo(**meta)
     except InputError:
         raise
@@ -222,16 +224,61 @@ def find_sets(folder: Path) -> list[ActivationSet]:
 
     Raises:
         MissingDataError: The folder contains none.
-        InputError: One is damaged.
+        InputError: One is damaged, or two are of one checkpoint and dimension.
     """
-    files: Iterator[Path] = folder.glob("*/*.safetensors")
+    files = sorted(folder.glob("*/*.safetensors"))
     found = [read_set(path) for path in files]
     if not found:
         raise MissingDataError(
             f"{folder} holds no activation sets (CHECKPOINT/DIMENSION.safetensors); make them with "
             f"`lm-eval-trust activations`."
         )
-    return sorted(found, key=lambda s: (s.info.step, s.info.checkpoint, s.info.dimension))
+    of_set: dict[tuple[str, str], ActivationSet] = {}
+    for each in found:
+        first = of_set.setdefault((each.info.checkpoint, each.info.dimension), each)
+        if first is not each:
+            raise InputError(
+                f"{first.path} and {each.path} are both of {each.info.checkpoint}, "
+                f"{each.info.dimension}; a folder holds one set of each. Move one elsewhere."
+            )
+    return sorted(found, key=_order)
+
+
+def _order(found: ActivationSet) -> tuple[int, str, str]:
+    """Return a set's place: by step, those without one first."""
+    info = found.info
+    return -1 if info.step is None else info.step, info.checkpoint, info.dimension
+
+
+def differences(first: ActivationSet, second: ActivationSet) -> list[str]:
+    """Return in what the statements of two sets differ, for an error; empty if they are the same.
+
+    Args:
+        first: A set.
+        second: One of as many statements. Texts are compared if both sets hold them.
+    """
+    texts = [each.texts for each in (first, second) if each.texts]
+    sides = [_sides(each.parts, len(each)) for each in (first, second)]
+    alike = {
+        "data source": first.info.data_source == second.info.data_source,
+        "statements": len(texts) < 2 or texts[0] == texts[1],
+        "labels": np.array_equal(first.labels, second.labels),
+        "groups": np.array_equal(first.groups, second.groups),
+        "parts (train, validation, test)": np.array_equal(*sides),
+    }
+    return [name for name, same in alike.items() if not same]
+
+
+def _numbered(groups: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return a number for each group's name."""
+    return np.unique(np.array(groups), return_inverse=True)[1].astype(np.int64)
+
+
+def _sides(parts: Partition, number: int) -> npt.NDArray[np.int64]:
+    """Return the part of each statement, as files hold it."""
+    side = np.empty(number, dtype=np.int64)
+    side[parts.train], side[parts.validation], side[parts.test] = _TRAIN, _VALIDATION, _TEST
+    return side
 
 
 def _layer_name(index: int, control: str) -> str:
@@ -244,16 +291,16 @@ class CheckpointInfo:
 
     Attributes:
         name: E.g. ``ckpt_179``.
-        step: Its training step.
-        tokens: Tokens that it has seen.
+        step: Its training step; ``None`` if it has none.
+        tokens: Tokens that it has seen; ``None`` if unknown.
 
     Raises:
         InputError: The name cannot be that of a folder in the sets' folder.
     """
 
     name: str
-    step: int
-    tokens: int
+    step: int | None = None
+    tokens: int | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[^./\\\0][^/\\\0]*", self.name):
@@ -284,7 +331,7 @@ def collect(
     again, with a warning.
 
     Raises:
-        InputError: A set of another model or data is there, or layers out of range.
+        InputError: A set of another model, data or partition is there, or layers out of range.
         ExternalError: The disk refused to write.
     """
     paths = []
@@ -298,7 +345,17 @@ def collect(
             model=identity.text,
         )
         path = set_path(folder, info.checkpoint, info.dimension)
-        if not _there(path, info, statements, layers):
+        parts = statements.partition(split=split, seed=split_seed)
+        asked = ActivationSet(
+            path,
+            info,
+            tuple(layers),
+            statements.labels,
+            _numbered(statements.groups),
+            parts,
+            tuple(statements.texts),
+        )
+        if not _there(asked):
 
             def read(texts: list[str]) -> npt.NDArray[np.float32]:
                 return load_or_extract(
@@ -312,7 +369,7 @@ def collect(
                 layers=layers,
                 labels=statements.labels,
                 groups=statements.groups,
-                parts=statements.partition(split=split, seed=split_seed),
+                parts=parts,
                 texts=statements.texts,
                 controls={n: read(texts) for n, texts in surface_controls(statements).items()},
             )
@@ -320,8 +377,12 @@ def collect(
     return paths
 
 
-def _there(path: Path, info: SetInfo, statements: Statements, layers: Sequence[int]) -> bool:
-    """Return whether the set is there; one of a version that stored no statements is not."""
+def _there(asked: ActivationSet) -> bool:
+    """Return whether a set is there; one that says less than is known would be made again.
+
+    That is one without statements, or whose step is 0 because none was given.
+    """
+    path, info = asked.path, asked.info
     if not path.exists():
         return False
     try:
@@ -332,13 +393,24 @@ def _there(path: Path, info: SetInfo, statements: Statements, layers: Sequence[i
     except ChangedSetError:
         logger.warning("%s was changed since it was made; it is made again.", path)
         return False
-    as_asked = found.info == info and found.layers == tuple(layers)
-    if not as_asked or len(found) != len(statements):
+    kept = [replace(i, step=i.step or None, tokens=i.tokens or None) for i in (found.info, info)]
+    if kept[0] != kept[1] or found.layers != asked.layers or len(found) != len(asked):
         raise InputError(
-            f"{path} is a set of {found.info.model}, {found.info.data_source}, step "
-            f"{found.info.step}, with {len(found)} statements; asked for was {info.model}, "
-            f"{info.data_source}, step {info.step}, with {len(statements)}. Choose another folder."
+            f"{path} is a set of {_described(found)}; asked for was {_described(asked)}. Choose "
+            f"another folder."
         )
-    if found.texts and found.texts != tuple(statements.texts):
-        raise InputError(f"{path} is a set of other statements. Choose another folder.")
-    return bool(found.texts)
+    if found.texts and (other := differences(found, asked)):
+        raise InputError(
+            f"{path} has other {', '.join(other)} than were asked for. Choose another folder, or "
+            f"delete the set to make it anew."
+        )
+    return bool(found.texts) and found.info == info
+
+
+def _described(found: ActivationSet) -> str:
+    info, blocks = found.info, ", ".join(map(str, found.layers))
+    return (
+        f"{info.model}, {info.data_source}, step {'unknown' if info.step is None else info.step}, "
+        f"tokens {'unknown' if info.tokens is None else info.tokens}, blocks {blocks}, with "
+        f"{len(found)} statements"
+    )

@@ -39,7 +39,7 @@ from lm_eval_trust.core.storage import (
     write_kept,
 )
 from lm_eval_trust.models.untrained import UNTRAINED
-from lm_eval_trust.study.activation_sets import ActivationSet, find_sets
+from lm_eval_trust.study.activation_sets import ActivationSet, differences, find_sets
 from lm_eval_trust.study.measure import (
     VERSION,
     AnalysisSettings,
@@ -73,12 +73,13 @@ def analyse(folder: Path, out: Path, settings: AnalysisSettings | None = None) -
 
     Raises:
         MissingDataError: There is nothing to analyse.
-        InputError: A damaged set, sets of a dimension with unequal n, or layers that are missing;
-            another process analyses into the folder, or it holds other files of these names.
+        InputError: A damaged set, sets of one dimension with different statements, or layers that
+            are missing; another process analyses into the folder, or it holds other files of these
+            names.
     """
     settings = settings or AnalysisSettings()
     sets = find_sets(folder)
-    _require_equal_n(sets)
+    _require_same_statements(sets)
     trained = [found for found in sets if found.info.checkpoint != UNTRAINED]
     if not trained:
         raise MissingDataError(f"{folder} holds untrained sets only, which are controls of others.")
@@ -128,7 +129,7 @@ def write_analysis(
     write_table(table, out / "measurements")
     probes = probe_summary(table)
     _write(probes, out / "probes.csv")
-    phases = _phases(_in_order(drawn), estimator)
+    phases = _phases(_in_order(drawn[of_dependence[drawn.index]]), estimator)
     _write(phases, out / "phases.csv")
     _draw(drawn, probes, phases, out / "figures", estimator, settings.measures)
     return Analysis(table, phases, probes)
@@ -153,14 +154,20 @@ def _corrected(table: pd.DataFrame) -> pd.Series:
     return pd.concat(found)
 
 
-def _require_equal_n(sets: Sequence[ActivationSet]) -> None:
-    sizes: dict[str, ActivationSet] = {}
+def _require_same_statements(sets: Sequence[ActivationSet]) -> None:
+    firsts: dict[str, ActivationSet] = {}
     for found in sets:
-        first = sizes.setdefault(found.info.dimension, found)
+        first = firsts.setdefault(found.info.dimension, found)
         if len(first) != len(found):
             raise InputError(
                 f"{first.path} holds {len(first)} statements and {found.path} {len(found)}: "
                 f"measures of dependence compare at equal n only. Make the sets from the same data."
+            )
+        if other := differences(first, found):
+            raise InputError(
+                f"{first.path} and {found.path} differ in {', '.join(other)}; only sets of the "
+                f"same statements compare. Make them with the same --source, --samples, "
+                f"--data-seed, --split and --split-seed, or analyse them in different folders."
             )
 
 
@@ -182,14 +189,14 @@ def _cell(
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of dimensions whose checkpoints have a step each, by which they are ordered.
 
-    Sets of several models often have none, and are all stored with step 0.
+    Sets of several models often have none, or all the same.
     """
     numbers = table.groupby("dimension")[["checkpoint", "step"]].nunique()
     unordered = numbers[numbers["step"] < numbers["checkpoint"]]
     for dimension, number in unordered.iterrows():
         _LOG.warning(
             "%s: %d checkpoints have %d different training %s, so no phases are looked for. If "
-            "they belong to one run, store them with `lm-eval-trust activations --step`.",
+            "they belong to one run, store each with `lm-eval-trust activations --step`.",
             dimension,
             number["checkpoint"],
             number["step"],

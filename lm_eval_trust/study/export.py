@@ -116,11 +116,11 @@ def _analyses(
 
 def _placed(row: Measurement, model: StudyModel) -> Measurement:
     """Return a measurement at the checkpoint's place in this family, whose stages may be others."""
-    return replace(row, step=model.step or 0, tokens=model.tokens or 0, stage=model.stage)
+    return replace(row, step=model.step, tokens=model.tokens, stage=model.stage)
 
 
 def _by_step(cell: AnalysisCell) -> tuple[int, str]:
-    return cell.model.step or 0, cell.name
+    return -1 if cell.model.step is None else cell.model.step, cell.name
 
 
 def _tables(table: pd.DataFrame, out: Path) -> Iterator[Path]:

@@ -31,7 +31,7 @@ from lm_eval_trust.study.activation_sets import ActivationSet
 #: What can be measured: ``cka`` is the alignment to the final checkpoint.
 MEASURES = ("probes", "information", "cka")
 #: Changes when sets are measured in another way, so that old measurements are not taken for new.
-VERSION = 6
+VERSION = 7
 #: Samples of the alignment to the final checkpoint, which is for orientation.
 _CKA_SAMPLES = 500
 _NO_LAYER = -1

@@ -201,8 +201,8 @@ def _activations(cell: ActivationCell, out: Path, loaded: LoadedModel) -> Mappin
 
     info = SetInfo(
         checkpoint=cell.model.name,
-        step=cell.model.step or 0,
-        tokens=cell.model.tokens or 0,
+        step=cell.model.step,
+        tokens=cell.model.tokens,
         dimension=cell.dimension,
         data_source=statements.data_source,
         model=loaded.source.identity.text,

@@ -15,7 +15,11 @@ from lm_eval_trust.analysis.tables import Measurement, as_table
 
 
 def rows(
-    estimator: str, values: Mapping[int, float], *, checkpoint: str = "ckpt_1", step: int = 1
+    estimator: str,
+    values: Mapping[int, float],
+    *,
+    checkpoint: str = "ckpt_1",
+    step: int | None = 1,
 ) -> list[Measurement]:
     return [
         Measurement(checkpoint, step, 0, "fairness", layer, estimator, v, v - 0.1, v + 0.1, 50)
@@ -61,10 +65,19 @@ def test_controls_are_chosen_on_their_own_validation_part() -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "name"), [(0, "ckpt_0"), (100, "first checkpoint ckpt_0"), (200, "")]
+    ("step", "tokens", "name"),
+    [
+        (0, 0, "ckpt_0"),
+        # Amber's first checkpoint has the running number 0, and has seen 3.5 billion tokens.
+        (0, 3_497_600_000, "first checkpoint ckpt_0"),
+        (0, None, "first checkpoint ckpt_0"),
+        (100, 0, "first checkpoint ckpt_0"),
+        (200, 0, ""),
+        (None, None, ""),
+    ],
 )
 def test_the_first_of_several_checkpoints_stands_for_an_untrained_model(
-    step: int, name: str
+    step: int | None, tokens: int | None, name: str
 ) -> None:
     first: dict[str, Any] = {"checkpoint": "ckpt_0", "step": step}
     earlier = [
@@ -72,10 +85,11 @@ def test_the_first_of_several_checkpoints_stands_for_an_untrained_model(
         *rows("probe_validation", {0: 0.5, 3: 0.4}, **first),
         *rows("probe_validation_auroc", {0: 0.5, 3: 0.4}, **first),
     ]
+    earlier = [replace(row, tokens=tokens) for row in earlier]
     later = [replace(row, step=200) for row in PROBES]
     found = probe_summary(as_table(earlier + later))
     assert list(found["checkpoint"]) == ["ckpt_0", "ckpt_1"]
-    # Two models of the same step: neither is the first.
+    # Of two models of the same step, or one with a step, neither is the first.
     assert list(found["untrained"].dropna()) == ([0.52, 0.52] if name else [])
     assert set(found["untrained_model"]) == {name}
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,7 @@ from lm_eval_trust.study.analyse import analyse
 from lm_eval_trust.study.measure import AnalysisSettings, sampled_rows
 
 SETTINGS = AnalysisSettings(ProbeSettings(controls=2), InformationSettings(permutations=20))
-STEPS = (0, 1, 4, 16, 64, 256, 1024)
+STEPS: tuple[int | None, ...] = (0, 1, 4, 16, 64, 256, 1024)
 
 
 def write(
@@ -36,24 +38,28 @@ def write(
     strength: float | None = None,
     untrained: bool = False,
     matched: bool = False,
+    wording: str = "the {} mill",
+    source: str = "mini",
+    flipped: bool = False,
+    split: str = "grouped",
 ) -> Path:
     """A set whose layer 2 tells the label the better, the later the checkpoint."""
     random = np.random.default_rng(number)
-    labels = np.arange(n) % 2
+    labels = (np.arange(n) + flipped) % 2
     activations = random.normal(size=(n, 2, 5)).astype(np.float32)
     activations[:, 1, 0] += (number if strength is None else strength) * (labels - 0.5)
     groups = [f"g{i // 2}" for i in range(n)]
     name = UNTRAINED if untrained else f"ckpt_{number:03d}"
     return save_set(
         folder,
-        SetInfo(name, STEPS[number], 512 * STEPS[number], "privacy", "mini", "m"),
+        SetInfo(name, STEPS[number], 512 * (STEPS[number] or 0), "privacy", source, "m"),
         activations,
         layers=(0, 2),
         labels=labels,
         groups=groups,
-        parts=partition(groups),
+        parts=partition(groups if split == "grouped" else [str(i) for i in range(n)]),
         # Every other statement of a label says so.
-        texts=[f"the {'kind' if y and i % 4 > 1 else 'old'} mill" for i, y in enumerate(labels)],
+        texts=[wording.format("kind" if i % 4 == 3 else "old") for i in range(n)],
         controls={"matched": activations[:, :, ::-1]} if matched else {},
     )
 
@@ -275,6 +281,53 @@ def test_unequal_n_is_refused(folder: Path, tmp_path: Path) -> None:
         analyse(folder, tmp_path / "out", SETTINGS)
 
 
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"wording": "a {} mill"}, "statements"),
+        ({"flipped": True}, "labels"),
+        ({"source": "tracingllm"}, "data source"),
+        ({"split": "random"}, "parts"),
+        ({"split": "random", "untrained": True}, "parts"),
+    ],
+)
+def test_sets_of_other_statements_are_refused(
+    folder: Path, tmp_path: Path, other: dict[str, Any], named: str
+) -> None:
+    path = write(folder, 4, **other)
+    with pytest.raises(InputError, match=rf"{path.parent.name}/.* differ in .*{named}"):
+        analyse(folder, tmp_path / "out", SETTINGS)
+
+
+def test_a_copied_set_is_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "ckpt_003", folder / "ckpt_003_old")
+    with pytest.raises(InputError, match=r"ckpt_003/.* and .*ckpt_003_old/.* both of ckpt_003"):
+        analyse(folder, tmp_path / "out", SETTINGS)
+
+
+def test_the_first_checkpoint_is_untrained_only_if_it_has_seen_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes = replace(SETTINGS, measures=("probes",))
+    for number in (0, 6):
+        path = write(tmp_path / "sets", number, n=24)
+    found = analyse(tmp_path / "sets", tmp_path / "out", probes).probes
+    assert set(found["untrained_model"]) == {"ckpt_000"}
+    # Sets of an earlier format have 0 tokens where they are unknown.
+    for path in (tmp_path / "sets").glob("*/*"):
+        with safe_open(path, framework="np") as file:
+            record = json.loads(file.metadata()["lm_eval_trust"])
+        del record["format"]
+        save_file(load_file(path), path, {"lm_eval_trust": json.dumps(record)})
+    found = analyse(tmp_path / "sets", tmp_path / "out", probes).probes
+    assert set(found["untrained_model"]) == {"first checkpoint ckpt_000"}
+    monkeypatch.setattr(f"{__name__}.STEPS", (None, 1))
+    for number in (0, 1):
+        write(tmp_path / "unset", number, n=24)
+    found = analyse(tmp_path / "unset", tmp_path / "out", probes).probes
+    assert found["untrained"].isna().all() and found["step"].tolist() == [pd.NA, 1]
+
+
 def test_damaged_and_missing_sets_are_named(folder: Path, tmp_path: Path) -> None:
     path = folder / "ckpt_002" / "privacy.safetensors"
     path.write_bytes(path.read_bytes()[:100])
@@ -307,6 +360,8 @@ def test_the_commands_store_and_analyse(
     change_a_byte(damaged, -1)
     assert main([*store, *chosen]) == 0
     assert all(np.array_equal(values, whole[n]) for n, values in load_file(damaged).items())
+    assert main([*store, *chosen, "--split", "random", "--split-seed", "7"]) == 2
+    assert "has other parts" in capfd.readouterr().err
     other = str(tiny_llama(seed=2))
     assert main([*store, "--model", other, "--checkpoint", "ckpt_001", "--step", "1"]) == 2
     assert "Choose another folder" in capfd.readouterr().err
