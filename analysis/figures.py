@@ -84,6 +84,12 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
+def remove_figure(folder: Path, name: str) -> None:
+    """Delete a figure's files, if they are there."""
+    for kind in FORMATS:
+        (folder / f"{name}.{kind}").unlink(missing_ok=True)
+
+
 #: What orders checkpoints.
 _PLACES = ["step", "checkpoint"]
 

@@ -112,7 +112,7 @@ def probe(
         labels: 0 or 1, shape (n,).
         train: Positions of the training part.
         test: Positions of the test part.
-        validation: Positions of the validation part, for choosing among values of C.
+        validation: Positions of the validation part, for choosing among values of C; may be empty.
         groups: Group of each statement, for the interval and the control labelings; without them,
             each is its own group.
         settings: How probes are fitted and evaluated.
@@ -123,6 +123,7 @@ def probe(
     """
     settings = settings or ProbeSettings()
     _check(activations, labels, train, test, validation, settings)
+    validation = _unless_empty(validation)
     features = _Features(activations, train, settings.device)
     labelings = _labelings(labels, groups, train, settings)
     fits = _fit_all(features.train, labelings[train], settings)
@@ -194,6 +195,7 @@ def fit_probe(
     """
     settings = settings or ProbeSettings()
     _check(activations, labels, train, train, validation, settings)
+    validation = _unless_empty(validation)
     features = _Features(activations, train, settings.device)
     labelings = _labelings(labels, groups, train, settings)
     fits = _fit_all(features.train, labelings[train], settings)
@@ -300,11 +302,15 @@ def _labelings(
     return np.stack(columns, axis=1).astype(np.int64)
 
 
+def _unless_empty(part: Integers | None) -> Integers | None:
+    return part if part is not None and len(part) else None
+
+
 def _validated(
     right: _Accuracies, chosen: Integers, labels: Integers, validation: Integers | None
 ) -> tuple[float, float]:
     """Return accuracy and AUROC on the validation part; NaN where they are not defined."""
-    if validation is None or not len(validation):
+    if validation is None:
         return math.nan, math.nan
     decisions, wanted = right.decisions(validation, chosen)[:, 0], labels[validation]
     both = len(np.unique(wanted)) == 2
@@ -343,6 +349,7 @@ def _check(
         raise InputError("Labels must be 0 or 1.")
     for name, part in (("training", train), ("test", test)):
         if len(np.unique(labels[part])) < 2:
-            raise InputError(f"The {name} part has one label only; a probe needs both.")
-    if len(settings.regularisations) > 1 and validation is None:
+            lack = "one label only" if len(part) else "no statements"
+            raise InputError(f"The {name} part has {lack}; a probe needs both labels.")
+    if len(settings.regularisations) > 1 and _unless_empty(validation) is None:
         raise InputError("Several values of C need a validation part to choose by.")

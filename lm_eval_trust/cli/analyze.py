@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         layers=tuple(parse_layers(args.layers)) if args.layers else None,
     )
     analysis = analyse(args.folder, args.out, settings)
-    for row in _last(analysis.probes).to_dict("records"):
+    for row in last_probes(analysis.probes).to_dict("records"):
         print(_probe_line(row))
     for line in _information_lines(analysis.table, args.estimator):
         print(line)
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _last(probes: pd.DataFrame) -> pd.DataFrame:
+def last_probes(probes: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of each dimension's last checkpoint; all, where none has a step."""
     last = probes.groupby("dimension")["step"].transform("max")
     return probes[(last.isna() | (probes["step"] == last)).fillna(False)]

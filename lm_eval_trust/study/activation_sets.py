@@ -39,6 +39,7 @@ _META, _CHECKSUM = "lm_eval_trust", "checksum"
 #: Sets of the format before have no number, and 0 tokens where they are unknown.
 _FORMAT = 2
 _TRAIN, _VALIDATION, _TEST = range(3)
+_NO_PART = -1
 
 
 @dataclass(frozen=True)
@@ -258,13 +259,14 @@ def differences(first: ActivationSet, second: ActivationSet) -> list[str]:
         second: One of as many statements. Texts are compared if both sets hold them.
     """
     texts = [each.texts for each in (first, second) if each.texts]
-    sides = [_sides(each.parts, len(each)) for each in (first, second)]
     alike = {
         "data source": first.info.data_source == second.info.data_source,
         "statements": len(texts) < 2 or texts[0] == texts[1],
         "labels": np.array_equal(first.labels, second.labels),
         "groups": np.array_equal(first.groups, second.groups),
-        "parts (train, validation, test)": np.array_equal(*sides),
+        "parts (train, validation, test)": np.array_equal(
+            _sides(first.parts, len(first)), _sides(second.parts, len(second))
+        ),
     }
     return [name for name, same in alike.items() if not same]
 
@@ -276,7 +278,7 @@ def _numbered(groups: Sequence[str]) -> npt.NDArray[np.int64]:
 
 def _sides(parts: Partition, number: int) -> npt.NDArray[np.int64]:
     """Return the part of each statement, as files hold it."""
-    side = np.empty(number, dtype=np.int64)
+    side = np.full(number, _NO_PART, dtype=np.int64)
     side[parts.train], side[parts.validation], side[parts.test] = _TRAIN, _VALIDATION, _TEST
     return side
 

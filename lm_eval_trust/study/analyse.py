@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from lm_eval_trust.analysis.estimators import columns
 from lm_eval_trust.analysis.figures import (
@@ -21,6 +22,7 @@ from lm_eval_trust.analysis.figures import (
     information_curves,
     information_plane,
     layer_heatmap,
+    remove_figure,
     save_figure,
 )
 from lm_eval_trust.analysis.multiplicity import corrected_by_families
@@ -41,10 +43,13 @@ from lm_eval_trust.core.storage import (
 from lm_eval_trust.models.untrained import UNTRAINED
 from lm_eval_trust.study.activation_sets import ActivationSet, differences, find_sets
 from lm_eval_trust.study.measure import (
+    INPUT_LAYER,
     VERSION,
     AnalysisSettings,
     information_record,
     measure_set,
+    warn_of_what_is_missing,
+    without_probes,
 )
 
 _LOG = logging.getLogger(__name__)
@@ -89,10 +94,11 @@ def analyse(folder: Path, out: Path, settings: AnalysisSettings | None = None) -
             "baseline of words; `lm-eval-trust activations` makes them anew."
         )
     last = {found.info.dimension: found for found in trained}
-    if "probes" in settings.measures:
-        for dimension, found in last.items():
-            if few := few_groups(len(set(found.groups[found.parts.test]))):
-                _LOG.warning("Probes of %s: %s.", dimension, few)
+    for dimension, found in last.items():
+        warn_of_what_is_missing(found, settings)
+        probed = "probes" in settings.measures and not without_probes(found, settings.probes)
+        if probed and (few := few_groups(len(set(found.groups[found.parts.test])))):
+            _LOG.warning("Probes of %s: %s.", dimension, few)
     sets = [found for found in sets if found.info.dimension in last]
     claim_folder(out, "analyze", ("measurements.csv", "measurements.parquet", "probes.csv"))
     with folder_lock(out, f"Another analysis is at work in {out}; choose another folder, or wait."):
@@ -131,14 +137,17 @@ def write_analysis(
     _write(probes, out / "probes.csv")
     phases = _phases(_in_order(drawn[of_dependence[drawn.index]]), estimator)
     _write(phases, out / "phases.csv")
-    _draw(drawn, probes, phases, out / "figures", estimator, settings.measures)
+    _draw(drawn, probes, phases, out / "figures", estimator)
     return Analysis(table, phases, probes)
 
 
 def _write(summary: pd.DataFrame, path: Path) -> None:
-    if not summary.empty:
-        with atomic_path(path) as temporary:
-            summary.to_csv(temporary, index=False)
+    """Write a table; of an empty one, an earlier analysis' file must not stay."""
+    if summary.empty:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_path(path) as temporary:
+        summary.to_csv(temporary, index=False)
 
 
 def _corrected(table: pd.DataFrame) -> pd.Series:
@@ -206,7 +215,11 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _phases(table: pd.DataFrame, estimator: str) -> pd.DataFrame:
-    """Return a row for each dimension and layer, its verdict corrected for their number."""
+    """Return a row for each dimension and layer, its verdict corrected for their number.
+
+    Block 0 is the input itself, whose I(T, X) has no phases.
+    """
+    table = table[table["layer"] != INPUT_LAYER]
     sides = [table[table["estimator"] == f"{estimator}_{side}"] for side in ("tx", "ty")]
     keys = ["dimension", "layer", "checkpoint", "step"]
     joined = sides[0].merge(sides[1], on=keys, suffixes=("_x", "_y")).sort_values("step")
@@ -254,23 +267,26 @@ def _draw(
     phases: pd.DataFrame,
     folder: Path,
     estimator: str,
-    measures: Sequence[str],
 ) -> None:
-    figures = {}
-    if "probes" in measures:
-        figures = {
-            "probing": curves_by_layer(
-                table, "probe_accuracy", label="probe accuracy", controls=probes
-            ),
-            "probing-heatmap": layer_heatmap(table, "probe_accuracy", label="probe accuracy"),
-        }
-    if "information" in measures:
+    there = set(table["estimator"])
+    figures: dict[str, Figure | None] = dict.fromkeys(
+        ("probing", "probing-heatmap", estimator, f"{estimator}-plane")
+    )
+    if "probe_accuracy" in there:
+        label = "probe accuracy"
         figures |= {
-            f"{estimator}": information_curves(table, estimator, phases),
-            f"{estimator}-plane": information_plane(table, estimator),
+            "probing": curves_by_layer(table, "probe_accuracy", label=label, controls=probes),
+            "probing-heatmap": layer_heatmap(table, "probe_accuracy", label=label),
         }
+    if f"{estimator}_ty" in there:
+        figures[estimator] = information_curves(table, estimator, phases)
+    if there >= set(columns(estimator)):
+        figures[f"{estimator}-plane"] = information_plane(table, estimator)
     for name, figure in figures.items():
-        save_figure(figure, folder, name)
+        if figure is None:
+            remove_figure(folder, name)
+        else:
+            save_figure(figure, folder, name)
 
 
 def _plain(settings: AnalysisSettings) -> dict[str, Any]:

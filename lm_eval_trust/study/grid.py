@@ -33,7 +33,7 @@ from lm_eval_trust.study.cells import (
     VectorCell,
     evaluation_context,
 )
-from lm_eval_trust.study.measure import AnalysisSettings
+from lm_eval_trust.study.measure import INPUT_LAYER, AnalysisSettings
 from lm_eval_trust.study.models import Identities, StudyModel, find_model, model_of_checkpoint
 from lm_eval_trust.study.spec import EvaluationSpec, Models, SteeringGridSpec, StudySpec
 
@@ -212,7 +212,9 @@ class _GridBuilder:
         layers = self._spec.layers
         if layers is not None:
             further = self._steered_layers.get(model.spec, frozenset())
-            layers = tuple(sorted({*layers, *further}))
+            # I(T, X) needs X, whichever blocks T is.
+            inputs = {INPUT_LAYER} if "information" in self._spec.compute else set()
+            layers = tuple(sorted({*layers, *further, *inputs}))
         statements = self._statements(seed)
         content = _content(statements, dimension, data_state())
         dtype = self._spec.dtype

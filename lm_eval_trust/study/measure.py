@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -25,9 +27,11 @@ from lm_eval_trust.analysis.probing import ProbeResult, ProbeSettings, probe
 from lm_eval_trust.analysis.statistics import mean_interval
 from lm_eval_trust.analysis.tables import Measurement
 from lm_eval_trust.analysis.words import correct_by_words
+from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.models.untrained import UNTRAINED
 from lm_eval_trust.study.activation_sets import ActivationSet
 
+_LOG = logging.getLogger(__name__)
 #: What can be measured: ``cka`` is the alignment to the final checkpoint.
 MEASURES = ("probes", "information", "cka")
 #: Changes when sets are measured in another way, so that old measurements are not taken for new.
@@ -35,6 +39,8 @@ VERSION = 7
 #: Samples of the alignment to the final checkpoint, which is for orientation.
 _CKA_SAMPLES = 500
 _NO_LAYER = -1
+#: Whose output is X of I(T, X).
+INPUT_LAYER = 0
 #: Layers that are measured at once, each of which takes about 0.5 GiB at the paper's size.
 _MOST_AT_ONCE = 8
 T = TypeVar("T")
@@ -75,35 +81,40 @@ def measure_set(
         settings: What is computed.
 
     Raises:
-        InputError: A set lacks a layer.
+        InputError: A set lacks a layer, or has one whose values are not finite.
     """
     rows = _Rows(found)
     layers = found.layers if settings.layers is None else settings.layers
+    probed = "probes" in settings.measures and not without_probes(found, settings.probes)
     if found.info.checkpoint == UNTRAINED:
 
         def untrained(layer: int) -> list[Measurement]:
-            return list(rows.control("untrained", layer, found.layer(layer), settings.probes))
+            return list(rows.control("untrained", layer, _finite(found, layer), settings.probes))
 
-        return list(chain.from_iterable(_side_by_side(untrained, layers, settings)))
+        of_layers = _side_by_side(untrained, layers, settings) if probed else []
+        return list(chain.from_iterable(of_layers))
     chosen = sampled_rows(found, settings.samples, settings.information.seed)
-    planes = _planes(found, chosen, settings) if "information" in settings.measures else {}
+    informed = "information" in settings.measures and not without_information(found, settings)
+    planes = _planes(found, chosen, settings) if informed else {}
 
     def trained(layer: int) -> tuple[list[Measurement], list[LayerInformation]]:
-        values = found.layer(layer)
+        values = _finite(found, layer)
         measured: list[Measurement] = []
-        if "probes" in settings.measures:
+        if probed:
             measured += rows.probe(layer, values, settings.probes)
             for control in found.controls:
-                matched = found.layer(layer, control)
+                matched = _finite(found, layer, control)
                 measured += rows.control(control, layer, matched, settings.probes)
         dependence = [plane.measure(_moved(values[chosen], settings)) for plane in planes.values()]
         if "cka" in settings.measures:
             few = chosen[:_CKA_SAMPLES]
-            cka = linear_cka(*(_moved(v[few], settings) for v in (values, last.layer(layer))))
+            sides = [_moved(v[few], settings) for v in (values, _finite(last, layer))]
+            constant = any(bool((side == side[:1]).all()) for side in sides)
+            cka = math.nan if constant else linear_cka(*sides)
             measured.append(rows.row("cka_final", layer, cka, n=len(few)))
         return measured, dependence
 
-    measured = list(rows.words()) if "probes" in settings.measures else []
+    measured = list(rows.words()) if probed else []
     of_layers = _side_by_side(trained, layers, settings)
     measured += chain.from_iterable(of_layer for of_layer, _ in of_layers)
     estimator = settings.information.estimator
@@ -111,6 +122,79 @@ def measure_set(
         results = [dependence[number] for _, dependence in of_layers]
         measured += rows.information(estimator, layers, results, len(chosen), record)
     return measured
+
+
+def without_probes(found: ActivationSet, settings: ProbeSettings) -> str:
+    """Return why a set's probes cannot be fitted, or an empty text.
+
+    Args:
+        found: The set.
+        settings: How they would be fitted.
+    """
+    parts = found.parts
+    for name, part in (("training", parts.train), ("test", parts.test)):
+        number = len(np.unique(found.labels[part]))
+        if number < 2:
+            return f"the {name} part has {'one label only' if number else 'no statements'}"
+    if len(settings.regularisations) > 1 and not len(parts.validation):
+        return "the validation part, which chooses among values of C, has no statements"
+    return ""
+
+
+def without_information(found: ActivationSet, settings: AnalysisSettings) -> str:
+    """Return why a set's I(T, X) and I(T, Y) cannot be measured, or an empty text."""
+    rows = sampled_rows(found, settings.samples, settings.information.seed)
+    if len(np.unique(found.labels[rows])) < 2:
+        return f"its {len(rows)} statements have one label only"
+    return ""
+
+
+def warn_of_what_is_missing(found: ActivationSet, settings: AnalysisSettings) -> None:
+    """Say what cannot be measured on a set, and what to do; the rest is measured.
+
+    Args:
+        found: Any set of a dimension; all have the same statements.
+        settings: What is computed.
+    """
+    dimension, more = found.info.dimension, "Store more statements (--samples)."
+    if "probes" in settings.measures:
+        if reason := without_probes(found, settings.probes):
+            _LOG.warning("%s: no probes are fitted: %s. %s", dimension, reason, more)
+        elif not len(found.parts.validation):
+            _LOG.warning(
+                "%s: the validation part has no statements, so no layer can be chosen and the "
+                "summary of probes has no row. %s",
+                dimension,
+                more,
+            )
+    if "information" in settings.measures:
+        if reason := without_information(found, settings):
+            _LOG.warning("%s: no I(T,X) and I(T,Y) are measured: %s.", dimension, reason)
+        elif INPUT_LAYER not in found.layers:
+            _LOG.warning(
+                "%s: no I(T,X) is measured: %s holds blocks %s, and X is the output of block %d. "
+                "Store it too (--layers %s).",
+                dimension,
+                found.path,
+                ", ".join(map(str, found.layers)),
+                INPUT_LAYER,
+                ",".join(map(str, (INPUT_LAYER, *found.layers))),
+            )
+
+
+def _finite(found: ActivationSet, layer: int, control: str = "") -> npt.NDArray[np.float32]:
+    """Read a layer.
+
+    Raises:
+        InputError: The set lacks it, or its values are not finite.
+    """
+    values = found.layer(layer, control)
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"{found.path}, block {layer}: activations are not finite. Store the set anew with a "
+            f"wider number format (--dtype float32)."
+        )
+    return values
 
 
 def _side_by_side(
@@ -148,7 +232,9 @@ def _planes(
 ) -> dict[str, InformationPlane]:
     """Return a plane for each kernel width, by its record."""
     chosen = settings.information
-    inputs = _moved(found.layer(min(found.layers))[rows], settings)
+    # Without X, what is measured against another block is left out of the table.
+    block = INPUT_LAYER if INPUT_LAYER in found.layers else min(found.layers)
+    inputs = _moved(_finite(found, block)[rows], settings)
     labels, groups = found.labels[rows], found.groups[rows]
     return {
         information_record(measured): InformationPlane(inputs, labels, measured, groups=groups)
@@ -243,9 +329,23 @@ class _Rows:
         n: int,
         record: str,
     ) -> Iterator[Measurement]:
-        """Yield I(T, X) and I(T, Y) of all layers, their p corrected for the number of layers."""
-        for side, nulls in (("tx", [r.input for r in results]), ("ty", [r.label for r in results])):
-            for layer, null, p in zip(layers, nulls, max_statistic(nulls), strict=True):
+        """Yield I(T, X) and I(T, Y) of all layers, their p corrected for the number of layers.
+
+        Block 0's I(T, X) is that of X with itself, which is no question: it has a value but no p,
+        and does not count among the layers.
+        """
+        sides = {"ty": {at: r.label for at, r in zip(layers, results, strict=True)}}
+        if INPUT_LAYER in self.found.layers:
+            sides = {"tx": {at: r.input for at, r in zip(layers, results, strict=True)}, **sides}
+        for side, nulls in sides.items():
+            asked = [at for at in nulls if (side, at) != ("tx", INPUT_LAYER)]
+            corrected = dict(zip(asked, max_statistic([nulls[at] for at in asked]), strict=True))
+            for layer, null in nulls.items():
+                p = {
+                    "p": null.p,
+                    "p_smallest": null.smallest_p,
+                    "p_layers": corrected.get(layer, math.nan),
+                }
                 yield self.row(
                     f"{estimator}_{side}",
                     layer,
@@ -253,9 +353,7 @@ class _Rows:
                     (null.mean, null.quantile95),
                     n=n,
                     settings=record,
-                    p=null.p,
-                    p_smallest=null.smallest_p,
-                    p_layers=p,
+                    **(p if layer in corrected else {}),
                 )
 
     def _fitted(self, values: Any, settings: ProbeSettings) -> ProbeResult:

@@ -40,7 +40,7 @@ from lm_eval_trust.study.cells import (
     VectorCell,
 )
 from lm_eval_trust.study.folder import StudyFolder
-from lm_eval_trust.study.measure import measure_set
+from lm_eval_trust.study.measure import measure_set, warn_of_what_is_missing
 from lm_eval_trust.study.readings import reading_record
 from lm_eval_trust.study.transfers import TRANSFERS, transfer_rows
 
@@ -272,6 +272,7 @@ def _vector(
 def _analysis(cell: AnalysisCell, out: Path, folder: StudyFolder) -> Mapping[str, Any]:
     found = activation_set(cell.activations, folder)
     last = activation_set(cell.last, folder)
+    warn_of_what_is_missing(found, cell.settings)
     rows = [asdict(row) for row in measure_set(found, last, cell.settings)]
     (out / MEASUREMENTS).write_text(json.dumps(rows), encoding="utf-8")
     return {"measurements": len(rows)}

@@ -17,8 +17,9 @@ from safetensors.numpy import load_file, save_file
 
 from lm_eval_trust.analysis.information import InformationSettings
 from lm_eval_trust.analysis.probing import ProbeSettings
-from lm_eval_trust.benchmarks.partition import partition
+from lm_eval_trust.benchmarks.partition import Partition, partition
 from lm_eval_trust.cli import main
+from lm_eval_trust.cli.analyze import last_probes
 from lm_eval_trust.core.errors import InputError, MissingDataError
 from lm_eval_trust.models.untrained import UNTRAINED
 from lm_eval_trust.study import analyse as module
@@ -42,19 +43,23 @@ def write(
     source: str = "mini",
     flipped: bool = False,
     split: str = "grouped",
+    layers: tuple[int, int] = (0, 2),
+    constant: int | None = None,
 ) -> Path:
     """A set whose layer 2 tells the label the better, the later the checkpoint."""
     random = np.random.default_rng(number)
     labels = (np.arange(n) + flipped) % 2
     activations = random.normal(size=(n, 2, 5)).astype(np.float32)
     activations[:, 1, 0] += (number if strength is None else strength) * (labels - 0.5)
+    if constant is not None:
+        activations[:, constant] = 3.0
     groups = [f"g{i // 2}" for i in range(n)]
     name = UNTRAINED if untrained else f"ckpt_{number:03d}"
     return save_set(
         folder,
         SetInfo(name, STEPS[number], 512 * (STEPS[number] or 0), "privacy", source, "m"),
         activations,
-        layers=(0, 2),
+        layers=layers,
         labels=labels,
         groups=groups,
         parts=partition(groups if split == "grouped" else [str(i) for i in range(n)]),
@@ -140,7 +145,7 @@ def test_a_planted_signal_shows_where_it_was_planted(folder: Path, tmp_path: Pat
     labels = values(analysis.table, "nhsic_ty", 2)
     assert labels[-1] > 1.5 * labels[0]
     assert values(analysis.table, "cka_final", 2)[-1] == pytest.approx(1.0)
-    assert set(analysis.phases["layer"]) == {0, 2}
+    assert set(analysis.phases["layer"]) == {2}
     files = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*")}
     assert {"measurements.parquet", "measurements.csv", "phases.csv"} <= files
     assert {"figures/probing.png", "figures/nhsic.svg", "figures/nhsic-plane.pdf"} <= files
@@ -303,6 +308,105 @@ def test_a_copied_set_is_refused(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "ckpt_003", folder / "ckpt_003_old")
     with pytest.raises(InputError, match=r"ckpt_003/.* and .*ckpt_003_old/.* both of ckpt_003"):
         analyse(folder, tmp_path / "out", SETTINGS)
+
+
+def test_the_input_has_a_value_but_is_not_tested_against_itself(
+    folder: Path, tmp_path: Path
+) -> None:
+    analysis = analyse(folder, tmp_path / "out", replace(SETTINGS, measures=("information",)))
+    of_input = analysis.table[analysis.table["estimator"] == "nhsic_tx"].set_index("layer")
+    assert of_input["value"].notna().all()
+    for column in ("p", "p_smallest", "p_layers", "p_corrected"):
+        assert of_input.loc[0, column].isna().all() and of_input.loc[2, column].notna().all()
+    assert set(analysis.phases["layer"]) == {2}
+
+
+def test_without_block_0_there_is_no_dependence_on_the_input(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(len(STEPS)):
+        write(tmp_path / "sets", number, n=24, layers=(5, 6))
+    analysis = analyse(
+        tmp_path / "sets", tmp_path / "out", replace(SETTINGS, measures=("information",))
+    )
+    assert set(analysis.table["estimator"]) == {"nhsic_ty"} and analysis.phases.empty
+    assert "holds blocks 5, 6, and X is the output of block 0" in caplog.text
+    assert "--layers 0,5,6" in caplog.text
+    drawn = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
+    assert drawn == {"nhsic"}
+
+
+@pytest.mark.parametrize(
+    ("part", "regularisations", "said"),
+    [
+        ("validation", (1.0,), "no layer can be chosen"),
+        ("validation", (0.1, 1.0), "no probes are fitted: the validation part"),
+        ("test", (1.0,), "no probes are fitted: the test part has no statements"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_part_without_statements_is_told_and_the_rest_is_measured(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    regularisations: tuple[float, ...],
+    said: str,
+) -> None:
+    whole = partition
+
+    def without(groups: list[str]) -> Partition:
+        return replace(whole(groups), **{part: np.empty(0, dtype=np.int64)})
+
+    write(tmp_path / "sets", 6)
+    probes = ProbeSettings(regularisations, controls=1)
+    analyse(tmp_path / "sets", tmp_path / "out", replace(SETTINGS, probes=probes))
+    assert (tmp_path / "out" / "probes.csv").is_file()
+    monkeypatch.setattr(f"{__name__}.partition", without)
+    write(tmp_path / "sets", 6)
+    found = analyse(tmp_path / "sets", tmp_path / "out", replace(SETTINGS, probes=probes))
+    assert said in caplog.text and "--samples" in caplog.text
+    measured = set(found.table["estimator"])
+    assert {"nhsic_tx", "nhsic_ty"} <= measured
+    assert ("probe_accuracy" in measured) == (said == "no layer can be chosen")
+    # What an earlier analysis wrote is gone.
+    assert found.probes.empty and not (tmp_path / "out" / "probes.csv").exists()
+    drawn = (tmp_path / "out" / "figures" / "probing.png").exists()
+    assert drawn == ("probe_accuracy" in measured)
+
+
+def test_phases_of_an_earlier_analysis_do_not_stay(folder: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, measures=("information",))
+    analyse(folder, tmp_path / "out", settings)
+    assert (tmp_path / "out" / "phases.csv").is_file()
+    for number in (5, 6):
+        shutil.rmtree(folder / f"ckpt_{number:03d}")
+    assert analyse(folder, tmp_path / "out", settings).phases.empty
+    assert not (tmp_path / "out" / "phases.csv").exists()
+
+
+def test_a_constant_block_is_aligned_to_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "sets", 6, constant=1)
+    table = analyse(tmp_path / "sets", tmp_path / "out", SETTINGS).table
+    cka = values(table, "cka_final", 0) + values(table, "cka_final", 2)
+    assert cka[0] == pytest.approx(1.0) and np.isnan(cka[1])
+
+
+def test_values_that_are_not_finite_are_told_with_their_place(tmp_path: Path) -> None:
+    path = write(tmp_path / "sets", 6, strength=float("inf"))
+    with pytest.raises(InputError, match=f"{path}, block 2: activations are not finite"):
+        analyse(tmp_path / "sets", tmp_path / "out", SETTINGS)
+
+
+def test_each_dimensions_last_probe_is_printed() -> None:
+    rows = pd.DataFrame(
+        {
+            "dimension": ["a", "a", "b", "b", "c", "c"],
+            "checkpoint": ["0", "1", "0", "1", "0", "1"],
+            "step": pd.array([0, 20, 0, 10, None, None], dtype="Int64"),
+        }
+    )
+    assert last_probes(rows).index.tolist() == [1, 3, 4, 5]
 
 
 def test_the_first_checkpoint_is_untrained_only_if_it_has_seen_nothing(

@@ -97,6 +97,16 @@ def test_another_world_is_another_study(
     assert not before & names(open_study(text))
 
 
+def test_the_input_is_stored_where_dependence_on_it_is_measured(
+    open_study: Open, text: str
+) -> None:
+    probed = text.replace("layers: 0+2", "layers: 2")
+    assert {cell.layers for cell in open_study(probed).grid().activations} == {(1, 2)}
+    informed = probed.replace("compute: [probes, vectors]", "compute: [information, vectors]")
+    assert {cell.layers for cell in open_study(informed).grid().activations} == {(0, 1, 2)}
+    assert {cell.settings.layers for cell in open_study(informed).grid().analyses} == {(2,)}
+
+
 def test_a_setting_of_judges_in_the_environment_is_part_of_evaluations(
     open_study: Open, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
