@@ -240,8 +240,12 @@ def information_curves(
 
 
 def _with_smallest_p(title: str, rows: pd.DataFrame) -> str:
-    smallest = rows["p_smallest"].max()
-    return title if np.isnan(smallest) else f"{title} (p ≥ {smallest:.2g})"
+    """Add the smallest p that can be reached, and the corrected one of a single finding."""
+    smallest, alone = rows["p_smallest"].max(), rows["p_alone"].max()
+    if np.isnan(smallest):
+        return title
+    corrected = "" if np.isnan(alone) else f", if alone {alone:.2g} corrected"
+    return f"{title} (p ≥ {smallest:.2g}{corrected})"
 
 
 def information_plane(table: pd.DataFrame, estimator: str) -> Figure:

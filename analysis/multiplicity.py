@@ -71,9 +71,10 @@ def corrected_by_families(families: Sequence[Sequence[float]]) -> list[list[floa
     corrected = []
     for family in found:
         # With k families selected, q has to reach both the k-th smallest and the p itself.
-        needed = np.maximum(family[:, None], smallest) * m / np.arange(1, m + 1)
+        needed = np.maximum(family[:, None], smallest) * (m / np.arange(1, m + 1))
         least = needed.min(axis=1) if m else np.full(len(family), np.nan)
-        corrected.append([float(q) for q in np.minimum(least, 1.0)])
+        # Rounding must not lift a p of exactly .05 above it.
+        corrected.append([float(f"{q:.12g}") for q in np.minimum(least, 1.0)])
     return corrected
 
 

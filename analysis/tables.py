@@ -32,7 +32,9 @@ class Measurement:
         p: p of the permutation test; NaN without one.
         p_smallest: The smallest p that its design and number of permutations can give.
         p_layers: p corrected for the layers of its checkpoint and dimension.
-        p_corrected: That corrected for the table's checkpoints and dimensions too.
+        p_corrected: That corrected for the table's checkpoints and dimensions too; NaN if
+            ``p_smallest`` is above .05, as such a test can find nothing.
+        p_alone: The smallest ``p_corrected`` that it can get if nothing else is found.
         stage: Stage of training of the checkpoint; empty if there is one only.
     """
 
@@ -51,6 +53,7 @@ class Measurement:
     p_smallest: float = math.nan
     p_layers: float = math.nan
     p_corrected: float = math.nan
+    p_alone: float = math.nan
     stage: str = ""
 
 

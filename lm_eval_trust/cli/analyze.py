@@ -159,14 +159,22 @@ def _information_lines(table: pd.DataFrame, estimator: str) -> Iterator[str]:
         rows = table[(table["estimator"] == name) & table["p"].notna()]
         if rows.empty:
             continue
-        beyond, smallest = int((rows["p_corrected"] <= LEVEL).sum()), rows["p_smallest"].max()
+        tested = rows[rows["p_corrected"].notna()]
+        beyond = int((tested["p_corrected"] <= LEVEL).sum())
         yield (
-            f"{title}: {beyond} of {len(rows)} beyond the null (p ≤ {LEVEL:g}, corrected for "
+            f"{title}: {beyond} of {len(tested)} beyond the null (p ≤ {LEVEL:g}, corrected for "
             f"layers, checkpoints and dimensions); the smallest p that can be reached is "
-            f"{smallest:.3g}"
+            f"{rows['p_smallest'].max():.3g}"
         )
-        if smallest > LEVEL:
-            yield f"  So few permutations are possible that no p ≤ {LEVEL:g} can come of some sets."
+        if len(tested) < len(rows):
+            yield f"  {len(rows) - len(tested)} more cannot reach p ≤ {LEVEL:g} and do not count."
+        families = len(tested[["checkpoint", "dimension"]].drop_duplicates())
+        if (alone := tested["p_alone"].max()) > LEVEL:
+            yield (
+                f"  Corrected for {families} checkpoints and dimensions, a finding in one of them "
+                f"alone has p ≥ {alone:.3g}; a smaller p needs --permutations "
+                f"{math.ceil(families / LEVEL)} or more, and groups that allow them."
+            )
 
 
 def _number(name: str, text: str) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from lm_eval_trust.analysis.figures import (
     save_figure,
 )
 from lm_eval_trust.analysis.multiplicity import corrected_by_families
-from lm_eval_trust.analysis.phases import correct_phases, enough_resamples, find_phases
+from lm_eval_trust.analysis.phases import LEVEL, correct_phases, enough_resamples, find_phases
 from lm_eval_trust.analysis.probe_summary import probe_summary
 from lm_eval_trust.analysis.statistics import few_groups
 from lm_eval_trust.analysis.tables import Measurement, as_table, write_table
@@ -129,7 +130,8 @@ def write_analysis(
     """
     table, estimator = as_table(measurements), settings.information.estimator
     of_dependence = table["estimator"].isin(columns(estimator))
-    table["p_corrected"] = _corrected(table[of_dependence]).reindex(table.index)
+    table = _corrected(table, table[of_dependence])
+    _warn_of_tests_that_find_nothing(table)
     others = of_dependence & (table["settings"] != information_record(settings.information))
     drawn = table[~others & (table["checkpoint"] != UNTRAINED)]
     write_table(table, out / "measurements")
@@ -150,17 +152,38 @@ def _write(summary: pd.DataFrame, path: Path) -> None:
         summary.to_csv(temporary, index=False)
 
 
-def _corrected(table: pd.DataFrame) -> pd.Series:
-    """Return p corrected for layers, and then for the checkpoints and dimensions of the table."""
-    found = [pd.Series(dtype="float64")]
-    for _, measured in table.groupby(["estimator", "settings"]):
+def _corrected(table: pd.DataFrame, tested: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with p corrected for layers, and then for its checkpoints and dimensions.
+
+    Families whose design gives no p of .05 can find nothing whatever the data are, so they do not
+    count.
+
+    Args:
+        table: All rows.
+        tested: Those with a p.
+    """
+    table = table.assign(p_corrected=math.nan, p_alone=math.nan)
+    able = tested[tested["p_smallest"] <= LEVEL]
+    for _, measured in able.groupby(["estimator", "settings"]):
         families = [rows for _, rows in measured.groupby(["checkpoint", "dimension"])]
         corrected = corrected_by_families([list(rows["p_layers"]) for rows in families])
-        found += [
-            pd.Series(values, index=rows.index)
-            for rows, values in zip(families, corrected, strict=True)
-        ]
-    return pd.concat(found)
+        for rows, values in zip(families, corrected, strict=True):
+            table.loc[rows.index, "p_corrected"] = values
+            alone = (rows["p_smallest"] * len(families)).clip(upper=1.0)
+            table.loc[rows.index, "p_alone"] = alone
+    return table
+
+
+def _warn_of_tests_that_find_nothing(table: pd.DataFrame) -> None:
+    unable = table[table["p_smallest"] > LEVEL]
+    for (dimension, estimator), rows in unable.groupby(["dimension", "estimator"]):
+        _LOG.warning(
+            "%s: no p of %s can be below %.2g, so its values are no evidence and are left out of "
+            "the corrections. The groups or --permutations allow too few rearrangements.",
+            dimension,
+            estimator,
+            rows["p_smallest"].min(),
+        )
 
 
 def _require_same_statements(sets: Sequence[ActivationSet]) -> None:
@@ -241,6 +264,7 @@ def _phases(table: pd.DataFrame, estimator: str) -> pd.DataFrame:
                 "verdict": together.verdict,
                 "p": found.p,
                 "p_corrected": together.p,
+                "p_smallest": 1 / (1 + resamples),
                 "p_fitting": found.p_fitting,
                 "p_fitting_corrected": together.p_fitting,
                 "verdict_alone": found.verdict,

@@ -91,8 +91,8 @@ def measure_set(
         def untrained(layer: int) -> list[Measurement]:
             return list(rows.control("untrained", layer, _finite(found, layer), settings.probes))
 
-        of_layers = _side_by_side(untrained, layers, settings) if probed else []
-        return list(chain.from_iterable(of_layers))
+        controls = _side_by_side(untrained, layers, settings) if probed else []
+        return list(chain.from_iterable(controls))
     chosen = sampled_rows(found, settings.samples, settings.information.seed)
     informed = "information" in settings.measures and not without_information(found, settings)
     planes = _planes(found, chosen, settings) if informed else {}

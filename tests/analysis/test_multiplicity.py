@@ -76,6 +76,11 @@ def test_a_finding_is_one_inside_a_selected_family() -> None:
             assert [c <= q + 1e-12 for c in corrected] == expected
 
 
+@pytest.mark.parametrize("number", range(1, 40))
+def test_families_at_the_level_stay_there(number: int) -> None:
+    assert np.ravel(corrected_by_families([[0.05]] * number)).tolist() == [0.05] * number
+
+
 def test_p_that_is_missing_stays_so() -> None:
     found = corrected_by_families([[math.nan, 0.01], [math.nan]])
     assert found[0][1] == pytest.approx(0.01)

@@ -45,6 +45,8 @@ def write(
     split: str = "grouped",
     layers: tuple[int, int] = (0, 2),
     constant: int | None = None,
+    dimension: str = "privacy",
+    by_label: bool = False,
 ) -> Path:
     """A set whose layer 2 tells the label the better, the later the checkpoint."""
     random = np.random.default_rng(number)
@@ -53,11 +55,11 @@ def write(
     activations[:, 1, 0] += (number if strength is None else strength) * (labels - 0.5)
     if constant is not None:
         activations[:, constant] = 3.0
-    groups = [f"g{i // 2}" for i in range(n)]
+    groups = [f"g{labels[i] if by_label else i // 2}" for i in range(n)]
     name = UNTRAINED if untrained else f"ckpt_{number:03d}"
     return save_set(
         folder,
-        SetInfo(name, STEPS[number], 512 * (STEPS[number] or 0), "privacy", source, "m"),
+        SetInfo(name, STEPS[number], 512 * (STEPS[number] or 0), dimension, source, "m"),
         activations,
         layers=layers,
         labels=labels,
@@ -213,6 +215,40 @@ def test_corrected_p_grows_with_layers_checkpoints_and_dimensions(
     assert written["p_corrected"].dropna().tolist() == pytest.approx(
         table["p_corrected"].dropna().tolist()
     )
+
+
+def test_designs_that_can_find_nothing_do_not_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in (0, 6):
+        write(tmp_path / "sets", number)
+    settings = replace(SETTINGS, measures=("information",))
+    whole = analyse(tmp_path / "sets", tmp_path / "out", settings).table
+    assert "is no evidence" not in caplog.text
+    told = whole[(whole["estimator"] == "nhsic_ty") & (whole["checkpoint"] == "ckpt_006")]
+    assert told["p_alone"].tolist() == pytest.approx([2 / 21] * 2)
+    # One group for each label: nothing but the labels' names can change places.
+    for number in (0, 6):
+        write(tmp_path / "sets", number, dimension="toxicity", by_label=True)
+    found = analyse(tmp_path / "sets", tmp_path / "out", settings).table
+    assert "toxicity: no p of nhsic_ty can be below 1" in caplog.text
+    unable = found[found["dimension"] == "toxicity"]
+    assert unable["p_corrected"].isna().all()
+    columns = ["checkpoint", "layer", "estimator", "p_corrected", "p_alone"]
+    pd.testing.assert_frame_equal(
+        found.loc[found["dimension"] == "privacy", columns].reset_index(drop=True),
+        whole[columns].reset_index(drop=True),
+    )
+
+
+def test_a_finding_that_no_correction_can_leave_is_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--controls", "0", "--permutations", "30"]
+    assert main(["analyze", str(folder), "--out", str(tmp_path / "out"), *options]) == 0
+    printed = capsys.readouterr().out
+    # Seven families at 1/31, of which one alone reaches 7/31.
+    assert "alone has p ≥ 0.226; a smaller p needs --permutations 140 or more" in printed
 
 
 def test_dependence_is_measured_on_whole_groups(tmp_path: Path) -> None:
@@ -481,7 +517,7 @@ def test_the_commands_store_and_analyse(
     assert "; n-grams 0." in printed and "; untrained 0." in printed
     assert "capitals matched 0." in next(x for x in printed.split("\n") if "robustness" in x)
     assert "the smallest p that can be reached is 0.0909" in printed
-    assert "no p ≤ 0.05 can come" in printed
+    assert "more cannot reach p ≤ 0.05 and do not count" in printed
     assert main(["analyze", sets, "--out", out, "--sigma", "median,50,400", *options]) == 0
     table = pd.read_parquet(Path(out) / "measurements.parquet")
     widths = table[table["estimator"] == "nhsic_ty"].groupby("settings").size()
