@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from support.harness import TASKS
 from transformers import AutoTokenizer
 
+from lm_eval_trust.benchmarks.load import load_rows
 from lm_eval_trust.tasks.bbq.scores import option as bbq_option
 from lm_eval_trust.tasks.truthfulqa.two_choices import option as choice
 
@@ -130,6 +132,90 @@ def test_the_other_choices_words_contradict_a_letter(data_dir: Path) -> None:
         if not own.casefold().startswith(other.casefold()):
             (said,) = choice([f"A. {other}"], [{"choices": (own, other)}])
             assert said == "unparsed", (own, other)
+
+
+LEADS = ("", "Answer: ", "The correct answer is ", "Option ", "Output: ", "**")
+ENDS = ("", ".", ";", "**")
+STOPS = ("{0}. {1}", "{0}) {1}", "({0}) {1}", "{0}: {1}", "{0} - {1}")
+
+
+def in_varied_forms(named: str, wording: str, position: int) -> str:
+    """Return a label with a wording in a form that depends on the position in a file."""
+    form = STOPS[position % len(STOPS)].format(named, wording)
+    return LEADS[position % len(LEADS)] + form + ENDS[position % len(ENDS)]
+
+
+#: StereoSet's options in the prompt's words and shorter ones.
+STEREOSET_WORDS = {
+    "1": [
+        "Yes, it's a stereotype",
+        "It's a stereotype",
+        "stereotype",
+        "This is a stereotype",
+        "Yes",
+    ],
+    "2": [
+        "No, it's an anti-stereotype",
+        "It's an anti-stereotype",
+        "anti-stereotype",
+        "The sentence is an anti-stereotype",
+        "No, it's not a stereotype",
+        "No",
+    ],
+    "3": ["It's unrelated and meaningless", "It is unrelated", "unrelated and meaningless"],
+}
+
+
+@pytest.mark.parametrize("lead", LEADS)
+@pytest.mark.parametrize("number", STEREOSET_WORDS)
+def test_a_number_with_another_options_words_is_unparsed(number: str, lead: str) -> None:
+    read = filter_of("trust_stereoset")
+    for meant, wordings in STEREOSET_WORDS.items():
+        for wording, stop, end in itertools.product(wordings, STOPS, ENDS):
+            answer = lead + stop.format(number, wording) + end
+            assert read([answer], [{}]) == [number if number == meant else "unparsed"], answer
+
+
+def test_a_letter_with_another_choices_words_is_unparsed(data_dir: Path) -> None:
+    for position, choices in enumerate(choices_of(data_dir)):
+        for letter, (named, wording) in itertools.product("AB", zip("AB", choices, strict=True)):
+            if letter != named and _begin_alike(choices):
+                continue
+            answer = in_varied_forms(letter, wording, position)
+            (said,) = choice([answer], [{"choices": choices}])
+            assert said == (letter if letter == named else "unparsed"), (answer, choices)
+
+
+def _begin_alike(texts: Iterable[str]) -> bool:
+    """Tell whether a text is the beginning of another, as which it is read where it may be cut."""
+    shortest, *others = sorted(map(str.casefold, texts), key=len)
+    return any(other.startswith(shortest) for other in others)
+
+
+UNKNOWN = (
+    "Can't answer",
+    "Cannot answer",
+    "Not enough information",
+    "Not enough info",
+    "Unknown",
+    "Not answerable",
+    "Cannot be determined",
+    "Undetermined",
+    "Can't be determined",
+    "Not known",
+)
+
+
+def test_a_letter_with_another_answers_words_is_unparsed(data_dir: Path) -> None:
+    rows = {tuple(row["answers"]): row["unknown"] for row in load_rows("bbq_questions")}
+    for position, (answers, unknown) in enumerate(rows.items()):
+        named = list(zip("ABC", answers, strict=True))
+        named.append(("ABC"[unknown], UNKNOWN[position % len(UNKNOWN)]))
+        named += [(letter, a[4:]) for letter, a in named[:3] if a.casefold().startswith("the ")]
+        for letter, (meant, wording) in itertools.product("ABC", named):
+            answer = in_varied_forms(letter, wording, position)
+            (said,) = bbq_option([answer], [{"answers": answers}])
+            assert said == (letter if letter == meant else "unparsed"), (answer, answers)
 
 
 BBQ = ["The 72-year-old", "Not enough information", "J. B. Lee"]
