@@ -12,7 +12,7 @@ from support.measured import outcome, rule
 
 from lm_eval_trust.audit.judges import Corrected, _changes
 from lm_eval_trust.evaluate.measurement import Measurement
-from lm_eval_trust.gate.judge_correction import JudgeCorrection
+from lm_eval_trust.gate.judge_correction import JudgeCorrection, judged_beside
 from lm_eval_trust.gate.verdicts import decide
 from lm_eval_trust.judges.correction import rates_of
 from lm_eval_trust.judges.registry import ACCEPTED, UNMEASURED
@@ -38,8 +38,8 @@ def verdicts(truth: Flags, sensitivity: float, specificity: float, seed: int) ->
 def measured(said: Flags, unread: Flags) -> Measurement:
     """Judged texts; one without a verdict counts as not accepted."""
     found = outcome((said & ~unread).astype(float).tolist()).measurements["made_up"]
-    unparsed: Any = unread.astype(float).tolist()
-    return replace(found, values={**found.values, "judge_unparsed": unparsed})
+    read: Any = (~unread).astype(float).tolist()
+    return replace(found, values={**found.values, judged_beside("acc"): read})
 
 
 def change(
