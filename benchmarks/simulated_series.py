@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from lm_eval_trust.analysis.correlation import correlate, correlate_over_steps
+from lm_eval_trust.analysis.comparison import holm
+from lm_eval_trust.analysis.correlation import correlate, correlate_over_steps, probe_matrix
 from lm_eval_trust.analysis.phases import BOTH, FITTING, NONE, UNDECIDED, find_phases
+from lm_eval_trust.analysis.trends import both_axes, closest
 
 Floats = npt.NDArray[np.float64]
 Pair = tuple[Floats, Floats]
@@ -355,3 +357,91 @@ def correlation_rates(runs: int) -> Iterator[Sequence[object]]:
                     now.append(correlate_over_steps(steps, x, y, resamples=400, seed=seed).p)
                 rates = (float((np.array(p) <= 0.05).mean()) for p in (before, now))
                 yield n, spacing, *design, *rates
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Probes and benchmarks of several dimensions that follow one factor, and links of each.
+
+    Attributes:
+        loadings: Of each dimension's probe and benchmark, on the factor that all share.
+        links: Share of its noise's variance that a dimension's probe and benchmark share alone.
+        curves: Shapes of the trends, one drawn for each series.
+        rho: Autocorrelation of the noise, whose standard deviation is .03.
+    """
+
+    loadings: tuple[float, ...]
+    links: tuple[float, ...] = (0.0,)
+    curves: tuple[str, ...] = ("exponential", "sigmoid", "power", "logistic")
+    rho: float = 0.0
+
+    def draw(self, steps: Floats, random: np.random.Generator) -> Pair:
+        """Return probes and benchmarks, each of shape (dimensions, checkpoints)."""
+        loadings, links = np.array(self.loadings)[:, None], np.array(self.links)[:, None]
+        rests = np.sqrt(1 - loadings**2 - links)
+
+        def noise() -> Floats:
+            return np.stack([autoregression(random, len(steps), self.rho) for _ in self.loadings])
+
+        together = loadings * noise()[0] + np.sqrt(links) * noise()
+        x, y = (0.03 * (together + rests * noise()) for _ in "xy")
+        for side in (x, y):
+            for series in side:
+                shape = self.curves[random.integers(len(self.curves))]
+                if shape.endswith(FALLS):
+                    series *= 10 ** -(steps / steps[-1])
+                series += learning_curve(random, steps, shape)
+        return x, y
+
+
+_FALLING = (f"exponential, {FALLS}",)
+FACTORS = {
+    "none, 4": Factors((0, 0, 0, 0)),
+    ".95 .95": Factors((0.95, 0.95)),
+    ".95 .3": Factors((0.95, 0.3)),
+    ".95 .95 .3": Factors((0.95, 0.95, 0.3)),
+    ".95 .95 .2 .2": Factors((0.95, 0.95, 0.2, 0.2)),
+    ".95 .3 .3 .3": Factors((0.95, 0.3, 0.3, 0.3)),
+    ".95 .8 .5 .2": Factors((0.95, 0.8, 0.5, 0.2)),
+    ".9 .9 .4 .4": Factors((0.9, 0.9, 0.4, 0.4)),
+    ".8 .8 .5 .5": Factors((0.8, 0.8, 0.5, 0.5)),
+    ".95 .95 .2 .2, AR .8": Factors((0.95, 0.95, 0.2, 0.2), rho=0.8),
+    ".95 .3, noise falls": Factors((0.95, 0.3), curves=_FALLING),
+    ".95 .95 .2 .2, noise falls": Factors((0.95, 0.95, 0.2, 0.2), curves=_FALLING),
+    "none, one link of .9": Factors((0, 0, 0), (0.9, 0, 0)),
+    ".7 .7 .7, one link of .4": Factors((0.7, 0.7, 0.7), (0.4, 0, 0)),
+} | {f"none, {n} links of .9": Factors((0,) * n, (0.9,)) for n in (2, 3, 4)}
+
+
+FACTORS_HEADER = ("n", "common factor", "any before", "overall before", "any", "last", "overall")
+
+
+def contrasts_before(steps: Floats, x: Floats, y: Floats, random: np.random.Generator) -> Floats:
+    """Return the former p: of own pairs' innovations less others', as if none were related."""
+    trends, plausible = closest(both_axes(steps), np.concatenate([x, y]))
+    orders = np.argsort(random.random((401, len(steps))), axis=1)
+    orders[0] = np.arange(len(steps))
+    p_values = []
+    for degree, rho in plausible:
+        values = trends.null(x, y, degree, rho, orders)
+        own = np.diagonal(values, axis1=1, axis2=2)
+        others = (values.sum(axis=1) + values.sum(axis=2) - 2 * own) / (2 * len(x) - 2)
+        contrasts = np.column_stack([own - others, (own - others).mean(axis=1)])
+        p_values.append((contrasts >= contrasts[0]).mean(axis=0))
+    found: Floats = np.max(p_values, axis=0)
+    return found
+
+
+def factor_rates(runs: int) -> Iterator[Sequence[object]]:
+    """Yield how often p ≤ .05 of any dimension (Holm), of the last one, and of all together."""
+    for n, (name, design) in product((12, 18, 36), FACTORS.items()):
+        steps, random, found = SPACINGS["even"](n), np.random.default_rng(0), []
+        for _ in range(runs):
+            x, y = design.draw(steps, random)
+            *before, overall = contrasts_before(steps, x, y, random)
+            sides = [{str(i): series for i, series in enumerate(side)} for side in (x, y)]
+            matrix = probe_matrix(steps, *sides, resamples=100)
+            now = holm([control.p for control in matrix.controls.values()])
+            p_values = (min(holm(before)), overall, min(now), now[-1], matrix.overall.p)
+            found.append([p <= 0.05 for p in p_values])
+        yield n, name, *np.mean(found, axis=0).tolist()

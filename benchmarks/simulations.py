@@ -110,6 +110,8 @@ def correlation(runs: int) -> None:
     """Print how often p ≤ .05 for two curves over checkpoints, unrelated or with shared noise."""
     print(f"\nP(p ≤ .05) over checkpoints, {runs} runs\n")
     print_table(simulated_series.CORRELATIONS_HEADER, simulated_series.correlation_rates(runs))
+    print(f"\nP(p ≤ .05) that dimensions differ, by loadings on a common factor, {runs} runs\n")
+    print_table(simulated_series.FACTORS_HEADER, simulated_series.factor_rates(runs))
 
 
 # Intervals ---------------------------------------------------------------------------------------
