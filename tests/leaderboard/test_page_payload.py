@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from support.boards import (
     TRUTH,
@@ -232,6 +233,17 @@ def test_measurements_are_found_in_a_folder_or_its_analysis(tmp_path: Path) -> N
     assert found["name"] == "study"
     assert set(found["estimator"]) == {"probe_accuracy", "nhsic_tx", "nhsic_ty"}
     assert len(found["value"]) == 2 * 3 * 3 * 4
+
+
+def test_tests_of_dependence_are_drawn_where_there_are_any(tmp_path: Path) -> None:
+    file = write_measurements(tmp_path) / "measurements.csv"
+    assert "p_corrected" not in analysis_payload(tmp_path)
+    table = pd.read_csv(file)
+    tested = table["estimator"] == "nhsic_ty"
+    table.assign(p_corrected=np.where(tested, 0.04, np.nan)).to_csv(file, index=False)
+    found = analysis_payload(tmp_path)
+    drawn = dict(zip(found["estimator"], found["p_corrected"], strict=True))
+    assert drawn == {"probe_accuracy": None, "nhsic_tx": None, "nhsic_ty": 0.04}
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,8 @@ _PROBES = {
 }
 _ALIGNMENT = {"cka_final": "CKA with the last checkpoint"}
 _DRAWN = ("checkpoint", "step", "dimension", "layer", "estimator", "value", "low", "high")
+#: Drawn if they are there; tables of earlier versions lack them.
+_TESTED = ("p_corrected", "p_smallest", "p_alone")
 
 
 def analysis_payload(path: Path) -> dict[str, Any]:
@@ -224,7 +226,7 @@ def analysis_payload(path: Path) -> dict[str, Any]:
     return {
         "name": _name(file),
         "estimators": titles,
-        **{name: plain(ordered[name].tolist()) for name in _DRAWN},
+        **{name: plain(ordered[name].tolist()) for name in (*_DRAWN, *_TESTED) if name in ordered},
     }
 
 

@@ -260,7 +260,8 @@ function measured(analysis, dimension, estimator) {
   for (let i = 0; i < analysis.value.length; i++) {
     if (analysis.dimension[i] !== dimension || analysis.estimator[i] !== estimator) continue;
     const [checkpoint, step, layer] = [analysis.checkpoint[i], analysis.step[i], analysis.layer[i]];
-    found.push({ checkpoint, step, layer, value: analysis.value[i], low: analysis.low[i], high: analysis.high[i] });
+    const [p, smallest, alone] = ["p_corrected", "p_smallest", "p_alone"].map((name) => analysis[name]?.[i] ?? null);
+    found.push({ checkpoint, step, layer, value: analysis.value[i], low: analysis.low[i], high: analysis.high[i], p, smallest, alone });
   }
   return found.sort((a, b) => a.step - b.step);
 }
@@ -274,10 +275,21 @@ function someLayers(rows) {
   return distinct([0, 1, 2, 3, 4, 5].map((i) => all[Math.round((i * (all.length - 1)) / 5)]));
 }
 
+/** What the tests of a dimension can reach at best, as a sentence; empty if it is not known. */
+function smallestP(analysis, dimension) {
+  const rows = Object.keys(analysis.estimators).flatMap((key) => measured(analysis, dimension, key));
+  const largest = (name) => Math.max(...rows.map((row) => row[name]).filter((value) => value != null));
+  const [smallest, alone] = [largest("smallest"), largest("alone")];
+  if (!Number.isFinite(smallest)) return "";
+  const corrected = Number.isFinite(alone) ? `; a single finding has ${alone.toPrecision(2)} at best, corrected` : "";
+  return ` The smallest p that can be reached is ${smallest.toPrecision(2)}${corrected}.`;
+}
+
 // Figures 2, 7–17: probes and dependence over checkpoints, a line for each layer.
 function checkpointCurves(analysis, state) {
   const caption =
-    "One line per block. Coloured bands are 95 % intervals of the probes. Grey bands reach from the mean to the 95 % quantile under shuffled labels; dependence inside them may be chance.";
+    "One line per block. Coloured bands are 95 % intervals of the probes. Grey bands reach from the mean to the 95 % quantile of the null at each point, uncorrected: one in twenty values lies above by chance. Large markers: p \u2264 .05, corrected for blocks, checkpoints and dimensions." +
+    smallestP(analysis, state.dimension);
   return chart("Over checkpoints", caption, (colours) => {
     const panels = Object.entries(analysis.estimators)
       .map(([key, name]) => [name, measured(analysis, state.dimension, key)])
@@ -294,10 +306,12 @@ function checkpointCurves(analysis, state) {
         const x = line.map((row) => row.checkpoint);
         const [low, high] = [line.map((row) => row.low), line.map((row) => row.high)];
         const banded = low.every((value) => value != null);
-        const tone = name.startsWith("I(") ? colours.muted : shown.line.color;
+        const tested = name.startsWith("I(");
+        const tone = tested ? colours.muted : shown.line.color;
+        const marker = tested ? { ...shown.marker, size: line.map((row) => (row.p != null && row.p <= 0.05 ? 9 : 3)) } : shown.marker;
         return [
           ...(banded ? band(x, low, high, tone, axes) : []),
-          { x, y: line.map((row) => row.value), name: `block ${layer}`, mode: "lines+markers", showlegend: panel === 0, ...axes, ...shown },
+          { x, y: line.map((row) => row.value), name: `block ${layer}`, mode: "lines+markers", showlegend: panel === 0, ...axes, ...shown, marker },
         ];
       });
     });
@@ -305,8 +319,8 @@ function checkpointCurves(analysis, state) {
       traces,
       layout: { ...layout, legend: legend(1.02, "bottom"), showlegend: true, margin: { l: 56, r: 16, t: 40, b: 60 } },
       height: 120 + 200 * panels.length,
-      header: ["Checkpoint", "measure", "block", "value", "low", "high"],
-      rows: panels.flatMap(([name, rows]) => rows.map((r) => [r.checkpoint, name, String(r.layer), r.value, r.low, r.high])),
+      header: ["Checkpoint", "measure", "block", "value", "low", "high", "p, corrected"],
+      rows: panels.flatMap(([name, rows]) => rows.map((r) => [r.checkpoint, name, String(r.layer), r.value, r.low, r.high, r.p])),
     };
   });
 }
