@@ -114,6 +114,7 @@ _CONTROLS = {
     "words": ("n-grams", "--"),
     "untrained": ("untrained", ":"),
     "matched": ("capitals matched", "-."),
+    "matched_words": ("n-grams, capitals matched", (0, (1, 3))),
 }
 
 

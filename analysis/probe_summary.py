@@ -30,12 +30,17 @@ COLUMNS = {
     "untrained_model": "which of them: `untrained`, a checkpoint at step 0 that has seen no token, "
     "or a name after `first checkpoint`",
     "matched": "accuracy on statements with equally many capitals, where they tell labels apart",
+    "matched_words": "accuracy of n-grams on these statements",
+    "matched_over_words": "the former less the latter, on the same items",
+    "matched_over_words_low": "lower end of its 95 % interval",
+    "matched_over_words_high": "upper end",
     "majority": "accuracy of always answering the training part's more frequent label",
     "selectivity": "accuracy less that on permuted labels",
 }
 #: What stands before the name of a checkpoint that takes the place of an untrained model.
 FIRST = "first checkpoint"
 _UNTRAINED = "probe_untrained"
+_NO_LAYER = -1
 
 
 def probe_summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -80,9 +85,10 @@ def _row(dimension: str, checkpoint: str, rows: pd.DataFrame) -> dict[str, Any]:
     best = best_layer(rows, "probe_accuracy", "probe_validation")
     if best is None:
         return {}
-    words = rows.loc[rows["estimator"] == "probe_words", "value"]
     over = _by_layer(rows, "probe_over_words").reindex([best.name]).iloc[0]
     matched = best_layer(rows, "probe_matched", "probe_matched_validation")
+    at = [] if matched is None else [matched.name]
+    over_matched = _by_layer(rows, "probe_matched_over_words").reindex(at or [_NO_LAYER]).iloc[0]
     return {
         "dimension": dimension,
         "checkpoint": checkpoint,
@@ -92,11 +98,15 @@ def _row(dimension: str, checkpoint: str, rows: pd.DataFrame) -> dict[str, Any]:
         "accuracy": best["value"],
         "low": best["low"],
         "high": best["high"],
-        "words": math.nan if words.empty else float(words.iloc[0]),
+        "words": _words(rows, "probe_words"),
         "over_words": over["value"],
         "over_words_low": over["low"],
         "over_words_high": over["high"],
         "matched": math.nan if matched is None else matched["value"],
+        "matched_words": _words(rows, "probe_matched_words"),
+        "matched_over_words": over_matched["value"],
+        "matched_over_words_low": over_matched["low"],
+        "matched_over_words_high": over_matched["high"],
         **{
             name: _by_layer(rows, f"probe_{name}")["value"].get(best.name, math.nan)
             for name in ("majority", "selectivity")
@@ -121,6 +131,11 @@ def _reference(rows: pd.DataFrame, found: list[dict[str, Any]]) -> dict[str, Any
         model = name if untrained else f"{FIRST} {name}"
         return {"untrained": ordered[0]["accuracy"], "untrained_model": model}
     return {"untrained": math.nan, "untrained_model": ""}
+
+
+def _words(rows: pd.DataFrame, estimator: str) -> float:
+    """Return the accuracy of n-grams, which read no layer; NaN if it was not measured."""
+    return float(_by_layer(rows, estimator)["value"].get(_NO_LAYER, math.nan))
 
 
 def _by_layer(rows: pd.DataFrame, estimator: str) -> pd.DataFrame:

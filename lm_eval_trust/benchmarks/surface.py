@@ -7,6 +7,8 @@ statements in which capitals are equally many on both sides.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 from scipy.stats import mannwhitneyu
 
@@ -31,7 +33,7 @@ def surface_controls(statements: Statements) -> dict[str, list[str]]:
     """
     if capitals_tell(statements) < _TELLING:
         return {}
-    return {MATCHED: with_matched_capitals(statements)}
+    return {MATCHED: with_matched_capitals(statements.texts, statements.groups)}
 
 
 def capitals_tell(statements: Statements) -> float:
@@ -44,24 +46,31 @@ def capitals_tell(statements: Statements) -> float:
     return float(max(area, 1 - area))
 
 
-def with_matched_capitals(statements: Statements) -> list[str]:
+def with_matched_capitals(texts: Sequence[str], groups: Sequence[Hashable]) -> list[str]:
     """Return texts with equally many capitals in a group, at the beginnings of words.
 
     The text with most capitals in each group stays as it is. In the others, words get a capital at
     their beginning until there are as many; which words depends on the text alone. A text without
     a companion, or with too few words, becomes lower case, as does its group.
+
+    Where in a word a capital is still separates the labels, so a probe of these texts has to
+    exceed n-grams of these texts.
+
+    Args:
+        texts: The statements.
+        groups: Group of each.
     """
-    groups: dict[str, list[int]] = {}
-    for position, group in enumerate(statements.groups):
-        groups.setdefault(group, []).append(position)
-    texts = statements.texts
-    for positions in groups.values():
+    members: dict[Hashable, list[int]] = {}
+    for position, group in enumerate(groups):
+        members.setdefault(group, []).append(position)
+    matched = list(texts)
+    for positions in members.values():
         most = max(_capitals(texts[i]) for i in positions)
         raised = [_raise(texts[i], most) for i in positions]
         whole = len(positions) > 1 and all(_capitals(text) == most for text in raised)
         for i, text in zip(positions, raised, strict=True):
-            texts[i] = text if whole else text.lower()
-    return texts
+            matched[i] = text if whole else text.lower()
+    return matched
 
 
 def _capitals(text: str) -> int:

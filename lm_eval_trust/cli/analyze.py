@@ -146,6 +146,12 @@ def _probe_line(row: Mapping[str, Any]) -> str:
         ),
         ("untrained", "{untrained_model} {untrained:.3f}"),
         ("matched", "capitals matched {matched:.3f}"),
+        ("matched_words", "n-grams on these {matched_words:.3f}"),
+        (
+            "matched_over_words",
+            "above them {matched_over_words:+.3f} ({matched_over_words_low:+.3f} to "
+            "{matched_over_words_high:+.3f})",
+        ),
         ("selectivity", "above permuted labels {selectivity:+.3f}"),
     ):
         if not math.isnan(row[name]):
@@ -164,7 +170,7 @@ def _information_lines(table: pd.DataFrame, estimator: str) -> Iterator[str]:
         yield (
             f"{title}: {beyond} of {len(tested)} beyond the null (p ≤ {LEVEL:g}, corrected for "
             f"layers, checkpoints and dimensions); the smallest p that can be reached is "
-            f"{rows['p_smallest'].max():.3g}"
+            f"{(rows if tested.empty else tested)['p_smallest'].max():.3g}"
         )
         if len(tested) < len(rows):
             yield f"  {len(rows) - len(tested)} more cannot reach p ≤ {LEVEL:g} and do not count."

@@ -27,6 +27,7 @@ from lm_eval_trust.analysis.probing import ProbeResult, ProbeSettings, probe
 from lm_eval_trust.analysis.statistics import mean_interval
 from lm_eval_trust.analysis.tables import Measurement
 from lm_eval_trust.analysis.words import correct_by_words
+from lm_eval_trust.benchmarks.surface import MATCHED, with_matched_capitals
 from lm_eval_trust.core.errors import InputError
 from lm_eval_trust.models.untrained import UNTRAINED
 from lm_eval_trust.study.activation_sets import ActivationSet
@@ -115,6 +116,8 @@ def measure_set(
         return measured, dependence
 
     measured = list(rows.words()) if probed else []
+    for control in found.controls if probed else ():
+        measured += rows.words(control)
     of_layers = _side_by_side(trained, layers, settings)
     measured += chain.from_iterable(of_layer for of_layer, _ in of_layers)
     estimator = settings.information.estimator
@@ -299,16 +302,14 @@ class _Rows:
         ):
             if value is not None:
                 yield self.row(f"probe_{name}", layer, value, **more)
-        if self.found.texts:
-            gain = result.correct.astype(float) - self._told_by_words()
-            yield self.row("probe_over_words", layer, gain.mean(), self._interval(gain), **more)
+        yield from self._over_words("probe", layer, result, more)
 
-    def words(self) -> Iterator[Measurement]:
-        """Yield the accuracy of n-grams, if the set holds its statements."""
-        if self.found.texts:
-            told = self._told_by_words()
+    def words(self, control: str = "") -> Iterator[Measurement]:
+        """Yield the accuracy of n-grams of the statements, or of a control's version of them."""
+        if texts := self._texts(control):
+            told, prefix = self._told_by_words(texts), f"probe_{control}" if control else "probe"
             ends = self._interval(told)
-            yield self.row("probe_words", _NO_LAYER, told.mean(), ends, n=len(told))
+            yield self.row(f"{prefix}_words", _NO_LAYER, told.mean(), ends, n=len(told))
 
     def control(
         self, name: str, layer: int, values: Any, settings: ProbeSettings
@@ -320,6 +321,8 @@ class _Rows:
         yield self.row(f"probe_{name}", layer, result.accuracy, ends, **more)
         yield self.row(f"probe_{name}_validation", layer, result.validation, **more)
         yield self.row(f"probe_{name}_validation_auroc", layer, result.validation_auroc, **more)
+        if name in self.found.controls:
+            yield from self._over_words(f"probe_{name}", layer, result, more)
 
     def information(
         self,
@@ -368,14 +371,37 @@ class _Rows:
             settings=settings,
         )
 
-    def _told_by_words(self) -> npt.NDArray[np.float64]:
+    def _over_words(
+        self, prefix: str, layer: int, result: ProbeResult, more: dict[str, Any]
+    ) -> Iterator[Measurement]:
+        """Yield by how much a probe exceeds n-grams of the texts that it reads."""
+        control = prefix.removeprefix("probe").removeprefix("_")
+        if texts := self._texts(control):
+            gain = result.correct.astype(float) - self._told_by_words(texts)
+            ends = self._interval(gain)
+            yield self.row(f"{prefix}_over_words", layer, gain.mean(), ends, **more)
+
+    def _texts(self, control: str) -> tuple[str, ...]:
+        """Return the statements or a control's version of them; nothing if they are not known."""
+        if not control:
+            return self.found.texts
+        return _control_texts(control, self.found.texts, tuple(self.found.groups.tolist()))
+
+    def _told_by_words(self, texts: tuple[str, ...]) -> npt.NDArray[np.float64]:
         found, parts = self.found, self.found.parts
         positions = (parts.train, parts.test, parts.validation)
         plain = (tuple(part.tolist()) for part in (found.labels, *positions))
-        return _told_by_words(found.texts, *plain)
+        return _told_by_words(texts, *plain)
 
     def _interval(self, values: npt.NDArray[np.float64]) -> tuple[float, float]:
         return mean_interval(values, self.found.groups[self.found.parts.test].tolist())
+
+
+@lru_cache(maxsize=8)
+def _control_texts(
+    control: str, texts: tuple[str, ...], groups: tuple[int, ...]
+) -> tuple[str, ...]:
+    return tuple(with_matched_capitals(texts, groups)) if control == MATCHED else ()
 
 
 @lru_cache(maxsize=8)

@@ -61,6 +61,7 @@ def test_controls_are_black_lines_where_there_are_any(table: pd.DataFrame) -> No
             "untrained": [0.55] * 6,
             "untrained_model": ["untrained"] * 6,
             "matched": [np.nan] * 6,
+            "matched_words": [np.nan] * 6,
         }
     )
     figure = figures.curves_by_layer(table, "probe_accuracy", label="accuracy", controls=controls)
@@ -95,6 +96,7 @@ def test_a_first_checkpoint_is_not_called_untrained(table: pd.DataFrame) -> None
             "untrained": [0.55] * 6,
             "untrained_model": ["first checkpoint ckpt_000"] * 6,
             "matched": [np.nan] * 6,
+            "matched_words": [np.nan] * 6,
         }
     )
     figure = figures.curves_by_layer(table, "probe_accuracy", label="accuracy", controls=controls)

@@ -62,6 +62,14 @@ def test_controls_are_chosen_on_their_own_validation_part() -> None:
     (found,) = probe_summary(as_table(PROBES + controls)).to_dict("records")
     assert (found["untrained"], found["untrained_model"]) == (0.55, "untrained")
     assert found["matched"] == 0.58
+    assert math.isnan(found["matched_words"]) and math.isnan(found["matched_over_words"])
+    words = [
+        *rows("probe_matched_words", {-1: 0.6}),
+        *rows("probe_matched_over_words", {0: -0.1, 3: -0.02}),
+    ]
+    (found,) = probe_summary(as_table(PROBES + controls + words)).to_dict("records")
+    assert (found["matched_words"], found["matched_over_words"]) == (0.6, -0.02)
+    assert found["matched_over_words_high"] == pytest.approx(0.08)
 
 
 @pytest.mark.parametrize(

@@ -23,18 +23,18 @@ def capitals(text: str) -> int:
 
 def test_companions_get_as_many_capitals_at_the_beginnings_of_words() -> None:
     found = statements(("the old mill is dry", 0, "a"), ("the oLd mIll is dry", 1, "a"))
-    plain, flipped = with_matched_capitals(found)
+    plain, flipped = with_matched_capitals(found.texts, found.groups)
     assert flipped == "the oLd mIll is dry"
     assert plain.lower() == "the old mill is dry" and capitals(plain) == 2
     assert all(word == word.lower() or word == word.capitalize() for word in plain.split())
-    assert with_matched_capitals(found) == [plain, flipped]
+    assert with_matched_capitals(found.texts, found.groups) == [plain, flipped]
 
 
 def test_what_cannot_be_matched_becomes_lower_case() -> None:
     found = statements(
         ("a Mill alone", 1, "alone"), ("mill", 0, "short"), ("MILL", 1, "short"), ("x", 0, "y")
     )
-    assert with_matched_capitals(found) == ["a mill alone", "mill", "mill", "x"]
+    assert with_matched_capitals(found.texts, found.groups) == ["a mill alone", "mill", "mill", "x"]
 
 
 def test_a_control_is_made_only_where_capitals_tell() -> None:

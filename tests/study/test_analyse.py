@@ -166,6 +166,10 @@ def test_probes_stand_beside_their_controls(tmp_path: Path) -> None:
     assert last["over_words_low"] > 0 > first["over_words_low"]
     assert last["untrained_model"] == UNTRAINED and 0.5 < last["untrained"] < 1.0
     assert last["matched"] == last["accuracy"]
+    # These statements have no capitals, so they are the matched ones.
+    assert last["matched_words"] == last["words"]
+    assert last["matched_over_words"] == pytest.approx(last["matched"] - last["matched_words"])
+    assert last["matched_over_words_low"] > 0 > first["matched_over_words_low"]
     # The untrained model is no checkpoint: it is measured by probes alone.
     beside = analysis.table[analysis.table["checkpoint"] == UNTRAINED]
     endings = set(beside["estimator"].str.removeprefix("probe_untrained"))
