@@ -60,10 +60,11 @@ browser:  ## Chromium for the tests of the page, where there is none
 	apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive \
 		apt-get install -q -y --no-install-recommends chromium fonts-dejavu-core >/dev/null
 
-# A worker for each core, with one thread: small models gain nothing from more.
+# A worker for each core, with one thread: small models gain nothing from more. Where a training
+# takes two, threads that wait leave the core to the other worker.
 test: setup model  ## all tests, on the installed wheel
 	LM_EVAL_TRUST_SMOLLM2="$${LM_EVAL_TRUST_SMOLLM2:-$(MODEL)}" \
-		OMP_NUM_THREADS="$${OMP_NUM_THREADS:-1}" \
+		OMP_NUM_THREADS="$${OMP_NUM_THREADS:-1}" OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-passive}" \
 		$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 test-fast: ARGS += -m "not slow"

@@ -55,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Not every terminal shows α; what it lacks becomes a question mark.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    # Before torch is loaded: its threads spin while they wait for each other, so beside another
+    # busy process a training of two threads takes ten times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     debug = False
     try:
         args = _parsed(argv)
