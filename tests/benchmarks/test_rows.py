@@ -210,9 +210,13 @@ def test_rows_of_another_seed_do_share_groups(real_data: Path, dimension) -> Non
     assert groups & development_groups(dimension.benchmark, "official", 0)
 
 
-# Ten items are never halved: confaide_tier1 takes them all.
+# Ten items are never halved: confaide_tier1 takes them all. AdvGLUE's 148 items were made from few
+# sentences of SST-2, which are on one side or the other with all of their items.
+UNEVEN = ("confaide_tier1", "sst2_advglue")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("form", "source"), [made for made in MADE if made[0] != "confaide_tier1"])
+@pytest.mark.parametrize(("form", "source"), [made for made in MADE if made[0] not in UNEVEN])
 def test_the_test_half_is_a_half_of_the_whole(real_data: Path, form: str, source: str) -> None:
     whole = {row["item_id"]: row for row in rows_of(form, source, "full")}
     for split in ("grouped", "random"):
