@@ -200,7 +200,7 @@ def probe(
 
     Raises:
         InputError: A name is unknown, a layer is out of range, the numbers of steps and models
-            differ, or a model is steered.
+            differ, a model is steered, or there are too few statements for any probe.
         MissingDataError: A file of the data is missing.
         ExternalError: The Hub cannot be reached.
     """
@@ -225,6 +225,11 @@ def probe(
         layers=None if wanted is None else tuple(wanted),
     )
     analysis = analyse(folder.path / "activations", folder.path / "analysis", settings)
+    if analysis.table.empty:
+        raise InputError(
+            f"No probe can be fitted on {', '.join(f'{len(s)} statements' for s in sets)}: the "
+            f"partition leaves a part without both labels. Give more samples."
+        )
     return ProbingResult(analysis, folder, list(named))
 
 

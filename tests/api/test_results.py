@@ -179,6 +179,23 @@ def test_an_accurate_probe_is_found_where_it_was_planted(
     assert result.best["layer"].item() == 1
 
 
+def test_models_without_steps_stay_in_their_order(
+    quick: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = ["mini@ckpt_005", "mini@ckpt_002"]
+    settings: dict[str, Any] = {"layers": [1], "controls": 1, "progress": False}
+    result = let.probe(models, "truthfulqa", samples=80, **settings)
+    assert (
+        list(result.table["model"]) == list(result.best["checkpoint"]) == ["ckpt_005", "ckpt_002"]
+    )
+    assert result.best["step"].isna().all() and result.best["untrained"].isna().all()
+    few = let.probe(models[0], "truthfulqa", samples=10, **settings)
+    assert "no layer can be chosen" in caplog.text and "no layer" in repr(few)
+    assert few.best.empty and len(few.table) == 1
+    with pytest.raises(let.InputError, match="No probe can be fitted on 2 statements"):
+        let.probe(models[0], "truthfulqa", samples=2, **settings)
+
+
 def test_comparisons_are_paired_and_grouped(
     model: let.Model, name_vector: let.SteeringVector
 ) -> None:
