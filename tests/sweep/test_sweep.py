@@ -126,7 +126,7 @@ def test_a_second_run_computes_nothing(
         (["--metric", "accuracy"], "no metric 'accuracy'"),
         (
             ["--tasks", "trust_toxigen_mini", "--metric", "toxic_generations"],
-            "Name the metric answered or classified_generations or trust_score",
+            "Name the metric answered or classified_generations or judged or trust_score",
         ),
         (["--tasks", "trust_xstest_mini", "--metric", "refusal"], "of which more is better"),
         (["--alphas", "x"], "--alphas is 'x'"),
