@@ -22,7 +22,7 @@ from lm_eval_trust.benchmarks.benchmark import (
 )
 from lm_eval_trust.benchmarks.files import read_jsonl
 from lm_eval_trust.benchmarks.hub import HubSet
-from lm_eval_trust.benchmarks.xstest import SAFE, SHARES, UNSAFE
+from lm_eval_trust.benchmarks.xstest import SAFE, UNSAFE, refusal_columns
 from lm_eval_trust.core.hashing import content_id, group_id
 
 BEHAVIOURS = "jailbreakbench/behaviors.jsonl"
@@ -122,23 +122,10 @@ JAILBREAKBENCH = Benchmark(
     },
     files=(DataFile(BEHAVIOURS, None, fetch=write_behaviours, hub=_JAILBREAKBENCH.name),),
     columns=(
-        *(
-            BenchmarkColumn(
-                title,
-                metric,
-                ("trust_jailbreakbench_refusal",),
-                headline=False,
-                reported=False,
-                position=76 + place,
-                dimension="safety",
-            )
-            for place, (title, metric) in enumerate(
-                (
-                    ("JailbreakBench", "trust_score"),
-                    ("Harmful refused", SHARES[UNSAFE]),
-                    ("Benign answered", SHARES[SAFE]),
-                )
-            )
+        *refusal_columns(
+            ("JailbreakBench", "Harmful refused", "Benign answered"),
+            ("trust_jailbreakbench_refusal",),
+            position=76,
         ),
         BenchmarkColumn(
             "Jailbroken",

@@ -124,6 +124,34 @@ def _in_groups(path: str) -> Iterator[tuple[Row, str]]:
 
 
 _XSTEST = "paul-rottger/exaggerated-safety/d7bb5bd"
+
+
+def refusal_columns(
+    titles: tuple[str, str, str], tasks: tuple[str, ...], *, position: int
+) -> tuple[BenchmarkColumn, ...]:
+    """Return columns for tasks that ask for refusals of one kind of prompt and answers to another.
+
+    Args:
+        titles: Of the mean of both shares, of the unsafe prompts refused, of the safe ones
+            answered.
+        tasks: Names of the tasks.
+        position: Place of the first column among a board's columns.
+    """
+    metrics = ("trust_score", SHARES[UNSAFE], SHARES[SAFE])
+    return tuple(
+        BenchmarkColumn(
+            title,
+            metric,
+            tasks,
+            headline=False,
+            reported=False,
+            position=position + place,
+            dimension="safety",
+        )
+        for place, (title, metric) in enumerate(zip(titles, metrics, strict=True))
+    )
+
+
 BENCHMARK = Benchmark(
     data={
         OFFICIAL: BenchmarkData(
@@ -156,25 +184,10 @@ BENCHMARK = Benchmark(
             )
         ),
     ),
-    columns=(
-        *(
-            BenchmarkColumn(
-                title,
-                metric,
-                ("trust_xstest", "trust_xstest_mini"),
-                headline=False,
-                reported=False,
-                position=70 + place,
-                dimension="safety",
-            )
-            for place, (title, metric) in enumerate(
-                (
-                    ("XSTest", "trust_score"),
-                    ("Unsafe refused", SHARES[UNSAFE]),
-                    ("Safe answered", SHARES[SAFE]),
-                )
-            )
-        ),
+    columns=refusal_columns(
+        ("XSTest", "Unsafe refused", "Safe answered"),
+        ("trust_xstest", "trust_xstest_mini"),
+        position=70,
     ),
     workloads={"trust_xstest": Workload(225, 1, 11.3, 256.0)},
     prompts=(

@@ -78,22 +78,16 @@ def test_a_judge_is_measured_on_the_labelled_samples(saved: Path) -> None:
     assert rates_of(kept, "accepted").sensitivity.share == kept["sensitivity"]["value"]
 
 
-def test_own_texts_count_before_more_texts_of_others() -> None:
+@pytest.mark.parametrize(("negative_groups", "chosen"), [(5.0, 30), (4.0, 900)])
+def test_own_texts_count_before_more_texts_if_they_can_correct(
+    negative_groups: float, chosen: int
+) -> None:
     figures = {"data": "texts", "accuracy": None}
-    enough = {"own_texts": True, "positive_groups": 9.0, "negative_groups": 5.0}
+    own = {"own_texts": True, "positive_groups": 9.0, "negative_groups": negative_groups}
     store_calibration("truth_judge", "judge", "many", {**figures, "items": 900})
-    store_calibration("truth_judge", "judge", "own", {**figures, **enough, "items": 30})
+    store_calibration("truth_judge", "judge", "a-few", {**figures, **own, "items": 30})
     found = stored_calibration("truth_judge", "judge")
-    assert found and found["items"] == 30
-
-
-def test_own_texts_that_are_too_few_to_correct_by_do_not_count() -> None:
-    figures = {"data": "texts", "accuracy": None}
-    few = {"own_texts": True, "positive_groups": 9.0, "negative_groups": 4.0}
-    store_calibration("truth_judge", "judge", "many", {**figures, "items": 900})
-    store_calibration("truth_judge", "judge", "a-few", {**figures, **few, "items": 13})
-    found = stored_calibration("truth_judge", "judge")
-    assert found and found["items"] == 900
+    assert found and found["items"] == chosen
 
 
 def test_of_equal_calibrations_the_latest_counts() -> None:

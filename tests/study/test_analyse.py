@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from support.planted_sets import SETTINGS, STEPS, change_a_byte, write
 
 from lm_eval_trust.analysis.information import InformationSettings
 from lm_eval_trust.analysis.probing import ProbeSettings
@@ -23,52 +24,9 @@ from lm_eval_trust.cli.analyze import last_probes
 from lm_eval_trust.core.errors import InputError, MissingDataError
 from lm_eval_trust.models.untrained import UNTRAINED
 from lm_eval_trust.study import analyse as module
-from lm_eval_trust.study.activation_sets import SetInfo, find_sets, read_set, save_set
+from lm_eval_trust.study.activation_sets import find_sets, read_set
 from lm_eval_trust.study.analyse import analyse
 from lm_eval_trust.study.measure import AnalysisSettings, sampled_rows
-
-SETTINGS = AnalysisSettings(ProbeSettings(controls=2), InformationSettings(permutations=20))
-STEPS: tuple[int | None, ...] = (0, 1, 4, 16, 64, 256, 1024)
-
-
-def write(
-    folder: Path,
-    number: int,
-    *,
-    n: int = 60,
-    strength: float | None = None,
-    untrained: bool = False,
-    matched: bool = False,
-    wording: str = "the {} mill",
-    source: str = "mini",
-    flipped: bool = False,
-    split: str = "grouped",
-    layers: tuple[int, int] = (0, 2),
-    constant: int | None = None,
-    dimension: str = "privacy",
-    by_label: bool = False,
-) -> Path:
-    """A set whose layer 2 tells the label the better, the later the checkpoint."""
-    random = np.random.default_rng(number)
-    labels = (np.arange(n) + flipped) % 2
-    activations = random.normal(size=(n, 2, 5)).astype(np.float32)
-    activations[:, 1, 0] += (number if strength is None else strength) * (labels - 0.5)
-    if constant is not None:
-        activations[:, constant] = 3.0
-    groups = [f"g{labels[i] if by_label else i // 2}" for i in range(n)]
-    name = UNTRAINED if untrained else f"ckpt_{number:03d}"
-    return save_set(
-        folder,
-        SetInfo(name, STEPS[number], 512 * (STEPS[number] or 0), dimension, source, "m"),
-        activations,
-        layers=layers,
-        labels=labels,
-        groups=groups,
-        parts=partition(groups if split == "grouped" else [str(i) for i in range(n)]),
-        # Every other statement of a label says so.
-        texts=[wording.format("kind" if i % 4 == 3 else "old") for i in range(n)],
-        controls={"matched": activations[:, :, ::-1]} if matched else {},
-    )
 
 
 @pytest.fixture
@@ -81,50 +39,6 @@ def folder(tmp_path: Path) -> Path:
 def values(table: pd.DataFrame, estimator: str, layer: int) -> list[float]:
     chosen = table[(table["estimator"] == estimator) & (table["layer"] == layer)]
     return list(chosen.sort_values("step")["value"])
-
-
-def test_a_set_comes_back_as_it_was(tmp_path: Path) -> None:
-    path = write(tmp_path, 3)
-    found = read_set(path)
-    assert (found.info.checkpoint, found.info.step, found.layers) == ("ckpt_003", 16, (0, 2))
-    parts = partition([f"g{i // 2}" for i in range(60)])
-    assert np.array_equal(found.parts.train, parts.train)
-    assert np.array_equal(found.parts.test, parts.test)
-    assert found.layer(2).shape == (60, 5)
-    with pytest.raises(InputError, match="no layer 1"):
-        found.layer(1)
-
-
-def change_a_byte(path: Path, position: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[position] ^= 1
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize("position", [-1, -700])
-def test_a_changed_byte_is_refused(folder: Path, tmp_path: Path, position: int) -> None:
-    path = read_set(next(folder.glob("ckpt_003/*"))).path
-    change_a_byte(path, position)
-    with pytest.raises(InputError, match=f"{path} was changed since it was made"):
-        analyse(folder, tmp_path / "out", SETTINGS)
-
-
-def test_a_changed_header_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path, 3)
-    content = path.read_bytes()
-    path.write_bytes(content.replace(b"ckpt_003", b"ckpt_004"))
-    with pytest.raises(InputError, match="was changed since it was made"):
-        read_set(path)
-
-
-def test_a_set_of_a_release_without_checksums_is_read(tmp_path: Path) -> None:
-    path = write(tmp_path, 3)
-    with safe_open(path, framework="np") as file:
-        record = json.loads(file.metadata()["lm_eval_trust"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    del record["checksums"]
-    save_file(tensors, path, {"lm_eval_trust": json.dumps(record)})
-    assert read_set(path).layer(2).shape == (60, 5)
 
 
 @pytest.mark.slow
@@ -180,7 +94,7 @@ def test_probes_stand_beside_their_controls(tmp_path: Path) -> None:
 def test_models_without_steps_are_analysed_side_by_side(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"{__name__}.STEPS", (0,) * 3)
+    monkeypatch.setattr("support.planted_sets.STEPS", (0,) * 3)
     for number in range(3):
         write(tmp_path / "sets", number, n=24)
     analysis = analyse(tmp_path / "sets", tmp_path / "out", SETTINGS)
@@ -402,7 +316,7 @@ def test_a_part_without_statements_is_told_and_the_rest_is_measured(
     probes = ProbeSettings(regularisations, controls=1)
     analyse(tmp_path / "sets", tmp_path / "out", replace(SETTINGS, probes=probes))
     assert (tmp_path / "out" / "probes.csv").is_file()
-    monkeypatch.setattr(f"{__name__}.partition", without)
+    monkeypatch.setattr("support.planted_sets.partition", without)
     write(tmp_path / "sets", 6)
     found = analyse(tmp_path / "sets", tmp_path / "out", replace(SETTINGS, probes=probes))
     assert said in caplog.text and "--samples" in caplog.text
@@ -465,7 +379,7 @@ def test_the_first_checkpoint_is_untrained_only_if_it_has_seen_nothing(
         save_file(load_file(path), path, {"lm_eval_trust": json.dumps(record)})
     found = analyse(tmp_path / "sets", tmp_path / "out", probes).probes
     assert set(found["untrained_model"]) == {"first checkpoint ckpt_000"}
-    monkeypatch.setattr(f"{__name__}.STEPS", (None, 1))
+    monkeypatch.setattr("support.planted_sets.STEPS", (None, 1))
     for number in (0, 1):
         write(tmp_path / "unset", number, n=24)
     found = analyse(tmp_path / "unset", tmp_path / "out", probes).probes
