@@ -1,6 +1,6 @@
 """10,000 verdicts of a server that fails one request in twenty, and a judge that is killed.
 
-    python benchmarks/judging.py [SEED]
+    python benchmarks/judging.py
 
 A process judges 10,000 answers over a server on localhost: 5 % of the requests are answered with
 429 and ``Retry-After``, 500, 503, a cut connection, half a reply, a reply without the protocol's
@@ -11,6 +11,7 @@ judged, none more than once but for what was under way in a kill, and a further 
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import subprocess
@@ -83,7 +84,9 @@ def kill_at(process: subprocess.Popen[str], server: OpenAI, number: int) -> bool
 
 def main() -> int:
     """Judge under faults and kills, and check every verdict."""
-    draw = random.Random(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0, help="of kills and faults (%(default)s)")
+    draw = random.Random(parser.parse_args().seed)
     kills = 0
     with openai_server() as server, tempfile.TemporaryDirectory() as folder:
         server.yes, server.faults = truth, faults(draw)

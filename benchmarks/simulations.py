@@ -369,7 +369,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (call, runs) in COMMANDS.items():
-        command = commands.add_parser(name, help=(call.__doc__ or "").splitlines()[0])
+        says = (call.__doc__ or "").splitlines()[0].replace("%", "%%")
+        command = commands.add_parser(name, help=says)
         command.add_argument(
             "--runs", type=int, default=runs, help="runs of each design (%(default)s)"
         )

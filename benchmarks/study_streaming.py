@@ -9,6 +9,7 @@ for byte those of a run without faults.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -79,6 +80,7 @@ class Sampler(threading.Thread):
 
 def main() -> None:
     """Serve, run twice, and compare."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     # Here, since workers import this file as well, and the tests' support forbids the Hub.
     from support.hub import Repository, files_of, hub_server
 

@@ -6,6 +6,7 @@ not fail: what nobody could look up is not found to be safe.
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def verdict(report: str, errors: str) -> tuple[int, str]:
 
 def main() -> int:
     """Audit the lock file."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     command = [sys.executable, *COMMAND, "--format=json", f"--requirement={LOCK}"]
     found = subprocess.run(command, capture_output=True, text=True)
     code, message = verdict(found.stdout, found.stderr)

@@ -14,9 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
-from support.check_tables import print_table
+from support.check_tables import ask_for_names, print_table
 from support.method_checks import CHECKS, METHODS, Trial
 
 if __name__ == "__main__":
-    names = sys.argv[1:] or list(METHODS)
+    names = ask_for_names("method", METHODS, (__doc__ or "").splitlines()[0])
     sys.exit(print_table("method", names, CHECKS, Trial))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +39,16 @@ def check_documented(
         found, message = outcome(checks, trial, check)
         assert found == entry, f"{check}: {message}"
         assert found != REFUSED or (instead.search(message) and len(message) < 500), message
+
+
+def ask_for_names(title: str, known: Collection[str], description: str) -> list[str]:
+    """Return the rows that the command line names, all where it names none."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("names", nargs="*", metavar=title.upper(), help="all by default")
+    names: list[str] = parser.parse_args().names
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"no such {title}: {', '.join(unknown)}; there are {', '.join(known)}")
+    return names or list(known)
 
 
 def print_table(
