@@ -101,11 +101,7 @@ class BrokenLines:
         ratios, signed = np.empty((*shape, 2)), np.empty((6, *shape))
         every = np.arange(len(series))
         for i, rho in enumerate(RHOS):
-            white = whiten(series, rho)
-            bases = self._bases[i][:, :, chosen]
-            parts = np.tensordot(white, bases, axes=1)
-            flat = np.maximum((white**2).sum(axis=1)[:, None] - parts[:, 0] ** 2, _TINY)
-            squares = np.maximum(flat - parts[:, 1] ** 2 - parts[:, 2] ** 2, _TINY)
+            parts, flat, squares = self._along(series, i, chosen)
             line = squares.argmin(axis=1)
             least = squares[every, line]
             stationary = np.log(1 - rho**2) / 2
@@ -130,6 +126,28 @@ class BrokenLines:
             lines=best[likeliest, every],
             variance=variance,
         )
+
+    def _along(self, series: Floats, i: int, chosen: slice) -> tuple[Floats, Floats, Floats]:
+        """Return series along bases, and squared residuals without and with slopes, for one ρ."""
+        white = whiten(series, RHOS[i])
+        parts = np.tensordot(white, self._bases[i][:, :, chosen], axes=1)
+        flat = np.maximum((white**2).sum(axis=1)[:, None] - parts[:, 0] ** 2, _TINY)
+        return parts, flat, np.maximum(flat - parts[:, 1] ** 2 - parts[:, 2] ** 2, _TINY)
+
+    def likelihood_of_knots(self, series: Floats) -> tuple[Integers, Floats]:
+        """Return all knots, and the logarithm of the largest likelihood of lines with each.
+
+        Args:
+            series: One series with a range of about 1, shape (1, k).
+        """
+        knots, first = np.unique(self.knots, return_index=True)
+        likeliest = np.full(len(knots), -np.inf)
+        for i, rho in enumerate(RHOS):
+            _, _, squares = self._along(series, i, slice(None))
+            least = np.minimum.reduceat(squares[0], first)
+            found = np.log(1 - rho**2) / 2 - self.count / 2 * np.log(least)
+            likeliest = np.maximum(likeliest, found)
+        return knots, likeliest
 
     def nulls(self, knot: int | None) -> Nulls:
         """Return what lines find in noise around a line whose slope on one side of a turn is 0.
