@@ -98,10 +98,10 @@ class BrokenLines:
         shape = (len(RHOS), len(series))
         likelihood, restricted, variance = np.empty(shape), np.empty(shape), np.empty(shape)
         best = np.empty(shape, dtype=np.int64)
-        ratios, signed = np.empty((*shape, 2)), np.empty((6, *shape))
+        ratios = np.empty((*shape, 2))
         every = np.arange(len(series))
         for i, rho in enumerate(RHOS):
-            parts, flat, squares = self._along(series, i, chosen)
+            parts, squares, _ = self._along(series, i, chosen)
             line = squares.argmin(axis=1)
             least = squares[every, line]
             stationary = np.log(1 - rho**2) / 2
@@ -111,14 +111,9 @@ class BrokenLines:
             variance[i] = least / freedom / (1 - rho**2)
             for part, slope in enumerate((parts[:, 3], parts[:, 2])):
                 ratios[i, :, part] = slope[every, line] / np.sqrt(least / freedom)
-            for j, left in enumerate(_hypotheses(parts, squares, flat)):
-                signed[j, i] = stationary - n / 2 * np.log(left.min(axis=1))
         weights = np.exp(restricted - restricted.max(axis=0))
         likeliest = likelihood.argmax(axis=0)
-        rises, no_rise, falls, no_fall, after_rises, after_falls = special.logsumexp(signed, axis=1)
         return Fit(
-            rise=np.stack([rises - no_rise, after_rises - after_falls]),
-            fall=np.stack([falls - no_fall, after_falls - after_rises]),
             rho=np.array(RHOS) @ weights / weights.sum(axis=0),
             ratios=ratios[likeliest, every].T,
             likelihood=likelihood,
@@ -127,12 +122,33 @@ class BrokenLines:
             variance=variance,
         )
 
+    def evidence(self, series: Floats, knot: int | None) -> tuple[Floats, Floats]:
+        """Return the evidence for rises and for falls, each of shape (2, series).
+
+        Before the turn (0) that the best line rises, or falls, rather than that none does; after it
+        (1) that it does rather than not. It is a log-likelihood, the mean over all ρ, less another.
+
+        Args:
+            series: As for :meth:`fit`.
+            knot: The same.
+        """
+        chosen = self.lines(knot)
+        found = np.empty((6, len(RHOS), len(series)))
+        for i, rho in enumerate(RHOS):
+            for j, left in enumerate(_hypotheses(*self._along(series, i, chosen))):
+                found[j, i] = np.log(1 - rho**2) / 2 - self.count / 2 * np.log(left.min(axis=1))
+        rises, no_rise, falls, no_fall, after_rises, after_falls = special.logsumexp(found, axis=1)
+        return (
+            np.stack([rises - no_rise, after_rises - after_falls]),
+            np.stack([falls - no_fall, after_falls - after_rises]),
+        )
+
     def _along(self, series: Floats, i: int, chosen: slice) -> tuple[Floats, Floats, Floats]:
-        """Return series along bases, and squared residuals without and with slopes, for one ρ."""
+        """Return series along bases, and squared residuals with and without slopes, for one ρ."""
         white = whiten(series, RHOS[i])
         parts = np.tensordot(white, self._bases[i][:, :, chosen], axes=1)
         flat = np.maximum((white**2).sum(axis=1)[:, None] - parts[:, 0] ** 2, _TINY)
-        return parts, flat, np.maximum(flat - parts[:, 1] ** 2 - parts[:, 2] ** 2, _TINY)
+        return parts, np.maximum(flat - parts[:, 1] ** 2 - parts[:, 2] ** 2, _TINY), flat
 
     def likelihood_of_knots(self, series: Floats) -> tuple[Integers, Floats]:
         """Return all knots, and the logarithm of the largest likelihood of lines with each.
@@ -143,7 +159,7 @@ class BrokenLines:
         knots, first = np.unique(self.knots, return_index=True)
         likeliest = np.full(len(knots), -np.inf)
         for i, rho in enumerate(RHOS):
-            _, _, squares = self._along(series, i, slice(None))
+            _, squares, _ = self._along(series, i, slice(None))
             least = np.minimum.reduceat(squares[0], first)
             found = np.log(1 - rho**2) / 2 - self.count / 2 * np.log(least)
             likeliest = np.maximum(likeliest, found)
@@ -157,49 +173,43 @@ class BrokenLines:
         and the evidence would be smaller.
         """
         if knot not in self._known:
-            each = zip(*(self._without_slope(noise, knot) for noise in self.noise), strict=True)
-            _, ratios, rho = map(np.stack, each)
-            evidence, _, _ = self._without_slope(self._strong, knot)
-            self._known[knot] = Nulls(np.sort(evidence, axis=1), ratios, rho)
+            falling, rising = self._without_slope(self._strong, knot)
+            (rise, _), (_, fall) = (self.evidence(each, knot) for each in (falling, rising))
+            ratios, rho = [], []
+            for noise in self.noise:
+                before, after = (self.fit(each, knot) for each in self._without_slope(noise, knot))
+                ratios.append(np.abs([before.ratios[0], after.ratios[1]]))
+                rho.append([before.rho, after.rho])
+            evidence = np.sort([rise[0], fall[1]], axis=1)
+            self._known[knot] = Nulls(evidence, np.array(ratios), np.array(rho))
         return self._known[knot]
 
-    def _without_slope(self, noise: Floats, knot: int | None) -> tuple[Floats, Floats, Floats]:
-        """Return evidence, absolute ratios and mean ρ of such noise, each of shape (2, series)."""
+    def _without_slope(self, noise: Floats, knot: int | None) -> tuple[Floats, Floats]:
+        """Return lines that are level before a fall, and after a rise, in noise."""
         last, places = self.count - 1, np.arange(self.count)
         # A series that is level before its turn is one that is level after it, read backwards.
         early = round(_TURN * last) if knot is None else knot
         late = last - early if knot is None else knot
         up = _CERTAIN * np.minimum(places / early, 1)
         down = -_CERTAIN * np.maximum(places - late, 0) / (last - late)
-        before, after = self.fit(noise + down, knot), self.fit(noise + up, knot)
-        return (
-            np.stack([before.rise[0], after.fall[1]]),
-            np.abs([before.ratios[0], after.ratios[1]]),
-            np.stack([before.rho, after.rho]),
-        )
+        return noise + down, noise + up
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What broken lines find in series, before (0) and after the turn (1) on the first axis.
-
-    Evidence is a log-likelihood, of the best line and the mean over all ρ, less another.
+    """The broken lines that fit series best.
 
     Attributes:
-        rise: That the series rises before the turn rather than nowhere, and that it rises after it
-            rather than not, shape (2, series).
-        fall: The same.
         rho: Mean ρ by the restricted likelihood, which allows for the line being fitted (Patterson
             and Thompson 1971), shape (series,).
-        ratios: Slopes divided by their standard errors, shape (2, series).
+        ratios: Slopes before (0) and after the turn (1) divided by their standard errors, shape
+            (2, series).
         likelihood: Logarithm, of the best line with each ρ, shape (ρ's, series).
         likeliest: Position of the likeliest ρ, shape (series,).
         lines: The best line with that ρ, shape (series,).
         variance: Variance of the noise with each ρ, shape (ρ's, series).
     """
 
-    rise: Floats
-    fall: Floats
     rho: Floats
     ratios: Floats
     likelihood: Floats
@@ -210,7 +220,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Nulls:
-    """What :class:`Fit` says of simulated series where a slope is 0.
+    """What broken lines find in simulated series where a slope is 0.
 
     The slope is a rise before the turn (0) or a fall after it (1).
 

@@ -195,6 +195,7 @@ class _Side:
         self._size = float(np.ptp(values)) or 1.0
         self._values = (values - values.mean()) / self._size
         self._fit = lines.fit(self._values[None], knot)
+        self._evidence = np.array(lines.evidence(self._values[None], knot))
         self._best = int(self._fit.lines[0])
         self.knot = int(lines.knots[self._best])
         self._nulls = lines.nulls(knot)
@@ -245,8 +246,7 @@ class _Side:
         # In parts with all ρ, as most of them decide what the others cannot change.
         for some in (series[i::_PARTS] for i in range(_PARTS)):
             curves = line + noise[drawn[some], some] * scale[some, None]
-            fit = self._lines.fit(curves, self._given)
-            evidence = (fit.rise, fit.fall)[part][part]
+            evidence = self._lines.evidence(curves, self._given)[part][part]
             shown += int((self._nulls.p(part, evidence) <= LEVEL).sum())
             left -= len(some)
             if shown >= POWER * len(series) or shown + left < POWER * len(series):
@@ -264,8 +264,7 @@ class _Side:
         value, ratio = float(self._coefficients()[1 + part]), float(self._fit.ratios[part, 0])
         error = abs(value / ratio) if ratio else 0.0
         half = error * self._quantile(self._nulls.ratios[:, part])
-        both_ways = np.array([self._fit.rise[part, 0], self._fit.fall[part, 0]])
-        p_rise, p_fall = self._nulls.p(part, both_ways).tolist()
+        p_rise, p_fall = self._nulls.p(part, self._evidence[:, part, 0]).tolist()
         low, high = ((value + sign * half) * self._size for sign in (-1, 1))
         return Slope(value * self._size, low, high, p_rise, p_fall)
 

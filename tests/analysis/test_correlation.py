@@ -245,7 +245,7 @@ def test_one_factor_distinguishes_no_dimensions(loadings: Sequence[float], n: in
 def test_one_factor_distinguishes_no_dimensions_in_many_runs(
     loadings: Sequence[float], n: int
 ) -> None:
-    assert distinguished(loadings, 0.0, n, 150).max() <= 0.06
+    assert distinguished(loadings, 0.0, n, 80).max() <= 0.06
 
 
 @pytest.mark.parametrize(("n", "power"), [(12, 0.45), (18, 0.85)])
