@@ -243,7 +243,7 @@ class _Side:
         drawn = np.searchsorted(np.cumsum(self._weights)[:-1], (series + 0.5) / len(series))
         scale = np.sqrt(self._fit.variance[drawn, 0])
         shown, left = 0, len(series)
-        # In parts with all ρ, as most of them decide what the others cannot change.
+        # Each part has all ρ, and the first few mostly decide.
         for some in (series[i::_PARTS] for i in range(_PARTS)):
             curves = line + noise[drawn[some], some] * scale[some, None]
             evidence = self._lines.evidence(curves, self._given)[part][part]

@@ -93,12 +93,12 @@ def update_baseline(check: Check, cache: Path | None = None) -> bool:
                 if doubt := measured.doubt(metric):
                     raise InputError(f"{doubt} The baseline stays as it is.")
             metrics = kept.setdefault(measured.task, (measured, []))[1]
-            needed = [metric, *_unparsed(rule, measured, found)]
+            needed = [metric, *_correction_metrics(rule, measured, found)]
             metrics += [each for each in needed if each not in metrics]
     return write_baseline(check.baseline, found.identity, kept)
 
 
-def _unparsed(rule: Rule, measured: Measurement, found: _Measured) -> list[str]:
+def _correction_metrics(rule: Rule, measured: Measurement, found: _Measured) -> list[str]:
     """Return the metric that a later correction needs beside that of a rule."""
     corrected = (rule, measured.task) in found.corrections
     return [judged_beside(measured.metric(rule.metric))] if corrected else []
