@@ -221,11 +221,11 @@ def _cell(
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of dimensions whose checkpoints have a step each, by which they are ordered.
 
-    Sets of several models often have none, or all the same.
+    Sets of several models often have none, or all the same, which is said; one set has no order.
     """
     numbers = table.groupby("dimension")[["checkpoint", "step"]].nunique()
     unordered = numbers[numbers["step"] < numbers["checkpoint"]]
-    for dimension, number in unordered.iterrows():
+    for dimension, number in unordered[unordered["checkpoint"] > 1].iterrows():
         _LOG.warning(
             "%s: %d checkpoints have %d different training %s, so no phases are looked for. If "
             "they belong to one run, store each with `lm-eval-trust activations --step`.",

@@ -105,6 +105,15 @@ def test_models_without_steps_are_analysed_side_by_side(
     assert {"measurements.csv", "probes.csv", "figures/probing.svg"} <= files
 
 
+def test_one_model_has_no_order_to_ask_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("support.planted_sets.STEPS", (None,))
+    write(tmp_path / "sets", 0, n=24)
+    assert analyse(tmp_path / "sets", tmp_path / "out", SETTINGS).phases.empty
+    assert "training step" not in caplog.text
+
+
 def test_tables_are_there_if_what_follows_fails(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
