@@ -241,11 +241,11 @@ def test_one_factor_distinguishes_no_dimensions(loadings: Sequence[float], n: in
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [12, 18, 36])
-@pytest.mark.parametrize("loadings", [(0.95, 0.95, 0.2), (0.95, 0.3, 0.3)])
+@pytest.mark.parametrize("loadings", [(0.95, 0.95, 0.2, 0.2), (0.95, 0.3, 0.3, 0.3), (0.0, 0.0)])
 def test_one_factor_distinguishes_no_dimensions_in_many_runs(
     loadings: Sequence[float], n: int
 ) -> None:
-    assert distinguished(loadings, 0.0, n, 80).max() <= 0.06
+    assert distinguished(loadings, 0.0, n, 300).max() <= 0.07
 
 
 @pytest.mark.parametrize(("n", "power"), [(12, 0.45), (18, 0.85)])
