@@ -21,7 +21,7 @@ Integers = npt.NDArray[np.int64]
 #: Fewest checkpoints that can tell a relation from two trends: with ten or eleven, curves of little
 #: noise over unevenly spaced steps had p ≤ .05 in up to .12 of simulated runs.
 LEAST_CHECKPOINTS = 12
-#: Weight of p without the checkpoint that adds most to a correlation: with p ≤ .05, the others must
+#: Weight of p without the change that adds most to a correlation: with p ≤ .05, what remains must
 #: have p ≤ .1.
 _WITHOUT_ONE = 0.5
 
@@ -32,8 +32,8 @@ class StepCorrelation:
 
     Attributes:
         p: p of the innovations' correlation, two-sided, which neither a common trend nor a single
-            checkpoint makes small; 1 where a series is nothing but trend, or has a trend of the
-            largest degree that the checkpoints allow, as it may need more.
+            change makes small; 1 where a series is nothing but trend, or has a trend of the largest
+            degree that the checkpoints allow, as it may need more.
         innovations: Correlation of what remains without trend and autocorrelation, −1 to 1; NaN
             where nothing remains.
         pearson: Linear correlation of the series as they are: a description, not evidence.
@@ -75,9 +75,11 @@ def correlate_over_steps(
     Statistics* 1, 292–298). As few checkpoints do not determine ρ, p is the largest over all ρ from
     the chosen one to .99, and with fewer than 16 over the next two degrees as well.
 
-    One checkpoint at which both series dip, or a few early ones with the most noise, decide such a
-    correlation alone, though it is by chance that they coincide. So p is at least half of what
-    it is, at the chosen degree, without the checkpoint that adds most to the correlation.
+    One checkpoint at which both series dip, or a steep rise of both that no polynomial follows,
+    decides such a correlation alone, though it is by chance that they coincide. So p is at least
+    half of what it is, at the chosen degree, if the change that adds most to the correlation is
+    taken out of both: an innovation at one checkpoint, or a logistic rise over an eighth, a quarter
+    or half of the checkpoints.
 
     Args:
         steps: Training steps of the checkpoints, ascending, shape (k,).
@@ -106,10 +108,10 @@ def _correlation(axes: Sequence[Trends], x: Floats, y: Floats, orders: Integers)
         drawn = trends.null(x[None], y[None], degree, rho, orders)[:, 0, 0]
         p = _share(np.abs(drawn), abs(drawn[0]))
         if degree == plausible[0][0] and not np.isnan(drawn[0]):
-            added = np.sign(drawn[0]) * trends.added(x[None], y[None], degree, rho)[:, 0, 0]
-            place = int(added.argmax())
-            others = np.abs(trends.null(x[None], y[None], degree, rho, orders, without=place))
-            p = max(p, _WITHOUT_ONE * _share(others[:, 0, 0], others[0, 0, 0]))
+            change = trends.largest_change(x, y, degree, rho)
+            rest = trends.null(x[None], y[None], degree, rho, orders, without=change)
+            others = np.abs(rest[:, 0, 0])
+            p = max(p, _WITHOUT_ONE * _share(others, others[0]))
         found.append((p, float(drawn[0]), degree, rho))
     p, value, degree, rho = max(found, key=lambda each: each[0])
     pearson, spearman = raw_coefficients(x, y)

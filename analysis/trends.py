@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from lm_eval_trust.analysis.broken_lines import whiten
 
@@ -18,6 +19,9 @@ _LARGEST_DEGREE = 8
 _FEW, _FURTHER = 16, 2
 #: A residual this much smaller than its series is rounding.
 _ROUNDING = 1e-9
+#: Slopes of the logistic curves that a series may follow once: nine tenths of such a rise take a
+#: half, a quarter or an eighth of the checkpoints.
+_SLOPES = (12.0, 24.0, 48.0)
 
 
 def both_axes(steps: Floats) -> tuple[Trends, Trends]:
@@ -54,6 +58,11 @@ class Trends:
         basis = np.polynomial.legendre.legvander(places, self._degrees[-1])
         #: Of the whitened basis, so that its first columns span every smaller degree.
         self._orthonormal = {rho: np.linalg.qr(whiten(basis.T, rho).T)[0] for rho in _RHOS}
+        rises = _rises(len(places))
+        #: Whitened: an innovation at one checkpoint, or a rise over several, shape (changes, k).
+        self._changes = {
+            rho: np.concatenate([np.eye(len(places)), whiten(rises, rho)]) for rho in _RHOS
+        }
 
     def plausible(self, criteria: Floats) -> list[tuple[int, float]]:
         """Return degrees and ρ: the largest of the series' best models, and what they may miss.
@@ -98,7 +107,7 @@ class Trends:
         rho: float,
         orders: Integers,
         *,
-        without: int | None = None,
+        without: Floats | None = None,
     ) -> Floats:
         """Return correlations of innovations, those of y permuted, shape (orders, x's, y's).
 
@@ -108,15 +117,12 @@ class Trends:
             degree: Degree of the trend.
             rho: Coefficient of the autoregression.
             orders: Permutations, shape (orders, k).
-            without: Place of a checkpoint whose innovation is left out.
+            without: What is taken out besides the trend, from :meth:`largest_change`.
         """
         basis = self._orthonormal[rho][:, : degree + 1]
-        kept = np.arange(self._count) != (-1 if without is None else without)
         if without is not None:
-            basis = np.linalg.qr(basis[kept])[0]
-            orders = orders[orders != without].reshape(len(orders), -1)
-            orders = orders - (orders > without)
-        of_x, of_y = (self._innovations(values, basis, rho, kept) for values in (x, y))
+            basis = np.linalg.qr(np.column_stack([basis, without]))[0]
+        of_x, of_y = (self._innovations(values, basis, rho) for values in (x, y))
         permuted = of_y[:, orders]
         within = (permuted**2).sum(axis=2) - ((permuted @ basis) ** 2).sum(axis=2)
         lengths = np.sqrt(np.maximum(within, 0)).T[:, None] * np.linalg.norm(of_x, axis=1)[:, None]
@@ -128,21 +134,24 @@ class Trends:
         )
         return found
 
-    def added(self, x: Floats, y: Floats, degree: int, rho: float) -> Floats:
-        """Return what each checkpoint adds to the correlations, shape (k, x's, y's).
+    def largest_change(self, x: Floats, y: Floats, degree: int, rho: float) -> Floats:
+        """Return the change that adds most to the correlation of two series, whitened, shape (k,).
+
+        It is at one checkpoint, or a rise over several.
 
         Args:
-            x: None of them nothing but trend, shape (x's, k).
-            y: None of them either, shape (y's, k).
+            x: Not only trend, shape (k,).
+            y: The same.
             degree: Degree of the trend.
             rho: Coefficient of the autoregression.
         """
-        basis, all_of_them = self._orthonormal[rho][:, : degree + 1], np.ones(self._count, bool)
-        of_x, of_y = (
-            rest / np.linalg.norm(rest, axis=1, keepdims=True)
-            for rest in (self._innovations(values, basis, rho, all_of_them) for values in (x, y))
-        )
-        found: Floats = of_x.T[:, :, None] * of_y.T[:, None]
+        basis, changes = self._orthonormal[rho][:, : degree + 1], self._changes[rho]
+        of_x, of_y = self._innovations(np.stack([x, y]), basis, rho)
+        beyond = changes - (changes @ basis) @ basis.T
+        # What a trend can follow is not taken for a change.
+        lengths = np.maximum((beyond**2).sum(axis=1), _ROUNDING * (changes**2).sum(axis=1))
+        added = np.sign(of_x @ of_y) * (beyond @ of_x) * (beyond @ of_y) / lengths
+        found: Floats = changes[added.argmax()]
         return found
 
     def jackknifed(self, x: Floats, y: Floats, degree: int, rho: float) -> Floats:
@@ -157,8 +166,8 @@ class Trends:
         Returns:
             Shape (1 + k, x's, y's); 0 where nothing remains.
         """
-        basis, all_of_them = self._orthonormal[rho][:, : degree + 1], np.ones(self._count, bool)
-        of_x, of_y = (self._innovations(values, basis, rho, all_of_them) for values in (x, y))
+        basis = self._orthonormal[rho][:, : degree + 1]
+        of_x, of_y = (self._innovations(values, basis, rho) for values in (x, y))
         # Without a checkpoint, a sum of products of residuals loses its term over 1 − leverage.
         kept = np.maximum(1 - (basis**2).sum(axis=1), _ROUNDING)
 
@@ -174,12 +183,20 @@ class Trends:
         return np.moveaxis(found, -1, 0)
 
     @staticmethod
-    def _innovations(
-        values: Floats, basis: Floats, rho: float, kept: npt.NDArray[np.bool_]
-    ) -> Floats:
-        """Return whitened residuals of the checkpoints kept, 0 where they are rounding."""
-        white = whiten(values - values.mean(axis=1, keepdims=True), rho)[:, kept]
+    def _innovations(values: Floats, basis: Floats, rho: float) -> Floats:
+        """Return whitened residuals, 0 where they are rounding."""
+        white = whiten(values - values.mean(axis=1, keepdims=True), rho)
         rest = white - (white @ basis) @ basis.T
         rounding = _ROUNDING * np.linalg.norm(white, axis=1, keepdims=True)
         found: Floats = np.where(np.linalg.norm(rest, axis=1, keepdims=True) > rounding, rest, 0.0)
         return found
+
+
+def _rises(count: int) -> Floats:
+    """Return logistic curves with their middles at or between checkpoints, shape (rises, k)."""
+    share = np.linspace(0, 1, count)
+    middles = np.linspace(0, 1, 2 * count - 1)[1:-1]
+    found: Floats = special.expit(
+        np.multiply.outer(_SLOPES, share - middles[:, None]).reshape(-1, count)
+    )
+    return found
