@@ -11,7 +11,8 @@ from scipy import special
 
 Floats = npt.NDArray[np.float64]
 
-_RESAMPLES = 1000
+#: Resamples, at least. Those of few groups are coarse, so there are more, for the same time.
+_RESAMPLES, _DRAWS = 1000, 40_000
 #: Draws beyond a quantile, at least, if the draws stand alone.
 _BEYOND = 2.5
 #: Groups whose draws are kept. Those of more are made anew, and only where the expansion is
@@ -41,7 +42,7 @@ def student_quantiles(
         ends = np.quantile(_drawn(residuals, sizes), (tail, 1 - tail), method="inverted_cdf")
         # Unequal groups widen these quantiles as they widen Student's.
         found += (quantile / float(special.stdtrit(groups - 1, 1 - tail)) * ends).tolist()
-    if expanded or tail * _RESAMPLES < _BEYOND:
+    if expanded or tail * _resamples(groups) < _BEYOND:
         shift = skewness * (1 + 2 * quantile**2) / (6 * math.sqrt(groups))
         found += [-quantile - shift, quantile - shift]
     return found
@@ -77,7 +78,7 @@ def _resampled(columns: Floats) -> Floats:
     return np.stack(
         [
             np.bincount(random.integers(groups, size=groups), minlength=groups) @ columns
-            for _ in range(_RESAMPLES)
+            for _ in range(_resamples(groups))
         ]
     )
 
@@ -85,7 +86,13 @@ def _resampled(columns: Floats) -> Floats:
 @lru_cache(maxsize=8)
 def _counts(groups: int) -> Floats:
     """Return how often each group was drawn in each resample, shape (resamples, groups)."""
-    drawn = np.random.default_rng(groups).integers(groups, size=(_RESAMPLES, groups))
-    drawn += groups * np.arange(_RESAMPLES)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=_RESAMPLES * groups)
-    return counts.reshape(_RESAMPLES, groups).astype(np.float64)
+    resamples = _resamples(groups)
+    drawn = np.random.default_rng(groups).integers(groups, size=(resamples, groups))
+    drawn += groups * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=resamples * groups)
+    return counts.reshape(resamples, groups).astype(np.float64)
+
+
+def _resamples(groups: int) -> int:
+    """Return how often so many groups are resampled."""
+    return max(_RESAMPLES, _DRAWS // groups)

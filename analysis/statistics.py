@@ -39,9 +39,10 @@ Floats = npt.NDArray[np.float64]
 #: Fewest groups for which the coverage of intervals was measured; with fewer, say so. A resample
 #: of fewer groups too often draws nearly the same ones, whose spread nothing can be divided by.
 FEW_GROUPS = 8
-#: Few groups draw too few extremes: nominal tails are divided by 1 + 8 / groups, at most by 1.5, by
-#: the coverage that docs/statistics.md reports.
-_FURTHER, _FURTHEST = 8, 1.5
+#: Few groups draw too few extremes: nominal tails are divided by 1 + 8 / groups, by the coverage that
+#: docs/statistics.md reports. Where groups are so unequal that they count as fewer than ten, a tenth
+#: of that number is the most that is added to 1: Student's quantile is large enough by itself.
+_FURTHER, _TOGETHER = 8, 10
 #: Groups that differ from the rest at which half of the effective size rests on what was observed.
 _PRIOR_GROUPS = 4
 
@@ -343,7 +344,8 @@ class GroupTotals:
             return []
         # The same draws for values and their negatives, so that swapping two models mirrors ends.
         sign = 1.0 if np.power(self.residuals, 3).sum() >= 0 else -1.0
-        tail = (1 - level) / 2 / min(_FURTHEST, 1 + _FURTHER / self.groups)
+        further = min(_FURTHER / self.groups, self.whole_groups / _TOGETHER)
+        tail = (1 - level) / 2 / (1 + further)
         quantile = self.quantile(1 - tail)
         found = student_quantiles(sign * self.residuals, self.sizes, tail, quantile)
         return [self.mean - sign * self.standard_error * each for each in found]

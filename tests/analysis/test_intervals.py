@@ -195,6 +195,15 @@ def test_skewed_differences_are_covered(groups: int) -> None:
     assert _covered(draw, 1.0) >= 0.915
 
 
+@pytest.mark.parametrize("groups", [8, 9, 10])
+def test_few_skewed_groups_are_covered(groups: int) -> None:
+    drawn = np.random.default_rng(7).lognormal(0, 0.75, size=(10_000, groups))
+    ends = np.array([mean_interval(values) for values in drawn])
+    truth = np.exp(0.75**2 / 2)
+    # The standard error is .0024.
+    assert ((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean() >= 0.94
+
+
 @pytest.mark.parametrize("groups", [8, 30])
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.963, 0.99])
 def test_shares_are_covered(groups: int, share: float) -> None:
