@@ -94,7 +94,7 @@ def layers(runs: int, number: int = 32) -> None:
 
 def phases(runs: int) -> None:
     """Print which phases are found in noise, and in curves that have both."""
-    print(f"\nVerdicts over checkpoints, {runs} runs\n")
+    print("\nVerdicts over checkpoints\n")
     print_table(simulated_series.PHASES_HEADER, simulated_series.phase_rates(runs))
 
 
@@ -123,6 +123,9 @@ SKEWED: dict[str, tuple[Callable[[np.random.Generator, int], Floats], float]] = 
     "one in five changes": (lambda random, n: (random.random(n) < 0.2).astype(np.float64), 0.2),
 }
 RESAMPLES = 2000
+#: How many times as many runs their intervals of now get, which are fast: over 10,000 runs, a
+#: coverage of .94 has a standard error of .002.
+MORE = 10
 
 
 def percentiles(
@@ -142,22 +145,25 @@ def covers(ends: tuple[float, float], truth: float) -> bool:
 def intervals(runs: int) -> None:
     """Print how often 95 % intervals of means and of shares over groups hold the truth."""
 
-    def both(random: np.random.Generator, values: Floats, truth: float) -> tuple[bool, bool]:
-        groups, size = values.shape
+    def before(random: np.random.Generator, values: Floats) -> tuple[float, float]:
         means = values.mean(axis=1)
-        before = percentiles(random, groups, lambda weights: weights @ means / groups)
-        now = mean_interval(values.ravel(), np.arange(groups).repeat(size).tolist())
-        return covers(before, truth), covers(now, truth)
+        return percentiles(random, len(means), lambda weights: weights @ means / len(means))
+
+    def now(values: Floats) -> tuple[float, float]:
+        groups, size = values.shape
+        return mean_interval(values.ravel(), np.arange(groups).repeat(size).tolist())
 
     def skewed() -> Iterator[Sequence[object]]:
         for (name, (draw, truth)), groups in itertools.product(SKEWED.items(), (8, 15, 30, 100)):
             random, rates = np.random.default_rng(groups), []
             for noise in (1.0, 0.0):
-                held = [
-                    both(random, draw(random, groups)[:, None] + items, truth)
-                    for items in noise * random.normal(size=(runs, groups, 4))
-                ]
-                rates += [*np.array(held).mean(axis=0)]
+                drawn = (
+                    draw(random, groups)[:, None] + noise * random.normal(size=(groups, 4))
+                    for _ in range(MORE * runs)
+                )
+                held = [(covers(now(values), truth), values) for values in drawn]
+                old = [covers(before(random, values), truth) for _, values in held[:runs]]
+                rates += [np.mean(old), np.mean([holds for holds, _ in held])]
             yield name, groups, *rates
 
     def shares() -> Iterator[Sequence[object]]:
@@ -170,12 +176,15 @@ def intervals(runs: int) -> None:
                     own = np.full(groups, share)
                     if strength < np.inf:
                         own = random.beta(share * strength, (1 - share) * strength, size=groups)
-                    right = random.random((groups, 4)) < own[:, None]
-                    held.append(both(random, right.astype(np.float64), share))
+                    right = (random.random((groups, 4)) < own[:, None]).astype(np.float64)
+                    held.append(
+                        [covers(ends, share) for ends in (before(random, right), now(right))]
+                    )
                 rates += [*np.array(held).mean(axis=0)]
             yield share, groups, *rates
 
-    print(f"\nCoverage of 95 % intervals of skewed differences, 4 items a group, {runs} runs\n")
+    print("\nCoverage of 95 % intervals of skewed differences, 4 items a group")
+    print(f"{runs} runs before, {MORE * runs} now\n")
     sides = [
         "before, items of sd 1",
         "now, items of sd 1",
