@@ -39,9 +39,9 @@ Floats = npt.NDArray[np.float64]
 #: Fewest groups for which the coverage of intervals was measured; with fewer, say so. A resample
 #: of fewer groups too often draws nearly the same ones, whose spread nothing can be divided by.
 FEW_GROUPS = 8
-#: Few groups draw too few extremes: nominal tails are divided by 1 + 8 / groups, by the coverage that
-#: docs/statistics.md reports. Where groups are so unequal that they count as fewer than ten, a tenth
-#: of that number is the most that is added to 1: Student's quantile is large enough by itself.
+#: Few groups draw too few extremes: nominal tails are divided by 1 + 8 / groups, by the coverage
+#: that docs/statistics.md reports. Groups that are so unequal that they count as fewer than ten add
+#: at most a tenth of that number to the 1, since Student's quantile is large enough by itself.
 _FURTHER, _TOGETHER = 8, 10
 #: Groups that differ from the rest at which half of the effective size rests on what was observed.
 _PRIOR_GROUPS = 4
