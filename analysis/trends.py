@@ -58,11 +58,7 @@ class Trends:
         basis = np.polynomial.legendre.legvander(places, self._degrees[-1])
         #: Of the whitened basis, so that its first columns span every smaller degree.
         self._orthonormal = {rho: np.linalg.qr(whiten(basis.T, rho).T)[0] for rho in _RHOS}
-        rises = _rises(len(places))
-        #: Whitened: an innovation at one checkpoint, or a rise over several, shape (changes, k).
-        self._changes = {
-            rho: np.concatenate([np.eye(len(places)), whiten(rises, rho)]) for rho in _RHOS
-        }
+        self._changes: dict[tuple[int, float], Floats] = {}
 
     def plausible(self, criteria: Floats) -> list[tuple[int, float]]:
         """Return degrees and ρ: the largest of the series' best models, and what they may miss.
@@ -121,7 +117,7 @@ class Trends:
         """
         basis = self._orthonormal[rho][:, : degree + 1]
         if without is not None:
-            basis = np.linalg.qr(np.column_stack([basis, without]))[0]
+            basis = np.column_stack([basis, without])
         of_x, of_y = (self._innovations(values, basis, rho) for values in (x, y))
         permuted = of_y[:, orders]
         within = (permuted**2).sum(axis=2) - ((permuted @ basis) ** 2).sum(axis=2)
@@ -135,9 +131,9 @@ class Trends:
         return found
 
     def largest_change(self, x: Floats, y: Floats, degree: int, rho: float) -> Floats:
-        """Return the change that adds most to the correlation of two series, whitened, shape (k,).
+        """Return the change that adds most to the correlation of two series, shape (k,).
 
-        It is at one checkpoint, or a rise over several.
+        It is at one checkpoint, or a rise over several; whitened, without trend, of length 1.
 
         Args:
             x: Not only trend, shape (k,).
@@ -145,13 +141,24 @@ class Trends:
             degree: Degree of the trend.
             rho: Coefficient of the autoregression.
         """
-        basis, changes = self._orthonormal[rho][:, : degree + 1], self._changes[rho]
+        if (degree, rho) not in self._changes:
+            self._changes[degree, rho] = self._beyond_trend(degree, rho)
+        changes = self._changes[degree, rho]
+        basis = self._orthonormal[rho][:, : degree + 1]
         of_x, of_y = self._innovations(np.stack([x, y]), basis, rho)
-        beyond = changes - (changes @ basis) @ basis.T
-        # What a trend can follow is not taken for a change.
-        lengths = np.maximum((beyond**2).sum(axis=1), _ROUNDING * (changes**2).sum(axis=1))
-        added = np.sign(of_x @ of_y) * (beyond @ of_x) * (beyond @ of_y) / lengths
+        added = np.sign(of_x @ of_y) * (changes @ of_x) * (changes @ of_y)
         found: Floats = changes[added.argmax()]
+        return found
+
+    def _beyond_trend(self, degree: int, rho: float) -> Floats:
+        """Return changes without trend, of length 1, shape (changes, k)."""
+        changes = np.concatenate([np.eye(self._count), whiten(_rises(self._count), rho)])
+        basis = self._orthonormal[rho][:, : degree + 1]
+        beyond = changes - (changes @ basis) @ basis.T
+        lengths = np.linalg.norm(beyond, axis=1, keepdims=True)
+        # What a trend can follow is no change.
+        apart = (lengths > _ROUNDING * np.linalg.norm(changes, axis=1, keepdims=True)).ravel()
+        found: Floats = beyond[apart] / lengths[apart]
         return found
 
     def jackknifed(self, x: Floats, y: Floats, degree: int, rho: float) -> Floats:
