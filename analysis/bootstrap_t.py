@@ -25,8 +25,8 @@ def student_quantiles(
 ) -> list[float]:
     """Return lower and upper quantiles of Student's statistic of a mean over groups.
 
-    They are those of the draws, or those of the first-order expansion (Johnson 1978), or both where
-    too few draws lie beyond them.
+    They are those of the draws, or those of the first-order expansion (Johnson 1978), or both in
+    tails of which draws say little.
 
     Args:
         residuals: Each group's sum beyond what the mean expects of it, not all 0, skewed to the

@@ -42,7 +42,7 @@ FEW_GROUPS = 8
 #: Few groups draw too few extremes: nominal tails are divided by 1 + 8 / groups, by the coverage
 #: that docs/statistics.md reports. Groups that are so unequal that they count as fewer than ten add
 #: at most a tenth of that number to the 1, since Student's quantile is large enough by itself.
-_FURTHER, _TOGETHER = 8, 10
+_FURTHER, _EFFECTIVE = 8, 10
 #: Groups that differ from the rest at which half of the effective size rests on what was observed.
 _PRIOR_GROUPS = 4
 
@@ -344,7 +344,7 @@ class GroupTotals:
             return []
         # The same draws for values and their negatives, so that swapping two models mirrors ends.
         sign = 1.0 if np.power(self.residuals, 3).sum() >= 0 else -1.0
-        further = min(_FURTHER / self.groups, self.whole_groups / _TOGETHER)
+        further = min(_FURTHER / self.groups, self.whole_groups / _EFFECTIVE)
         tail = (1 - level) / 2 / (1 + further)
         quantile = self.quantile(1 - tail)
         found = student_quantiles(sign * self.residuals, self.sizes, tail, quantile)

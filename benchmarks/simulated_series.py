@@ -177,8 +177,8 @@ STAYING = {
     "up over a fifth, then level, AR .8, sd .3": Design(early, (0.8, 0.8), (0.3, 0.3), turn=0.2),
     "up by 1, then level, I(T,Y) AR 0, sd .05": Design(level, (0.8, 0.0), (0.3, 0.05)),
 }
-#: How many times as many runs they get over 18 checkpoints, which are fast: over 3,000 runs, a rate
-#: of .05 has a standard error of .004.
+#: How many times as many runs rates close to their bound get where they are fast, as these are over
+#: 18 checkpoints: over 3,000 runs, a rate of .05 has a standard error of .004.
 MORE = 10
 PHASES = {
     "no signal, AR 0": Design(flat, (0.0, 0.0), (1.0, 1.0)),

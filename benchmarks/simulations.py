@@ -123,9 +123,6 @@ SKEWED: dict[str, tuple[Callable[[np.random.Generator, int], Floats], float]] = 
     "one in five changes": (lambda random, n: (random.random(n) < 0.2).astype(np.float64), 0.2),
 }
 RESAMPLES = 2000
-#: How many times as many runs their intervals of now get, which are fast: over 10,000 runs, a
-#: coverage of .94 has a standard error of .002.
-MORE = 10
 
 
 def percentiles(
@@ -159,7 +156,7 @@ def intervals(runs: int) -> None:
             for noise in (1.0, 0.0):
                 drawn = (
                     draw(random, groups)[:, None] + noise * random.normal(size=(groups, 4))
-                    for _ in range(MORE * runs)
+                    for _ in range(simulated_series.MORE * runs)
                 )
                 held = [(covers(now(values), truth), values) for values in drawn]
                 old = [covers(before(random, values), truth) for _, values in held[:runs]]
@@ -184,7 +181,7 @@ def intervals(runs: int) -> None:
             yield share, groups, *rates
 
     print("\nCoverage of 95 % intervals of skewed differences, 4 items a group")
-    print(f"{runs} runs before, {MORE * runs} now\n")
+    print(f"{runs} runs before, {simulated_series.MORE * runs} now\n")
     sides = [
         "before, items of sd 1",
         "now, items of sd 1",
