@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
-from lm_eval_trust.analysis.bootstrap_t import student_quantiles
+from lm_eval_trust.analysis.bootstrap_t import FAR, student_quantiles
 from lm_eval_trust.analysis.score_tests import score_variance, wilson_ends
 from lm_eval_trust.core.errors import InputError
 
@@ -42,6 +42,7 @@ FEW_GROUPS = 8
 #: Few groups draw too few extremes: nominal tails are divided by 1 + 8 / groups, by the coverage
 #: that docs/statistics.md reports. Groups that are so unequal that they count as fewer than ten add
 #: at most a tenth of that number to the 1, since Student's quantile is large enough by itself.
+#: Far tails, which families of tests need, are divided as those of the fewest groups.
 _FURTHER, _EFFECTIVE = 8, 10
 #: Groups that differ from the rest at which half of the effective size rests on what was observed.
 _PRIOR_GROUPS = 4
@@ -344,8 +345,9 @@ class GroupTotals:
             return []
         # The same draws for values and their negatives, so that swapping two models mirrors ends.
         sign = 1.0 if np.power(self.residuals, 3).sum() >= 0 else -1.0
-        further = min(_FURTHER / self.groups, self.whole_groups / _EFFECTIVE)
-        tail = (1 - level) / 2 / (1 + further)
+        tail = (1 - level) / 2
+        few = FEW_GROUPS if tail < FAR else self.groups
+        tail /= 1 + min(_FURTHER / few, self.whole_groups / _EFFECTIVE)
         quantile = self.quantile(1 - tail)
         found = student_quantiles(sign * self.residuals, self.sizes, tail, quantile)
         return [self.mean - sign * self.standard_error * each for each in found]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lm_eval_trust.analysis.comparison import holm, mcnemar, sign_flip_p
-from lm_eval_trust.analysis.families import TestBlock, step_down
+from lm_eval_trust.analysis.families import Difference, TestBlock, step_down
 from lm_eval_trust.analysis.statistics import GroupTotals
 
 Floats = npt.NDArray[np.float64]
@@ -34,7 +34,8 @@ class Board:
 def block(groups: Sequence[str], parts: Floats) -> TestBlock:
     """Return tests from what each group adds to each mean difference, shape (groups, tests)."""
     sizes = np.ones(len(groups))
-    return TestBlock(groups, [[(1.0, GroupTotals(each * len(groups), sizes))] for each in parts.T])
+    totals = (GroupTotals(each * len(groups), sizes) for each in parts.T)
+    return TestBlock(groups, [[Difference(1.0, each)] for each in totals])
 
 
 def column(name: str, differences: Floats) -> TestBlock:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from lm_eval_trust.analysis.families import TestBlock, joint_level
+from lm_eval_trust.analysis.families import Difference, TestBlock, joint_level
 from lm_eval_trust.analysis.statistics import GroupTotals
 from lm_eval_trust.leaderboard.items import Strata, Stratum, Value
 from lm_eval_trust.leaderboard.resampling import standings_of
@@ -84,8 +84,10 @@ def joint_rates(runs: int) -> Iterator[Sequence[object]]:
             sizes = SIZES[kind](random, groups)
             drawn = VALUES[values](random, groups, tests)
             totals = [GroupTotals(each * sizes, sizes) for each in drawn.T]
-            block = TestBlock([str(g) for g in range(groups)], [[(1.0, t)] for t in totals])
-            levels = _level_before(totals, random), joint_level([block], LEVEL, flips=FLIPS)
+            block = TestBlock(
+                [str(g) for g in range(groups)], [[Difference(1.0, t)] for t in totals]
+            )
+            levels = _level_before(totals, random), joint_level([block], LEVEL)
             intervals = (
                 [t.difference_interval(level, step=0.0) for t in totals] for level in levels
             )

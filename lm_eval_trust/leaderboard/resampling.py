@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from lm_eval_trust.analysis.comparison import SIGN_FLIPS, Comparison, p_of, sign_flip_p
 from lm_eval_trust.analysis.derived import SmallerProducts
-from lm_eval_trust.analysis.families import Standing, TestBlock, joint_level, standings
+from lm_eval_trust.analysis.families import Difference, Standing, TestBlock, joint_level, standings
 from lm_eval_trust.analysis.statistics import (
     Floats,
     GroupTotals,
@@ -30,22 +30,7 @@ from lm_eval_trust.leaderboard.items import Strata, Stratum
 _RANK_FLIPS = 1000
 
 
-@dataclass(frozen=True)
-class _Difference:
-    """Differences of two rows in one stratum.
-
-    Attributes:
-        weight: Weight of the stratum.
-        totals: The differences by group.
-        step: By how much items change; see :func:`~lm_eval_trust.analysis.statistics.step_of`.
-    """
-
-    weight: float
-    totals: GroupTotals
-    step: float
-
-
-def _interval(differences: Sequence[_Difference], level: float) -> Interval:
+def _interval(differences: Sequence[Difference], level: float) -> Interval:
     """Return the interval of a mean of differences over strata."""
     return summed(
         [(d.weight, d.totals.difference_interval(level, step=d.step)) for d in differences]
@@ -104,14 +89,14 @@ class _Items:
         means: Floats = self.values.mean(axis=0)
         return means
 
-    def difference(self, a: int, b: int) -> _Difference:
+    def difference(self, a: int, b: int) -> Difference:
         """Return row b minus row a."""
         totals = GroupTotals(self.sums[:, b] - self.sums[:, a], self.sizes)
         if len(self.products):
             first, second = self.products[..., a], self.products[..., b]
             totals = SmallerProducts.between(first, second, self.sizes)
         step = step_of(totals, self.values[:, a], self.values[:, b])
-        return _Difference(self.weight, totals, step)
+        return Difference(self.weight, totals, step)
 
     def noise(self) -> Floats:
         """Return the variance of each row's deviation from the mean of the rows, shape (rows,)."""
@@ -133,12 +118,7 @@ class PairedRows:
 
     comparison: Comparison
     groups: tuple[str, ...]
-    differences: tuple[_Difference, ...]
-
-    @property
-    def totals(self) -> tuple[tuple[float, GroupTotals], ...]:
-        """Weight of each stratum, and its differences by group."""
-        return tuple((d.weight, d.totals) for d in self.differences)
+    differences: tuple[Difference, ...]
 
     def interval(self, level: float) -> Interval:
         """Return the interval of the difference at another level."""
@@ -233,8 +213,8 @@ def _certainly_above(
         (int(i), int(j)): tuple(s.difference(j, i) for s in strata)
         for i, j in combinations(np.argsort(-scores, kind="stable"), 2)
     }
-    tests = [[(d.weight, d.totals) for d in pair] for pair in pairs.values()]
-    level = joint_level([TestBlock(groups, tests)], confidence, flips=_RANK_FLIPS)
+    block = TestBlock(groups, list(pairs.values()))
+    level = joint_level([block], confidence, flips=_RANK_FLIPS)
     for place, pair in pairs.items():
         ends = _interval(pair, level)
         above[place] = ends.low > 0 or ends.high < 0

@@ -69,7 +69,7 @@ def _blocks(tests: Mapping[_Place, PairedRows]) -> tuple[list[_Place], list[Test
     for place, test in tests.items():
         alike.setdefault((place[0], test.groups), []).append(place)
     blocks = [
-        TestBlock(groups, [tests[place].totals for place in places])
+        TestBlock(groups, [tests[place].differences for place in places])
         for (_, groups), places in alike.items()
     ]
     return [place for places in alike.values() for place in places], blocks

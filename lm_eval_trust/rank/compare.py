@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lm_eval_trust.analysis.comparison import Comparison, p_of
-from lm_eval_trust.analysis.families import TestBlock, step_down
+from lm_eval_trust.analysis.families import Difference, TestBlock, step_down
 from lm_eval_trust.analysis.multiplicity import beyond_reference
 from lm_eval_trust.analysis.statistics import Floats, GroupTotals, Interval, mean_interval
 from lm_eval_trust.evaluate.controls import LEVEL, AgainstRandom, against_random
@@ -285,7 +285,7 @@ def _family(
         single[number] = p_of(first, second, totals)[0]
         alike.setdefault((task_of(number), tuple(dict.fromkeys(groups))), {})[number] = totals
     blocks = [
-        TestBlock(names, [[(1.0, totals)] for totals in tests.values()])
+        TestBlock(names, [[Difference(1.0, totals)] for totals in tests.values()])
         for (_, names), tests in alike.items()
     ]
     order = [number for tests in alike.values() for number in tests]

@@ -9,14 +9,14 @@ import pytest
 from scipy import stats
 
 from lm_eval_trust.analysis.comparison import holm, sign_flip_p
-from lm_eval_trust.analysis.families import TestBlock, joint_level, standings, step_down
+from lm_eval_trust.analysis.families import Difference, TestBlock, joint_level, standings, step_down
 from lm_eval_trust.analysis.statistics import GroupTotals
 
 
 def block(differences: np.ndarray, column: int = 0) -> TestBlock:
     """Tests on independent groups: differences of shape (groups, tests)."""
     groups = [f"{column}/{g}" for g in range(len(differences))]
-    return TestBlock(groups, [[(1.0, GroupTotals.of(each))] for each in differences.T])
+    return TestBlock(groups, [[Difference(1.0, GroupTotals.of(each))] for each in differences.T])
 
 
 def test_few_groups_against_all_assignments_of_signs() -> None:
@@ -72,20 +72,33 @@ def test_signed_residuals_get_the_standard_error_of_an_interval() -> None:
     random = np.random.default_rng(5)
     sizes = [random.integers(1, 9, size=n).astype(float) for n in (6, 9)]
     strata = [
-        (w, GroupTotals(random.normal(size=len(n)) * n, n))
+        Difference(w, GroupTotals(random.normal(size=len(n)) * n, n))
         for w, n in zip((0.3, 0.7), sizes, strict=True)
     ]
     signs = random.choice((-1.0, 1.0), size=(20, 15))
     found = TestBlock([str(g) for g in range(15)], [strata]).tails(signs)[:, 0]
     for row, p in zip(signs, found, strict=True):
         flipped = [
-            (w, GroupTotals(s * t.residuals, t.sizes))
-            for (w, t), s in zip(strata, (row[:6], row[6:]), strict=True)
+            Difference(d.weight, GroupTotals(s * d.totals.residuals, d.totals.sizes))
+            for d, s in zip(strata, (row[:6], row[6:]), strict=True)
         ]
-        mean = sum(w * t.mean for w, t in flipped)
-        error = np.hypot(*(w * t.standard_error for w, t in flipped))
-        freedom = max(t.whole_groups for _, t in strata) - 1
+        mean = sum(d.weight * d.totals.mean for d in flipped)
+        error = np.hypot(*(d.weight * d.totals.standard_error for d in flipped))
+        freedom = max(d.totals.whole_groups for d in strata) - 1
         assert p == pytest.approx(2 * stats.t.sf(abs(mean) / error, freedom))
+
+
+def test_skewed_graded_tests_get_the_level_of_independent_ones() -> None:
+    """Signed residuals' tails are lighter than Student's, but each test's own say how often."""
+    differences = np.random.default_rng(0).exponential(size=(60, 40))
+    names = [str(g) for g in range(60)]
+    totals = [GroupTotals.of(each) for each in differences.T]
+    graded, stepped = (
+        1 - joint_level([TestBlock(names, [[Difference(1.0, t, step)] for t in totals])], 0.95)
+        for step in (0.0, 1.0)
+    )
+    assert graded == pytest.approx(1 - 0.95 ** (1 / 40), abs=0.0003)
+    assert stepped > 0.0016
 
 
 @pytest.mark.slow
@@ -95,7 +108,7 @@ def test_intervals_hold_together_over_few_groups(groups: int, tests: int) -> Non
     for _ in range(100):
         family = block(random.normal(size=(groups, tests)))
         level = joint_level([family], 0.95, flips=1000)
-        ends = [totals.difference_interval(level, step=0.0) for ((_, totals),) in family.tests]
+        ends = [d.totals.difference_interval(level, step=0.0) for (d,) in family.tests]
         held += all(each.low < 0 < each.high for each in ends)
     assert held >= 89
 

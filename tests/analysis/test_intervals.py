@@ -204,6 +204,14 @@ def test_few_skewed_groups_are_covered(groups: int) -> None:
     assert ((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean() >= 0.94
 
 
+def test_far_tails_of_skewed_values_are_covered() -> None:
+    """At a level at which 40 intervals hold together."""
+    level, drawn = 0.95 ** (1 / 40), np.random.default_rng(3).exponential(size=(12_000, 60))
+    ends = np.array([mean_interval(values, level=level) for values in drawn])
+    # The standard error is .0003.
+    assert ((ends[:, 0] > 1) | (ends[:, 1] < 1)).mean() <= 0.0015
+
+
 @pytest.mark.parametrize("groups", [8, 30])
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.963, 0.99])
 def test_shares_are_covered(groups: int, share: float) -> None:
