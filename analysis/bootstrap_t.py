@@ -13,8 +13,8 @@ Floats = npt.NDArray[np.float64]
 
 #: Resamples, at least. Those of few groups are coarse, so there are more, for the same time.
 _RESAMPLES, _DRAWS = 1000, 40_000
-#: Share of draws beyond a quantile, at least, if the draws stand alone.
-FAR = 0.0025
+#: Draws say little of smaller tails, so there they do not stand alone.
+FAR_TAIL = 0.0025
 #: Groups whose draws are kept. Those of more are made anew, and only where the expansion is
 #: inaccurate: where the skewness, divided by the root of their number, exceeds this.
 _KEPT, _SKEWED = 1000, 0.1
@@ -42,7 +42,7 @@ def student_quantiles(
         ends = np.quantile(_drawn(residuals, sizes), (tail, 1 - tail), method="inverted_cdf")
         # Unequal groups widen these quantiles as they widen Student's.
         found += (quantile / float(special.stdtrit(groups - 1, 1 - tail)) * ends).tolist()
-    if expanded or tail < FAR:
+    if expanded or tail < FAR_TAIL:
         shift = skewness * (1 + 2 * quantile**2) / (6 * math.sqrt(groups))
         found += [-quantile - shift, quantile - shift]
     return found

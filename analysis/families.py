@@ -86,7 +86,8 @@ class TestBlock:
         residuals = self._stacked(lambda totals: totals.residuals)
         shape = len(signs), len(self.tests)
         means, variances, start, freedom = np.zeros(shape), np.zeros(shape), 0, 1.0
-        for totals in (d.totals for d in self.tests[0]):
+        for difference in self.tests[0]:
+            totals = difference.totals
             of = slice(start, start + totals.groups)
             share = (totals.sizes / totals.sizes.sum())[:, None]
             left = np.maximum(1 - share, _TIE)

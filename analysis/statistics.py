@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
-from lm_eval_trust.analysis.bootstrap_t import FAR, student_quantiles
+from lm_eval_trust.analysis.bootstrap_t import FAR_TAIL, student_quantiles
 from lm_eval_trust.analysis.score_tests import score_variance, wilson_ends
 from lm_eval_trust.core.errors import InputError
 
@@ -346,7 +346,7 @@ class GroupTotals:
         # The same draws for values and their negatives, so that swapping two models mirrors ends.
         sign = 1.0 if np.power(self.residuals, 3).sum() >= 0 else -1.0
         tail = (1 - level) / 2
-        few = FEW_GROUPS if tail < FAR else self.groups
+        few = FEW_GROUPS if tail < FAR_TAIL else self.groups
         tail /= 1 + min(_FURTHER / few, self.whole_groups / _EFFECTIVE)
         quantile = self.quantile(1 - tail)
         found = student_quantiles(sign * self.residuals, self.sizes, tail, quantile)
